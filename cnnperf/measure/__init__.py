@@ -1,0 +1,1 @@
+"""Measure one case: workload, clock, sampler, memory, work, ceilings, environment and findings."""

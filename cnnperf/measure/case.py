@@ -1,0 +1,122 @@
+"""The axes and the case: what is measured, as plain data.
+
+A case is one point of the axes. Its identity is its axes, never the name of the test that measured it.
+Nothing here imports torch, so that the analysing rooms and the plugin can use the axes for free.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+
+from cnnperf.errors import OptionError
+
+AxisValue = str | int
+
+PHASES = ("forward", "backward", "train")
+ENGINES = ("eager", "compile")
+PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
+LAYOUTS = ("contiguous", "channels_last")
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Describe one axis of the measured space.
+
+    Attributes:
+        name: The word used for the field, the option, the JSON key and the column.
+        type: `str` or `int`.
+        default: What was done before the axis existed; old run files are read with it.
+        meaning: One phrase for help texts.
+        allowed: The values that exist, or an empty tuple where any value of the type may.
+    """
+
+    name: str
+    type: type[str | int]
+    default: AxisValue
+    meaning: str
+    allowed: tuple[str, ...] = ()
+
+    def parse(self, text: str) -> AxisValue:
+        """Turn the text of one option value into a value of this axis.
+
+        Raises:
+            OptionError: If the text is not an integer of at least 1 where one is needed, or not an allowed value.
+        """
+        if self.type is int:
+            if not text.strip().isdecimal() or int(text) < 1:
+                raise OptionError(f"axis {self.name} takes a whole number of at least 1, not {text!r}")
+            return int(text)
+        if self.allowed and text not in self.allowed:
+            raise OptionError(f"axis {self.name} takes one of {', '.join(self.allowed)}, not {text!r}")
+        return text
+
+
+AXES: tuple[Axis, ...] = (
+    Axis("architecture", str, "", "the network"),
+    Axis("phase", str, "forward", "forward, backward alone, or a whole training step", PHASES),
+    Axis("device", str, "cpu", "where it runs"),
+    Axis("engine", str, "eager", "how it is executed", ENGINES),
+    Axis("precision", str, "fp32", "number format of parameters and images", PRECISIONS),
+    Axis("layout", str, "contiguous", "memory order of images and weights", LAYOUTS),
+    Axis("batch", int, 1, "images in one call"),
+    Axis("image_size", int, 32, "height and width of an image in pixels"),
+)
+AXIS_BY_NAME: Mapping[str, Axis] = {axis.name: axis for axis in AXES}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One point of the axes; `AXES` says what each field means."""
+
+    architecture: str
+    phase: str = "forward"
+    device: str = "cpu"
+    engine: str = "eager"
+    precision: str = "fp32"
+    layout: str = "contiguous"
+    batch: int = 1
+    image_size: int = 32
+
+    def axes(self) -> dict[str, AxisValue]:
+        """Return the axes as a plain dictionary, in the order of `AXES`."""
+        return asdict(self)
+
+    @classmethod
+    def from_axes(cls, axes: Mapping[str, AxisValue]) -> Case:
+        """Build a case from a mapping; an axis that is missing takes its default.
+
+        Raises:
+            OptionError: If a key is not an axis.
+        """
+        known = {field.name for field in fields(cls)}
+        unknown = sorted(set(axes) - known)
+        if unknown:
+            raise OptionError(f"unknown axis {unknown[0]!r}; the axes are {', '.join(AXIS_BY_NAME)}")
+        merged = {axis.name: axes.get(axis.name, axis.default) for axis in AXES}
+        return cls(**merged)  # type: ignore[arg-type]  # the table and the fields are the same list
+
+    @property
+    def device_type(self) -> str:
+        """Return `cpu` or `cuda`, without the index of the device."""
+        return self.device.partition(":")[0]
+
+    @property
+    def trains(self) -> bool:
+        """Tell whether the phase runs in train mode and computes gradients."""
+        return self.phase != "forward"
+
+    def id(self) -> str:
+        """Return the pytest id: `arch=resnet18-phase=train-device=cpu-...`."""
+        short = {"architecture": "arch"}
+        return "-".join(f"{short.get(name, name)}={value}" for name, value in self.axes().items())
+
+    def label(self) -> str:
+        """Return a short human label without the axes that have their default value."""
+        words = [self.architecture, self.phase, self.device, self.engine]
+        words += [str(getattr(self, name)) for name in ("precision", "layout") if not self._is_default(name)]
+        words.append(f"batch {self.batch}")
+        return " ".join(words)
+
+    def _is_default(self, name: str) -> bool:
+        return bool(getattr(self, name) == AXIS_BY_NAME[name].default)

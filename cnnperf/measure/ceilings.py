@@ -1,0 +1,68 @@
+"""Ceilings: what the device itself can do, measured once a run on the device that the cases run on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+
+from cnnperf.measure.clock import Clock, clock_for
+from cnnperf.measure.work import Work
+from cnnperf.measure.workload import DTYPES
+
+COPY_BYTES = {"cpu": 1 << 28, "cuda": 1 << 31}
+MATRIX_SIZE = {"cpu": 1536, "cuda": 8192}
+REPEATS = 7
+PRECISIONS = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "tf32", "bf16", "fp16")}
+
+
+def measure_ceilings(device: torch.device) -> dict[str, float]:
+    """Measure the copy bandwidth and the matrix-product rate at each precision, the best of seven calls each.
+
+    Returns:
+        `copy_bandwidth` in B/s, counting bytes read and bytes written, and `matmul_rate_<precision>` in flop/s. Random
+        numbers are copied and multiplied: on zeros some devices are faster than on data.
+    """
+    clock = clock_for(device)
+    ceilings = {"copy_bandwidth": _copy_bandwidth(device, clock)}
+    for precision in PRECISIONS[device.type]:
+        ceilings[f"matmul_rate_{precision}"] = _matmul_rate(device, clock, precision)
+    return ceilings
+
+
+def ceiling_seconds(work: Work, ceilings: Mapping[str, float], precision: str) -> tuple[float, str]:
+    """Return the least seconds that the work takes on the device, and the ceiling that says so.
+
+    This is the roofline of Williams, Waterman and Patterson (CACM 52(4), 2009, https://doi.org/10.1145/1498765.1498785)
+    with measured ceilings: the larger of flop over the matrix-product rate and traffic over the copy bandwidth.
+    """
+    rate = ceilings.get(f"matmul_rate_{precision}", ceilings["matmul_rate_fp32"])
+    seconds = {"matmul_rate": work.flop / rate, "copy_bandwidth": work.traffic / ceilings["copy_bandwidth"]}
+    nearer = max(seconds, key=seconds.__getitem__)
+    return seconds[nearer], nearer
+
+
+def _copy_bandwidth(device: torch.device, clock: Clock) -> float:
+    size = COPY_BYTES[device.type]
+    source = torch.empty(size // 4, device=device).normal_()
+    target = torch.empty_like(source)
+    return 2 * size / _best(clock, lambda: target.copy_(source))
+
+
+def _matmul_rate(device: torch.device, clock: Clock, precision: str) -> float:
+    size = MATRIX_SIZE[device.type]
+    left, right = (torch.randn(size, size, device=device).to(DTYPES[precision]) for _ in range(2))
+    allowed = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+    try:
+        return 2 * size**3 / _best(clock, lambda: left @ right)
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = allowed
+
+
+def _best(clock: Clock, call: object) -> float:
+    def run() -> None:
+        call()  # type: ignore[operator]
+
+    run()
+    return min(clock.read(run).wall for _ in range(REPEATS))

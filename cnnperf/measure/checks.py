@@ -1,0 +1,270 @@
+"""Findings: reasons to distrust a number. Each says what was seen, what it means and what to do."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+
+from scipy.stats import kendalltau
+
+from cnnperf.measure.compilation import CompileFacts
+from cnnperf.measure.memory import Memory
+from cnnperf.measure.sampler import Samples, Schedule
+
+SPREAD_FACTOR = 2.5  # times the wanted half-width
+DRIFT_SHIFT = 0.03
+DRIFT_SIGNIFICANCE = 0.01
+STALL_FACTOR = 10.0
+WAITING_SHARE = 0.5
+LAUNCH_BOUND = 0.7
+FEW_GROUPS = 6
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One reason to distrust a number."""
+
+    kind: str
+    seen: str
+    meaning: str
+    remedy: str
+
+    def as_json(self) -> dict[str, str]:
+        """Return the plain dictionary that goes into the run file."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Hold all that the checks of one case look at.
+
+    Attributes:
+        samples: The readings.
+        schedule: What was asked of the sampler.
+        on_cuda: Whether the case ran on CUDA.
+        memory: The split of the peak, with leaked bytes.
+        compiled: Compile facts, or None for a case without compilation.
+        recompiles: Graphs captured after the first rounds.
+        device_busy: CUDA kernel seconds over event seconds, or None.
+        compared: Whether results could be compared with float64.
+        throttled: Whether the device lowered its clocks.
+    """
+
+    samples: Samples
+    schedule: Schedule
+    on_cuda: bool
+    memory: Memory
+    compiled: CompileFacts | None = None
+    recompiles: int = 0
+    device_busy: float | None = None
+    compared: bool = True
+    throttled: bool = False
+
+
+@dataclass(frozen=True)
+class Check:
+    """One row of the table of checks: a kind, what it means, what to do, and how it is seen.
+
+    Attributes:
+        look: Returns what was seen, or None where there is nothing to say.
+    """
+
+    kind: str
+    meaning: str
+    remedy: str
+    look: Callable[[Evidence], str | None]
+
+
+def findings_of(evidence: Evidence) -> list[Finding]:
+    """Return the findings of one case, in the order of the table."""
+    seen = [(check, check.look(evidence)) for check in CHECKS]
+    return [Finding(check.kind, text, check.meaning, check.remedy) for check, text in seen if text is not None]
+
+
+def machine_findings(before: Mapping[str, object], load_at_end: float | None) -> list[Finding]:
+    """Return the findings about the machine that hold for the whole run.
+
+    Args:
+        before: The environment record from the start of the run.
+        load_at_end: Load average when the run ended.
+    """
+    findings = []
+    cpus, load = before.get("cpu_count"), before.get("load_average")
+    if isinstance(cpus, int) and isinstance(load, float) and load > 0.5 * cpus:
+        end = "" if load_at_end is None else f" ({load_at_end:.1f} at its end)"
+        findings.append(
+            Finding(
+                "loaded machine",
+                f"load average {load:.1f} on {cpus} CPUs when the run began{end}",
+                "other programs took CPU time; medians are too high and intervals too narrow",
+                "end them, or compare only ratios of cases inside this run",
+            )
+        )
+    others = before.get("gpu_other_processes")
+    if isinstance(others, int) and others > 0:
+        findings.append(
+            Finding(
+                "shared device",
+                f"{others} other processes compute on the GPU",
+                "they take memory, clocks and time slices of the device",
+                "end them, or choose another device with --cnnperf-device cuda:N",
+            )
+        )
+    if before.get("cpu_allocator") == "unavailable":
+        findings.append(
+            Finding(
+                "allocator",
+                "the C library has no control over retained memory",
+                "large CPU tensors may be page-faulted afresh in every call, which CUDA never pays",
+                "compare CPU and CUDA on Linux with glibc, or preload an allocator that retains memory",
+            )
+        )
+    return findings
+
+
+def _spread(evidence: Evidence) -> str | None:
+    limit = SPREAD_FACTOR * evidence.schedule.interval
+    half_width = evidence.samples.latency().half_width
+    if half_width <= limit:
+        return None
+    return f"the median's interval is ±{half_width:.1%}, wanted ±{evidence.schedule.interval:.1%}"
+
+
+def _drift(evidence: Evidence) -> str | None:
+    medians = [statistics.median(group) for group in evidence.samples.wall()]
+    if len(medians) < FEW_GROUPS:
+        return None
+    third = max(1, len(medians) // 3)
+    shift = statistics.median(medians[-third:]) / statistics.median(medians[:third]) - 1
+    significance = float(kendalltau(range(len(medians)), medians).pvalue)
+    if abs(shift) < DRIFT_SHIFT or math.isnan(significance) or significance > DRIFT_SIGNIFICANCE:
+        return None
+    return f"rounds became {abs(shift):.1%} {'slower' if shift > 0 else 'faster'} from first to last third"
+
+
+def _warmup(evidence: Evidence) -> str | None:
+    if evidence.samples.steady:
+        return None
+    return f"still becoming faster after {evidence.samples.warmup_rounds} warm-up rounds"
+
+
+def _small_sample(evidence: Evidence) -> str | None:
+    groups = len(evidence.samples.groups)
+    if groups >= FEW_GROUPS:
+        return None
+    return f"{groups} memory placements, {len(evidence.samples.flat())} rounds"
+
+
+def _waiting(evidence: Evidence) -> str | None:
+    if evidence.on_cuda:
+        return None
+    busy = evidence.samples.cpu_busy()
+    return f"computed during {busy:.0%} of the call" if busy < WAITING_SHARE else None
+
+
+def _stall(evidence: Evidence) -> str | None:
+    walls = [reading.wall for reading in evidence.samples.flat()]
+    longest = max(walls) / statistics.median(walls)
+    return f"one round took {longest:.0f} times the median" if longest > STALL_FACTOR else None
+
+
+def _leak(evidence: Evidence) -> str | None:
+    leaked = evidence.memory.leaked
+    return f"a round left {leaked} bytes allocated" if leaked > 0 else None
+
+
+def _launch_bound(evidence: Evidence) -> str | None:
+    busy = evidence.device_busy
+    return f"the device computed during {busy:.0%} of the call" if busy is not None and busy < LAUNCH_BOUND else None
+
+
+def _graph_break(evidence: Evidence) -> str | None:
+    facts = evidence.compiled
+    if facts is None or facts.graph_breaks == 0:
+        return None
+    return f"{facts.graph_breaks} graph breaks; first reason: {facts.break_reasons[0]}"
+
+
+def _recompiled(evidence: Evidence) -> str | None:
+    return f"{evidence.recompiles} graphs compiled after the first call" if evidence.recompiles else None
+
+
+def _not_compared(evidence: Evidence) -> str | None:
+    return None if evidence.compared else "the network draws random numbers"
+
+
+def _throttled(evidence: Evidence) -> str | None:
+    return "the device reported a reason for lowered clocks" if evidence.throttled else None
+
+
+CHECKS = (
+    Check(
+        "spread",
+        "differences smaller than that cannot be seen",
+        "raise --cnnperf-time, or free the machine",
+        _spread,
+    ),
+    Check(
+        "drift",
+        "the machine changed under the measurement (clocks, temperature, load)",
+        "measure again; let the machine cool or idle first",
+        _drift,
+    ),
+    Check("warm-up", "the first groups are slower than the steady state", "raise --cnnperf-time", _warmup),
+    Check(
+        "small sample",
+        "fewer than 6 placements cannot give a 95 % interval; the range is shown instead",
+        "raise --cnnperf-time",
+        _small_sample,
+    ),
+    Check(
+        "waiting",
+        "the call slept, waited for input, or lost the CPU to other programs",
+        "look for waits in the network; free the machine",
+        _waiting,
+    ),
+    Check(
+        "stall",
+        "the process was stopped or the machine paused meanwhile",
+        "measure again if it recurs",
+        _stall,
+    ),
+    Check(
+        "leak",
+        "each call keeps memory; a long run would end out of memory",
+        "look for lists, caches or hooks that keep tensors",
+        _leak,
+    ),
+    Check(
+        "launch-bound",
+        "the time is that of launching kernels, not of computing",
+        "use a larger batch, --cnnperf-axis engine=compile, or read queued_throughput",
+        _launch_bound,
+    ),
+    Check(
+        "graph break",
+        "parts of the network ran in Python between graphs",
+        "rewrite what Dynamo names; TORCH_LOGS=graph_breaks tells where",
+        _graph_break,
+    ),
+    Check(
+        "recompiled",
+        "compilation happened among the timed rounds",
+        "look for Python values that change between calls; TORCH_LOGS=recompiles tells which",
+        _recompiled,
+    ),
+    Check(
+        "not compared",
+        "two executions never agree, so correctness was checked for finite values only",
+        "switch dropout off to have it compared",
+        _not_compared,
+    ),
+    Check(
+        "throttled",
+        "clocks were below what the device can do",
+        "check power and temperature limits",
+        _throttled,
+    ),
+)

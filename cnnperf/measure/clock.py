@@ -1,0 +1,103 @@
+"""The clocks: what one round takes on a device."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+Call = Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Hold the times of one call, all in seconds.
+
+    Attributes:
+        wall: Host time; on CUDA with synchronization before and after.
+        cpu: CPU time that all threads of this process used meanwhile.
+        event: Time between CUDA events around the call, or None on the CPU.
+    """
+
+    wall: float
+    cpu: float
+    event: float | None = None
+
+
+class Clock(Protocol):
+    """Time calls, and tell the time that budgets are made of."""
+
+    def now(self) -> float:
+        """Return monotonic seconds."""
+
+    def read(self, call: Call) -> Reading:
+        """Run the call once and return its times."""
+
+    def read_queue(self, call: Call, calls: int) -> float:
+        """Run the call several times without synchronizing in between and return the wall seconds of all."""
+
+
+class CpuClock:
+    """Time synchronous calls with the wall clock."""
+
+    def now(self) -> float:
+        """Return monotonic seconds."""
+        return time.perf_counter()
+
+    def read(self, call: Call) -> Reading:
+        """Run the call once and return its wall and CPU seconds."""
+        cpu = time.process_time()
+        start = time.perf_counter()
+        call()
+        wall = time.perf_counter() - start
+        return Reading(wall, time.process_time() - cpu)
+
+    def read_queue(self, call: Call, calls: int) -> float:
+        """Run the call several times and return the wall seconds of all."""
+        start = time.perf_counter()
+        for _ in range(calls):
+            call()
+        return time.perf_counter() - start
+
+
+class CudaClock(CpuClock):
+    """Time asynchronous calls: synchronized wall time, and event time inside it.
+
+    Event time is float32 milliseconds, good to 2^-24 of its value, so one pair of events spans one call only.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        """Create the two events on the device whose calls are timed."""
+        self._device = device
+        self._start = torch.cuda.Event(enable_timing=True)
+        self._stop = torch.cuda.Event(enable_timing=True)
+
+    def read(self, call: Call) -> Reading:
+        """Run the call once between two synchronizations and return its times."""
+        torch.cuda.synchronize(self._device)
+        reading = super().read(lambda: self._between_events(call))
+        return Reading(reading.wall, reading.cpu, self._start.elapsed_time(self._stop) / 1e3)
+
+    def read_queue(self, call: Call, calls: int) -> float:
+        """Run the call several times between two synchronizations and return the wall seconds of all."""
+        torch.cuda.synchronize(self._device)
+        start = time.perf_counter()
+        for _ in range(calls):
+            call()
+        torch.cuda.synchronize(self._device)
+        return time.perf_counter() - start
+
+    def _between_events(self, call: Call) -> None:
+        stream = torch.cuda.current_stream(self._device)
+        self._start.record(stream)
+        call()
+        self._stop.record(stream)
+        torch.cuda.synchronize(self._device)
+
+
+def clock_for(device: torch.device) -> Clock:
+    """Return the clock of a device."""
+    return CudaClock(device) if device.type == "cuda" else CpuClock()

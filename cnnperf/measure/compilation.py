@@ -1,0 +1,76 @@
+"""Compile facts: what torch.compile did for a case, from Dynamo's and Inductor's own counters."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import torch
+
+from cnnperf.measure.workload import Workload
+
+
+@dataclass(frozen=True)
+class CompileFacts:
+    """Hold what compiling one case took and gave.
+
+    Attributes:
+        seconds: Of the first round less a later one.
+        cold: Whether any graph had to be compiled rather than read from the compile cache.
+        graphs: Graphs captured.
+        graph_breaks: Places where the network fell back to Python, with repetitions.
+        break_reasons: Dynamo's reasons, first line each.
+        kernels: Kernels that Inductor generated for one call; calls into libraries are not among them.
+    """
+
+    seconds: float
+    cold: bool
+    graphs: int
+    graph_breaks: int
+    break_reasons: tuple[str, ...]
+    kernels: int
+
+
+def compile_first_round(workload: Workload) -> CompileFacts | None:
+    """Run the first rounds of a workload with clean compiler counters.
+
+    Every case starts from a reset compiler, or the recompile limit of an earlier case could silently turn this one
+    into eager execution.
+
+    Returns:
+        The facts, or None when nothing was compiled.
+    """
+    from torch._dynamo.utils import counters
+    from torch._inductor import metrics
+
+    torch.compiler.reset()
+    counters.clear()
+    metrics.reset()
+    first, second = _timed_round(workload), _timed_round(workload)
+    graphs = captured_graphs()
+    if graphs == 0:
+        return None
+    reasons = tuple(sorted(str(reason).splitlines()[0] for reason in counters["graph_break"]))
+    return CompileFacts(
+        seconds=max(0.0, first - second),
+        cold=counters["inductor"]["fxgraph_cache_miss"] > 0 or counters["inductor"]["fxgraph_cache_bypass"] > 0,
+        graphs=graphs,
+        graph_breaks=sum(counters["graph_break"].values()),
+        break_reasons=reasons,
+        kernels=metrics.generated_kernel_count,
+    )
+
+
+def captured_graphs() -> int:
+    """Return how many graphs Dynamo has captured since its counters were cleared."""
+    from torch._dynamo.utils import counters
+
+    return int(counters["stats"]["unique_graphs"])
+
+
+def _timed_round(workload: Workload) -> float:
+    start = time.perf_counter()
+    workload.run_once()
+    if workload.images.is_cuda:
+        torch.cuda.synchronize(workload.images.device)
+    return time.perf_counter() - start

@@ -1,0 +1,184 @@
+"""Correct before timed: a result is compared with float64 and with what eager execution achieves."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from cnnperf.errors import WrongResult
+from cnnperf.measure.case import Case
+from cnnperf.measure.workload import Workload
+from cnnperf.models.catalog import resolve
+
+# Relative error that is forgiven without asking what eager achieves: some hundred roundings of the format.
+TOLERANCE = {"fp32": 1e-4, "tf32": 1e-2, "bf16": 3e-2, "fp16": 1e-2}
+# More than that is wrong whatever eager achieves, and the only limit for eager itself. A ReLU whose input rounds to the
+# other side of zero moves gradients by percents; a gradient that was not reset moves them by all of their size.
+LIMIT = {"fp32": 0.1, "tf32": 0.3, "bf16": 0.6, "fp16": 0.6}
+# A candidate may round differently from eager, not be worse in kind.
+EAGER_FACTOR = 4.0
+# A gradient that is zero in exact arithmetic (a bias before BatchNorm) is judged on the scale of the others.
+SCALE_FLOOR = 1e-2
+KEPT_REFERENCES = 2
+
+Tensors = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Verified:
+    """Say what the check of a case found.
+
+    Attributes:
+        relative_error: Largest distance to float64 over output and gradients, or NaN where the network is random.
+        compared: False where the network draws random numbers, so that no two executions agree.
+    """
+
+    relative_error: float
+    compared: bool
+
+
+@dataclass
+class _Reference:
+    exact: Tensors
+    eager_error: float
+    random: bool
+
+
+class References:
+    """Keep the float64 results of the last networks, so that the engines of one network share them."""
+
+    def __init__(self, make_workload: Callable[[Case], Workload]) -> None:
+        """Use `make_workload` to build the eager textbook workload that a case is compared with."""
+        self._make_workload = make_workload
+        self._kept: OrderedDict[Case, _Reference] = OrderedDict()
+
+    def verify(self, workload: Workload) -> Verified:
+        """Compare output and gradients of a workload with float64.
+
+        The phase runs twice without anything cleared in between, so that gradients which are not reset show as
+        doubled.
+
+        Raises:
+            WrongResult: If a value is not finite, or further from float64 than the tolerance of the precision and
+                than four times the error of eager execution.
+        """
+        case = workload.case
+        found = results_of(workload)
+        _check_finite(found, case)
+        reference = self._reference(_textbook(case), workload, found)
+        if reference.random:
+            return Verified(math.nan, compared=False)
+        name, error = worst(found, reference.exact)
+        allowed = max(TOLERANCE[case.precision], EAGER_FACTOR * reference.eager_error)
+        allowed = min(allowed, LIMIT[case.precision])
+        if error > allowed:
+            raise WrongResult(
+                f"{case.label()}: {name} is wrong: relative distance to float64 is {error:.3g}, allowed is "
+                f"{allowed:.3g}; nothing was timed. Compare the network with its eager form before measuring it"
+            )
+        return Verified(error, compared=True)
+
+    def _reference(self, textbook: Case, workload: Workload, found: Tensors) -> _Reference:
+        if textbook not in self._kept:
+            same = workload.case == textbook or workload.case == replace(textbook, phase=workload.case.phase)
+            self._kept[textbook] = self._compute(textbook, found if same else None)
+            while len(self._kept) > KEPT_REFERENCES:
+                self._kept.popitem(last=False)
+        return self._kept[textbook]
+
+    def _compute(self, textbook: Case, eager: Tensors | None) -> _Reference:
+        workload = self._make_workload(textbook)
+        before = _random_state(workload)
+        exact = exact_results(workload)
+        if not torch.equal(before, _random_state(workload)):
+            return _Reference({}, math.nan, random=True)
+        if eager is None:
+            eager = results_of(workload)
+        return _Reference(exact, worst(eager, exact)[1], random=False)
+
+
+def results_of(workload: Workload) -> Tensors:
+    """Run the phase twice and return the output and every gradient of the second round, on one set of parameters.
+
+    Returns:
+        `output` of shape (N, classes) and, for phases that train, `gradient of <parameter>` for each parameter.
+    """
+    workload.reset()
+    workload.keep_output = True
+    workload.run_once()
+    if workload.case.trains:
+        workload.restore()
+        workload.run_once()
+    workload.keep_output = False
+    output = cast(torch.Tensor, workload.output)
+    results = {"output": output.detach().clone()}
+    results |= {f"gradient of {name}": grad.clone() for name, grad in workload.gradients().items()}
+    workload.reset()
+    return results
+
+
+def exact_results(workload: Workload) -> Tensors:
+    """Return what the workload's network computes in float64 from the same parameters and images."""
+    workload.reset()
+    model = copy.deepcopy(workload.model).double()
+    images = workload.images.double()
+    if not workload.case.trains:
+        with torch.no_grad():
+            return {"output": model(images)}
+    output = model(images)
+    cast(Any, nn.functional.cross_entropy(output, workload.target)).backward()
+    named = model.named_parameters()
+    gradients = {f"gradient of {name}": value.grad for name, value in named if value.grad is not None}
+    return {"output": output.detach()} | gradients
+
+
+def worst(found: Mapping[str, torch.Tensor], exact: Mapping[str, torch.Tensor]) -> tuple[str, float]:
+    """Return the name and the relative distance of the result that is furthest from its exact value.
+
+    The distance of one tensor is the 2-norm of the difference over the 2-norm of the exact one, which counts as at
+    least a hundredth of the largest norm among the gradients.
+
+    Raises:
+        WrongResult: If a result is missing or was not expected.
+    """
+    if found.keys() != exact.keys():
+        odd = min(found.keys() ^ exact.keys())
+        raise WrongResult(f"{odd} exists in only one of the network and its reference; they are different networks")
+    norms = {name: float(value.norm()) for name, value in exact.items()}
+    largest = max((norm for name, norm in norms.items() if name != "output"), default=0.0)
+    floors = {name: 0.0 if name == "output" else SCALE_FLOOR * largest for name in norms}
+    errors = {
+        name: float((found[name].double() - value).norm()) / (max(norms[name], floors[name]) or 1.0)
+        for name, value in exact.items()
+    }
+    name = max(errors, key=errors.__getitem__)
+    return name, errors[name]
+
+
+def _check_finite(found: Tensors, case: Case) -> None:
+    for name, value in found.items():
+        if not bool(torch.isfinite(value).all()):
+            raise WrongResult(
+                f"{case.label()}: {name} holds NaN or infinity; nothing was timed. Arithmetic on such values has "
+                f"other speeds and no meaning: check the network's numerics at precision {case.precision}"
+            )
+
+
+def _textbook(case: Case) -> Case:
+    """Return the eager textbook case that has the right results; both training phases share one."""
+    architecture = resolve(case.architecture).reference or case.architecture
+    phase = "backward" if case.trains else "forward"
+    return replace(case, architecture=architecture, engine="eager", phase=phase)
+
+
+def _random_state(workload: Workload) -> torch.Tensor:
+    if workload.images.is_cuda:
+        return torch.cuda.get_rng_state(workload.images.device)
+    return torch.get_rng_state()

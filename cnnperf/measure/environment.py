@@ -1,0 +1,154 @@
+"""The environment: everything that decides how fast the same code is, as one flat record."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+Record = dict[str, str | int | float | bool | None]
+
+VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OMP_WAIT_POLICY",
+    "OMP_PROC_BIND",
+    "GOMP_CPU_AFFINITY",
+    "KMP_AFFINITY",
+    "KMP_BLOCKTIME",
+    "MKL_NUM_THREADS",
+    "GLIBC_TUNABLES",
+    "THP_MEM_ALLOC_ENABLE",
+    "LD_PRELOAD",
+    "PYTORCH_CUDA_ALLOC_CONF",
+    "PYTORCH_ALLOC_CONF",
+    "CUDA_VISIBLE_DEVICES",
+    "TORCHINDUCTOR_MAX_AUTOTUNE",
+)
+# Fields of nvidia-smi --query-gpu, by the name they get in the record.
+GPU_FIELDS = {
+    "gpu_driver": "driver_version",
+    "gpu_clock_sm_mhz": "clocks.sm",
+    "gpu_clock_memory_mhz": "clocks.mem",
+    "gpu_power_w": "power.draw",
+    "gpu_temperature_c": "temperature.gpu",
+    "gpu_throttle_reasons": "clocks_throttle_reasons.active",
+    "gpu_utilization_percent": "utilization.gpu",
+}
+IDLE_THROTTLE_REASONS = {"0x0000000000000000", "0x0000000000000001"}  # none, and "the GPU is idle"
+
+
+def read_environment(*, cpu_allocator: str, input_kind: str) -> Record:
+    """Read the environment of this process.
+
+    Args:
+        cpu_allocator: The memory policy in force, from `apply_policy`.
+        input_kind: What the networks are fed.
+
+    Returns:
+        Names to plain values. What cannot be read is None, never a guess.
+    """
+    record: Record = {
+        "cpu_model": cpu_model(),
+        "cpu_count": os.cpu_count(),
+        "affinity": _affinity(),
+        "threads": torch.get_num_threads(),
+        "interop_threads": torch.get_num_interop_threads(),
+        "load_average": load_average(),
+        "cpu_frequency_mhz": _cpu_frequency(),
+        "cpu_governor": _first_line("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        "huge_pages": _first_line("/sys/kernel/mm/transparent_hugepage/enabled"),
+        "cpu_allocator": cpu_allocator,
+        "input": input_kind,
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "mkldnn": torch.backends.mkldnn.is_available(),
+        "float32_matmul_precision": torch.get_float32_matmul_precision(),
+        "cudnn_benchmark": torch.backends.cudnn.benchmark,
+        "cudnn_deterministic": torch.backends.cudnn.deterministic,
+        "cudnn_allow_tf32": torch.backends.cudnn.allow_tf32,
+        "matmul_allow_tf32": torch.backends.cuda.matmul.allow_tf32,
+    }
+    return record | {name: os.environ.get(name) for name in VARIABLES} | _cuda_record()
+
+
+def cpu_model() -> str:
+    """Return the CPU's name as the system tells it."""
+    names = [line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def load_average() -> float | None:
+    """Return the number of runnable processes, averaged over the last minute, or None where it is not told."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+
+
+def gpu_state() -> Record:
+    """Return driver, clocks, power, temperature and throttle reasons of the first GPU, empty without nvidia-smi."""
+    rows = _nvidia_smi("--query-gpu=" + ",".join(GPU_FIELDS.values()))
+    return dict(zip(GPU_FIELDS, rows[0], strict=False)) if rows else {}
+
+
+def other_gpu_processes() -> int | None:
+    """Return how many other processes compute on the GPUs, or None where it is not told."""
+    rows = _nvidia_smi("--query-compute-apps=pid")
+    return None if rows is None else len({row[0] for row in rows} - {str(os.getpid()), ""})
+
+
+def throttled(state: Mapping[str, object]) -> bool:
+    """Tell whether a state from `gpu_state` names a reason for lowered clocks other than idleness."""
+    reasons = state.get("gpu_throttle_reasons")
+    return isinstance(reasons, str) and reasons.startswith("0x") and reasons not in IDLE_THROTTLE_REASONS
+
+
+def _cuda_record() -> Record:
+    if not torch.cuda.is_available():
+        return {"gpu_model": None, "cuda": torch.version.cuda, "cudnn": None}
+    properties = torch.cuda.get_device_properties(0)
+    return {
+        "gpu_model": properties.name,
+        "gpu_memory_bytes": properties.total_memory,
+        "gpu_multiprocessors": properties.multi_processor_count,
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),
+        "gpu_other_processes": other_gpu_processes(),
+    } | gpu_state()
+
+
+def _nvidia_smi(query: str) -> list[list[str]] | None:
+    program = shutil.which("nvidia-smi")
+    if program is None or not torch.cuda.is_available():
+        return None
+    command = [program, query, "--format=csv,noheader,nounits"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)  # noqa: S603
+    if answer.returncode != 0:
+        return None
+    return [[field.strip() for field in line.split(",")] for line in answer.stdout.splitlines() if line.strip()]
+
+
+def _affinity() -> str | None:
+    if not hasattr(os, "sched_getaffinity"):
+        return None
+    return ",".join(str(cpu) for cpu in sorted(os.sched_getaffinity(0)))
+
+
+def _cpu_frequency() -> float | None:
+    lines = [line.partition(":")[2] for line in _lines("/proc/cpuinfo") if line.startswith("cpu MHz")]
+    return float(lines[0]) if lines else None
+
+
+def _first_line(path: str) -> str | None:
+    return next(iter(_lines(path)), None)
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        return Path(path).read_text(encoding="utf-8").splitlines()
+    except OSError:  # another system than Linux, or a file that this kernel does not have
+        return []

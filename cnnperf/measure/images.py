@@ -1,0 +1,74 @@
+"""The images that networks are fed: seeded noise, or crops of real photographs."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import torch
+
+from cnnperf.errors import OptionError
+from cnnperf.measure.case import Case
+
+INPUT_KINDS = ("synthetic", "photos")
+CHANNELS = 3
+
+
+def images_for(case: Case, kind: str, seed: int = 0) -> torch.Tensor:
+    """Return the images of a case, (N, 3, H, W) float32 on the CPU, with about zero mean and unit variance.
+
+    Args:
+        case: Gives N (`batch`) and H = W (`image_size`).
+        kind: `synthetic` for seeded normal noise, `photos` for random crops of the photographs in scikit-learn.
+        seed: Of the noise or of the crops.
+
+    Raises:
+        OptionError: If the kind does not exist, or photos are wanted without scikit-learn and Pillow.
+    """
+    makers = {"synthetic": _noise, "photos": _crops}
+    if kind not in makers:
+        raise OptionError(f"unknown input {kind!r}; choose one of {', '.join(INPUT_KINDS)}")
+    return makers[kind](case.batch, case.image_size, torch.Generator().manual_seed(seed))
+
+
+def check_photos() -> None:
+    """Check that the photographs can be read.
+
+    Raises:
+        OptionError: If scikit-learn or Pillow is missing.
+    """
+    _photographs()
+
+
+def _noise(batch: int, size: int, generator: torch.Generator) -> torch.Tensor:
+    return torch.randn(batch, CHANNELS, size, size, generator=generator)
+
+
+def _crops(batch: int, size: int, generator: torch.Generator) -> torch.Tensor:
+    photos = _photographs()
+    height, width = photos.shape[-2:]
+    if size > min(height, width):
+        raise OptionError(f"photos are {height} x {width} pixels; image_size {size} does not fit, use synthetic input")
+    crops = []
+    for _ in range(batch):
+        photo, top, left = (
+            int(torch.randint(limit, (), generator=generator))
+            for limit in (len(photos), height - size + 1, width - size + 1)
+        )
+        crops.append(photos[photo, :, top : top + size, left : left + size])
+    return torch.stack(crops)
+
+
+@cache
+def _photographs() -> torch.Tensor:
+    """Return scikit-learn's two sample photographs (China, flower), (2, 3, 427, 640), normalized by channel."""
+    try:
+        from sklearn.datasets import load_sample_images
+
+        images = load_sample_images().images
+    except ImportError as error:
+        raise OptionError(
+            f"--cnnperf-input photos needs scikit-learn and Pillow ({error}); pip install 'cnnperf[photos]'"
+        ) from error
+    photos = torch.stack([torch.tensor(image) for image in images]).permute(0, 3, 1, 2).float()
+    over = (0, 2, 3)
+    return (photos - photos.mean(over, keepdim=True)) / photos.std(over, keepdim=True)

@@ -1,0 +1,238 @@
+"""The measurement of one case: correct first, then memory, then time, then the record for the run file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+
+import torch
+
+from cnnperf.errors import UnsupportedCase, WrongResult
+from cnnperf.measure import compilation, environment
+from cnnperf.measure.case import Case
+from cnnperf.measure.ceilings import ceiling_seconds, measure_ceilings
+from cnnperf.measure.checks import Evidence, Finding, findings_of
+from cnnperf.measure.clock import Clock, clock_for
+from cnnperf.measure.compilation import CompileFacts
+from cnnperf.measure.correctness import References, Verified
+from cnnperf.measure.device import kernel_seconds, queued_seconds
+from cnnperf.measure.memory import Memory, measure_memory
+from cnnperf.measure.metrics import METRICS, Value
+from cnnperf.measure.sampler import Samples, Schedule, sample
+from cnnperf.measure.work import Work, count_work
+from cnnperf.measure.workload import Workload, check_supported, matmul_precision
+from cnnperf.models.catalog import CATALOG
+
+RECORD_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Hold everything that one case gave.
+
+    Attributes:
+        case: The case.
+        values: By metric name.
+        samples: The readings.
+        findings: Reasons to distrust the values.
+        compile_seconds: Spent compiling, not part of the harness's own time.
+    """
+
+    case: Case
+    values: Mapping[str, Value]
+    samples: Samples
+    findings: list[Finding]
+    compile_seconds: float
+
+    def record(self) -> dict[str, object]:
+        """Return the plain record for `extra_info`."""
+        return {
+            "cnnperf": RECORD_VERSION,
+            "axes": self.case.axes(),
+            "metrics": {name: value.as_json(METRICS[name]) for name, value in self.values.items()},
+            "groups": [len(group) for group in self.samples.groups],
+            "stopped": self.samples.stopped,
+            "findings": [finding.as_json() for finding in self.findings],
+        }
+
+    def seconds(self) -> list[float]:
+        """Return the wall seconds of all rounds in order."""
+        return [reading.wall for reading in self.samples.flat()]
+
+
+@dataclass
+class Laboratory:
+    """Measure the cases of one run, sharing ceilings and references between them.
+
+    Attributes:
+        schedule: How long and how precisely each case is sampled.
+        input_kind: `synthetic` or `photos`.
+        ceilings: Of each device that was used, measured at its first case.
+        make_clock: The clock of a device; tests give a scripted one.
+        make_workload: Builds a case; tests plant faults here.
+    """
+
+    schedule: Schedule = field(default_factory=Schedule)
+    input_kind: str = "synthetic"
+    ceilings: dict[str, dict[str, float]] = field(default_factory=dict)
+    make_clock: Callable[[torch.device], Clock] = clock_for
+    make_workload: Callable[[Case], Workload] | None = None
+    _references: References = field(init=False)
+    _eager_latency: dict[Case, float] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Let references be built like the workloads that are compared with them."""
+        self._references = References(self._new_workload)
+
+    def measure(self, case: Case) -> Measured:
+        """Measure one case.
+
+        Raises:
+            UnsupportedCase: If the device does not exist, cannot compute in the precision, or runs out of memory.
+            WrongResult: If the results are wrong, the clock jumped, or a network of the catalog breaks its graph.
+        """
+        check_supported(case)
+        with _out_of_memory_told(), matmul_precision(case):
+            return self._measure(case)
+
+    def check(self, case: Case) -> Verified:
+        """Check the results of one case without timing it; raises as `measure` does."""
+        check_supported(case)
+        with _out_of_memory_told(), matmul_precision(case):
+            return self._references.verify(self._prepare(case))
+
+    def _measure(self, case: Case) -> Measured:
+        device = torch.device(case.device)
+        ceilings = self._ceilings_of(device)
+        work = count_work(case)
+        workload = self._prepare(case)
+        facts = compilation.compile_first_round(workload)
+        _check_graph(case, facts)
+        verified = self._references.verify(workload)
+        memory = measure_memory(workload)
+        graphs = compilation.captured_graphs()
+        clock = self.make_clock(device)
+        samples = sample(workload, clock, self.schedule)
+        recompiles = compilation.captured_graphs() - graphs
+        on_device = _device_values(workload, clock, samples) if device.type == "cuda" else {}
+        busy = on_device.get("device_busy")
+        evidence = Evidence(
+            samples=samples,
+            schedule=self.schedule,
+            on_cuda=device.type == "cuda",
+            memory=memory,
+            compiled=facts,
+            recompiles=recompiles,
+            device_busy=None if busy is None else busy.value,
+            compared=verified.compared,
+            throttled=device.type == "cuda" and environment.throttled(environment.gpu_state()),
+        )
+        values = _time_values(case, samples, work, ceilings) | on_device | _memory_values(memory)
+        values |= _work_values(case, work, verified) | self._compile_values(case, facts, recompiles, samples)
+        return Measured(case, values, samples, findings_of(evidence), facts.seconds if facts else 0.0)
+
+    def _prepare(self, case: Case) -> Workload:
+        workload = self._new_workload(case)
+        if case.engine == "compile":
+            workload.compile()
+        return workload
+
+    def _new_workload(self, case: Case) -> Workload:
+        return (self.make_workload or (lambda case: Workload(case, input_kind=self.input_kind)))(case)
+
+    def _ceilings_of(self, device: torch.device) -> dict[str, float]:
+        if str(device) not in self.ceilings:
+            self.ceilings[str(device)] = measure_ceilings(device)
+        return self.ceilings[str(device)]
+
+    def _compile_values(
+        self, case: Case, facts: CompileFacts | None, recompiles: int, samples: Samples
+    ) -> dict[str, Value]:
+        latency = samples.latency().value
+        twin = Case(**{**asdict(case), "engine": "eager"})
+        if case.engine == "eager":
+            self._eager_latency[twin] = latency
+        if facts is None:
+            return {}
+        values = {
+            "compile_cold" if facts.cold else "compile_warm": Value(facts.seconds),
+            "graphs": Value(facts.graphs),
+            "graph_breaks": Value(facts.graph_breaks),
+            "recompiles": Value(recompiles),
+            "kernels": Value(facts.kernels),
+        }
+        gain = self._eager_latency.get(twin, 0.0) - latency
+        if case.engine != "eager" and gain > 0:
+            values["break_even"] = Value(facts.seconds / gain)
+        return values
+
+
+@contextmanager
+def _out_of_memory_told() -> Iterator[None]:
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise UnsupportedCase(f"out of memory: {_first_line(error)}") from error
+    except RuntimeError as error:
+        # The CPU allocator has no exception of its own: c10/core/impl/alloc_cpu.cpp.
+        if "can't allocate memory" not in str(error) and "not enough memory" not in str(error):
+            raise
+        raise UnsupportedCase(f"out of memory: {_first_line(error)}") from error
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+def _check_graph(case: Case, facts: CompileFacts | None) -> None:
+    """The catalog's networks promise to compile into whole graphs; a user's network may break with a finding."""
+    if facts is not None and facts.graph_breaks and case.architecture in CATALOG:
+        raise WrongResult(
+            f"{case.label()}: {facts.graph_breaks} graph breaks where none is promised: {facts.break_reasons[0]}; "
+            "nothing was timed. TORCH_LOGS=graph_breaks tells where"
+        )
+
+
+def _time_values(case: Case, samples: Samples, work: Work, ceilings: Mapping[str, float]) -> dict[str, Value]:
+    latency = samples.latency()
+    least, _ = ceiling_seconds(work, ceilings, case.precision)
+    return {
+        "latency": latency,
+        "throughput": latency.scaled_inverse(case.batch),
+        "cpu_busy": Value(samples.cpu_busy()),
+        "flop_rate": latency.scaled_inverse(work.flop),
+        "ceiling_fraction": latency.scaled_inverse(least),
+    }
+
+
+def _device_values(workload: Workload, clock: Clock, samples: Samples) -> dict[str, Value]:
+    """CUDA only: the three times of one call, and throughput with a full queue."""
+    event = samples.event_latency()
+    if event is None:
+        return {}
+    queued = queued_seconds(workload, clock, samples.latency().value)
+    values = {"event_latency": event, "device_busy": Value(kernel_seconds(workload) / event.value)}
+    return values | ({} if queued is None else {"queued_throughput": Value(workload.case.batch / queued)})
+
+
+def _memory_values(memory: Memory) -> dict[str, Value]:
+    values = {
+        "peak_memory": memory.peak,
+        "parameter_memory": memory.parameters,
+        "gradient_memory": memory.gradients,
+        "optimizer_memory": memory.optimizer,
+        "activation_memory": memory.activations,
+        "other_memory": memory.other,
+    }
+    if memory.reserved is not None:
+        values["reserved_memory"] = memory.reserved
+    return {name: Value(value) for name, value in values.items()}
+
+
+def _work_values(case: Case, work: Work, verified: Verified) -> dict[str, Value]:
+    values = {"parameters": work.parameters, "flop": work.flop, "traffic": work.traffic}
+    if case.engine == "eager":
+        values["live_tensor_memory"] = work.live
+    error = {"relative_error": Value(verified.relative_error)} if verified.compared else {}
+    return {name: Value(value) for name, value in values.items()} | error

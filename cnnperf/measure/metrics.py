@@ -1,0 +1,113 @@
+"""The metrics: every quantity that a run file may hold, as a table. Adding one is adding a row."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Metric:
+    """Describe one measured quantity.
+
+    Attributes:
+        name: The JSON key and the value in the column `metric`.
+        unit: SI unit; `1` for a plain count, `ratio` for a quotient.
+        better: `lower`, `higher` or `neither`.
+        counter: Whether two runs of one commit must agree to the last digit.
+        meaning: One sentence for people.
+    """
+
+    name: str
+    unit: str
+    better: str
+    counter: bool
+    meaning: str
+
+
+_TABLE = (
+    Metric("latency", "s", "lower", False, "median seconds of one call, synchronized before and after"),
+    Metric("throughput", "images/s", "higher", False, "batch over latency"),
+    Metric("queued_throughput", "images/s", "higher", False, "images/s with a full queue of calls (CUDA)"),
+    Metric("event_latency", "s", "lower", False, "median seconds between CUDA events around one call"),
+    Metric(
+        "device_busy",
+        "ratio",
+        "higher",
+        False,
+        "CUDA kernel seconds over event seconds; low means launch-bound",
+    ),
+    Metric("cpu_busy", "ratio", "neither", False, "CPU seconds of the process over wall seconds of a call"),
+    Metric(
+        "peak_memory",
+        "B",
+        "lower",
+        True,
+        "most bytes held at once: resident tensors and the allocator's peak",
+    ),
+    Metric("parameter_memory", "B", "lower", True, "bytes of parameters and buffers at the peak"),
+    Metric("gradient_memory", "B", "lower", True, "bytes of parameter gradients at the peak"),
+    Metric("optimizer_memory", "B", "lower", True, "bytes of optimizer state at the peak"),
+    Metric("activation_memory", "B", "lower", True, "bytes allocated in the forward pass and alive at the peak"),
+    Metric("other_memory", "B", "lower", True, "images, targets and temporaries at the peak"),
+    Metric("reserved_memory", "B", "lower", False, "bytes that CUDA's caching allocator holds from the driver"),
+    Metric("live_tensor_memory", "B", "lower", True, "most bytes of tensors alive between operators (eager)"),
+    Metric("parameters", "1", "neither", True, "number of parameters"),
+    Metric(
+        "flop",
+        "flop",
+        "lower",
+        True,
+        "floating-point operations of convolutions and matrix products in a call",
+    ),
+    Metric("traffic", "B", "lower", True, "bytes that convolutions and matrix products must read and write"),
+    Metric("flop_rate", "flop/s", "higher", False, "flop over latency"),
+    Metric("ceiling_fraction", "ratio", "higher", False, "time at the nearer ceiling over latency"),
+    Metric("relative_error", "ratio", "lower", False, "distance of outputs and gradients to float64"),
+    Metric("compile_cold", "s", "lower", False, "seconds of compilation with an empty compile cache"),
+    Metric("compile_warm", "s", "lower", False, "seconds of compilation with a filled compile cache"),
+    Metric("graphs", "1", "lower", True, "graphs captured for one call"),
+    Metric("graph_breaks", "1", "lower", True, "graph breaks"),
+    Metric("recompiles", "1", "lower", True, "compilations after the first call"),
+    Metric("kernels", "1", "lower", True, "kernels that the compiler generated for one call"),
+    Metric("break_even", "1", "lower", False, "calls after which compilation has paid for itself against eager"),
+)
+METRICS: Mapping[str, Metric] = {metric.name: metric for metric in _TABLE}
+
+
+@dataclass(frozen=True)
+class Value:
+    """Hold one measured value with its doubt.
+
+    Attributes:
+        value: In the metric's SI unit.
+        low: Lower end of the interval, or None for a value that has none (a counter).
+        high: Upper end of the interval, or None.
+        rounds: Rounds behind the value, or None.
+    """
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    rounds: int | None = None
+
+    def as_json(self, metric: Metric) -> dict[str, float | int | str]:
+        """Return the plain dictionary that goes into the run file."""
+        entry: dict[str, float | int | str] = {"value": self.value}
+        optional = {"low": self.low, "high": self.high, "rounds": self.rounds}
+        entry |= {key: number for key, number in optional.items() if number is not None}
+        return entry | {"unit": metric.unit}
+
+    def scaled_inverse(self, numerator: float) -> Value:
+        """Return `numerator / value` with the interval turned around: seconds become images/s."""
+        low = None if self.high is None else numerator / self.high
+        high = None if self.low is None else numerator / self.low
+        return Value(numerator / self.value, low, high, self.rounds)
+
+    @property
+    def half_width(self) -> float:
+        """Return half the interval over the value, or NaN where there is no interval."""
+        if self.low is None or self.high is None or self.value == 0:
+            return math.nan
+        return (self.high - self.low) / 2 / self.value

@@ -1,0 +1,128 @@
+"""The plan: from the options' plain values to the list of cases. Nothing is built or measured here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+
+from cnnperf.errors import OptionError
+from cnnperf.measure.case import AXIS_BY_NAME, ENGINES, LAYOUTS, PHASES, AxisValue, Case
+from cnnperf.measure.sampler import Schedule
+from cnnperf.models.architecture import Architecture
+
+OVERRIDABLE = ("phase", "engine", "precision", "layout", "batch", "image_size")
+SUITES = ("smoke", "default", "full")
+
+# Images in one call by architecture: few enough for two CPU cores to finish a round in a fraction of a second.
+CPU_BATCH = {
+    "lenet5": 128,
+    "lenet5_avg": 128,
+    "plain_stack": 4,
+    "residual_stack": 4,
+}
+CPU_BATCH_OTHERS = 8
+CUDA_BATCH = 512  # fills the device with 32 x 32 images
+FULL_PRECISIONS = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "tf32", "bf16", "fp16")}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Say which cases to make of an architecture.
+
+    Attributes:
+        suite: `smoke`, `default` or `full`.
+        devices: Devices to use, such as `cpu` and `cuda:0`.
+        overrides: Values by axis name that replace those of the suite.
+    """
+
+    suite: str = "default"
+    devices: tuple[str, ...] = ("cpu",)
+    overrides: Mapping[str, Sequence[AxisValue]] = field(default_factory=dict)
+
+    def cases(self, architecture: Architecture) -> list[Case]:
+        """Return the cases of an architecture: each phase on each device, eager before compiled.
+
+        Raises:
+            OptionError: If an image size is asked for that the architecture does not take.
+        """
+        return [case for device in self.devices for case in self._on_device(architecture, device)]
+
+    def _on_device(self, architecture: Architecture, device: str) -> list[Case]:
+        axes = self._axes(architecture, device.partition(":")[0]) | dict(self.overrides)
+        _check_image_size(architecture, axes["image_size"])
+        order = ("batch", "image_size", "precision", "layout", "phase", "engine")
+        return [
+            Case(architecture=architecture.name, device=device, **dict(zip(order, point, strict=True)))  # type: ignore[arg-type]  # values were parsed by their axes
+            for point in product(*(axes[name] for name in order))
+        ]
+
+    def _axes(self, architecture: Architecture, device_type: str) -> dict[str, Sequence[AxisValue]]:
+        full = self.suite == "full"
+        return {
+            "phase": PHASES,
+            "engine": ENGINES,
+            "precision": FULL_PRECISIONS[device_type] if full else ("fp32",),
+            "layout": LAYOUTS if full else ("contiguous",),
+            "batch": self._batches(architecture.name, device_type),
+            "image_size": (architecture.image_size,),
+        }
+
+    def _batches(self, architecture: str, device_type: str) -> tuple[int, ...]:
+        """Choose batches: CUDA fills the device, and also runs the CPU's batch wherever the two are paired."""
+        small = CPU_BATCH.get(architecture, CPU_BATCH_OTHERS)
+        paired = any(device == "cpu" for device in self.devices)
+        full = (1,) if self.suite == "full" else ()
+        if device_type == "cpu":
+            return (*full, small)
+        return (*full, small, CUDA_BATCH) if paired else (*full, CUDA_BATCH)
+
+
+SCHEDULES: Mapping[str, Schedule] = {
+    "smoke": Schedule(budget=0.0, warmup=0.0, least_groups=3),
+    "default": Schedule(),
+    "full": Schedule(),
+}
+
+
+def schedule_for(suite: str, seconds: float, interval: float) -> Schedule:
+    """Return the schedule of a suite; the smoke suite takes three rounds whatever the budget.
+
+    Raises:
+        OptionError: If seconds or interval are not positive numbers, or the interval is not below 1.
+    """
+    if not 0 < seconds < float("inf"):
+        raise OptionError(f"--cnnperf-time takes seconds above 0, not {seconds:g}")
+    if not 0 < interval < 1:
+        raise OptionError(f"--cnnperf-interval takes a fraction between 0 and 1 or a percentage, not {interval:g}")
+    if suite == "smoke":
+        return SCHEDULES["smoke"]
+    return Schedule(budget=seconds, interval=interval, warmup=0.4 * seconds)
+
+
+def parse_overrides(texts: Iterable[str]) -> dict[str, tuple[AxisValue, ...]]:
+    """Parse the values of `--cnnperf-axis`, each `NAME=V[,V]`.
+
+    Raises:
+        OptionError: If a text has no `=`, names no axis that can be overridden, or has a bad or no value.
+    """
+    overrides: dict[str, tuple[AxisValue, ...]] = {}
+    for text in texts:
+        name, equals, values = (part.strip() for part in text.partition("="))
+        if not equals:
+            raise OptionError(f"--cnnperf-axis takes NAME=VALUE[,VALUE], not {text!r}")
+        if name not in OVERRIDABLE:
+            hint = f"; use --cnnperf-{name}" if name in AXIS_BY_NAME else ""
+            raise OptionError(f"--cnnperf-axis: unknown axis {name!r}{hint}; the axes are {', '.join(OVERRIDABLE)}")
+        parsed = tuple(AXIS_BY_NAME[name].parse(value.strip()) for value in values.split(","))
+        overrides[name] = tuple(dict.fromkeys((*overrides.get(name, ()), *parsed)))
+    return overrides
+
+
+def _check_image_size(architecture: Architecture, sizes: Iterable[AxisValue]) -> None:
+    wrong = [size for size in sizes if architecture.fixed_image_size and size != architecture.image_size]
+    if wrong:
+        raise OptionError(
+            f"{architecture.name} takes images of {architecture.image_size} x {architecture.image_size} only, not "
+            f"{wrong[0]}; leave it out with --cnnperf-architecture"
+        )

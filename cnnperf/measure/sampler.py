@@ -1,0 +1,175 @@
+"""The sampler: warm-up until steady, then rounds in groups until the interval is narrow or the budget ends.
+
+It knows a subject that can be called and moved, and a clock; nothing of networks. Tests run it on a scripted clock.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+import statistics
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from cnnperf.errors import WrongResult
+from cnnperf.measure.clock import Clock, Reading
+from cnnperf.measure.metrics import Value
+from cnnperf.measure.statistics import median_interval
+
+STEADY_WINDOW = 3
+STEADY_TOLERANCE = 0.05
+SLOW_ROUND = 0.02  # seconds; above it one cold round a group is lost in the noise of the group itself
+
+
+class Subject(Protocol):
+    """Be something whose calls are timed."""
+
+    def setup(self) -> None:
+        """Do the untimed work before a round."""
+
+    def run(self) -> None:
+        """Do the timed work. It returns None, so that no round keeps another round's tensors alive."""
+
+    def relocate(self) -> None:
+        """Put everything that the call touches at fresh addresses and restore its initial values."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Say how long and how precisely a case is sampled.
+
+    Attributes:
+        budget: Seconds of rounds for one case.
+        interval: Wanted half-width of the median's interval, relative to the median.
+        warmup: Most seconds of warm-up.
+        least_groups: Groups taken even if the budget ends earlier.
+        settled_groups: Groups before the interval may end the sampling; six are needed for 95 % confidence.
+        most_rounds: Rounds in one group at most.
+    """
+
+    budget: float = 1.0
+    interval: float = 0.02
+    warmup: float = 0.4
+    least_groups: int = 3
+    settled_groups: int = 6
+    most_rounds: int = 200
+
+    def rounds_in_group(self, estimate: float) -> int:
+        """Return how many rounds of `estimate` seconds make a group, for about a dozen groups in the budget."""
+        return max(1, min(self.most_rounds, int(self.budget / 12 / estimate)))
+
+
+@dataclass
+class Samples:
+    """Hold what the sampler saw.
+
+    Attributes:
+        groups: Readings of each group, in order.
+        stopped: `interval` or `budget`: what ended the sampling.
+        steady: Whether the warm-up became steady before its time was over.
+        warmup_rounds: Rounds before the first group.
+    """
+
+    groups: list[list[Reading]] = field(default_factory=list)
+    stopped: str = "budget"
+    steady: bool = False
+    warmup_rounds: int = 0
+
+    def wall(self) -> list[list[float]]:
+        """Return wall seconds by group."""
+        return [[reading.wall for reading in group] for group in self.groups]
+
+    def flat(self) -> list[Reading]:
+        """Return all readings in order."""
+        return [reading for group in self.groups for reading in group]
+
+    def latency(self) -> Value:
+        """Return the median wall seconds with its interval."""
+        return median_interval(self.wall())
+
+    def event_latency(self) -> Value | None:
+        """Return the median event seconds with its interval, or None without events."""
+        groups = [[reading.event for reading in group if reading.event is not None] for group in self.groups]
+        return median_interval(groups) if all(groups) else None
+
+    def cpu_busy(self) -> float:
+        """Return CPU seconds over wall seconds: about the number of threads that were computing."""
+        readings = self.flat()
+        return sum(reading.cpu for reading in readings) / sum(reading.wall for reading in readings)
+
+
+def sample(subject: Subject, clock: Clock, schedule: Schedule) -> Samples:
+    """Take the samples of one case.
+
+    Raises:
+        WrongResult: If the clock went backwards, stood still or returned a number that is not finite.
+    """
+    samples = Samples()
+    with _garbage_collection_paused():
+        history = _warm_up(subject, clock, schedule, samples)
+        _take_groups(subject, clock, schedule, samples, statistics.median(history[-STEADY_WINDOW:]))
+    return samples
+
+
+def steady(history: list[float]) -> bool:
+    """Tell whether the last rounds are no longer clearly faster than those before them."""
+    window = min(STEADY_WINDOW, len(history) // 2)
+    if window == 0:
+        return False
+    recent = statistics.median(history[-window:])
+    before = statistics.median(history[-2 * window : -window])
+    return recent >= before * (1 - STEADY_TOLERANCE)
+
+
+def _warm_up(subject: Subject, clock: Clock, schedule: Schedule, samples: Samples) -> list[float]:
+    history: list[float] = []
+    start = clock.now()
+    while True:
+        history.append(_round(subject, clock).wall)
+        late = clock.now() - start >= schedule.warmup
+        enough = len(history) >= (2 if late else 2 * STEADY_WINDOW)
+        samples.steady = steady(history)
+        if enough and (late or samples.steady):
+            samples.warmup_rounds = len(history)
+            return history
+
+
+def _take_groups(subject: Subject, clock: Clock, schedule: Schedule, samples: Samples, estimate: float) -> None:
+    rounds = schedule.rounds_in_group(estimate)
+    spent = 0.0
+    while True:
+        subject.relocate()
+        if estimate < SLOW_ROUND:
+            _round(subject, clock)
+        group = [_round(subject, clock) for _ in range(rounds)]
+        samples.groups.append(group)
+        spent += sum(reading.wall for reading in group)
+        count = len(samples.groups)
+        if count >= schedule.settled_groups and samples.latency().half_width <= schedule.interval:
+            samples.stopped = "interval"
+            return
+        if count >= schedule.least_groups and spent >= schedule.budget:
+            return
+
+
+def _round(subject: Subject, clock: Clock) -> Reading:
+    subject.setup()
+    reading = clock.read(subject.run)
+    if not (math.isfinite(reading.wall) and reading.wall > 0):
+        raise WrongResult(
+            f"the clock jumped: a round took {reading.wall} s; the times of this case mean nothing, measure it again"
+        )
+    return reading
+
+
+@contextmanager
+def _garbage_collection_paused() -> Iterator[None]:
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()

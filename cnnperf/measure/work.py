@@ -1,0 +1,156 @@
+"""Work: what a phase must compute and move, counted on the meta device, where nothing is computed or allocated.
+
+Counted on the eager, textbook network whatever the engine: it is the work that the result needs, not the work
+that one implementation chose to do.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode, flop_registry
+
+from cnnperf.measure.case import Case
+from cnnperf.measure.workload import DTYPES
+from cnnperf.models.catalog import create, resolve
+
+
+@dataclass(frozen=True)
+class Work:
+    """Hold the exact work of one call of a phase.
+
+    Attributes:
+        parameters: Number of parameters.
+        flop: Floating-point operations of convolutions and matrix products; a multiply-add counts two.
+        traffic: Bytes that convolutions and matrix products read and write, each operand once: what is left even
+            when everything else is fused away.
+        live: Most bytes of tensors alive between operators, everything resident included.
+    """
+
+    parameters: int
+    flop: int
+    traffic: int
+    live: int
+
+
+class _Traffic(TorchDispatchMode):
+    """Add up operand and result bytes of the operators that have a flop formula."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.bytes = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if func._overloadpacket in flop_registry:  # noqa: SLF001 - the registry's key
+            tensors = [leaf for leaf in tree_leaves((args, result)) if isinstance(leaf, torch.Tensor)]
+            self.bytes += sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+        return result
+
+
+class _LiveTensors(TorchDispatchMode):
+    """Follow the storages that operators return until they die."""
+
+    def __init__(self, resident: Iterable[torch.Tensor]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._known: dict[int, Any] = {}
+        self.live: int = 0
+        self.peak: int = 0
+        for tensor in resident:
+            self._follow(tensor.untyped_storage())
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, torch.Tensor):
+                self._follow(leaf.untyped_storage())
+        return result
+
+    def restart(self) -> None:
+        """Forget the peak so far, not what is alive."""
+        self.peak = self.live
+
+    def _follow(self, storage: torch.UntypedStorage) -> None:
+        key = storage._cdata  # noqa: SLF001 - what StorageWeakRef identifies storages by
+        if key in self._known:
+            return
+        size = storage.nbytes()
+        self._known[key] = weakref.ref(storage, lambda _: self._forget(key, size))
+        self.live += size
+        self.peak = max(self.peak, self.live)
+
+    def _forget(self, key: int, size: int) -> None:
+        del self._known[key]
+        self.live -= size
+
+
+def count_work(case: Case) -> Work:
+    """Count the work of one call of the case's phase.
+
+    Raises:
+        OptionError: If the architecture does not exist.
+    """
+    architecture = resolve(case.architecture)
+    model = _on_meta(create(architecture.reference or case.architecture), case)
+    images = torch.empty(case.batch, 3, case.image_size, case.image_size, dtype=DTYPES[case.precision], device="meta")
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    forward_flop, forward_traffic = _count(model, images, backward=False)
+    if not case.trains:
+        return Work(parameters, forward_flop, forward_traffic, _live(model, images, case))
+    flop, traffic = _count(model, images, backward=True)
+    if case.phase == "backward":
+        flop, traffic = flop - forward_flop, traffic - forward_traffic
+    return Work(parameters, flop, traffic, _live(model, images, case))
+
+
+def _on_meta(model: nn.Module, case: Case) -> nn.Module:
+    return model.to(device="meta", dtype=DTYPES[case.precision]).train(case.trains)
+
+
+def _count(model: nn.Module, images: torch.Tensor, *, backward: bool) -> tuple[int, int]:
+    flops = FlopCounterMode(display=False)
+    traffic = _Traffic()
+    with flops, traffic, torch.set_grad_enabled(backward):
+        output = model(images)
+        if backward:
+            cast(Any, output.float().sum()).backward()
+    model.zero_grad(set_to_none=True)
+    return int(flops.get_total_flops()), traffic.bytes
+
+
+def _live(model: nn.Module, images: torch.Tensor, case: Case) -> int:
+    """Return the peak of live tensor bytes of one round, everything resident included."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0, momentum=0.9) if case.phase == "train" else None
+    target = torch.empty(case.batch, dtype=torch.int64, device="meta")
+    resident = [*model.parameters(), *model.buffers(), *_momentum(optimizer), images, target]
+    live = _LiveTensors(resident)
+    with live, torch.inference_mode(not case.trains):
+        output = model(images)
+        if case.trains:
+            loss = nn.functional.cross_entropy(output.float(), target)
+            if case.phase == "backward":
+                live.restart()
+            del output
+            cast(Any, loss).backward()
+        if optimizer is not None:
+            optimizer.step()
+    return live.peak
+
+
+def _momentum(optimizer: torch.optim.Optimizer | None) -> list[torch.Tensor]:
+    """Make an optimizer allocate its state, as every step but the first finds it, and return the state."""
+    if optimizer is None:
+        return []
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return [state["momentum_buffer"] for state in optimizer.state.values()]

@@ -1,0 +1,222 @@
+"""The workload: one case made runnable, each phase as a pair of an untimed setup and a timed call."""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+import cnnperf.fusion  # noqa: F401 - completes the catalog with the fused architectures
+from cnnperf.errors import OptionError, UnsupportedCase
+from cnnperf.measure.case import Case
+from cnnperf.measure.images import images_for
+from cnnperf.models.catalog import create, resolve
+
+DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+LEARNING_RATE = 1e-3
+MOMENTUM = 0.9
+SCORE_DIMENSIONS = 2  # (N, classes)
+PADDING_BYTES = 1 << 16  # at most, before each tensor: moves it by any number of cache lines and pages
+
+Network = Callable[[torch.Tensor], torch.Tensor]
+
+
+class Workload:
+    """Run one case: `setup()` then `run()` is one round.
+
+    Attributes:
+        case: The case.
+        model: The network, (N, 3, H, W) to (N, classes), in the phase's mode, on the case's device.
+        images: The input, (N, 3, H, W), in the case's precision and layout.
+        target: Class numbers, (N,), int64.
+        output: The last output, kept only while `keep_output` is set, (N, classes).
+        keep_output: Whether rounds keep their output; never set while rounds are timed.
+    """
+
+    def __init__(self, case: Case, *, input_kind: str = "synthetic", seed: int = 0) -> None:
+        """Build network, images and optimizer.
+
+        Args:
+            case: What to run.
+            input_kind: `synthetic` or `photos`, see `images_for`.
+            seed: Of parameters, images and memory placement.
+
+        Raises:
+            UnsupportedCase: If the device does not compute in the case's precision.
+            OptionError: If the architecture does not exist.
+        """
+        check_supported(case)
+        self.case = case
+        self._layout = MEMORY_FORMATS[case.layout]
+        self._random = random.Random(seed)  # noqa: S311 - places memory, hides nothing
+        model = create(case.architecture, seed=seed).to(device=case.device, dtype=DTYPES[case.precision])
+        self.model = _with_layout(model, self._layout).train(case.trains)
+        images = images_for(case, input_kind, seed).to(device=case.device, dtype=DTYPES[case.precision])
+        self.images = images.contiguous(memory_format=self._layout)
+        self.network: Network = self.model
+        self.output: torch.Tensor | None = None
+        self.keep_output = False
+        self.loss: torch.Tensor | None = None
+        self._padding: list[torch.Tensor] = []
+        self.target = self._make_target(seed)
+        self.optimizer = self._make_optimizer()
+        self._initial = [tensor.detach().clone() for tensor in self._state()]
+        self.setup, self.run = self._phase()
+
+    def compile(self) -> None:
+        """Replace the network by its compiled form; nothing is compiled before the first call."""
+        self.network = cast(Network, torch.compile(self.model, dynamic=False))
+
+    def run_once(self) -> None:
+        """Run one round outside the clock."""
+        self.setup()
+        self.run()
+
+    def release(self) -> None:
+        """Drop output, loss and gradients."""
+        self.output = self.loss = None
+        for parameter in self.model.parameters():
+            parameter.grad = None
+
+    def gradients(self) -> dict[str, torch.Tensor]:
+        """Return the gradients of the last round by parameter name; empty for the forward phase."""
+        named = self.model.named_parameters()
+        return {name: parameter.grad for name, parameter in named if parameter.grad is not None}
+
+    def optimizer_state(self) -> list[torch.Tensor]:
+        """Return the tensors that the optimizer holds."""
+        states = self.optimizer.state.values() if self.optimizer else ()
+        return [value for state in states for value in state.values() if isinstance(value, torch.Tensor)]
+
+    def relocate(self) -> None:
+        """Move parameters, buffers, optimizer state and images to fresh addresses and restore their initial values.
+
+        Each tensor is allocated anew behind a random amount of padding, which is an independent draw of the memory
+        placement. The `Parameter` objects stay the same, so a compiled network needs no new compilation.
+        """
+        self.release()
+        self._padding.clear()
+        for tensor, initial in zip(self._state(), self._initial, strict=True):
+            tensor.data = self._moved(initial)
+        for tensor in self.optimizer_state():
+            tensor.data = self._moved(tensor)
+        self.images = self._moved(self.images)
+
+    def reset(self) -> None:
+        """Drop what rounds left behind and restore all initial values where they are."""
+        self.release()
+        self.restore()
+
+    def restore(self) -> None:
+        """Restore the initial values of parameters, buffers and optimizer state; leave gradients as they are."""
+        with torch.no_grad():
+            for tensor, initial in zip(self._state(), self._initial, strict=True):
+                tensor.copy_(initial)
+        for tensor in self.optimizer_state():
+            tensor.zero_()
+
+    def _state(self) -> Iterator[torch.Tensor]:
+        yield from self.model.parameters()
+        yield from self.model.buffers()
+
+    def _moved(self, tensor: torch.Tensor) -> torch.Tensor:
+        size = self._random.randrange(PADDING_BYTES)
+        self._padding.append(torch.empty(size, dtype=torch.uint8, device=tensor.device))
+        return tensor.detach().clone()
+
+    def _make_target(self, seed: int) -> torch.Tensor:
+        classes = resolve(self.case.architecture).classes or self._count_classes()
+        generator = torch.Generator().manual_seed(seed)
+        return torch.randint(classes, (self.case.batch,), generator=generator).to(self.case.device)
+
+    def _count_classes(self) -> int:
+        with torch.no_grad():
+            output = copy.deepcopy(self.model).eval()(self.images[:1])
+        if not isinstance(output, torch.Tensor) or output.dim() != SCORE_DIMENSIONS:
+            shape = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
+            raise OptionError(
+                f"architecture {self.case.architecture} must turn images (N, 3, H, W) into class scores "
+                f"(N, classes), not {shape}"
+            )
+        return int(output.shape[1])
+
+    def _make_optimizer(self) -> torch.optim.Optimizer | None:
+        if self.case.phase != "train":
+            return None
+        return torch.optim.SGD(self.model.parameters(), lr=LEARNING_RATE, momentum=MOMENTUM)
+
+    def _phase(self) -> tuple[Callable[[], None], Callable[[], None]]:
+        phases: dict[str, tuple[Callable[[], None], Callable[[], None]]] = {
+            "forward": (_nothing, self._forward),
+            "backward": (self._forward_with_graph, self._backward),
+            "train": (_nothing, self._train),
+        }
+        return phases[self.case.phase]
+
+    def _forward(self) -> None:
+        with torch.inference_mode():
+            self._call()
+
+    def _forward_with_graph(self) -> None:
+        self._clear_gradients()
+        self.loss = self._loss()
+
+    def _backward(self) -> None:
+        cast(Any, self.loss).backward()
+
+    def _train(self) -> None:
+        self._clear_gradients()
+        cast(Any, self._loss()).backward()
+        cast(torch.optim.Optimizer, self.optimizer).step()
+
+    def _loss(self) -> torch.Tensor:
+        return nn.functional.cross_entropy(self._call().float(), self.target)
+
+    def _call(self) -> torch.Tensor:
+        output = self.network(self.images)
+        if self.keep_output:
+            self.output = output
+        return output
+
+    def _clear_gradients(self) -> None:
+        for parameter in self.model.parameters():
+            parameter.grad = None
+
+
+def check_supported(case: Case) -> None:
+    """Check that the device of a case computes in its precision.
+
+    Raises:
+        UnsupportedCase: If there is no such device, or tf32 or fp16 is asked of a device that lacks it.
+    """
+    if case.device_type == "cuda" and not torch.cuda.is_available():
+        raise UnsupportedCase("no CUDA device")
+    if case.precision == "tf32" and case.device_type == "cpu":
+        raise UnsupportedCase("tf32 is a mode of CUDA's matrix units; a CPU has none")
+    if case.precision == "bf16" and case.device_type == "cuda" and not torch.cuda.is_bf16_supported():
+        raise UnsupportedCase("this CUDA device does not compute in bf16")
+
+
+@contextmanager
+def matmul_precision(case: Case) -> Iterator[None]:
+    """Allow tf32 inside for the precision `tf32`, forbid it for every other, and restore the flags."""
+    flags = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = case.precision == "tf32"
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = flags
+
+
+def _nothing() -> None:
+    """Stand for a phase that needs no untimed work."""
+
+
+def _with_layout(model: nn.Module, layout: torch.memory_format) -> nn.Module:
+    return cast(nn.Module, cast(Any, model).to(memory_format=layout))

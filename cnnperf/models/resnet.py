@@ -1,0 +1,132 @@
+"""ResNet-18 for small images, with or without Squeeze-and-Excitation.
+
+Sources: He, Zhang, Ren, Sun, "Deep Residual Learning for Image Recognition", 2015, table 1 (the 18-layer
+column), section 3.3 (option B, projection shortcuts) and section 4.2 (the 3x3 stem for CIFAR-10),
+https://arxiv.org/abs/1512.03385; Hu, Shen, Albanie, Sun, Wu, "Squeeze-and-Excitation Networks", 2017, section
+3.3 and figure 3, https://arxiv.org/abs/1709.01507.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from cnnperf.models.initialization import he_initialize
+
+SEFactory = Callable[[int], nn.Module]
+"""What builds a Squeeze-and-Excitation block from its number of channels: `SEBlock` or a drop-in for it."""
+
+
+class BasicBlock(nn.Module):
+    """Add a shortcut to two 3x3 convolutions with BatchNorm, gated by an SE block where one is given.
+
+    Sources: He et al., 2015, figure 5 left and equation 2; Hu et al., 2017, figure 3 (SE after the last
+    BatchNorm and before the addition).
+    """
+
+    def __init__(self, in_channels: int, channels: int, stride: int, se_block: SEFactory | None) -> None:
+        """Build the block.
+
+        Args:
+            in_channels: Channels of the input.
+            channels: Channels of the output.
+            stride: Of the first convolution; the output's height and width are the input's divided by it.
+            se_block: Builds the SE block, or None for none.
+        """
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, channels, kernel_size=3, stride=stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, channels, kernel_size=3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.se = nn.Identity() if se_block is None else se_block(channels)
+        same_shape = stride == 1 and in_channels == channels
+        self.shortcut = nn.Identity() if same_shape else projection(in_channels, channels, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Transform a feature map.
+
+        Args:
+            x: N x in_channels x H x W.
+
+        Returns:
+            N x channels x H/stride x W/stride, rounded up.
+        """
+        out: Tensor = torch.relu(self.bn1(self.conv1(x)))
+        out = self.se(self.bn2(self.conv2(out)))
+        return torch.relu(out + self.shortcut(x))
+
+
+class ResNet18(nn.Module):
+    """Classify small images with ResNet-18: 11,173,962 parameters, or 11,261,002 with Squeeze-and-Excitation.
+
+    Sources: He et al., 2015, table 1; Hu et al., 2017, section 3.3; see the module.
+    """
+
+    def __init__(self, se_block: SEFactory | None = None) -> None:
+        """Build the network.
+
+        Args:
+            se_block: Builds each block's SE block from its number of channels, or None for a network without.
+        """
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 64, kernel_size=3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(64)
+        self.stage1 = stage(64, 64, 1, se_block)
+        self.stage2 = stage(64, 128, 2, se_block)
+        self.stage3 = stage(128, 256, 2, se_block)
+        self.stage4 = stage(256, 512, 2, se_block)
+        self.fc = nn.Linear(512, 10)
+        he_initialize(self)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Score each image for each class.
+
+        Args:
+            images: N x 3 x H x W.
+
+        Returns:
+            N x 10, not normalized.
+        """
+        x = torch.relu(self.bn1(self.conv1(images)))  # 64 x 32 x 32 for 32 x 32 images
+        x = self.stage1(x)  # 64 x 32 x 32
+        x = self.stage2(x)  # 128 x 16 x 16
+        x = self.stage3(x)  # 256 x 8 x 8
+        x = self.stage4(x)  # 512 x 4 x 4
+        x = x.mean(dim=(2, 3))
+        scores: Tensor = self.fc(x)
+        return scores
+
+
+def stage(in_channels: int, channels: int, stride: int, se_block: SEFactory | None) -> nn.Sequential:
+    """Build two blocks of one width, the first of which may halve the resolution.
+
+    Args:
+        in_channels: Channels of the stage's input.
+        channels: Channels of its output.
+        stride: Of its first convolution.
+        se_block: Builds each SE block, or None for none.
+
+    Returns:
+        The stage, from N x in_channels x H x W to N x channels x H/stride x W/stride.
+    """
+    return nn.Sequential(
+        BasicBlock(in_channels, channels, stride, se_block), BasicBlock(channels, channels, 1, se_block)
+    )
+
+
+def projection(in_channels: int, channels: int, stride: int) -> nn.Sequential:
+    """Build the shortcut between different shapes: a 1x1 convolution and BatchNorm.
+
+    Source: He et al., 2015, section 3.3, option B.
+
+    Args:
+        in_channels: Channels of the input.
+        channels: Channels of the output.
+        stride: Of the convolution.
+
+    Returns:
+        The shortcut, from N x in_channels x H x W to N x channels x H/stride x W/stride.
+    """
+    return nn.Sequential(
+        nn.Conv2d(in_channels, channels, kernel_size=1, stride=stride, bias=False), nn.BatchNorm2d(channels)
+    )

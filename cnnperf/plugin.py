@@ -1,0 +1,284 @@
+"""The pytest plugin: options, the case fixtures and the hooks into pytest-benchmark.
+
+Every pytest run of an environment imports this module, so it loads neither torch nor pandas; the rooms that do are
+imported when the first case of a benchmark is collected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from cnnperf.errors import CnnperfError, OptionError
+from cnnperf.options import OPTIONS, Options, parse_options, read_given
+
+if TYPE_CHECKING:
+    from cnnperf.measure.case import Case
+    from cnnperf.session import Session
+
+OPTIONS_KEY: pytest.StashKey[Options] = pytest.StashKey()
+SESSION_KEY: pytest.StashKey[Any] = pytest.StashKey()  # a Session, whose module must not be loaded here
+SAVED_KEY = pytest.StashKey[bool]()
+MARKER = "cnnperf"
+MARKER_HELP = (
+    "cnnperf(*architectures, own=False): measure these architectures of the catalog; with own=True, those that "
+    "--cnnperf-architecture brings"
+)
+
+
+class Replay:
+    """Be a timer for pytest-benchmark that returns samples which were taken before.
+
+    pytest-benchmark reads its timer twice a round and keeps the difference: 0 and the sample.
+    """
+
+    __name__ = "cnnperf_replay"
+
+    def __init__(self) -> None:
+        """Start without samples."""
+        self._readings: list[float] = []
+
+    def load(self, seconds: list[float]) -> None:
+        """Take the samples to return."""
+        self._readings = [reading for sample in reversed(seconds) for reading in (sample, 0.0)]
+
+    def __call__(self) -> float:
+        """Return the next reading in seconds."""
+        return self._readings.pop()
+
+
+REPLAY_KEY: pytest.StashKey[Replay] = pytest.StashKey()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add every option of the table to the command line and to the ini file."""
+    group = parser.getgroup("cnnperf", "cnnperf: performance of convolutional networks")
+    for option in OPTIONS:
+        default = ", ".join(option.default)
+        text = option.help + (f" (default: {default})" if default else "")
+        # argparse reads % as the start of a format.
+        group.addoption(
+            option.flag,
+            dest=option.key,
+            metavar=option.metavar,
+            action="append" if option.repeatable else "store",
+            default=None,
+            help=text.replace("%", "%%"),
+        )
+        parser.addini(option.key, text, type="args" if option.repeatable else "string", default=None)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Check the options before anything runs.
+
+    Raises:
+        pytest.UsageError: With one sentence; pytest exits with status 4.
+    """
+    config.addinivalue_line("markers", MARKER_HELP)
+    try:
+        config.stash[OPTIONS_KEY] = parse_options(read_given(lambda key: _value(config, key)))
+    except OptionError as error:
+        raise pytest.UsageError(str(error)) from error
+
+
+def configure_pytest_benchmark(config: pytest.Config) -> None:
+    """Prepare pytest-benchmark for a suite of cnnperf; call it from `pytest_configure` in the suite's conftest.
+
+    Raw samples are saved, or nothing could be tested statistically afterwards, and its own table gives way to the
+    summary; `--benchmark-verbose` brings it back.
+    """
+    config.option.benchmark_save_data = True
+    config.option.benchmark_quiet = True
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Turn the marker `cnnperf` into one test for each case."""
+    marker = metafunc.definition.get_closest_marker(MARKER)
+    if marker is None or "cnnperf_case" not in metafunc.fixturenames:
+        return
+    from cnnperf.measure.case import AXES
+
+    names = [axis.name for axis in AXES]
+    cases = _cases(metafunc.config.stash[OPTIONS_KEY], marker)
+    points = [tuple(case.axes().values()) for case in cases]
+    metafunc.parametrize(names, points, ids=[case.id() for case in cases])
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Drop tests whose architectures were not asked for, and give each case its replaying timer."""
+    marked = [item for item in items if item.get_closest_marker(MARKER)]
+    empty = [item for item in marked if not _has_case(item)]
+    if empty:
+        config.hook.pytest_deselected(items=empty)
+        items[:] = [item for item in items if item not in empty]
+    for item in marked:
+        item.stash[REPLAY_KEY] = Replay()
+        item.add_marker(pytest.mark.benchmark(timer=item.stash[REPLAY_KEY]))
+
+
+@pytest.fixture
+def cnnperf_case(request: pytest.FixtureRequest) -> Case:
+    """Return the case of this test: one point of the axes."""
+    from cnnperf.measure.case import AXES, Case
+
+    return Case.from_axes({axis.name: request.getfixturevalue(axis.name) for axis in AXES})
+
+
+@pytest.fixture
+def cnnperf_measure(request: pytest.FixtureRequest, benchmark: Any) -> Callable[[Case], None]:
+    """Return a function that measures a case and hands its samples to pytest-benchmark."""
+
+    def measure(case: Case) -> None:
+        session = _session(request)
+        if benchmark.disabled:
+            session.laboratory.check(case)
+            benchmark(_nothing)
+            return
+        _measure(request, benchmark, session, case)
+
+    return measure
+
+
+def _measure(request: pytest.FixtureRequest, benchmark: Any, session: Session, case: Case) -> None:
+    from cnnperf.errors import UnsupportedCase
+
+    _write(request.config, session.announce(case))
+    try:
+        measured = session.measure(case)
+    except UnsupportedCase as reason:
+        session.skip(case, str(reason))
+        _write(request.config, f"not measured: {reason}\n")
+        pytest.skip(f"not measured: {reason}")
+    except BaseException:
+        _write(request.config, "failed\n")
+        raise
+    seconds = measured.seconds()
+    request.node.stash[REPLAY_KEY].load(seconds)
+    benchmark.extra_info.update(measured.record())
+    benchmark.pedantic(_nothing, rounds=len(seconds))
+    entry = benchmark.stats.as_dict(include_data=True)
+    _write(request.config, session.keep(entry, case) + "\n")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
+    """Drop the momentary clock rate, which differs on one machine and would make every comparison warn."""
+    for key in ("hz_actual", "hz_actual_friendly"):
+        machine_info.get("cpu", {}).pop(key, None)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, Any]) -> None:
+    """Add environment, ceilings and cases not measured to the run file."""
+    session = config.stash.get(SESSION_KEY, None)
+    if session is not None:
+        output_json["cnnperf"] = session.facts()
+        config.stash[SAVED_KEY] = True
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Delete the journal once pytest-benchmark, whose hook runs first, has saved the run file."""
+    ours = session.config.stash.get(SESSION_KEY, None)
+    if ours is not None and ours.journal is not None and session.config.stash.get(SAVED_KEY, False):
+        ours.journal.close()
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Print the answer, or why there is none."""
+    session = config.stash.get(SESSION_KEY, None)
+    reports = [report for kind in ("passed", "skipped") for report in terminalreporter.stats.get(kind, ())]
+    if any(MARKER in report.keywords for report in reports) and _benchmarks_disabled(config):
+        terminalreporter.section("cnnperf", sep="=")
+        terminalreporter.write_line(
+            "nothing was measured: pytest-benchmark is disabled (by --benchmark-disable, or because pytest-xdist runs "
+            "tests side by side); run without -n and --benchmark-disable"
+        )
+    elif session is not None and (session.benchmarks or session.not_measured):
+        terminalreporter.section("cnnperf", sep="=")
+        for line in session.summary():
+            terminalreporter.write_line(line)
+        if session.journal is not None and session.journal.path.exists():
+            terminalreporter.write_line(f"the cases so far are kept in {session.journal.path}")
+
+
+def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] | None:
+    """Leave the progress to the lines that say more than a dot."""
+    if MARKER in report.keywords and report.when == "call" and report.passed:
+        return "passed", "", "PASSED"
+    return None
+
+
+def _value(config: pytest.Config, key: str) -> Any:
+    given = config.getoption(key)
+    return config.getini(key) if given is None else given
+
+
+def _cases(options: Options, marker: pytest.Mark) -> list[Case]:
+    plan = options.plan()
+    rows = options.architectures()
+    if marker.kwargs.get("own"):
+        from cnnperf.models.catalog import CATALOG
+
+        rows = [row for row in rows if row.name not in CATALOG]
+    else:
+        rows = [row for row in rows if row.name in marker.args]
+    return [case for row in rows for case in plan.cases(row)]
+
+
+def _has_case(item: pytest.Item) -> bool:
+    parameters = getattr(item, "callspec", None)
+    return parameters is not None and isinstance(parameters.params.get("architecture"), str)
+
+
+def _session(request: pytest.FixtureRequest) -> Session:
+    """Begin the session with the first case."""
+    config = request.config
+    if SESSION_KEY not in config.stash:
+        from cnnperf.session import Session
+
+        planned = sum(item.get_closest_marker(MARKER) is not None for item in request.session.items)
+        config.stash[SESSION_KEY] = session = Session.begin(config.stash[OPTIONS_KEY], planned)
+        if any(config.getoption(f"benchmark_{name}") for name in ("autosave", "save", "json")):
+            commit = config.hook.pytest_benchmark_generate_commit_info(config=config)
+            session.keep_journal(_storage(config), commit)
+    return cast("Session", config.stash[SESSION_KEY])
+
+
+def _storage(config: pytest.Config) -> Path:
+    """Return the folder of the run files; a storage that is no folder leaves the journal in the default one."""
+    text = str(config.getoption("benchmark_storage"))
+    return Path(text.removeprefix("file://")) if "://" not in text.removeprefix("file://") else Path(".benchmarks")
+
+
+def _write(config: pytest.Config, text: str) -> None:
+    """Write progress past the capturing of output."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    capture = config.pluginmanager.get_plugin("capturemanager")
+    if reporter is None or reporter.verbosity < 0:
+        return
+    with capture.global_and_fixture_disabled() if capture else _no_capture():
+        if text.startswith("["):
+            reporter.ensure_newline()
+        reporter.write(text, flush=True)
+
+
+def _no_capture() -> Any:
+    from contextlib import nullcontext
+
+    return nullcontext()
+
+
+def _benchmarks_disabled(config: pytest.Config) -> bool:
+    distributed = config.getoption("dist", "no") != "no"
+    return distributed or (config.getoption("benchmark_disable") and not config.getoption("benchmark_enable"))
+
+
+def _nothing() -> None:
+    """Be what pytest-benchmark times while the real samples are replayed."""
+
+
+__all__ = ["CnnperfError", "configure_pytest_benchmark"]

@@ -1,0 +1,83 @@
+"""The table of findings: each fires on its evidence and says what was seen, what it means, what to do."""
+
+import pytest
+
+from cnnperf.measure.checks import CHECKS, Evidence, findings_of, machine_findings
+from cnnperf.measure.clock import Reading
+from cnnperf.measure.compilation import CompileFacts
+from cnnperf.measure.memory import Memory
+from cnnperf.measure.sampler import Samples, Schedule
+
+MEMORY = Memory(100, 100, 0, 0, 0, 0)
+
+
+def samples_of(medians, steady=True, cpu=1.0):
+    groups = [[Reading(median, median * cpu)] * 3 for median in medians]
+    return Samples(groups=groups, steady=steady, warmup_rounds=6)
+
+
+def evidence(medians=(1.0,) * 8, **changes):
+    steady, cpu = changes.pop("steady", True), changes.pop("cpu", 1.0)
+    start = {
+        "samples": samples_of(medians, steady, cpu),
+        "schedule": Schedule(),
+        "on_cuda": False,
+        "memory": MEMORY,
+    }
+    return Evidence(**(start | changes))
+
+
+BROKEN = CompileFacts(1.0, True, 2, 1, ("a reason",), 3)
+FIRING = {
+    "spread": evidence([0.8, 1.2, 0.7, 1.3, 1.0, 0.9, 1.1, 0.8]),
+    "drift": evidence([1.0 + 0.01 * n for n in range(10)]),
+    "warm-up": evidence(steady=False),
+    "small sample": evidence([1.0, 1.0, 1.0]),
+    "waiting": evidence(cpu=0.3),
+    "stall": evidence([1.0] * 11 + [20.0]),
+    "leak": evidence(memory=Memory(1, 1, 0, 0, 0, 0, leaked=8)),
+    "launch-bound": evidence(on_cuda=True, device_busy=0.4),
+    "graph break": evidence(compiled=BROKEN),
+    "recompiled": evidence(recompiles=1),
+    "not compared": evidence(compared=False),
+    "throttled": evidence(throttled=True),
+}
+
+
+def test_every_check_of_the_table_is_tried_here():
+    assert {check.kind for check in CHECKS} == set(FIRING)
+
+
+@pytest.mark.parametrize("kind", FIRING)
+def test_a_check_fires_on_its_evidence(kind):
+    found = {finding.kind: finding for finding in findings_of(FIRING[kind])}
+    assert kind in found
+    assert all(found[kind].as_json().values())
+
+
+def test_nothing_fires_on_clean_evidence():
+    assert findings_of(evidence()) == []
+
+
+def test_a_single_slow_group_at_the_end_is_no_drift():
+    kinds = [finding.kind for finding in findings_of(evidence([1.0] * 11 + [1.2]))]
+    assert "drift" not in kinds
+
+
+def test_a_busy_device_is_not_launch_bound():
+    assert findings_of(evidence(on_cuda=True, device_busy=0.95)) == []
+
+
+def test_a_loaded_machine_is_told_once_for_the_run():
+    findings = machine_findings({"cpu_count": 2, "load_average": 3.5}, 1.0)
+    assert [finding.kind for finding in findings] == ["loaded machine"]
+    assert "3.5 on 2 CPUs" in findings[0].seen
+
+
+def test_an_idle_machine_has_no_findings():
+    assert machine_findings({"cpu_count": 2, "load_average": 0.2, "cpu_allocator": "retain"}, 0.9) == []
+
+
+def test_other_processes_on_the_gpu_and_a_missing_memory_control_are_told():
+    record = {"gpu_other_processes": 2, "cpu_allocator": "unavailable"}
+    assert [finding.kind for finding in machine_findings(record, None)] == ["shared device", "allocator"]
