@@ -68,7 +68,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
             default=None,
             help=text.replace("%", "%%"),
         )
-        parser.addini(option.key, text, type="args" if option.repeatable else "string", default=None)
+        parser.addini(option.key, text, type=cast(Any, "args" if option.repeatable else "string"), default=None)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -242,9 +242,7 @@ def test_a_users_network_is_tried_once_however_often_its_name_is_resolved(
     assert len(built) == 1
 
 
-def test_a_module_in_the_working_directory_can_be_brought(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_module_in_the_working_directory_can_be_brought(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "brought_here.py").write_text("from torch.nn import Flatten as factory\n")
     monkeypatch.setattr(sys, "path", [each for each in sys.path if each])
     monkeypatch.chdir(tmp_path)
@@ -336,9 +334,7 @@ def test_a_timm_model_without_timm_is_refused_with_the_command_that_installs_it(
     assert isinstance(caught.value.__cause__, ModuleNotFoundError)
 
 
-def test_a_timm_that_cannot_be_imported_is_not_called_missing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_timm_that_cannot_be_imported_is_not_called_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "timm.py").write_text("import a_package_that_is_missing\n")
     monkeypatch.delitem(sys.modules, "timm", raising=False)
     monkeypatch.syspath_prepend(tmp_path)

@@ -91,9 +91,7 @@ def results_of(block: nn.Module, x: Tensor, grad: Tensor) -> Results:
 
 def errors_of(results: Results, exact: Results) -> dict[str, float]:
     """Give each result's distance from the exact one relative to it."""
-    return {
-        name: ((result - exact[name]).norm() / exact[name].norm()).item() for name, result in results.items()
-    }
+    return {name: ((result - exact[name]).norm() / exact[name].norm()).item() for name, result in results.items()}
 
 
 def error_of_sums(shape: tuple[int, int, int, int]) -> float:
@@ -112,9 +110,7 @@ def check_against_eager(
 ) -> None:
     """Compare output and gradients of the fused and the eager block with the float64 reference."""
     eager, fused = (block_of(kind, shape[1], reduction).to(device, dtype) for kind in (SEBlock, FusedSEBlock))
-    x, grad = (
-        feature_map(*shape, seed=seed).to(device, dtype).contiguous(memory_format=layout) for seed in (1, 2)
-    )
+    x, grad = (feature_map(*shape, seed=seed).to(device, dtype).contiguous(memory_format=layout) for seed in (1, 2))
     exact = results_of(deepcopy(eager).double(), x.double(), grad.double())
     assert all(result.any() for result in exact.values()), "a gradient that is zero tests nothing"
     eager_errors = errors_of(results_of(eager, x, grad), exact)
@@ -128,9 +124,7 @@ def check_against_eager(
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_output_and_gradients_equal_eager_in_each_dtype_and_layout(
-    dtype: str, layout: str, device: str
-) -> None:
+def test_output_and_gradients_equal_eager_in_each_dtype_and_layout(dtype: str, layout: str, device: str) -> None:
     check_against_eager((3, 32, 16, 15), device=device, dtype=DTYPES[dtype], layout=LAYOUTS[layout])
 
 
@@ -164,9 +158,7 @@ def a_squeeze_without_gradient(block: SEBlock, x: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("fault", [a_gate_slightly_too_wide, a_squeeze_without_gradient])
-def test_a_planted_fault_is_seen(
-    fault: Callable[[SEBlock, Tensor], Tensor], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_planted_fault_is_seen(fault: Callable[[SEBlock, Tensor], Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
     check_against_eager((2, 16, 4, 4))
     monkeypatch.setattr(FusedSEBlock, "forward", fault)
     with pytest.raises(AssertionError, match=r"assert not \{'"):

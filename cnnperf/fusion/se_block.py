@@ -11,7 +11,7 @@ from types import FunctionType
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
-from torch.nn import functional as F  # noqa: N812 - the name that everybody knows it by
+from torch.nn import functional as F
 
 from cnnperf.models.squeeze_excitation import SEBlock
 

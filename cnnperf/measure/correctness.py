@@ -78,7 +78,7 @@ class References:
         name, error = worst(found, reference.exact)
         allowed = max(TOLERANCE[case.precision], EAGER_FACTOR * reference.eager_error)
         allowed = min(allowed, LIMIT[case.precision])
-        if error > allowed:
+        if not error <= allowed:  # so that NaN is wrong too
             raise WrongResult(
                 f"{case.label()}: {name} is wrong: relative distance to float64 is {error:.3g}, allowed is "
                 f"{allowed:.3g}; nothing was timed. Compare the network with its eager form before measuring it"

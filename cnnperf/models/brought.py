@@ -115,16 +115,13 @@ def _import_module(name: str, module_name: str) -> ModuleType:
 
 def _import_failure(name: str, module_name: str, error: Exception) -> OptionError:
     return OptionError(
-        f"architecture {name!r}: importing {module_name!r} failed with {_described(error)}; "
-        "make that import work first"
+        f"architecture {name!r}: importing {module_name!r} failed with {_described(error)}; make that import work first"
     )
 
 
 def _find_factory(name: str, module: ModuleType, factory_name: str) -> Callable[[], object]:
     if not hasattr(module, factory_name):
-        offered = [
-            each for each, value in vars(module).items() if callable(value) and not each.startswith("_")
-        ]
+        offered = [each for each, value in vars(module).items() if callable(value) and not each.startswith("_")]
         hint = did_you_mean(factory_name, offered) or f"; it offers {', '.join(offered[:10]) or 'nothing'}"
         raise OptionError(f"architecture {name!r}: module {module.__name__!r} has no {factory_name!r}{hint}")
     factory: object = getattr(module, factory_name)
@@ -141,8 +138,7 @@ def _build(name: str, factory: Callable[[], object]) -> nn.Module:
         network = factory()
     except Exception as error:
         raise OptionError(
-            f"architecture {name!r}: the factory raised {_described(error)}; "
-            "it must work when called without arguments"
+            f"architecture {name!r}: the factory raised {_described(error)}; it must work when called without arguments"
         ) from error
     if isinstance(network, nn.Module):
         return network

@@ -91,9 +91,7 @@ def register(architecture: Architecture) -> None:
         OptionError: The name is taken, or the reference is not in the catalog.
     """
     if architecture.name in CATALOG:
-        raise OptionError(
-            f"architecture {architecture.name!r} is in the catalog already; choose another name"
-        )
+        raise OptionError(f"architecture {architecture.name!r} is in the catalog already; choose another name")
     if architecture.reference is not None and architecture.reference not in CATALOG:
         raise OptionError(f"reference {architecture.reference!r} is not in the catalog; register it first")
     _ROWS[architecture.name] = architecture
