@@ -12,7 +12,12 @@ from dataclasses import dataclass
 ABSENT = "-"
 """What stands for a value that is not there."""
 
-DIGITS = 3
+_DIGITS = 3
+# Outside these a number is written with an exponent.
+_PLAIN = (1e-3, 1e15)
+_PLAIN_FACTOR = (0.1, 1e5)
+_MINUTE, _HOUR = 60, 3600
+_TENTHS_BELOW = 9.95  # seconds; from here on one decimal would be written as 10.0
 
 
 @dataclass(frozen=True)
@@ -21,29 +26,28 @@ class Scale:
 
     Attributes:
         steps: Factor and text after the number, largest factor first; the last one takes whatever is smaller.
-        counted: Whether values below the second step are whole and written without decimals.
+        counted: Whether the unit comes in whole numbers, so that a few are written without decimals.
     """
 
     steps: tuple[tuple[float, str], ...]
     counted: bool = False
 
 
-def _decimal(unit: str, prefixes: str, *, counted: bool = False) -> Scale:
-    """Return steps of 1000 up to the last prefix, all above 1."""
-    steps = [(1000.0**power, f" {prefix.strip()}{unit}") for power, prefix in enumerate(" " + prefixes)]
+def _scale(unit: str, prefixes: tuple[str, ...], factor: float = 1000.0, *, counted: bool = False) -> Scale:
+    steps = [(factor**power, f" {prefix}{unit}") for power, prefix in enumerate(("", *prefixes))]
     return Scale(tuple(reversed(steps)), counted)
 
 
 SCALES: Mapping[str, Scale] = {
     "s": Scale(((1.0, " s"), (1e-3, " ms"), (1e-6, " µs"), (1e-9, " ns"))),
-    "B": Scale(tuple((1024.0**power, f" {prefix}B") for power, prefix in ((4, "Ti"), (3, "Gi"), (2, "Mi"), (1, "Ki"), (0, ""))), counted=True),
-    "B/s": _decimal("B/s", "kMGT"),
-    "flop": _decimal("flop", "kMGTP", counted=True),
-    "flop/s": _decimal("flop/s", "kMGTP"),
+    "B": _scale("B", ("Ki", "Mi", "Gi", "Ti"), 1024.0, counted=True),
+    "B/s": _scale("B/s", ("k", "M", "G", "T")),
+    "flop": _scale("flop", ("k", "M", "G", "T", "P"), counted=True),
+    "flop/s": _scale("flop/s", ("k", "M", "G", "T", "P")),
     # "kimages/s" would be right and unreadable: the prefix stays with the number.
     "images/s": Scale(((1e9, "G images/s"), (1e6, "M images/s"), (1e3, "k images/s"), (1.0, " images/s"))),
 }
-"""How each unit is written; bytes in binary multiples, bytes a second in decimal ones, as memory and buses are sold."""
+"""How each unit is written: bytes in multiples of 1024 as memory is sold, bytes a second in those of 1000 as buses are."""
 
 
 def format_quantity(value: float, unit: str) -> str:
@@ -55,57 +59,78 @@ def format_quantity(value: float, unit: str) -> str:
             any other text, which is put behind the number as it is.
 
     Returns:
-        Such as `1.23 ms`, `45.6 MiB`, `12.3 GB/s`, `12.3k images/s`, `62,006`; `-` for NaN.
+        Such as `1.23 ms`, `45.6 MiB`, `12.3 GB/s`, `12.3k images/s` or `62,006`; `-` for NaN.
     """
     if math.isnan(value):
         return ABSENT
     if unit == "ratio":
         return format_percent(value)
     if unit == "1":
-        return _number(value)
+        return _number(value, counted=True)
     if unit not in SCALES or math.isinf(value):
         return f"{_number(value)} {unit}".rstrip()
     return _scaled(value, SCALES[unit])
 
 
 def format_percent(ratio: float) -> str:
-    """Write a ratio as a percentage with two significant digits, or whole from 10 % on: `2.1%`, `72%`, `123%`."""
-    if math.isnan(ratio):
-        return ABSENT
-    if math.isinf(ratio):
-        return f"{ratio}%"
+    """Write a ratio as a percentage with two significant digits, whole from 10 on: `2.1%`, `72%`, `123%`."""
     percent = 100 * ratio
-    return f"{percent:,.{_decimals(_rounded(percent, 2), 2)}f}%"
+    if not _PLAIN[0] <= abs(percent) < _PLAIN[1]:
+        return ABSENT if math.isnan(percent) else f"{percent:.2g}%"
+    return f"{percent:,.{_decimals(percent, 2)}f}%"
 
 
 def format_ratio(ratio: float) -> str:
-    """Write a ratio as a factor with three significant digits, or two decimals from 0.1 to 1: `1.23x`, `0.87x`."""
+    """Write a ratio as a factor with three significant digits and at most two decimals: `1.23x`, `12.3x`, `0.87x`."""
     return ABSENT if math.isnan(ratio) else f"{format_factor(ratio)}x"
 
 
 def format_factor(ratio: float) -> str:
-    """Write a ratio as `format_ratio` does, without the `x`, for the ends of an interval."""
-    if math.isnan(ratio):
-        return ABSENT
-    size = abs(ratio)
-    if size != 0 and not 1e-3 <= size < 1e5:  # NaN was handled; infinity prints as inf
-        return f"{ratio:.1e}" if math.isfinite(ratio) else str(ratio)
-    rounded = _rounded(ratio, DIGITS if size >= 1 else 2)
-    return f"{ratio:.{_decimals(rounded, DIGITS) if size >= 0.1 or size == 0 else 3}f}" if size >= 1 else _below_one(ratio)
+    """Write a ratio as `format_ratio` does but without the `x`, as for the ends of an interval."""
+    if _PLAIN_FACTOR[0] <= abs(ratio) < _PLAIN_FACTOR[1]:
+        return f"{ratio:.{min(2, _decimals(ratio, _DIGITS))}f}"
+    return ABSENT if math.isnan(ratio) else f"{ratio:.2g}"
 
 
 def format_duration(seconds: float) -> str:
-    """Write how long something took or will take: `0.4 s`, `12 s`, `1 min 20 s`, `2 h 5 min`; `-` for NaN."""
+    """Write how long something took or will take: `0.4 s`, `12 s`, `1 min 20 s`, `2 h 5 min`; `-` if not finite."""
     if not math.isfinite(seconds):
         return ABSENT
     if seconds < 0:
         return f"-{format_duration(-seconds)}"
-    if seconds < 9.95:
+    if seconds < _TENTHS_BELOW:
         return f"{seconds:.1f} s"
     whole = round(seconds)
-    if whole < 60:
+    if whole < _MINUTE:
         return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    minutes = round(seconds / 60)
-    return f"{minutes // 60} h {minutes % 60} min"
+    if whole < _HOUR:
+        return f"{whole // _MINUTE} min {whole % _MINUTE} s"
+    minutes = round(seconds / _MINUTE)
+    return f"{minutes // _MINUTE} h {minutes % _MINUTE} min"
+
+
+def _scaled(value: float, scale: Scale) -> str:
+    """Take the largest step of which there is at least one after rounding: 999.9 µs are 1.00 ms."""
+    if value < 0:
+        return f"-{_scaled(-value, scale)}"
+    fitting = (step for step in scale.steps if _rounded(value / step[0], _DIGITS) >= 1)
+    factor, text = next(fitting, scale.steps[-1])
+    return _number(value / factor, counted=scale.counted and factor == 1) + text
+
+
+def _number(value: float, *, counted: bool = False) -> str:
+    if value == 0 or (counted and abs(value) < _PLAIN[1] and value == round(value)):
+        return f"{value:,.0f}"
+    if not _PLAIN[0] <= abs(value) < _PLAIN[1]:
+        return f"{value:.{_DIGITS}g}"
+    return f"{value:,.{_decimals(value, _DIGITS)}f}"
+
+
+def _decimals(value: float, digits: int) -> int:
+    """Return how many decimals show so many significant digits after rounding."""
+    rounded = abs(_rounded(value, digits))
+    return 0 if rounded == 0 else max(0, digits - 1 - math.floor(math.log10(rounded)))
+
+
+def _rounded(value: float, digits: int) -> float:
+    return float(f"{value:.{digits - 1}e}")

@@ -17,16 +17,20 @@ from cnnperf.measure.case import Case
 from cnnperf.measure.workload import Workload
 from cnnperf.models.catalog import resolve
 
-# Relative error that is forgiven without asking what eager achieves: some hundred roundings of the format.
+# Relative error of the output that is forgiven without asking what eager achieves: some hundred roundings.
 TOLERANCE = {"fp32": 1e-4, "tf32": 1e-2, "bf16": 3e-2, "fp16": 1e-2}
-# More than that is wrong whatever eager achieves, and the only limit for eager itself. A ReLU whose input rounds to the
-# other side of zero moves gradients by percents; a gradient that was not reset moves them by all of their size.
+# Of gradients. A ReLU whose input rounds to the other side of zero switches a path of the gradient on or off, which was
+# seen to move the gradient of a bias by 1 % in fp32; outputs are continuous there and stay within rounding.
+GRADIENT_TOLERANCE = {"fp32": 2e-2, "tf32": 0.1, "bf16": 0.3, "fp16": 0.1}
+# More than that is wrong whatever eager achieves, and the only limit for eager itself: a gradient that was not reset is
+# off by all of its size.
 LIMIT = {"fp32": 0.1, "tf32": 0.3, "bf16": 0.6, "fp16": 0.6}
 # A candidate may round differently from eager, not be worse in kind.
 EAGER_FACTOR = 4.0
 # A gradient that is zero in exact arithmetic (a bias before BatchNorm) is judged on the scale of the others.
 SCALE_FLOOR = 1e-2
 KEPT_REFERENCES = 2
+OUTPUT = "output"
 
 Tensors = dict[str, torch.Tensor]
 
@@ -47,7 +51,7 @@ class Verified:
 @dataclass
 class _Reference:
     exact: Tensors
-    eager_error: float
+    eager_errors: dict[str, float]
     random: bool
 
 
@@ -62,12 +66,11 @@ class References:
     def verify(self, workload: Workload) -> Verified:
         """Compare output and gradients of a workload with float64.
 
-        The phase runs twice without anything cleared in between, so that gradients which are not reset show as
-        doubled.
+        A round must have run since anything was cleared, so that gradients which are not reset show as doubled.
 
         Raises:
             WrongResult: If a value is not finite, or further from float64 than the tolerance of the precision and
-                than four times the error of eager execution.
+                four times the error of eager execution.
         """
         case = workload.case
         found = results_of(workload)
@@ -75,15 +78,15 @@ class References:
         reference = self._reference(_textbook(case), workload, found)
         if reference.random:
             return Verified(math.nan, compared=False)
-        name, error = worst(found, reference.exact)
-        allowed = max(TOLERANCE[case.precision], EAGER_FACTOR * reference.eager_error)
-        allowed = min(allowed, LIMIT[case.precision])
-        if not error <= allowed:  # so that NaN is wrong too
-            raise WrongResult(
-                f"{case.label()}: {name} is wrong: relative distance to float64 is {error:.3g}, allowed is "
-                f"{allowed:.3g}; nothing was timed. Compare the network with its eager form before measuring it"
-            )
-        return Verified(error, compared=True)
+        errors = distances(found, reference.exact)
+        for name, error in errors.items():
+            allowed = _allowed(name, case.precision, reference.eager_errors[name])
+            if not error <= allowed:  # so that NaN is wrong too
+                raise WrongResult(
+                    f"{case.label()}: {name} is wrong: relative distance to float64 is {error:.3g}, allowed is "
+                    f"{allowed:.3g}; nothing was timed. Compare the network with its eager form before measuring it"
+                )
+        return Verified(max(errors.values()), compared=True)
 
     def _reference(self, textbook: Case, workload: Workload, found: Tensors) -> _Reference:
         if textbook not in self._kept:
@@ -98,27 +101,25 @@ class References:
         before = _random_state(workload)
         exact = exact_results(workload)
         if not torch.equal(before, _random_state(workload)):
-            return _Reference({}, math.nan, random=True)
+            return _Reference({}, {}, random=True)
         if eager is None:
+            workload.run_once()
             eager = results_of(workload)
-        return _Reference(exact, worst(eager, exact)[1], random=False)
+        return _Reference(exact, distances(eager, exact), random=False)
 
 
 def results_of(workload: Workload) -> Tensors:
-    """Run the phase twice and return the output and every gradient of the second round, on one set of parameters.
+    """Run a round from the initial parameters, over the gradients of the round before it, and return its results.
 
     Returns:
         `output` of shape (N, classes) and, for phases that train, `gradient of <parameter>` for each parameter.
     """
-    workload.reset()
+    workload.restore()
     workload.keep_output = True
     workload.run_once()
-    if workload.case.trains:
-        workload.restore()
-        workload.run_once()
     workload.keep_output = False
     output = cast(torch.Tensor, workload.output)
-    results = {"output": output.detach().clone()}
+    results = {OUTPUT: output.detach().clone()}
     results |= {f"gradient of {name}": grad.clone() for name, grad in workload.gradients().items()}
     workload.reset()
     return results
@@ -131,19 +132,19 @@ def exact_results(workload: Workload) -> Tensors:
     images = workload.images.double()
     if not workload.case.trains:
         with torch.no_grad():
-            return {"output": model(images)}
+            return {OUTPUT: model(images)}
     output = model(images)
     cast(Any, nn.functional.cross_entropy(output, workload.target)).backward()
     named = model.named_parameters()
     gradients = {f"gradient of {name}": value.grad for name, value in named if value.grad is not None}
-    return {"output": output.detach()} | gradients
+    return {OUTPUT: output.detach()} | gradients
 
 
-def worst(found: Mapping[str, torch.Tensor], exact: Mapping[str, torch.Tensor]) -> tuple[str, float]:
-    """Return the name and the relative distance of the result that is furthest from its exact value.
+def distances(found: Mapping[str, torch.Tensor], exact: Mapping[str, torch.Tensor]) -> dict[str, float]:
+    """Return the relative distance of each result from its exact value.
 
-    The distance of one tensor is the 2-norm of the difference over the 2-norm of the exact one, which counts as at
-    least a hundredth of the largest norm among the gradients.
+    The distance is the 2-norm of the difference over the 2-norm of the exact value, which counts as at least a
+    hundredth of the largest norm among the gradients.
 
     Raises:
         WrongResult: If a result is missing or was not expected.
@@ -152,14 +153,14 @@ def worst(found: Mapping[str, torch.Tensor], exact: Mapping[str, torch.Tensor]) 
         odd = min(found.keys() ^ exact.keys())
         raise WrongResult(f"{odd} exists in only one of the network and its reference; they are different networks")
     norms = {name: float(value.norm()) for name, value in exact.items()}
-    largest = max((norm for name, norm in norms.items() if name != "output"), default=0.0)
-    floors = {name: 0.0 if name == "output" else SCALE_FLOOR * largest for name in norms}
-    errors = {
-        name: float((found[name].double() - value).norm()) / (max(norms[name], floors[name]) or 1.0)
-        for name, value in exact.items()
-    }
-    name = max(errors, key=errors.__getitem__)
-    return name, errors[name]
+    largest = max((norm for name, norm in norms.items() if name != OUTPUT), default=0.0)
+    scales = {name: norm if name == OUTPUT else max(norm, SCALE_FLOOR * largest) for name, norm in norms.items()}
+    return {name: float((found[name].double() - value).norm()) / (scales[name] or 1.0) for name, value in exact.items()}
+
+
+def _allowed(name: str, precision: str, eager_error: float) -> float:
+    tolerance = TOLERANCE if name == OUTPUT else GRADIENT_TOLERANCE
+    return min(LIMIT[precision], max(tolerance[precision], EAGER_FACTOR * eager_error))
 
 
 def _check_finite(found: Tensors, case: Case) -> None:

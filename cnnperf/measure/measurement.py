@@ -100,7 +100,9 @@ class Laboratory:
         """Check the results of one case without timing it; raises as `measure` does."""
         check_supported(case)
         with _out_of_memory_told(), matmul_precision(case):
-            return self._references.verify(self._prepare(case))
+            workload = self._prepare(case)
+            workload.run_once()
+            return self._references.verify(workload)
 
     def _measure(self, case: Case) -> Measured:
         device = torch.device(case.device)
@@ -130,7 +132,7 @@ class Laboratory:
         )
         values = _time_values(case, samples, work, ceilings) | on_device | _memory_values(memory)
         values |= _work_values(case, work, verified) | self._compile_values(case, facts, recompiles, samples)
-        return Measured(case, values, samples, findings_of(evidence), facts.seconds if facts else 0.0)
+        return Measured(case, values, samples, findings_of(evidence), _compile_seconds(facts, samples))
 
     def _prepare(self, case: Case) -> Workload:
         workload = self._new_workload(case)
@@ -149,14 +151,14 @@ class Laboratory:
     def _compile_values(
         self, case: Case, facts: CompileFacts | None, recompiles: int, samples: Samples
     ) -> dict[str, Value]:
-        latency = samples.latency().value
+        latency, seconds = samples.latency().value, _compile_seconds(facts, samples)
         twin = Case(**{**asdict(case), "engine": "eager"})
         if case.engine == "eager":
             self._eager_latency[twin] = latency
         if facts is None:
             return {}
         values = {
-            "compile_cold" if facts.cold else "compile_warm": Value(facts.seconds),
+            "compile_cold" if facts.cold else "compile_warm": Value(seconds),
             "graphs": Value(facts.graphs),
             "graph_breaks": Value(facts.graph_breaks),
             "recompiles": Value(recompiles),
@@ -164,7 +166,7 @@ class Laboratory:
         }
         gain = self._eager_latency.get(twin, 0.0) - latency
         if case.engine != "eager" and gain > 0:
-            values["break_even"] = Value(facts.seconds / gain)
+            values["break_even"] = Value(seconds / gain)
         return values
 
 
@@ -192,6 +194,11 @@ def _check_graph(case: Case, facts: CompileFacts | None) -> None:
             f"{case.label()}: {facts.graph_breaks} graph breaks where none is promised: {facts.break_reasons[0]}; "
             "nothing was timed. TORCH_LOGS=graph_breaks tells where"
         )
+
+
+def _compile_seconds(facts: CompileFacts | None, samples: Samples) -> float:
+    """Return the seconds of the first round less those of a usual one, 0 where nothing was compiled."""
+    return 0.0 if facts is None else max(0.0, facts.seconds - samples.latency().value)
 
 
 def _time_values(case: Case, samples: Samples, work: Work, ceilings: Mapping[str, float]) -> dict[str, Value]:

@@ -18,10 +18,10 @@ SUITES = ("smoke", "default", "full")
 CPU_BATCH = {
     "lenet5": 128,
     "lenet5_avg": 128,
-    "plain_stack": 4,
-    "residual_stack": 4,
+    "plain_stack": 2,
+    "residual_stack": 2,
 }
-CPU_BATCH_OTHERS = 8
+CPU_BATCH_OTHERS = 4
 CUDA_BATCH = 512  # fills the device with 32 x 32 images
 FULL_PRECISIONS = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "tf32", "bf16", "fp16")}
 

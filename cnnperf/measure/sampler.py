@@ -20,7 +20,7 @@ from cnnperf.measure.statistics import median_interval
 
 STEADY_WINDOW = 3
 STEADY_TOLERANCE = 0.05
-SLOW_ROUND = 0.02  # seconds; above it one cold round a group is lost in the noise of the group itself
+SLOW_ROUND = 0.02  # seconds; above it one cold round is lost in the noise, and warm-up rounds are dear
 
 
 class Subject(Protocol):
@@ -45,7 +45,8 @@ class Schedule:
         interval: Wanted half-width of the median's interval, relative to the median.
         warmup: Most seconds of warm-up.
         least_groups: Groups taken even if the budget ends earlier.
-        settled_groups: Groups before the interval may end the sampling; six are needed for 95 % confidence.
+        settled_groups: Groups before the interval may end the sampling. Nine is the first count whose 95 % interval
+            leaves out the highest and the lowest, so that no single placement decides.
         most_rounds: Rounds in one group at most.
     """
 
@@ -53,12 +54,12 @@ class Schedule:
     interval: float = 0.02
     warmup: float = 0.4
     least_groups: int = 3
-    settled_groups: int = 6
+    settled_groups: int = 9
     most_rounds: int = 200
 
     def rounds_in_group(self, estimate: float) -> int:
-        """Return how many rounds of `estimate` seconds make a group, for about a dozen groups in the budget."""
-        return max(1, min(self.most_rounds, int(self.budget / 12 / estimate)))
+        """Return how many rounds of `estimate` seconds make a group, for about ten groups in the budget."""
+        return max(1, min(self.most_rounds, int(self.budget / 10 / estimate)))
 
 
 @dataclass
@@ -113,10 +114,9 @@ def sample(subject: Subject, clock: Clock, schedule: Schedule) -> Samples:
     return samples
 
 
-def steady(history: list[float]) -> bool:
-    """Tell whether the last rounds are no longer clearly faster than those before them."""
-    window = min(STEADY_WINDOW, len(history) // 2)
-    if window == 0:
+def steady(history: list[float], window: int = STEADY_WINDOW) -> bool:
+    """Tell whether the last `window` rounds are no longer clearly faster than the `window` rounds before them."""
+    if len(history) < 2 * window:
         return False
     recent = statistics.median(history[-window:])
     before = statistics.median(history[-2 * window : -window])
@@ -128,10 +128,9 @@ def _warm_up(subject: Subject, clock: Clock, schedule: Schedule, samples: Sample
     start = clock.now()
     while True:
         history.append(_round(subject, clock).wall)
-        late = clock.now() - start >= schedule.warmup
-        enough = len(history) >= (2 if late else 2 * STEADY_WINDOW)
-        samples.steady = steady(history)
-        if enough and (late or samples.steady):
+        window = 1 if history[-1] >= SLOW_ROUND else STEADY_WINDOW
+        samples.steady = steady(history, window)
+        if samples.steady or (len(history) > 1 and clock.now() - start >= schedule.warmup):
             samples.warmup_rounds = len(history)
             return history
 

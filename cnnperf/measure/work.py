@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, cast
 
 import torch
@@ -97,51 +98,33 @@ def count_work(case: Case) -> Work:
     Raises:
         OptionError: If the architecture does not exist.
     """
-    architecture = resolve(case.architecture)
-    model = _on_meta(create(architecture.reference or case.architecture), case)
+    textbook = resolve(case.architecture).reference or case.architecture
+    # Neither decides what is computed, so the cases that differ in them share one count.
+    return _count(replace(case, architecture=textbook, engine="eager", device="cpu", layout="contiguous"))
+
+
+@lru_cache(maxsize=256)
+def _count(case: Case) -> Work:
+    model = create(case.architecture).to(device="meta", dtype=DTYPES[case.precision]).train(case.trains)
     images = torch.empty(case.batch, 3, case.image_size, case.image_size, dtype=DTYPES[case.precision], device="meta")
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    forward_flop, forward_traffic = _count(model, images, backward=False)
-    if not case.trains:
-        return Work(parameters, forward_flop, forward_traffic, _live(model, images, case))
-    flop, traffic = _count(model, images, backward=True)
-    if case.phase == "backward":
-        flop, traffic = flop - forward_flop, traffic - forward_traffic
-    return Work(parameters, flop, traffic, _live(model, images, case))
-
-
-def _on_meta(model: nn.Module, case: Case) -> nn.Module:
-    return model.to(device="meta", dtype=DTYPES[case.precision]).train(case.trains)
-
-
-def _count(model: nn.Module, images: torch.Tensor, *, backward: bool) -> tuple[int, int]:
-    flops = FlopCounterMode(display=False)
-    traffic = _Traffic()
-    with flops, traffic, torch.set_grad_enabled(backward):
-        output = model(images)
-        if backward:
-            cast(Any, output.float().sum()).backward()
-    model.zero_grad(set_to_none=True)
-    return int(flops.get_total_flops()), traffic.bytes
-
-
-def _live(model: nn.Module, images: torch.Tensor, case: Case) -> int:
-    """Return the peak of live tensor bytes of one round, everything resident included."""
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.0, momentum=0.9) if case.phase == "train" else None
     target = torch.empty(case.batch, dtype=torch.int64, device="meta")
-    resident = [*model.parameters(), *model.buffers(), *_momentum(optimizer), images, target]
-    live = _LiveTensors(resident)
-    with live, torch.inference_mode(not case.trains):
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0, momentum=0.9) if case.phase == "train" else None
+    flops, traffic = FlopCounterMode(display=False), _Traffic()
+    live = _LiveTensors([*model.parameters(), *model.buffers(), *_momentum(optimizer), images, target])
+    before = (0, 0)
+    with live, flops, traffic, torch.set_grad_enabled(case.trains):  # inference mode hides operators from the modes
         output = model(images)
         if case.trains:
             loss = nn.functional.cross_entropy(output.float(), target)
-            if case.phase == "backward":
-                live.restart()
             del output
+            if case.phase == "backward":
+                before = (int(flops.get_total_flops()), traffic.bytes)
+                live.restart()
             cast(Any, loss).backward()
         if optimizer is not None:
             optimizer.step()
-    return live.peak
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return Work(parameters, int(flops.get_total_flops()) - before[0], traffic.bytes - before[1], live.peak)
 
 
 def _momentum(optimizer: torch.optim.Optimizer | None) -> list[torch.Tensor]:

@@ -1,0 +1,53 @@
+"""The cases of a run as the report looks at them: by axes, and in the order in which they were measured."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+
+from cnnperf.measure.case import AXIS_BY_NAME, Case
+from cnnperf.measure.metrics import Value
+from cnnperf.runs.ratio import sees_difference
+from cnnperf.runs.records import CaseRecord
+from cnnperf.units import ABSENT, format_factor, format_ratio
+
+Cases = Mapping[Case, CaseRecord]
+Format = tuple[str, str, int]
+
+
+def format_of(case: Case) -> Format:
+    """Return what the images of a case are stored as: precision, layout and size in pixels."""
+    return case.precision, case.layout, case.image_size
+
+
+def format_text(stored: Format) -> str:
+    """Return the words for `format_of`: `fp32, contiguous, 32 x 32 images`."""
+    precision, layout, size = stored
+    return f"{precision}, {layout}, {size} x {size} images"
+
+
+def distinct[Key](cases: Iterable[Case], key: Callable[[Case], Key]) -> list[Key]:
+    """Return the different keys of the cases in the order of their first appearance."""
+    return list(dict.fromkeys(key(case) for case in cases))
+
+
+def phases_of(cases: Iterable[Case]) -> list[str]:
+    """Return the phases of the cases in the order of the axis, then any that the axis does not name."""
+    order = {phase: rank for rank, phase in enumerate(AXIS_BY_NAME["phase"].allowed)}
+    return sorted(distinct(cases, lambda case: case.phase), key=lambda phase: order.get(phase, len(order)))
+
+
+def value_of(cases: Cases, case: Case, metric: str) -> Value:
+    """Return a value of a case, NaN where the case or the metric is missing."""
+    record = cases.get(case)
+    return Value(math.nan) if record is None else record.values.get(metric, Value(math.nan))
+
+
+def ratio_text(quotient: Value) -> str:
+    """Write a ratio with its interval: `1.21x [1.17, 1.25]`, or `unsure [0.97, 1.05]` where that includes 1."""
+    if math.isnan(quotient.value):
+        return ABSENT
+    if quotient.low is None or quotient.high is None:
+        return format_ratio(quotient.value)
+    interval = f"[{format_factor(quotient.low)}, {format_factor(quotient.high)}]"
+    return f"{format_ratio(quotient.value) if sees_difference(quotient) else 'unsure'} {interval}"

@@ -1,0 +1,65 @@
+"""Plain text of a fixed width: lines that wrap, names that are shortened, columns that line up."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+
+from cnnperf.units import ABSENT
+
+WIDTH = 100
+"""Columns of the terminal that a report may use."""
+
+Row = tuple[str, ...]
+
+_GAP = "  "
+_INDENT = "  "
+_LEAST_LABEL = 8  # columns; a narrower label tells nothing
+
+
+def shorten(text: str, width: int) -> str:
+    """Return the text in at most `width` columns, with an ellipsis in the middle, because ends tell names apart."""
+    if len(text) <= width:
+        return text
+    kept = max(0, width - 1)
+    return text[: (kept + 1) // 2] + "…" + text[len(text) - kept // 2 :]
+
+
+def wrap(text: str, *, rest: str = _INDENT) -> list[str]:
+    """Return the text in lines of at most `WIDTH` columns, all but the first behind `rest`."""
+    return textwrap.wrap(text, WIDTH, subsequent_indent=rest, break_on_hyphens=False)
+
+
+def one_line(text: str) -> str:
+    """Return the text on one line, without characters that would move the cursor."""
+    return "".join(character if character.isprintable() else "?" for character in " ".join(text.split()))
+
+
+def grid(header: Row, rows: Sequence[Row | str]) -> list[str]:
+    """Lay out a table.
+
+    Args:
+        header: A name for each column; the first column, the label, is set to the left and all others to the right.
+        rows: Each with as many cells as the header, or a heading that takes the whole line.
+
+    Returns:
+        The lines; none if there is no row to show. A column without any value is left out, and the label is
+        shortened where the line would be too long.
+    """
+    cells = [row for row in rows if not isinstance(row, str)]
+    if not cells:
+        return []
+    shown = [index for index in range(len(header)) if index == 0 or any(_has_value(row[index]) for row in cells)]
+    widths = [max(len(row[index]) for row in (header, *cells)) for index in shown]
+    others = sum(len(_GAP) + width for width in widths[1:])
+    widths[0] = max(_LEAST_LABEL, min(widths[0], WIDTH - len(_INDENT) - others))
+
+    def line(row: Row) -> str:
+        numbers = (row[index].rjust(width) for index, width in zip(shown[1:], widths[1:], strict=True))
+        return _INDENT + _GAP.join([shorten(row[0], widths[0]).ljust(widths[0]), *numbers]).rstrip()
+
+    return [line(header), *(shorten(row, WIDTH) if isinstance(row, str) else line(row) for row in rows)]
+
+
+def _has_value(cell: str) -> bool:
+    return cell.strip() not in ("", ABSENT)

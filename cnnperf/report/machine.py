@@ -1,0 +1,89 @@
+"""What a run ran on, what that machine can do at most, and how the run spent its time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from cnnperf.report.layout import wrap
+from cnnperf.runs.records import Run, Scalar
+from cnnperf.units import format_duration, format_percent, format_quantity
+
+LEAST_MEASURED = 0.6
+"""Share of a run's time, compilation apart, that should be spent inside timed rounds."""
+
+Write = Callable[[Scalar], str]
+
+# Name in the environment record to how it is written; what is not in the record is left out.
+_CPU: Mapping[str, Write] = {
+    "cpu_model": str,
+    "cpu_count": "{} CPUs".format,
+    "threads": "{} threads".format,
+    "torch": "torch {}".format,
+    "cpu_allocator": "CPU memory {}".format,
+    "input": "{} input".format,
+}
+_GPU: Mapping[str, Write] = {
+    "gpu_model": str,
+    "gpu_driver": "driver {}".format,
+    "cuda": "CUDA {}".format,
+    "cudnn": "cuDNN {}".format,
+}
+_RATE = "matmul_rate_"
+
+
+def machine_lines(run: Run) -> list[str]:
+    """Return the machine, its devices' ceilings and the suite."""
+    cpu = _written(run.environment, _CPU)
+    suite = [f"{run.suite} suite"] if run.suite else []
+    lines = wrap(f"machine: {', '.join([*cpu, *suite])}") if cpu or suite else []
+    if run.environment.get("gpu_model"):
+        lines += wrap(f"GPU: {', '.join(_written(run.environment, _GPU))}")
+    for device, rates in run.ceilings.items():
+        lines += wrap(f"ceilings of {device}: {', '.join(_ceilings(rates))}") if rates else []
+    return lines
+
+
+def effort_lines(run: Run) -> list[str]:
+    """Return how many cases were measured with how many rounds, and the share of the time that was measuring."""
+    planned = "" if run.planned is None else f" of {run.planned} planned"
+    cases = "case" if len(run.cases) == 1 and run.planned is None else "cases"
+    lines = ["", f"{len(run.cases)}{planned} {cases} measured{_rounds(run)}"]
+    own = run.wall_seconds - (run.compile_seconds if run.compile_seconds >= 0 else 0.0)
+    if not (run.round_seconds >= 0 and own > 0):
+        return lines
+    share = run.round_seconds / own
+    apart = f" ({format_duration(run.compile_seconds)} of compilation apart)" if run.compile_seconds > 0 else ""
+    lines.append(
+        f"rounds took {format_duration(run.round_seconds)} of {format_duration(own)}{apart}: "
+        f"{format_percent(share)} measured"
+    )
+    if share < LEAST_MEASURED:
+        lines.append(
+            f"  under {format_percent(LEAST_MEASURED)}: most time went into set-up, checks and warm-up; "
+            "raise --cnnperf-time"
+        )
+    return lines
+
+
+def _rounds(run: Run) -> str:
+    counts = [record.values["latency"].rounds for record in run.cases if "latency" in record.values]
+    known = sorted(count for count in counts if count is not None)
+    if not known:
+        return ""
+    few, many = known[0], known[-1]
+    return f", {few} rounds each" if few == many else f", {few} to {many} rounds each"
+
+
+def _written(environment: Mapping[str, Scalar], table: Mapping[str, Write]) -> list[str]:
+    known = {name: environment.get(name) for name in table}
+    return [table[name](value) for name, value in known.items() if value is not None]
+
+
+def _ceilings(rates: Mapping[str, float]) -> list[str]:
+    texts = {"copy_bandwidth": "copy {}".format}
+    words = []
+    for name, rate in rates.items():
+        unit = "flop/s" if name.startswith(_RATE) else "B/s"
+        label = f"matmul {name.removeprefix(_RATE)} {{}}".format if name.startswith(_RATE) else f"{name} {{}}".format
+        words.append(texts.get(name, label)(format_quantity(rate, unit)))
+    return words

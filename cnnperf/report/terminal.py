@@ -1,0 +1,43 @@
+"""The summary of one run for a terminal: the answers first, then what to distrust."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from cnnperf.report.comparisons import cost_comparison, device_comparison
+from cnnperf.report.doubts import finding_lines, not_measured_lines
+from cnnperf.report.latency import latency_tables
+from cnnperf.report.layout import WIDTH, one_line, shorten
+from cnnperf.report.machine import effort_lines, machine_lines
+from cnnperf.runs.document import parse_document
+from cnnperf.runs.records import Run
+
+
+def render(document: Mapping[str, object]) -> list[str]:
+    """Return the summary of a run-file document, which may hold no benchmarks at all.
+
+    Args:
+        document: The JSON of a run file; of a run under way, `benchmarks` and `cnnperf` are enough.
+
+    Returns:
+        Lines of plain text, each of at most `WIDTH` columns.
+
+    Raises:
+        RunFileError: If the document is damaged or from a newer version.
+    """
+    return render_run(parse_document(document))
+
+
+def render_run(run: Run) -> list[str]:
+    """Return the summary of a parsed run."""
+    cases = {record.case: record for record in run.cases}
+    lines = [
+        *machine_lines(run),
+        *latency_tables(cases),
+        *device_comparison(cases),
+        *cost_comparison(cases),
+        *not_measured_lines(run),
+        *finding_lines(run),
+        *effort_lines(run),
+    ]
+    return [shorten(line, WIDTH) for line in lines]

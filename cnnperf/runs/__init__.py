@@ -1,0 +1,19 @@
+"""Reading run files into plain records and pandas frames. Nothing here needs torch or pytest."""
+
+from cnnperf.runs.document import parse_document
+from cnnperf.runs.frame import frame_of
+from cnnperf.runs.read import load_runs, load_samples
+from cnnperf.runs.records import CaseRecord, Finding, NotMeasured, Run
+from cnnperf.runs.samples import samples_of
+
+__all__ = [
+    "CaseRecord",
+    "Finding",
+    "NotMeasured",
+    "Run",
+    "frame_of",
+    "load_runs",
+    "load_samples",
+    "parse_document",
+    "samples_of",
+]

@@ -1,0 +1,85 @@
+"""The tidy frame: one row a run, case and metric."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+
+import pandas as pd
+
+from cnnperf.measure.case import AXES, Case
+from cnnperf.measure.metrics import METRICS, Value
+from cnnperf.runs.document import parse_document
+from cnnperf.runs.fields import Object
+from cnnperf.runs.records import Run
+
+AXIS_NAMES = tuple(axis.name for axis in AXES)
+COLUMNS = (
+    *("run", "time", "commit", "machine"),
+    *AXIS_NAMES,
+    *("metric", "value", "low", "high", "rounds", "unit", "reason"),
+)
+"""The columns of the frame, in order."""
+
+TYPES = {
+    "time": "datetime64[us, UTC]",
+    "value": "float64",
+    "low": "float64",
+    "high": "float64",
+    "rounds": "Int64",
+} | {axis.name: "int64" for axis in AXES if axis.type is int}
+
+
+def frame_of(document: Object, run: str) -> pd.DataFrame:
+    """Turn one run-file document, read from a file or still in memory, into the tidy frame.
+
+    Args:
+        document: The JSON of a run file; only `benchmarks` must be there.
+        run: What the column `run` says.
+
+    Returns:
+        A frame with `COLUMNS`, values in SI units. A case that was not measured is one row with the metric `latency`,
+        the value NaN and its reason; an axis that its record leaves out has its default.
+
+    Raises:
+        RunFileError: If the document is damaged or from a newer version.
+    """
+    return frame_of_runs([(run, parse_document(document))])
+
+
+def frame_of_runs(runs: Iterable[tuple[str, Run]]) -> pd.DataFrame:
+    """Turn parsed runs, each with its name, into one tidy frame."""
+    return typed_frame((row for name, run in runs for row in _rows(name, run)), COLUMNS, TYPES)
+
+
+def typed_frame(rows: Iterable[tuple[object, ...]], columns: tuple[str, ...], types: dict[str, str]) -> pd.DataFrame:
+    """Build a frame whose column types do not depend on its rows, of which there may be none.
+
+    Args:
+        rows: One value a column.
+        columns: Names, in order.
+        types: Type by column; those that are not named hold text.
+    """
+    frame = pd.DataFrame(list(rows), columns=list(columns))
+    # Rows without a single time would otherwise be taken for numbers.
+    times = {name: pd.to_datetime(frame[name], utc=True) for name, kind in types.items() if "datetime" in kind}
+    return frame.assign(**times).astype({name: types.get(name, "str") for name in columns})
+
+
+def _rows(name: str, run: Run) -> Iterator[tuple[object, ...]]:
+    head = (name, run.time, run.commit, run.machine)
+    for record in run.cases:
+        for metric, value in record.values.items():
+            yield (*head, *_point(record.case), metric, *_numbers(value), record.units[metric], "")
+    for missing in run.not_measured:
+        point = _point(Case.from_axes(missing.axes))
+        yield (*head, *point, "latency", *_numbers(Value(math.nan)), METRICS["latency"].unit, missing.reason)
+
+
+def _point(case: Case) -> tuple[object, ...]:
+    return tuple(case.axes().values())
+
+
+def _numbers(value: Value) -> tuple[float, float, float, object]:
+    low, high = (math.nan if end is None else end for end in (value.low, value.high))
+    return value.value, low, high, pd.NA if value.rounds is None else value.rounds

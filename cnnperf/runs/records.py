@@ -1,0 +1,92 @@
+"""What a run file says, as plain records."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from cnnperf.measure.case import AxisValue, Case
+from cnnperf.measure.metrics import Value
+
+Scalar = str | int | float | bool | None
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One reason to distrust a number: what was seen, what it means, what to do."""
+
+    kind: str
+    seen: str
+    meaning: str
+    remedy: str
+
+
+@dataclass(frozen=True)
+class CaseRecord:
+    """Hold what a run file says about one measured case.
+
+    Attributes:
+        case: The axes.
+        values: In SI units, by metric name; metrics that this version does not know are among them.
+        units: Unit by metric name.
+        groups: Seconds of the rounds, one tuple a group; empty when the run was saved without raw rounds.
+        findings: Reasons to distrust the values.
+    """
+
+    case: Case
+    values: Mapping[str, Value] = field(default_factory=dict)
+    units: Mapping[str, str] = field(default_factory=dict)
+    groups: tuple[tuple[float, ...], ...] = ()
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True)
+class NotMeasured:
+    """Say why a case, or every case that shares some axes, was not measured.
+
+    Attributes:
+        axes: All axes of one case, or only those that the cases share.
+        reason: One phrase.
+    """
+
+    axes: Mapping[str, AxisValue]
+    reason: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """Hold what one run file says. What a document does not tell is None, NaN or empty.
+
+    Attributes:
+        time: When it was saved, in UTC.
+        commit: The first ten characters of the commit's id, with `+dirty` for uncommitted changes.
+        machine: `<cpu model>`, or `<cpu model> + <gpu model>`.
+        ours: Whether cnnperf wrote it; other suites of benchmarks leave files of the same kind.
+        suite: Name of the suite.
+        planned: Number of cases that were to be measured.
+        cases: The measured cases in the order of measuring.
+        not_measured: The cases that were not.
+        findings: Those about the whole run.
+        environment: The flat record of the machine.
+        ceilings: By device: `copy_bandwidth` in B/s, `matmul_rate_<precision>` in flop/s.
+        wall_seconds: Of the whole run.
+        compile_seconds: Spent compiling, a part of `wall_seconds`.
+        round_seconds: Spent inside timed rounds, a part of `wall_seconds`.
+    """
+
+    time: datetime | None = None
+    commit: str = ""
+    machine: str = ""
+    ours: bool = True
+    suite: str = ""
+    planned: int | None = None
+    cases: tuple[CaseRecord, ...] = ()
+    not_measured: tuple[NotMeasured, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    environment: Mapping[str, Scalar] = field(default_factory=dict)
+    ceilings: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    wall_seconds: float = math.nan
+    compile_seconds: float = math.nan
+    round_seconds: float = math.nan

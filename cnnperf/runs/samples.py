@@ -1,0 +1,51 @@
+"""The raw rounds: one row a timed call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import pandas as pd
+
+from cnnperf.runs.document import parse_document
+from cnnperf.runs.fields import Object
+from cnnperf.runs.frame import AXIS_NAMES, TYPES, typed_frame
+from cnnperf.runs.records import Run
+
+COLUMNS = ("run", *AXIS_NAMES, "group", "round", "seconds")
+"""The columns of the frame of samples, in order."""
+
+SAMPLE_TYPES = {name: kind for name, kind in TYPES.items() if name in AXIS_NAMES} | {
+    "group": "int64",
+    "round": "int64",
+    "seconds": "float64",
+}
+
+
+def samples_of(document: Object, run: str) -> pd.DataFrame:
+    """Return the raw rounds of one run-file document.
+
+    Args:
+        document: The JSON of a run file; only `benchmarks` must be there.
+        run: What the column `run` says.
+
+    Returns:
+        A frame with `COLUMNS`; `group` counts the memory placements of a case from 0, `round` the calls within one
+        group from 0. A case that was saved without its raw rounds has no rows.
+
+    Raises:
+        RunFileError: If the document is damaged or from a newer version.
+    """
+    return samples_of_runs([(run, parse_document(document))])
+
+
+def samples_of_runs(runs: Iterable[tuple[str, Run]]) -> pd.DataFrame:
+    """Return the raw rounds of parsed runs, each with its name, as one frame."""
+    return typed_frame((row for name, run in runs for row in _rows(name, run)), COLUMNS, SAMPLE_TYPES)
+
+
+def _rows(name: str, run: Run) -> Iterator[tuple[object, ...]]:
+    for record in run.cases:
+        point = tuple(record.case.axes().values())
+        for number, group in enumerate(record.groups):
+            for index, seconds in enumerate(group):
+                yield (name, *point, number, index, seconds)
