@@ -9,4 +9,5 @@ from cnnperf.plugin import configure_pytest_benchmark
 def pytest_configure(config):
     configure_pytest_benchmark(config)
     # A network that warns is still measured; only the project's own tests turn warnings into errors.
-    config.addinivalue_line("filterwarnings", "default")
+    for line in ("default", "ignore:.*torch.jit.script_method", "ignore:Benchmark fixture was not used"):
+        config.addinivalue_line("filterwarnings", line)

@@ -203,8 +203,12 @@ def _check_together(options: Options) -> None:
     """Build everything that the options name, so that a bad one is told before anything is measured."""
     options.schedule()
     plan = options.plan()
-    for architecture in options.architectures() if options.patterns or plan.overrides else ():
-        plan.cases(architecture)
+    if options.patterns or plan.overrides:
+        from cnnperf.measure.workload import count_classes
+
+        for architecture in options.architectures():
+            for size in {case.image_size for case in plan.cases(architecture)}:
+                count_classes(architecture, size)
     if options.input_kind == "photos":
         from cnnperf.measure.images import check_photos
 

@@ -6,7 +6,10 @@ imported when the first case of a benchmark is collected.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 
 OPTIONS_KEY: pytest.StashKey[Options] = pytest.StashKey()
 SESSION_KEY: pytest.StashKey[Any] = pytest.StashKey()  # a Session, whose module must not be loaded here
+FILE_KEY: pytest.StashKey[Any] = pytest.StashKey()
 SAVED_KEY = pytest.StashKey[bool]()
 MARKER = "cnnperf"
 MARKER_HELP = (
@@ -88,8 +92,11 @@ def configure_pytest_benchmark(config: pytest.Config) -> None:
     """Prepare pytest-benchmark for a suite of cnnperf; call it from `pytest_configure` in the suite's conftest.
 
     Raw samples are saved, or nothing could be tested statistically afterwards, and its own table gives way to the
-    summary; `--benchmark-verbose` brings it back.
+    summary; `--benchmark-verbose` brings it back. OpenMP threads wait without spinning, unless the environment says
+    otherwise: spinning threads on a busy machine were seen to make a call thirty times slower. It has to be said before
+    torch is loaded.
     """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     config.option.benchmark_save_data = True
     config.option.benchmark_quiet = True
 
@@ -120,11 +127,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture
-def cnnperf_case(request: pytest.FixtureRequest) -> Case:
-    """Return the case of this test: one point of the axes."""
-    from cnnperf.measure.case import AXES, Case
+def cnnperf_case(
+    architecture: str, phase: str, device: str, engine: str, precision: str, layout: str, batch: int, image_size: int
+) -> Case:
+    """Return the case of this test: one point of the axes, each of which is a parameter of the test."""
+    from cnnperf.measure.case import Case
 
-    return Case.from_axes({axis.name: request.getfixturevalue(axis.name) for axis in AXES})
+    return Case(architecture, phase, device, engine, precision, layout, batch, image_size)
 
 
 @pytest.fixture
@@ -146,21 +155,27 @@ def _measure(request: pytest.FixtureRequest, benchmark: Any, session: Session, c
     from cnnperf.errors import UnsupportedCase
 
     _write(request.config, session.announce(case))
+    end: Callable[[str], Any] = pytest.skip
     try:
         measured = session.measure(case)
     except UnsupportedCase as reason:
         session.skip(case, str(reason))
-        _write(request.config, f"not measured: {reason}\n")
-        pytest.skip(f"not measured: {reason}")
+        message = f"not measured: {reason}"
+    except CnnperfError as error:
+        message, end = str(error), partial(pytest.fail, pytrace=False)
     except BaseException:
         _write(request.config, "failed\n")
         raise
-    seconds = measured.seconds()
-    request.node.stash[REPLAY_KEY].load(seconds)
-    benchmark.extra_info.update(measured.record())
-    benchmark.pedantic(_nothing, rounds=len(seconds))
-    entry = benchmark.stats.as_dict(include_data=True)
-    _write(request.config, session.keep(entry, case) + "\n")
+    else:
+        seconds = measured.seconds()
+        request.node.stash[REPLAY_KEY].load(seconds)
+        benchmark.extra_info.update(measured.record())
+        benchmark.pedantic(_nothing, rounds=len(seconds))
+        entry = benchmark.stats.as_dict(include_data=True)
+        _write(request.config, session.keep(entry, case) + "\n")
+        return
+    _write(request.config, f"{message.splitlines()[0]}\n")
+    end(message)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -205,10 +220,10 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
             terminalreporter.write_line(f"the cases so far are kept in {session.journal.path}")
 
 
-def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] | None:
-    """Leave the progress to the lines that say more than a dot."""
-    if MARKER in report.keywords and report.when == "call" and report.passed:
-        return "passed", "", "PASSED"
+def pytest_report_teststatus(report: pytest.CollectReport | pytest.TestReport) -> tuple[str, str, str] | None:
+    """Leave the progress to the lines that say more than a letter."""
+    if isinstance(report, pytest.TestReport) and MARKER in report.keywords and report.when == "call":
+        return report.outcome, "", report.outcome.upper()
     return None
 
 
@@ -255,21 +270,16 @@ def _storage(config: pytest.Config) -> Path:
 
 
 def _write(config: pytest.Config, text: str) -> None:
-    """Write progress past the capturing of output."""
+    """Write progress past the capturing of output, each case on a line of its own under the name of its file."""
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     capture = config.pluginmanager.get_plugin("capturemanager")
     if reporter is None or reporter.verbosity < 0:
         return
-    with capture.global_and_fixture_disabled() if capture else _no_capture():
-        if text.startswith("["):
-            reporter.ensure_newline()
-        reporter.write(text, flush=True)
-
-
-def _no_capture() -> Any:
-    from contextlib import nullcontext
-
-    return nullcontext()
+    file = reporter.currentfspath
+    starts_file = text.startswith("[") and (file != config.stash.get(FILE_KEY, None) or reporter.verbosity > 0)
+    config.stash[FILE_KEY] = file
+    with capture.global_and_fixture_disabled() if capture else nullcontext():
+        reporter.write(f"\n{text}" if starts_file else text, flush=True)
 
 
 def _benchmarks_disabled(config: pytest.Config) -> bool:

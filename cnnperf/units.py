@@ -16,8 +16,9 @@ _DIGITS = 3
 # Outside these a number is written with an exponent.
 _PLAIN = (1e-3, 1e15)
 _PLAIN_FACTOR = (0.1, 1e5)
+_PLAIN_PERCENT = (0.1, 1e5)
 _MINUTE, _HOUR = 60, 3600
-_TENTHS_BELOW = 9.95  # seconds; from here on one decimal would be written as 10.0
+_TENTHS_FROM, _TENTHS_BELOW = 0.1, 9.95  # seconds between which one decimal tells enough and is not too much
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ SCALES: Mapping[str, Scale] = {
     # "kimages/s" would be right and unreadable: the prefix stays with the number.
     "images/s": Scale(((1e9, "G images/s"), (1e6, "M images/s"), (1e3, "k images/s"), (1.0, " images/s"))),
 }
-"""How each unit is written: bytes in multiples of 1024 as memory is sold, bytes a second in those of 1000 as buses are."""
+"""How each unit is written: bytes in multiples of 1024, as memory is sold, and bytes a second of 1000, as buses are."""
 
 
 def format_quantity(value: float, unit: str) -> str:
@@ -73,11 +74,11 @@ def format_quantity(value: float, unit: str) -> str:
 
 
 def format_percent(ratio: float) -> str:
-    """Write a ratio as a percentage with two significant digits, whole from 10 on: `2.1%`, `72%`, `123%`."""
+    """Write a ratio as a percentage with one decimal below 10 % and none above: `0.4%`, `2.1%`, `72%`, `123%`."""
     percent = 100 * ratio
-    if not _PLAIN[0] <= abs(percent) < _PLAIN[1]:
-        return ABSENT if math.isnan(percent) else f"{percent:.2g}%"
-    return f"{percent:,.{_decimals(percent, 2)}f}%"
+    if _PLAIN_PERCENT[0] <= abs(percent) < _PLAIN_PERCENT[1]:
+        return f"{percent:.{min(1, _decimals(percent, 2))}f}%"
+    return ABSENT if math.isnan(percent) else f"{percent:.2g}%"
 
 
 def format_ratio(ratio: float) -> str:
@@ -99,7 +100,7 @@ def format_duration(seconds: float) -> str:
     if seconds < 0:
         return f"-{format_duration(-seconds)}"
     if seconds < _TENTHS_BELOW:
-        return f"{seconds:.1f} s"
+        return format_quantity(seconds, "s") if seconds < _TENTHS_FROM else f"{seconds:.1f} s"
     whole = round(seconds)
     if whole < _MINUTE:
         return f"{whole} s"
@@ -113,9 +114,11 @@ def _scaled(value: float, scale: Scale) -> str:
     """Take the largest step of which there is at least one after rounding: 999.9 µs are 1.00 ms."""
     if value < 0:
         return f"-{_scaled(-value, scale)}"
+    if value == 0:
+        return f"0{dict(scale.steps)[1.0]}"
     fitting = (step for step in scale.steps if _rounded(value / step[0], _DIGITS) >= 1)
     factor, text = next(fitting, scale.steps[-1])
-    return _number(value / factor, counted=scale.counted and factor == 1) + text
+    return _number(value / factor, counted=scale.counted and factor == 1).replace(",", "") + text
 
 
 def _number(value: float, *, counted: bool = False) -> str:

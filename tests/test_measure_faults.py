@@ -165,7 +165,7 @@ def test_a_wrong_output_is_an_error_and_is_not_timed(phase):
 
 def test_a_wrong_gradient_is_an_error():
     def spoil(workload):
-        workload.model.features[0].weight.register_hook(lambda gradient: gradient * 1.05)
+        workload.model.features[0].weight.register_hook(lambda gradient: gradient * 1.1)
         workload.compile = lambda: None
 
     wrong = spoiled(spoil, only=lambda case: case.engine == "compile")

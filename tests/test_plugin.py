@@ -103,7 +103,7 @@ def test_ctrl_c_saves_what_was_finished(suite):
 def test_progress_and_summary_are_on_the_terminal(suite):
     result = run(suite, "--cnnperf-architecture=lenet5")
     result.stdout.re_match_lines([r"\[1/3\] lenet5 forward cpu eager batch 2 .*images/s.*2 left.*"])
-    result.stdout.fnmatch_lines(["*= cnnperf =*", "*lenet5*forward*"])
+    result.stdout.fnmatch_lines(["*= cnnperf =*", "lenet5, batch 2*", "  forward *"])
     body = result.stdout.str().split("= cnnperf =")[1]
     assert max(map(len, body.splitlines())) <= 100
 
@@ -121,11 +121,19 @@ def test_a_network_of_the_user_is_measured_like_the_rest(suite):
     assert metrics["parameters"]["value"] == 3072 * 7 + 7
 
 
-def test_a_network_that_gives_no_scores_is_told_so(suite):
-    suite.makepyfile(mine="from torch import nn\nmake = nn.Identity\n")
-    result = run(suite, "--cnnperf-architecture=mine:make", "--cnnperf-axis=phase=train")
-    result.stdout.fnmatch_lines(["*must turn images (N, 3, H, W) into class scores (N, classes)*"])
-    assert result.ret == 1
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        ("nn.Identity()", "*mine:make has no parameters*"),
+        ("nn.Conv2d(3, 4, 3)", "*must turn images (N, 3, H, W) into class scores (N, classes), not (2, 4, 30, 30)*"),
+        ("nn.Linear(7, 7)", "*mine:make fails on images of shape (2, 3, 32, 32)*"),
+    ],
+)
+def test_a_network_that_cannot_be_measured_is_refused_before_anything_runs(suite, network, message):
+    suite.makepyfile(mine=f"from torch import nn\ndef make():\n    return {network}\n")
+    result = run(suite, "--cnnperf-architecture=mine:make")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: {message}"])
 
 
 def test_a_case_that_cannot_run_stays_in_the_run_with_its_reason(suite):

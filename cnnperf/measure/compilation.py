@@ -40,8 +40,8 @@ def compile_first_round(workload: Workload) -> CompileFacts | None:
     Returns:
         The facts, or None when nothing was compiled.
     """
+    import torch._inductor.compile_fx
     from torch._dynamo.utils import counters
-    import torch._inductor.compile_fx  # noqa: F401 - so that loading the compiler is not counted as compiling
     from torch._inductor import metrics
 
     torch.compiler.reset()

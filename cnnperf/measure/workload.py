@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any, cast
 
 import torch
@@ -15,6 +15,7 @@ import cnnperf.fusion  # noqa: F401 - completes the catalog with the fused archi
 from cnnperf.errors import OptionError, UnsupportedCase
 from cnnperf.measure.case import Case
 from cnnperf.measure.images import images_for
+from cnnperf.models.architecture import Architecture
 from cnnperf.models.catalog import create, resolve
 
 DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -131,20 +132,9 @@ class Workload:
         return tensor.detach().clone()
 
     def _make_target(self, seed: int) -> torch.Tensor:
-        classes = resolve(self.case.architecture).classes or self._count_classes()
+        classes = count_classes(resolve(self.case.architecture), self.case.image_size)
         generator = torch.Generator().manual_seed(seed)
         return torch.randint(classes, (self.case.batch,), generator=generator).to(self.case.device)
-
-    def _count_classes(self) -> int:
-        with torch.no_grad():
-            output = copy.deepcopy(self.model).eval()(self.images[:1])
-        if not isinstance(output, torch.Tensor) or output.dim() != SCORE_DIMENSIONS:
-            shape = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
-            raise OptionError(
-                f"architecture {self.case.architecture} must turn images (N, 3, H, W) into class scores "
-                f"(N, classes), not {shape}"
-            )
-        return int(output.shape[1])
 
     def _make_optimizer(self) -> torch.optim.Optimizer | None:
         if self.case.phase != "train":
@@ -187,6 +177,38 @@ class Workload:
     def _clear_gradients(self) -> None:
         for parameter in self.model.parameters():
             parameter.grad = None
+
+
+@cache
+def count_classes(architecture: Architecture, image_size: int) -> int:
+    """Return how many scores a network gives an image, found by a call where the catalog does not say.
+
+    Raises:
+        OptionError: If the network has no parameters, fails on one image, or gives anything but (N, classes).
+    """
+    if architecture.classes is not None:
+        return architecture.classes
+    model = create(architecture).eval()
+    if next(model.parameters(), None) is None:
+        raise OptionError(
+            f"architecture {architecture.name} has no parameters; there is nothing to train or to measure"
+        )
+    images = torch.randn(2, 3, image_size, image_size, generator=torch.Generator().manual_seed(0))
+    try:
+        with torch.no_grad():
+            output = model(images)
+    except Exception as error:  # a user's network may fail in any way
+        raise OptionError(
+            f"architecture {architecture.name} fails on images of shape {tuple(images.shape)}: {error}; "
+            "set the size with --cnnperf-axis image_size=N"
+        ) from error
+    if not isinstance(output, torch.Tensor) or output.dim() != SCORE_DIMENSIONS:
+        given = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
+        raise OptionError(
+            f"architecture {architecture.name} must turn images (N, 3, H, W) into class scores (N, classes), "
+            f"not {given}"
+        )
+    return int(output.shape[1])
 
 
 def check_supported(case: Case) -> None:

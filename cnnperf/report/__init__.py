@@ -1,4 +1,4 @@
-"""Runs told to people. Nothing here needs torch, pandas or pytest."""
+"""Runs told to people. Nothing here needs torch or pytest."""
 
 from cnnperf.report.terminal import render
 

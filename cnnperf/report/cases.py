@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from typing import TypeVar
 
 from cnnperf.measure.case import AXIS_BY_NAME, Case
 from cnnperf.measure.metrics import Value
@@ -13,6 +14,7 @@ from cnnperf.units import ABSENT, format_factor, format_ratio
 
 Cases = Mapping[Case, CaseRecord]
 Format = tuple[str, str, int]
+Key = TypeVar("Key", bound=Hashable)
 
 
 def format_of(case: Case) -> Format:
@@ -26,7 +28,7 @@ def format_text(stored: Format) -> str:
     return f"{precision}, {layout}, {size} x {size} images"
 
 
-def distinct[Key](cases: Iterable[Case], key: Callable[[Case], Key]) -> list[Key]:
+def distinct(cases: Iterable[Case], key: Callable[[Case], Key]) -> list[Key]:
     """Return the different keys of the cases in the order of their first appearance."""
     return list(dict.fromkeys(key(case) for case in cases))
 
@@ -49,5 +51,7 @@ def ratio_text(quotient: Value) -> str:
         return ABSENT
     if quotient.low is None or quotient.high is None:
         return format_ratio(quotient.value)
-    interval = f"[{format_factor(quotient.low)}, {format_factor(quotient.high)}]"
-    return f"{format_ratio(quotient.value) if sees_difference(quotient) else 'unsure'} {interval}"
+    ends = [format_factor(end) for end in (quotient.low, quotient.high)]
+    # An end that is written as 1.00 would contradict what stands beside it.
+    seen = sees_difference(quotient) and format_factor(1.0) not in ends
+    return f"{format_ratio(quotient.value) if seen else 'unsure'} [{', '.join(ends)}]"

@@ -34,8 +34,9 @@ def not_measured_lines(run: Run) -> list[str]:
 def finding_lines(run: Run) -> list[str]:
     """Return the findings by kind: for each how many cases have it, the worst one, what it means and what to do."""
     by_kind: dict[str, list[tuple[Case, Finding]]] = {}
-    for record, finding in ((record, finding) for record in run.cases for finding in record.findings):
-        by_kind.setdefault(finding.kind, []).append((record.case, finding))
+    for record in run.cases:
+        for finding in record.findings:
+            by_kind.setdefault(finding.kind, []).append((record.case, finding))
     groups = sorted(by_kind.items(), key=lambda item: len(item[1]), reverse=True)
     blocks = [_run_wide(finding) for finding in run.findings]
     blocks += [_of_kind(kind, found, run.cases) for kind, found in groups]
@@ -55,7 +56,7 @@ def _reason_line(group: list[NotMeasured]) -> str:
 
 
 def _which(axes: Iterable[Mapping[str, AxisValue]]) -> str:
-    """Return the values that the cases have on each axis, such as `resnet18; train; cuda; eager, compile; batch 512`."""
+    """Return the values that the cases have on each axis: `resnet18; train; cuda; eager, compile; batch 512`."""
     points = [Case.from_axes(point).axes() for point in axes]
     words = []
     for axis in AXES:
@@ -82,10 +83,10 @@ def _run_wide(finding: Finding) -> list[str]:
 
 
 def _of_kind(kind: str, found: list[tuple[Case, Finding]], cases: tuple[CaseRecord, ...]) -> list[str]:
-    case, finding = sorted(found, key=lambda item: _severity(item[1]), reverse=True)[0]
-    others = "worst: " if len(found) > 1 else ""
-    head = f"  {kind}: {len({case for case, _ in found})} of {_count(len(cases), 'case')}; {others}{case.label()}: {finding.seen}"
-    return wrap(head, rest="    ") + _advice(finding)
+    case, finding = max(found, key=lambda item: _severity(item[1]))
+    number = f"{len({case for case, _ in found})} of {_count(len(cases), 'case')}"
+    worst = "worst: " if len(found) > 1 else ""
+    return wrap(f"  {kind}: {number}; {worst}{case.label()}: {finding.seen}", rest="    ") + _advice(finding)
 
 
 def _advice(finding: Finding) -> list[str]:

@@ -8,12 +8,14 @@ from dataclasses import dataclass, replace
 
 from cnnperf.measure.case import Case
 from cnnperf.report.cases import Cases, Format, distinct, format_of, format_text, phases_of, ratio_text, value_of
-from cnnperf.report.layout import WIDTH, Row, grid, shorten
+from cnnperf.report.layout import WIDTH, Row, grid, shorten, wrap
 from cnnperf.runs.ratio import ratio
 from cnnperf.units import ABSENT, format_percent, format_quantity
 
 MARK = "!"
 """What stands behind a latency that has a finding."""
+
+_DOUBT = len(f" ±2.1%{MARK}")  # columns, so that the signs line up
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,8 @@ def _tables(cases: Cases) -> Iterator[Table]:
         among = [case for case in cases if (case.device, format_of(case)) == (device, stored)]
         engines = distinct(among, lambda case: case.engine)
         main = "eager" if "eager" in engines else engines[0]
-        for other in [engine for engine in engines if engine != main] or [None]:
+        others: list[str | None] = [engine for engine in engines if engine != main]
+        for other in others or [None]:
             yield Table(device, stored, main, other)
 
 
@@ -92,9 +95,10 @@ def _heading(cases: Cases, group: list[Case]) -> str:
 def _latency(cases: Cases, case: Case) -> str:
     latency = value_of(cases, case, "latency")
     if math.isnan(latency.value):
-        return f"{ABSENT} "
+        return f"{ABSENT:<{_DOUBT + 1}}"
     doubt = "" if math.isnan(latency.half_width) else f" ±{format_percent(latency.half_width)}"
-    return f"{format_quantity(latency.value, 's')}{doubt}{MARK if cases[case].findings else ' '}"
+    mark = MARK if cases[case].findings else ""
+    return f"{format_quantity(latency.value, 's')}{f'{doubt}{mark}':<{_DOUBT}}"
 
 
 def _images(cases: Cases, case: Case, metric: str) -> str:
@@ -112,4 +116,4 @@ def _legend(cases: Cases) -> list[str]:
         (compared, "unsure: the interval includes 1, no difference seen."),
         (any(record.findings for record in cases.values()), f"{MARK}: doubtful, see the findings."),
     ]
-    return ["", *(f"  {text}" for shown, text in notes if shown)]
+    return ["", *wrap(" ".join(text for shown, text in notes if shown), rest="")]

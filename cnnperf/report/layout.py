@@ -30,9 +30,9 @@ def wrap(text: str, *, rest: str = _INDENT) -> list[str]:
     return textwrap.wrap(text, WIDTH, subsequent_indent=rest, break_on_hyphens=False)
 
 
-def one_line(text: str) -> str:
-    """Return the text on one line, without characters that would move the cursor."""
-    return "".join(character if character.isprintable() else "?" for character in " ".join(text.split()))
+def printable(text: str) -> str:
+    """Return the text with a question mark for every character that would end the line or move the cursor."""
+    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def grid(header: Row, rows: Sequence[Row | str]) -> list[str]:
@@ -51,12 +51,14 @@ def grid(header: Row, rows: Sequence[Row | str]) -> list[str]:
         return []
     shown = [index for index in range(len(header)) if index == 0 or any(_has_value(row[index]) for row in cells)]
     widths = [max(len(row[index]) for row in (header, *cells)) for index in shown]
-    others = sum(len(_GAP) + width for width in widths[1:])
-    widths[0] = max(_LEAST_LABEL, min(widths[0], WIDTH - len(_INDENT) - others))
+    room = WIDTH - len(_INDENT) - sum(widths[1:])
+    least = min(widths[0], _LEAST_LABEL)
+    gap = _GAP if room - len(_GAP) * (len(shown) - 1) >= least else " "
+    widths[0] = max(least, min(widths[0], room - len(gap) * (len(shown) - 1)))
 
     def line(row: Row) -> str:
         numbers = (row[index].rjust(width) for index, width in zip(shown[1:], widths[1:], strict=True))
-        return _INDENT + _GAP.join([shorten(row[0], widths[0]).ljust(widths[0]), *numbers]).rstrip()
+        return _INDENT + gap.join([shorten(row[0], widths[0]).ljust(widths[0]), *numbers]).rstrip()
 
     return [line(header), *(shorten(row, WIDTH) if isinstance(row, str) else line(row) for row in rows)]
 

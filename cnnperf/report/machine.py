@@ -16,8 +16,8 @@ Write = Callable[[Scalar], str]
 # Name in the environment record to how it is written; what is not in the record is left out.
 _CPU: Mapping[str, Write] = {
     "cpu_model": str,
-    "cpu_count": "{} CPUs".format,
-    "threads": "{} threads".format,
+    "cpu_count": lambda value: f"{value} CPU{_plural(value)}",
+    "threads": lambda value: f"{value} thread{_plural(value)}",
     "torch": "torch {}".format,
     "cpu_allocator": "CPU memory {}".format,
     "input": "{} input".format,
@@ -39,7 +39,7 @@ def machine_lines(run: Run) -> list[str]:
     if run.environment.get("gpu_model"):
         lines += wrap(f"GPU: {', '.join(_written(run.environment, _GPU))}")
     for device, rates in run.ceilings.items():
-        lines += wrap(f"ceilings of {device}: {', '.join(_ceilings(rates))}") if rates else []
+        lines += wrap(f"ceilings of {device}: {', '.join(_ceiling(*item) for item in rates.items())}") if rates else []
     return lines
 
 
@@ -52,7 +52,7 @@ def effort_lines(run: Run) -> list[str]:
     if not (run.round_seconds >= 0 and own > 0):
         return lines
     share = run.round_seconds / own
-    apart = f" ({format_duration(run.compile_seconds)} of compilation apart)" if run.compile_seconds > 0 else ""
+    apart = f" (compilation {format_duration(run.compile_seconds)} apart)" if run.compile_seconds > 0 else ""
     lines.append(
         f"rounds took {format_duration(run.round_seconds)} of {format_duration(own)}{apart}: "
         f"{format_percent(share)} measured"
@@ -63,6 +63,10 @@ def effort_lines(run: Run) -> list[str]:
             "raise --cnnperf-time"
         )
     return lines
+
+
+def _plural(count: Scalar) -> str:
+    return "" if count == 1 else "s"
 
 
 def _rounds(run: Run) -> str:
@@ -79,11 +83,7 @@ def _written(environment: Mapping[str, Scalar], table: Mapping[str, Write]) -> l
     return [table[name](value) for name, value in known.items() if value is not None]
 
 
-def _ceilings(rates: Mapping[str, float]) -> list[str]:
-    texts = {"copy_bandwidth": "copy {}".format}
-    words = []
-    for name, rate in rates.items():
-        unit = "flop/s" if name.startswith(_RATE) else "B/s"
-        label = f"matmul {name.removeprefix(_RATE)} {{}}".format if name.startswith(_RATE) else f"{name} {{}}".format
-        words.append(texts.get(name, label)(format_quantity(rate, unit)))
-    return words
+def _ceiling(name: str, rate: float) -> str:
+    if name.startswith(_RATE):
+        return f"matmul {name.removeprefix(_RATE)} {format_quantity(rate, 'flop/s')}"
+    return f"{name.removesuffix('_bandwidth')} {format_quantity(rate, 'B/s')}"

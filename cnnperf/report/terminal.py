@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from cnnperf.report.comparisons import cost_comparison, device_comparison
 from cnnperf.report.doubts import finding_lines, not_measured_lines
 from cnnperf.report.latency import latency_tables
-from cnnperf.report.layout import WIDTH, one_line, shorten
+from cnnperf.report.layout import WIDTH, printable, shorten
 from cnnperf.report.machine import effort_lines, machine_lines
 from cnnperf.runs.document import parse_document
 from cnnperf.runs.records import Run
@@ -40,4 +40,4 @@ def render_run(run: Run) -> list[str]:
         *finding_lines(run),
         *effort_lines(run),
     ]
-    return [shorten(line, WIDTH) for line in lines]
+    return [shorten(printable(line), WIDTH) for line in lines]

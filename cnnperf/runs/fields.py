@@ -12,6 +12,7 @@ from cnnperf.errors import RunFileError
 
 Object = Mapping[str, object]
 
+_MOST = 2**63 - 1  # what a column of a frame can hold
 _SHOWN = 60  # characters of a wrong value that an error repeats
 
 
@@ -80,7 +81,7 @@ def as_count(value: object, where: str) -> int:
     Raises:
         RunFileError: If the value is anything else.
     """
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MOST:
         raise wrong(value, where, "a whole number of at least 0")
     return value
 

@@ -13,8 +13,9 @@ def ratio(numerator: Value, denominator: Value) -> Value:
     On a logarithmic scale a ratio is a difference, and the half-widths of independent differences add in quadrature:
     `log high = log r + sqrt(log(n.high / n)^2 + log(d / d.low)^2)`, and the other way round for `low`. This is the
     delta method (Casella and Berger, Statistical Inference, 2nd edition, section 5.5.4) with each half of an interval
-    taken by itself, because intervals of medians are lopsided. It is approximate: the ends of 95 % intervals are treated
-    as multiples of standard deviations, and between two cases the machine may change more than the rounds of either show.
+    taken by itself, because intervals of medians are lopsided. It is approximate: the ends of 95 % intervals are
+    treated as multiples of standard deviations, and between two cases the machine may change more than the rounds of
+    either show.
 
     Returns:
         The ratio; NaN where either value is missing or not above 0, and without an interval where either has none.
