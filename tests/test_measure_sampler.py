@@ -30,9 +30,23 @@ def test_a_call_longer_than_the_budget_still_gets_three_groups():
     assert [len(group) for group in samples.groups] == [1, 1, 1]
 
 
-def test_each_group_begins_at_a_fresh_placement():
+def test_each_group_after_that_of_the_warm_up_begins_at_a_fresh_placement():
     subject = ScriptedSubject()
     samples = sample(subject, ScriptedClock(0.1), Schedule())
+    assert subject.events.count("relocate") == len(samples.groups) - 1
+
+
+def test_the_rounds_that_showed_the_warm_up_to_be_over_are_the_first_group():
+    durations = iter([0.009, 0.008, 0.007, *[0.005] * 3, *[0.0051, 0.0049, 0.005], *[0.006] * 1000])
+    samples = sample(ScriptedSubject(), ScriptedClock(durations), Schedule())
+    assert samples.wall()[0] == pytest.approx([0.005, 0.0051, 0.0049])
+    assert samples.warmup_rounds == 5
+
+
+def test_a_warm_up_that_never_settled_gives_no_group():
+    falling = ScriptedClock(iter([0.5 * 0.8**n for n in range(200)]))
+    subject = ScriptedSubject()
+    samples = sample(subject, falling, Schedule(budget=0.01, warmup=0.4))
     assert subject.events.count("relocate") == len(samples.groups)
 
 
@@ -53,7 +67,7 @@ def test_the_first_round_of_a_fast_group_is_not_kept():
 def test_warm_up_goes_on_while_rounds_become_faster():
     falling = [1.0 / (1 + n) for n in range(12)]
     samples = sample(ScriptedSubject(), ScriptedClock([*falling, 0.08]), Schedule(warmup=10.0))
-    assert samples.warmup_rounds > 12
+    assert samples.warmup_rounds == 12
     assert samples.steady
 
 

@@ -10,8 +10,8 @@ from cnnperf.measure.clock import Clock, clock_for
 from cnnperf.measure.work import Work
 from cnnperf.measure.workload import DTYPES
 
-COPY_BYTES = {"cpu": 1 << 28, "cuda": 1 << 31}
-MATRIX_SIZE = {"cpu": 1536, "cuda": 8192}
+COPY_BYTES = {"cpu": 1 << 27, "cuda": 1 << 31}
+MATRIX_SIZE = {"cpu": 1024, "cuda": 8192}
 REPEATS = 7
 PRECISIONS = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "tf32", "bf16", "fp16")}
 

@@ -126,7 +126,7 @@ def _kinds(events: Sequence[Allocation], gradients: set[int]) -> list[str]:
 def _one_round(workload: Workload) -> Memory:
     workload.reset()
     activities = [ProfilerActivity.CPU]
-    with profile(activities=activities, profile_memory=True, acc_events=True) as profiler:
+    with profile(activities=activities, profile_memory=True) as profiler:
         with torch.profiler.record_function(SETUP_MARK):
             workload.setup()
         workload.run()

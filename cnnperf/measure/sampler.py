@@ -104,13 +104,20 @@ class Samples:
 def sample(subject: Subject, clock: Clock, schedule: Schedule) -> Samples:
     """Take the samples of one case.
 
+    A case comes freshly placed, so the rounds that showed its warm-up to be over are its first group.
+
     Raises:
         WrongResult: If the clock went backwards, stood still or returned a number that is not finite.
     """
     samples = Samples()
     with _garbage_collection_paused():
         history = _warm_up(subject, clock, schedule, samples)
-        _take_groups(subject, clock, schedule, samples, statistics.median(history[-STEADY_WINDOW:]))
+        estimate = statistics.median(reading.wall for reading in history[-STEADY_WINDOW:])
+        if samples.steady:
+            window = min(_window(history[-1].wall), schedule.rounds_in_group(estimate))
+            samples.groups.append(history[-window:])
+            samples.warmup_rounds -= window
+        _take_groups(subject, clock, schedule, samples, estimate)
     return samples
 
 
@@ -123,21 +130,26 @@ def steady(history: list[float], window: int = STEADY_WINDOW) -> bool:
     return recent >= before * (1 - STEADY_TOLERANCE)
 
 
-def _warm_up(subject: Subject, clock: Clock, schedule: Schedule, samples: Samples) -> list[float]:
-    history: list[float] = []
+def _warm_up(subject: Subject, clock: Clock, schedule: Schedule, samples: Samples) -> list[Reading]:
+    history: list[Reading] = []
     start = clock.now()
     while True:
-        history.append(_round(subject, clock).wall)
-        window = 1 if history[-1] >= SLOW_ROUND else STEADY_WINDOW
-        samples.steady = steady(history, window)
+        history.append(_round(subject, clock))
+        walls = [reading.wall for reading in history]
+        samples.steady = steady(walls, _window(walls[-1]))
         if samples.steady or (len(history) > 1 and clock.now() - start >= schedule.warmup):
             samples.warmup_rounds = len(history)
             return history
 
 
+def _window(seconds: float) -> int:
+    """Return how many rounds of this length are compared with as many before them."""
+    return 1 if seconds >= SLOW_ROUND else STEADY_WINDOW
+
+
 def _take_groups(subject: Subject, clock: Clock, schedule: Schedule, samples: Samples, estimate: float) -> None:
     rounds = schedule.rounds_in_group(estimate)
-    spent = 0.0
+    spent = sum(map(sum, samples.wall()))
     while True:
         subject.relocate()
         if estimate < SLOW_ROUND:

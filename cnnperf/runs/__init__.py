@@ -2,7 +2,7 @@
 
 from cnnperf.runs.document import parse_document
 from cnnperf.runs.frame import frame_of
-from cnnperf.runs.read import load_runs, load_samples
+from cnnperf.runs.read import load_runs, load_samples, read_runs
 from cnnperf.runs.records import CaseRecord, Finding, NotMeasured, Run
 from cnnperf.runs.samples import samples_of
 
@@ -15,5 +15,6 @@ __all__ = [
     "load_runs",
     "load_samples",
     "parse_document",
+    "read_runs",
     "samples_of",
 ]

@@ -15,6 +15,18 @@ from cnnperf.runs.records import Run
 from cnnperf.runs.samples import samples_of_runs
 
 
+def read_runs(path: str | Path) -> list[tuple[str, Run]]:
+    """Read run files as plain records, each with its name; the arguments, errors and warnings of `load_runs`."""
+    path = Path(path)
+    files = find_files(path)
+    names = run_names(files)
+    read = [(names[file], _read_file(file, alone=file == path)) for file in files]
+    runs = [(name, run) for name, run in read if run is not None and run.ours]
+    if not runs:
+        raise no_runs(path)
+    return runs
+
+
 def load_runs(path: str | Path) -> pd.DataFrame:
     """Read run files into the tidy frame: one row a run, case and metric.
 
@@ -33,7 +45,7 @@ def load_runs(path: str | Path) -> pd.DataFrame:
     Warns:
         UserWarning: For each JSON file in a directory that is not a run file, and for a journal's cut last line.
     """
-    return frame_of_runs(_read(Path(path)))
+    return frame_of_runs(read_runs(path))
 
 
 def load_samples(path: str | Path) -> pd.DataFrame:
@@ -52,22 +64,12 @@ def load_samples(path: str | Path) -> pd.DataFrame:
     Warns:
         UserWarning: As for `load_runs`.
     """
-    samples = samples_of_runs(_read(Path(path)))
+    samples = samples_of_runs(read_runs(path))
     if samples.empty:
         raise RunFileError(
             f"no raw rounds in {path}; run `pytest benchmarks --benchmark-autosave --benchmark-save-data`"
         )
     return samples
-
-
-def _read(path: Path) -> list[tuple[str, Run]]:
-    files = find_files(path)
-    names = run_names(files)
-    read = [(names[file], _read_file(file, alone=file == path)) for file in files]
-    runs = [(name, run) for name, run in read if run is not None and run.ours]
-    if not runs:
-        raise no_runs(path)
-    return runs
 
 
 def _read_file(file: Path, *, alone: bool) -> Run | None:

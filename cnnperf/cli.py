@@ -1,0 +1,157 @@
+"""The command line: arguments and exit codes. What the commands do is the business of other rooms."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cnnperf
+from cnnperf.errors import CnnperfError, RunFileError
+
+if TYPE_CHECKING:
+    from cnnperf.runs import Run
+
+FINE = 0
+DIFFERENT = 1
+UNUSABLE = 2
+
+EPILOG = """\
+exit status:
+  0  fine
+  1  `repeat`: the runs differ
+  2  unknown arguments, or a file that cannot be read
+
+Runs are made by `pytest benchmarks --benchmark-autosave`, which saves them under .benchmarks/.
+"""
+
+
+@dataclass(frozen=True)
+class Command:
+    """Describe one command.
+
+    Attributes:
+        name: What is typed.
+        help: One phrase, shown in the list of commands and in its own help.
+        arguments: Name and help of each positional argument that is a path.
+        run: Takes the parsed arguments and returns the exit status.
+    """
+
+    name: str
+    help: str
+    arguments: tuple[tuple[str, str], ...]
+    run: Callable[[argparse.Namespace], int]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        arguments: Those after the program's name; by default of this process.
+
+    Returns:
+        The exit status.
+    """
+    given = _parser().parse_args(arguments)
+    try:
+        return int(given.run(given))
+    except CnnperfError as error:
+        sys.stderr.write(f"cnnperf: {error}\n")
+        return UNUSABLE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="cnnperf",
+        description="Read the runs of cnnperf's benchmarks.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"cnnperf {cnnperf.__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        one = commands.add_parser(
+            command.name, help=command.help, description=f"{command.help[0].upper()}{command.help[1:]}."
+        )
+        for name, text in command.arguments:
+            one.add_argument(name, type=Path, metavar=name.upper(), help=text)
+        one.set_defaults(run=command.run)
+    return parser
+
+
+def _show(given: argparse.Namespace) -> int:
+    from cnnperf.report.terminal import render_run
+
+    for name, run in _runs(given.path):
+        _print([f"run {name}", *render_run(run), ""])
+    return FINE
+
+
+def _repeat(given: argparse.Namespace) -> int:
+    from cnnperf.report.repetition import repeat_lines
+    from cnnperf.runs.repeat import repeat_of
+
+    (_, first), (_, second) = _only(given.first), _only(given.second)
+    repeat = repeat_of(first, second)
+    _print(repeat_lines(repeat))
+    return FINE if repeat.agree else DIFFERENT
+
+
+def _figures(given: argparse.Namespace) -> int:
+    from cnnperf.report.figures import figures, replace_figures
+
+    text = _text_of(given.document)
+    changed = replace_figures(text, figures(_runs(given.path)))
+    given.document.write_text(changed, encoding="utf-8")
+    _print([f"{given.document}: {'the figures were already these' if changed == text else 'figures replaced'}"])
+    return FINE
+
+
+def _text_of(document: Path) -> str:
+    try:
+        return document.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RunFileError(f"{document}: cannot be read as text: {error}") from error
+
+
+def _runs(path: Path) -> list[tuple[str, Run]]:
+    from cnnperf.runs import read_runs
+
+    return read_runs(path)
+
+
+def _only(path: Path) -> tuple[str, Run]:
+    runs = _runs(path)
+    if len(runs) > 1:
+        raise RunFileError(f"{path}: {len(runs)} runs, one is needed; name one file, such as the one of {runs[-1][0]}")
+    return runs[0]
+
+
+def _print(lines: Iterable[str]) -> None:
+    sys.stdout.writelines(f"{line}\n" for line in lines)
+
+
+_PATH = "a run file, the journal of an interrupted run, or a directory of both"
+_ONE = "a run file, or a directory with one"
+COMMANDS = (
+    Command("show", "print the summary of runs, as the benchmarks did at their end", (("path", _PATH),), _show),
+    Command(
+        "repeat",
+        "check that two runs of one commit have equal counters, and print both times",
+        (("first", _ONE), ("second", _ONE)),
+        _repeat,
+    ),
+    Command(
+        "figures",
+        "write the tables of runs into a Markdown document, between its marks for figures",
+        (("document", "such as README.md"), ("path", _PATH)),
+        _figures,
+    ),
+)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,94 @@
+"""The figures of a README: Markdown made from runs, between two marks that say where it goes."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+
+from cnnperf.errors import RunFileError
+from cnnperf.report.cases import Cases, distinct, format_of, format_text, ratio_text, value_of
+from cnnperf.report.machine import machine_lines
+from cnnperf.runs.ratio import ratio
+from cnnperf.runs.records import CaseRecord, Run
+from cnnperf.units import ABSENT, format_percent, format_quantity
+
+BEGIN = "<!-- figures:begin -->"
+END = "<!-- figures:end -->"
+
+_HEADER = (
+    "architecture",
+    "phase",
+    "engine",
+    "device",
+    "batch",
+    "latency",
+    "n",
+    "images/s",
+    "peak memory",
+    "over eager",
+)
+_TEXT_COLUMNS = 4  # columns set to the left, before those that hold numbers
+
+
+def figures(runs: Iterable[tuple[str, Run]]) -> str:
+    """Return the Markdown of some runs, each under its name.
+
+    Args:
+        runs: A name and the run it belongs to.
+
+    Returns:
+        For each run a line that names machine, versions and commit, and a table with one row a case.
+    """
+    return "\n\n".join(section for name, run in runs for section in _sections(name, run))
+
+
+def replace_figures(text: str, markdown: str) -> str:
+    """Return a document with everything between its two marks replaced.
+
+    Raises:
+        RunFileError: If the document has not exactly one pair of marks, in order.
+    """
+    between = re.compile(f"{re.escape(BEGIN)}.*?{re.escape(END)}", re.DOTALL)
+    if len(between.findall(text)) != 1 or text.count(BEGIN) != 1 or text.count(END) != 1:
+        raise RunFileError(f"the document needs one line {BEGIN!r} and after it one line {END!r}, for the figures")
+    return between.sub(lambda _: f"{BEGIN}\n\n{markdown}\n\n{END}", text)
+
+
+def _sections(name: str, run: Run) -> list[str]:
+    cases = {record.case: record for record in run.cases}
+    when = "" if run.time is None else f", {run.time:%Y-%m-%d}"
+    title = f"**{name}** (commit {run.commit or 'unknown'}{when})"
+    machine = " ".join(line.strip() for line in machine_lines(run))
+    tables = [
+        f"{format_text(stored)}, the interval behind the median, n timed rounds:\n\n{_table(cases, stored)}"
+        for stored in distinct(cases, format_of)
+    ]
+    return [f"{title}: {machine}", *tables]
+
+
+def _table(cases: Cases, stored: tuple[str, str, int]) -> str:
+    rows = [_row(cases, record) for record in cases.values() if format_of(record.case) == stored]
+    rule = ["---"] * _TEXT_COLUMNS + ["---:"] * (len(_HEADER) - _TEXT_COLUMNS)
+    return "\n".join(f"| {' | '.join(row)} |" for row in (_HEADER, rule, *rows))
+
+
+def _row(cases: Cases, record: CaseRecord) -> tuple[str, ...]:
+    case = record.case
+    latency = value_of(cases, case, "latency")
+    eager = value_of(cases, replace(case, engine="eager"), "latency")
+    gain = ABSENT if case.engine == "eager" else ratio_text(ratio(eager, latency))
+    doubt = "" if math.isnan(latency.half_width) else f" ±{format_percent(latency.half_width)}"
+    return (
+        case.architecture,
+        case.phase,
+        case.engine,
+        case.device,
+        str(case.batch),
+        f"{format_quantity(latency.value, 's')}{doubt}{' !' if record.findings else ''}",
+        ABSENT if latency.rounds is None else str(latency.rounds),
+        format_quantity(value_of(cases, case, "throughput").value, "images/s").removesuffix("images/s").rstrip(),
+        format_quantity(value_of(cases, case, "peak_memory").value, "B"),
+        gain,
+    )

@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# Do everything worth doing on a machine with a CUDA device in one call: the tests marked `gpu`, the default suite and the
+# tables for README.md. Needs a Python with torch for CUDA, pytest and pytest-benchmark; cnnperf itself need not be installed.
+#
+#     scripts/cuda.sh [FOLDER]        (default: results/cuda)
+#
+# FOLDER gets the run files, the logs of each step and figures.md. A step that fails does not keep the next ones from running.
+set -uo pipefail
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+folder=${1:-results/cuda}
+python=${PYTHON:-python3}
+mkdir -p "$folder"
+export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH}
+
+"$python" -c 'import torch, sys; sys.exit(not torch.cuda.is_available())' || {
+    echo "scripts/cuda.sh: $python has no torch that sees a CUDA device; set PYTHON to one that has" >&2
+    exit 2
+}
+# Where the package is installed, pytest loads its plugin by itself, and a second time would be an error.
+plugin=$("$python" -c '
+from importlib.metadata import entry_points
+print("" if any(entry.name == "cnnperf" for entry in entry_points(group="pytest11")) else "-p cnnperf.plugin")
+')
+
+failed=()
+step() {
+    local name=$1
+    shift
+    echo "== $name: $*"
+    "$@" 2>&1 | tee "$folder/$name.log" || failed+=("$name")
+}
+
+# shellcheck disable=SC2086 # no plugin is no argument
+{
+    step tests "$python" -m pytest $plugin tests -m gpu
+    step suite "$python" -m pytest $plugin benchmarks --benchmark-autosave --benchmark-storage="$folder/runs"
+}
+printf '<!-- figures:begin -->\n<!-- figures:end -->\n' >"$folder/figures.md"
+step figures "$python" -m cnnperf.cli figures "$folder/figures.md" "$folder/runs"
+
+if ((${#failed[@]})); then
+    echo "failed: ${failed[*]}" >&2
+    exit 1
+fi
