@@ -116,7 +116,7 @@ class Session:
         """
         measured = self.laboratory.measure(case)
         self.compile_seconds += measured.compile_seconds
-        self.round_seconds += sum(measured.seconds())
+        self.round_seconds += measured.timed_seconds()
         return measured
 
     def keep(self, benchmark: dict[str, Any], case: Case) -> str:

@@ -65,7 +65,7 @@ class ScriptedSubject:
     events: list[str] = field(default_factory=list)
 
     def setup(self) -> None:
-        """Note the untimed work."""
+        """Note the set-up."""
         self.events.append("setup")
 
     def run(self) -> None:

@@ -12,4 +12,4 @@ def pytest_collection_modifyitems(items):
         return
     for item in items:
         if item.get_closest_marker("gpu"):
-            item.add_marker(pytest.mark.skip(reason="needs a CUDA device; run `tox -e gpu` where there is one"))
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device; run scripts/cuda.sh where there is one"))

@@ -114,3 +114,12 @@ def test_a_single_group_is_doubted_by_the_range_of_its_rounds():
 def test_an_interval_turns_around_when_seconds_become_images_per_second():
     rate = median_interval([[1.0], [2.0], [4.0]]).scaled_inverse(8)
     assert (rate.value, rate.low, rate.high) == (4.0, 2.0, 8.0)
+
+
+def test_the_setup_of_a_round_is_timed_apart_from_its_call():
+    clock = ScriptedClock(0.010)
+    subject = ScriptedSubject()
+    subject.setup = lambda: clock.sleep(0.004)
+    samples = sample(subject, clock, Schedule())
+    assert samples.setup_latency().value == pytest.approx(0.004)
+    assert samples.latency().value == pytest.approx(0.010)

@@ -20,18 +20,20 @@ class Reading:
         wall: Host time; on CUDA with synchronization before and after.
         cpu: CPU time that all threads of this process used meanwhile.
         event: Time between CUDA events around the call, or None on the CPU.
+        setup: Host time of the round's set-up before the call; no part of `wall`.
     """
 
     wall: float
     cpu: float
     event: float | None = None
+    setup: float = 0.0
 
 
 class Clock(Protocol):
     """Time calls, and tell the time that budgets are made of."""
 
     def now(self) -> float:
-        """Return monotonic seconds."""
+        """Return monotonic seconds once the device has done all that it was given."""
 
     def read(self, call: Call) -> Reading:
         """Run the call once and return its times."""
@@ -74,6 +76,11 @@ class CudaClock(CpuClock):
         self._device = device
         self._start = torch.cuda.Event(enable_timing=True)
         self._stop = torch.cuda.Event(enable_timing=True)
+
+    def now(self) -> float:
+        """Return monotonic seconds once the device has nothing left to do."""
+        torch.cuda.synchronize(self._device)
+        return super().now()
 
     def read(self, call: Call) -> Reading:
         """Run the call once between two synchronizations and return its times."""

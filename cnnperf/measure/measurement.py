@@ -60,6 +60,10 @@ class Measured:
         """Return the wall seconds of all rounds in order."""
         return [reading.wall for reading in self.samples.flat()]
 
+    def timed_seconds(self) -> float:
+        """Return the seconds of all rounds, a backward's own forward included, which is a metric too."""
+        return sum(reading.wall + reading.setup for reading in self.samples.flat())
+
 
 @dataclass
 class Laboratory:
@@ -206,7 +210,8 @@ def _compile_seconds(facts: CompileFacts | None, samples: Samples) -> float:
 def _time_values(case: Case, samples: Samples, work: Work, ceilings: Mapping[str, float]) -> dict[str, Value]:
     latency = samples.latency()
     least, _ = ceiling_seconds(work, ceilings, case.precision)
-    return {
+    graph = {"graph_latency": samples.setup_latency()} if case.phase == "backward" else {}
+    return graph | {
         "latency": latency,
         "throughput": latency.scaled_inverse(case.batch),
         "cpu_busy": Value(samples.cpu_busy()),

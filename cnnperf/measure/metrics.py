@@ -28,6 +28,7 @@ class Metric:
 
 _TABLE = (
     Metric("latency", "s", "lower", False, "median seconds of one call, synchronized before and after"),
+    Metric("graph_latency", "s", "lower", False, "median seconds of the forward and loss that a backward call undoes"),
     Metric("throughput", "images/s", "higher", False, "batch over latency"),
     Metric("queued_throughput", "images/s", "higher", False, "images/s with a full queue of calls (CUDA)"),
     Metric("event_latency", "s", "lower", False, "median seconds between CUDA events around one call"),

@@ -10,7 +10,7 @@ import math
 import statistics
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from cnnperf.errors import WrongResult
@@ -27,7 +27,7 @@ class Subject(Protocol):
     """Be something whose calls are timed."""
 
     def setup(self) -> None:
-        """Do the untimed work before a round."""
+        """Do the work before the timed call, of which the time is kept apart."""
 
     def run(self) -> None:
         """Do the timed work. It returns None, so that no round keeps another round's tensors alive."""
@@ -89,6 +89,10 @@ class Samples:
     def latency(self) -> Value:
         """Return the median wall seconds with its interval."""
         return median_interval(self.wall())
+
+    def setup_latency(self) -> Value:
+        """Return the median wall seconds of the set-up with its interval."""
+        return median_interval([[reading.setup for reading in group] for group in self.groups])
 
     def event_latency(self) -> Value | None:
         """Return the median event seconds with its interval, or None without events."""
@@ -166,8 +170,10 @@ def _take_groups(subject: Subject, clock: Clock, schedule: Schedule, samples: Sa
 
 
 def _round(subject: Subject, clock: Clock) -> Reading:
+    start = clock.now()
     subject.setup()
-    reading = clock.read(subject.run)
+    setup = clock.now() - start
+    reading = replace(clock.read(subject.run), setup=setup)
     if not (math.isfinite(reading.wall) and reading.wall > 0):
         raise WrongResult(
             f"the clock jumped: a round took {reading.wall} s; the times of this case mean nothing, measure it again"

@@ -1,4 +1,4 @@
-"""The workload: one case made runnable, each phase as a pair of an untimed setup and a timed call."""
+"""The workload: one case made runnable, each phase as a pair of a set-up and a timed call."""
 
 from __future__ import annotations
 
@@ -237,7 +237,7 @@ def matmul_precision(case: Case) -> Iterator[None]:
 
 
 def _nothing() -> None:
-    """Stand for a phase that needs no untimed work."""
+    """Stand for a phase that needs no set-up."""
 
 
 def _with_layout(model: nn.Module, layout: torch.memory_format) -> nn.Module:

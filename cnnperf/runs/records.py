@@ -73,7 +73,7 @@ class Run:
         ceilings: By device: `copy_bandwidth` in B/s, `matmul_rate_<precision>` in flop/s.
         wall_seconds: Of the whole run.
         compile_seconds: Spent compiling, a part of `wall_seconds`.
-        round_seconds: Spent inside timed rounds, a part of `wall_seconds`.
+        round_seconds: Spent inside rounds whose times were kept, a part of `wall_seconds`.
     """
 
     time: datetime | None = None
