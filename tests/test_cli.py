@@ -85,7 +85,7 @@ def test_figures_replace_what_stands_between_the_marks_and_nothing_else(tmp_path
     assert main(["figures", str(readme), run]) == 0
     text = readme.read_text(encoding="utf-8")
     assert text.startswith(
-        "before\n<!-- figures:begin -->\n\n**cpu** (commit 0123456789, 2026-05-04): machine: Example CPU"
+        "before\n<!-- figures:begin -->\n\n**cpu** (commit 0123456789, 2026-05-04), machine: Example CPU"
     )
     assert text.endswith("<!-- figures:end -->\nafter\n")
     assert "old" not in text

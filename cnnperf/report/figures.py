@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from cnnperf.errors import RunFileError
 from cnnperf.report.cases import Cases, distinct, format_of, format_text, ratio_text, value_of
-from cnnperf.report.machine import machine_lines
+from cnnperf.report.machine import machine_facts
 from cnnperf.runs.ratio import ratio
 from cnnperf.runs.records import CaseRecord, Run
 from cnnperf.units import ABSENT, format_percent, format_quantity
@@ -27,7 +27,7 @@ _HEADER = (
     "n",
     "images/s",
     "peak memory",
-    "over eager",
+    "speed-up",
 )
 _TEXT_COLUMNS = 4  # columns set to the left, before those that hold numbers
 
@@ -60,12 +60,12 @@ def _sections(name: str, run: Run) -> list[str]:
     cases = {record.case: record for record in run.cases}
     when = "" if run.time is None else f", {run.time:%Y-%m-%d}"
     title = f"**{name}** (commit {run.commit or 'unknown'}{when})"
-    machine = " ".join(line.strip() for line in machine_lines(run))
+    machine = "; ".join(machine_facts(run))
     tables = [
-        f"{format_text(stored)}, the interval behind the median, n timed rounds:\n\n{_table(cases, stored)}"
+        f"{format_text(stored)}; n is the number of timed rounds:\n\n{_table(cases, stored)}"
         for stored in distinct(cases, format_of)
     ]
-    return [f"{title}: {machine}", *tables]
+    return [f"{title}, {machine}.", *tables]
 
 
 def _table(cases: Cases, stored: tuple[str, str, int]) -> str:

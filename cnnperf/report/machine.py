@@ -32,15 +32,20 @@ _RATE = "matmul_rate_"
 
 
 def machine_lines(run: Run) -> list[str]:
-    """Return the machine, its devices' ceilings and the suite."""
+    """Return `machine_facts` in lines for a terminal."""
+    return [line for fact in machine_facts(run) for line in wrap(fact)]
+
+
+def machine_facts(run: Run) -> list[str]:
+    """Return the machine, its devices' ceilings and the suite, one text each."""
     cpu = _written(run.environment, _CPU)
     suite = [f"{run.suite} suite"] if run.suite else []
-    lines = wrap(f"machine: {', '.join([*cpu, *suite])}") if cpu or suite else []
+    facts = [f"machine: {', '.join([*cpu, *suite])}"] if cpu or suite else []
     if run.environment.get("gpu_model"):
-        lines += wrap(f"GPU: {', '.join(_written(run.environment, _GPU))}")
+        facts.append(f"GPU: {', '.join(_written(run.environment, _GPU))}")
     for device, rates in run.ceilings.items():
-        lines += wrap(f"ceilings of {device}: {', '.join(_ceiling(*item) for item in rates.items())}") if rates else []
-    return lines
+        facts += [f"ceilings of {device}: {', '.join(_ceiling(*item) for item in rates.items())}"] if rates else []
+    return facts
 
 
 def effort_lines(run: Run) -> list[str]:
