@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch._dynamo.utils import counters
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from cnnperf.fusion import FusedSEBlock
+from cnnperf.fusion import FusedSEBlock, forms
 from cnnperf.models.initialization import he_initialize, seeded
 from cnnperf.models.resnet import ResNet18
 from cnnperf.models.squeeze_excitation import SEBlock
@@ -121,6 +121,14 @@ def check_against_eager(
     assert not {n: e / u for n, e in fused_errors.items() if not e <= 2 * (eager_errors[n] + u) + sums}
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_compiled_form_equals_eager_too(dtype: str, layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forms, "fits_native", lambda *_: False)
+    check_against_eager((3, 32, 16, 15), dtype=DTYPES[dtype], layout=LAYOUTS[layout])
+    assert graphs() == 1
+
+
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -186,12 +194,12 @@ def graphs() -> int:
 
 
 def test_blocks_of_one_width_share_a_graph_which_serves_every_batch_size_after_the_second() -> None:
-    blocks = [block_of(FusedSEBlock, 16), block_of(FusedSEBlock, 16)]
+    blocks = [block_of(FusedSEBlock, 16).double(), block_of(FusedSEBlock, 16).double()]
     seen = []
     with torch.no_grad():
         for batch in (2, 3, 4, 5, 6):
             for block in blocks:
-                block(feature_map(batch, 16, 4, 4))
+                block(feature_map(batch, 16, 4, 4).double())
             seen.append(graphs())
     assert seen == [1, 2, 2, 2, 2]
 
@@ -207,7 +215,7 @@ def counting_backend(compiled: list[torch.fx.GraphModule]) -> Callable[..., Any]
 def test_blocks_of_many_widths_do_not_use_up_one_recompile_limit() -> None:
     with torch.no_grad(), torch._dynamo.config.patch(recompile_limit=1):
         for channels in (4, 8):
-            block_of(FusedSEBlock, channels, 2)(feature_map(2, channels, 3, 3))
+            block_of(FusedSEBlock, channels, 2).double()(feature_map(2, channels, 3, 3).double())
     assert graphs() == 2
 
 

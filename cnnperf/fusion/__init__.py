@@ -3,18 +3,27 @@
 Importing this package adds its networks to `cnnperf.models.catalog.CATALOG`.
 """
 
-from functools import partial
-
+from cnnperf.fusion.fuse import Fused, fuse, unfuse
 from cnnperf.fusion.se_block import FusedSEBlock
+from cnnperf.fusion.tail import fused_tail, textbook_tail
 from cnnperf.models.architecture import Architecture
 from cnnperf.models.catalog import SENET, register
 from cnnperf.models.resnet import ResNet18
+from cnnperf.models.squeeze_excitation import SEBlock
+
+
+def se_resnet18_fused() -> ResNet18:
+    """Build `se_resnet18` and fuse the tail of each block."""
+    model = ResNet18(se_block=SEBlock)
+    fuse(model, inplace=True)
+    return model
+
 
 ARCHITECTURES = (
     Architecture(
         name="se_resnet18_fused",
-        build=partial(ResNet18, se_block=FusedSEBlock),
-        summary="se_resnet18 with each Squeeze-and-Excitation block compiled",
+        build=se_resnet18_fused,
+        summary="se_resnet18 with the tail of each block (BatchNorm, SE, shortcut, ReLU) fused",
         source=SENET,
         reference="se_resnet18",
     ),
@@ -24,4 +33,4 @@ ARCHITECTURES = (
 for _architecture in ARCHITECTURES:
     register(_architecture)
 
-__all__ = ["ARCHITECTURES", "FusedSEBlock"]
+__all__ = ["ARCHITECTURES", "Fused", "FusedSEBlock", "fuse", "fused_tail", "textbook_tail", "unfuse"]

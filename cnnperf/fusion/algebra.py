@@ -1,0 +1,164 @@
+"""The tail of a residual block, relu(SE(BatchNorm(x)) + shortcut), with its map read and written as rarely as possible.
+
+Pure functions on tensors, the reference of the compiled form and of the C++ kernels. A *pass* is reading or writing one
+map of N x C x H x W once; everything else here is N x C or smaller.
+
+Sources: Ioffe and Szegedy, "Batch Normalization", 2015, algorithm 1, https://arxiv.org/abs/1502.03167; Hu et al.,
+"Squeeze-and-Excitation Networks", 2017, section 3, equations 2 to 4, https://arxiv.org/abs/1709.01507. That the squeeze
+of the normalized map follows from BatchNorm's own statistics, and that two sums a channel and sample carry the whole
+backward, is worked out in docs/fusion.md.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Forward(NamedTuple):
+    """Hold what the forward of the tail gives; all but `out` is kept for the backward.
+
+    Attributes:
+        out: N x C x H x W, in the dtype of x.
+        mask: Where out is above 0, N x C x H x W, uint8.
+        mean: Of each channel of each sample, N x C.
+        mu: Of each channel over the batch, C.
+        variance: Of each channel over the batch, biased, C.
+        squeezed: Means of the normalized map, N x C.
+        hidden: After the ReLU of the excitation, N x C/r.
+        gate: N x C.
+    """
+
+    out: Tensor
+    mask: Tensor
+    mean: Tensor
+    mu: Tensor
+    variance: Tensor
+    squeezed: Tensor
+    hidden: Tensor
+    gate: Tensor
+
+
+class Parameters(NamedTuple):
+    """Hold the parameters of a tail: BatchNorm's weight and bias, C, and the excitation's, C/r x C and C x C/r."""
+
+    weight: Tensor
+    bias: Tensor
+    reduce: Tensor
+    expand: Tensor
+
+
+class Gradients(NamedTuple):
+    """Hold the gradients of x and shortcut, N x C x H x W, and of the parameters."""
+
+    x: Tensor
+    shortcut: Tensor
+    weight: Tensor
+    bias: Tensor
+    reduce: Tensor
+    expand: Tensor
+
+
+def excite(squeezed: Tensor, reduce: Tensor, expand: Tensor) -> tuple[Tensor, Tensor]:
+    """Return hidden values, N x C/r, and gate, N x C, of squeezed means, N x C (Hu et al., equation 3)."""
+    hidden = torch.relu(squeezed @ reduce.t())
+    return hidden, torch.sigmoid(hidden @ expand.t())
+
+
+def batch_moments(mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the batch's mean and biased variance, C, from those of the samples, N x C.
+
+    The law of total variance: within the samples plus between them.
+    """
+    mu = mean.mean(0)
+    return mu, variance.mean(0) + (mean - mu).square().mean(0)
+
+
+def tail_forward(x: Tensor, shortcut: Tensor, parameters: Parameters, eps: float) -> Forward:
+    """Compute the tail in training: 4 passes and the mask.
+
+    Args:
+        x: Output of the last convolution, N x C x H x W.
+        shortcut: N x C x H x W.
+        parameters: Of BatchNorm and excitation.
+        eps: Added to the variance.
+
+    Returns:
+        The output and what the backward needs. Small tensors are in the dtype of the parameters.
+    """
+    wide = x.to(parameters.weight.dtype)
+    # One pass: both sums of one reduction. The first pixel as origin keeps a large mean from cancelling the variance.
+    origin = wide[:, :, :1, :1]
+    shifted = wide - origin
+    first, second = shifted.mean((2, 3)), shifted.square().mean((2, 3))
+    mean, within = origin[:, :, 0, 0] + first, (second - first.square()).clamp(min=0)
+    mu, variance = batch_moments(mean, within)
+    slope = parameters.weight * torch.rsqrt(variance + eps)
+    squeezed = (mean - mu) * slope + parameters.bias
+    hidden, gate = excite(squeezed, parameters.reduce, parameters.expand)
+    scale, offset = slope * gate, (parameters.bias - mu * slope) * gate
+    total = wide * scale[:, :, None, None] + offset[:, :, None, None] + shortcut
+    out = torch.relu(total).to(x.dtype)
+    return Forward(out, (total > 0).to(torch.uint8), mean, mu, variance, squeezed, hidden, gate)
+
+
+def tail_backward(grad: Tensor, x: Tensor, kept: Forward, parameters: Parameters, eps: float) -> Gradients:
+    """Compute the gradients of the tail in training: 6 passes and the mask.
+
+    Args:
+        grad: Of the output, N x C x H x W.
+        x: As in the forward.
+        kept: What the forward gave; its `out` is not used.
+        parameters: As in the forward.
+        eps: As in the forward.
+
+    Returns:
+        All gradients.
+    """
+    weight, bias, reduce, expand = parameters
+    pixels, count = x[0, 0].numel(), x.numel() // x.shape[1]
+    inverse = torch.rsqrt(kept.variance + eps)
+    slope = weight * inverse
+    wide = x.to(weight.dtype)
+    # p is the gradient of the shortcut. It is written twice, in other words, so that a compiler takes the sums from
+    # grad and mask in one pass, instead of writing p first and reading it once for each sum.
+    p = torch.where(kept.mask != 0, grad, 0).to(weight.dtype)
+    s1 = p.sum((2, 3))
+    # Deviations from the sample's own mean: Inductor (2.13) leaves both sums in one kernel then, and nothing cancels.
+    s2 = (p * (wide - kept.mean[:, :, None, None])).sum((2, 3)) + (kept.mean - kept.mu) * s1
+    dgate = slope * s2 + bias * s1
+    dexcited = dgate * kept.gate * (1 - kept.gate)
+    dhidden = (dexcited @ expand) * (kept.hidden > 0)
+    dsqueezed = dhidden @ reduce
+    dbias = (kept.gate * s1 + dsqueezed).sum(0)
+    dweight = (kept.gate * s2 + dsqueezed * (kept.mean - kept.mu)).sum(0) * inverse
+    of_x = -slope * inverse * dweight / count
+    offset = slope * (dsqueezed / pixels - dbias / count) - of_x * kept.mu
+    p = torch.where(kept.mask == 0, 0, grad).to(weight.dtype)
+    dx = p * (slope * kept.gate)[:, :, None, None] + wide * of_x[:, None, None] + offset[:, :, None, None]
+    return Gradients(
+        dx.to(x.dtype), p.to(x.dtype), dweight, dbias, dhidden.t() @ kept.squeezed, dexcited.t() @ kept.hidden
+    )
+
+
+def tail_inference(
+    x: Tensor, shortcut: Tensor, slope: Tensor, offset: Tensor, excitation: tuple[Tensor, Tensor]
+) -> Tensor:
+    """Compute the tail in inference, where BatchNorm is x slope + offset: 4 passes, or 3 where a sample stays in cache.
+
+    Args:
+        x: N x C x H x W.
+        shortcut: N x C x H x W.
+        slope: weight / sqrt(running variance + eps), C.
+        offset: bias - running mean slope, C.
+        excitation: Its two weights.
+
+    Returns:
+        N x C x H x W.
+    """
+    wide = x.to(slope.dtype)
+    _, gate = excite(wide.mean((2, 3)) * slope + offset, *excitation)
+    total = wide * (slope * gate)[:, :, None, None] + (offset * gate)[:, :, None, None] + shortcut
+    return torch.relu(total).to(x.dtype)

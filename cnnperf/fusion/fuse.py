@@ -1,0 +1,105 @@
+"""Rewriting a network: every block whose fused form is known gets it, and says so."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from cnnperf.fusion.se_block import FusedSEBlock
+from cnnperf.fusion.tail import fused_tail
+from cnnperf.models.resnet import BasicBlock
+from cnnperf.models.squeeze_excitation import SEBlock
+
+
+class FusedBasicBlock(BasicBlock):
+    """Be a `BasicBlock` with SE whose tail is one fused function; parameters and state_dict are the same."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Transform a feature map; the shapes are those of `BasicBlock`."""
+        out = self.conv2(torch.relu(self.bn1(self.conv1(x))))
+        return fused_tail(out, self.shortcut(x), self.bn2, self.se)  # type: ignore[arg-type]  # an SE block, by `fuse`
+
+
+FUSED_FORMS: dict[type[nn.Module], type[nn.Module]] = {BasicBlock: FusedBasicBlock, SEBlock: FusedSEBlock}
+"""The class of a module that can be fused to the class that computes the same faster from the same attributes."""
+
+_LIBRARIES = {"SqueezeExcitation": "torchvision", "SEModule": "timm", "SqueezeExcite": "timm"}
+
+
+@dataclass(frozen=True)
+class Fused:
+    """Hold a rewritten network and what was done to it.
+
+    Attributes:
+        model: The network.
+        fused: Names of the modules that have a fused form now.
+        left: Name of each other module with Squeeze-and-Excitation, and why it was left as it was.
+    """
+
+    model: nn.Module
+    fused: tuple[str, ...]
+    left: dict[str, str]
+
+
+def fuse(model: nn.Module, *, inplace: bool = False) -> Fused:
+    """Give every block of a network whose fused form is known that form.
+
+    Only the class of a module changes: parameters, buffers, hooks and state_dict stay, and `unfuse` takes it back.
+
+    Args:
+        model: Any network.
+        inplace: Whether to change the network itself rather than a copy.
+
+    Returns:
+        The network, and the names of what was fused and of what was left, with reasons.
+    """
+    model = model if inplace else copy.deepcopy(model)
+    fused, left = [], {}
+    for name, module in model.named_modules():
+        reason = _reason_to_leave(module)
+        if reason is None:
+            module.__class__ = FUSED_FORMS[type(module)]
+            fused.append(name)
+        elif reason:
+            left[name] = reason
+    return Fused(model, tuple(fused), left)
+
+
+def unfuse(model: nn.Module) -> nn.Module:
+    """Take back what `fuse` did, in place, and return the network."""
+    plain = {fused: kind for kind, fused in FUSED_FORMS.items()}
+    for module in model.modules():
+        if type(module) in plain:
+            module.__class__ = plain[type(module)]
+    return model
+
+
+def _reason_to_leave(module: nn.Module) -> str | None:
+    """Return None for what can be fused, an empty text for what has nothing to do with SE, else the reason."""
+    kind = type(module)
+    if kind in FUSED_FORMS.values():
+        return "it is fused already"
+    if isinstance(module, BasicBlock):
+        return _reason_to_leave_block(module)
+    if kind is SEBlock:
+        return None
+    if isinstance(module, SEBlock):
+        return f"{kind.__name__} is a subclass of SEBlock, which may compute something else"
+    library = _LIBRARIES.get(kind.__name__)
+    return "" if library is None else f"the {kind.__name__} of {library} has no fused form yet"
+
+
+def _reason_to_leave_block(block: BasicBlock) -> str | None:
+    if isinstance(block.se, nn.Identity):
+        return ""
+    if type(block) is not BasicBlock:
+        return f"{type(block).__name__} is a subclass of BasicBlock, which may compute something else"
+    if type(block.se) not in (SEBlock, FusedSEBlock):
+        return f"its SE block is a {type(block.se).__name__}, of which no fused form is known"
+    if type(block.bn2) is not nn.BatchNorm2d:
+        return f"its last normalization is a {type(block.bn2).__name__}, not BatchNorm2d"
+    hooked = [part for part in (block.bn2, block.se) if part._forward_hooks or part._forward_pre_hooks]  # noqa: SLF001 - no public way to ask
+    return "its BatchNorm or SE block has forward hooks, which a fused tail would not call" if hooked else None

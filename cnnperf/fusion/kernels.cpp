@@ -1,0 +1,518 @@
+// Squeeze-and-Excitation alone, and the tail of a residual block (BatchNorm, SE, shortcut, ReLU), for the CPU.
+//
+// A map x is N x C x H x W, either contiguous (planes of P = H W numbers) or channels_last (P pixels of C numbers).
+// Whole maps are read and written as rarely as the formulas of algebra.py allow; what is of size N x C is cheap, but not
+// free where the maps are small, so that it is laid out for vectors too.
+// Only pointers and sizes cross the border: the file needs no header of PyTorch and compiles in seconds.
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <omp.h>
+
+namespace {
+
+// --- sixteen numbers at a time, in fp32 whatever they are stored as ------------------------------------------------------
+
+constexpr int64_t LANES = 16;
+typedef float V __attribute__((vector_size(64)));
+typedef uint32_t U __attribute__((vector_size(64)));
+typedef uint16_t Half __attribute__((vector_size(32)));
+typedef uint8_t Byte __attribute__((vector_size(16)));
+struct bf16 { uint16_t bits; };
+
+template <class T>
+inline T fetch(const void* from, int64_t bytes) {
+    T value = {};
+    if (bytes == int64_t(sizeof(T))) std::memcpy(&value, from, sizeof(T));
+    else std::memcpy(&value, from, bytes);
+    return value;
+}
+template <class T>
+inline void put(void* to, const T& value, int64_t bytes) {
+    if (bytes == int64_t(sizeof(T))) std::memcpy(to, &value, sizeof(T));
+    else std::memcpy(to, &value, bytes);
+}
+
+inline V load(const float* p, int64_t count) { return fetch<V>(p, 4 * count); }
+inline V load(const bf16* p, int64_t count) { return (V)(__builtin_convertvector(fetch<Half>(p, 2 * count), U) << 16); }
+inline void store(float* p, V value, int64_t count) { put(p, value, 4 * count); }
+inline void store(bf16* p, V value, int64_t count) {  // round to nearest, ties to even; a NaN stays one
+    U wide = (U)value, rounded = (wide + 0x7FFF + ((wide >> 16) & 1)) >> 16;
+    U nan = (U)(value != value);
+    put(p, __builtin_convertvector((rounded & ~nan) | (nan & 0x7FC0), Half), 2 * count);
+}
+inline V load_mask(const uint8_t* p, int64_t count) {  // all bits of a lane, or none
+    return (V)(-__builtin_convertvector(fetch<Byte>(p, count), U));
+}
+inline void store_mask(uint8_t* p, U all_bits, int64_t count) { put(p, __builtin_convertvector(all_bits & 1, Byte), count); }
+inline V both(V value, V mask) { return (V)((U)value & (U)mask); }
+inline float total(V value) {
+    float sum = 0;
+    for (int64_t i = 0; i < LANES; ++i) sum += value[i];
+    return sum;
+}
+
+// Call f(i, count) for i = 0, 16, ... below size; count is the constant 16 but for the last.
+template <class F>
+inline void in_lanes(int64_t size, F f) {
+    int64_t i = 0;
+    for (; i + LANES <= size; i += LANES) f(i, LANES);
+    if (i < size) f(i, size - i);
+}
+
+struct Shape { int64_t n, c, p; bool last; };
+
+// --- reductions over the pixels of one sample -----------------------------------------------------------------------------
+
+constexpr int64_t VECTORS = 4;             // accumulators kept in registers
+constexpr int64_t BLOCK = VECTORS * LANES; // channels of one row in channels_last
+constexpr int64_t STRETCH = 512;           // terms added up before they go to a second level, which bounds rounding
+
+// Rows are what threads share out: planes, or blocks of channels of one sample.
+inline int64_t blocks(const Shape& z) { return (z.c + BLOCK - 1) / BLOCK; }
+inline int64_t rows(const Shape& z) { return z.last ? z.n * blocks(z) : z.n * z.c; }
+
+template <class F>
+inline void reduce_plane(int64_t p, F term, float& first, float& second) {
+    V a = {}, b = {};
+    int64_t stretch = STRETCH * LANES;
+    for (int64_t start = 0; start < p; start += stretch) {
+        V s = {}, q = {};
+        in_lanes(p - start < stretch ? p - start : stretch, [&](int64_t i, int64_t count) { term(start + i, count, s, q); });
+        a += s;
+        b += q;
+    }
+    first = total(a);
+    second = total(b);
+}
+
+template <int64_t COUNT, class F>
+inline void reduce_vectors(int64_t c, int64_t p, int64_t begin, int64_t lanes, F term, V* first, V* second) {
+    V a[COUNT] = {}, b[COUNT] = {};
+    for (int64_t start = 0; start < p; start += STRETCH) {
+        int64_t stop = start + STRETCH < p ? start + STRETCH : p;
+        V s[COUNT] = {}, q[COUNT] = {};
+        for (int64_t i = start; i < stop; ++i)
+            for (int64_t k = 0; k < COUNT; ++k) term(i * c + begin + k * LANES, begin + k * LANES, lanes, s[k], q[k]);
+        for (int64_t k = 0; k < COUNT; ++k) { a[k] += s[k]; b[k] += q[k]; }
+    }
+    for (int64_t k = 0; k < COUNT; ++k) { first[k] = a[k]; second[k] = b[k]; }
+}
+
+// Call term(index, channel, count, s, q) for the pixels of a block of channels, then done(channel, count, s, q).
+template <class F, class G>
+inline void reduce_pixels(const Shape& z, int64_t block, F term, G done) {
+    int64_t begin = block * BLOCK, stop = begin + BLOCK < z.c ? begin + BLOCK : z.c;
+    V s[VECTORS], q[VECTORS];
+    if (stop - begin == BLOCK) {
+        reduce_vectors<VECTORS>(z.c, z.p, begin, LANES, term, s, q);
+        for (int64_t k = 0; k < VECTORS; ++k) done(begin + k * LANES, LANES, s[k], q[k]);
+        return;
+    }
+    for (; begin < stop; begin += LANES) {
+        int64_t count = stop - begin < LANES ? stop - begin : LANES;
+        if (count == LANES) reduce_vectors<1>(z.c, z.p, begin, LANES, term, s, q);
+        else reduce_vectors<1>(z.c, z.p, begin, count, term, s, q);
+        done(begin, count, s[0], q[0]);
+    }
+}
+
+// Mean and mean squared deviation of each channel of each sample. Deviations are taken from the channel's first pixel,
+// so that a large mean does not cancel the variance away.
+template <class T>
+void moments_row(const Shape& z, const T* x, int64_t row, float* mean, float* var) {
+    if (!z.last) {
+        const T* at = x + row * z.p;
+        float origin = load(at, 1)[0], s, q;
+        V shift = origin - V{};
+        reduce_plane(z.p, [=](int64_t i, int64_t count, V& s, V& q) {
+            V d = load(at + i, count) - shift;
+            if (count < LANES) d = fetch<V>(&d, 4 * count);  // lanes beyond the end hold no number
+            s += d;
+            q += d * d;
+        }, s, q);
+        float d = s / z.p;
+        mean[row] = origin + d;
+        var[row] = std::fmax(q / z.p - d * d, 0.f);
+        return;
+    }
+    int64_t n = row / blocks(z);
+    const T* at = x + n * z.p * z.c;
+    V share = 1.f / z.p - V{};
+    reduce_pixels(z, row % blocks(z), [=](int64_t i, int64_t k, int64_t count, V& s, V& q) {
+        V d = load(at + i, count) - load(at + k, count);
+        s += d;
+        q += d * d;
+    }, [=](int64_t k, int64_t count, V s, V q) {
+        V d = s * share, v = q * share - d * d;
+        store(mean + n * z.c + k, load(at + k, count) + d, count);
+        store(var + n * z.c + k, both(v, (V)(v > 0)), count);
+    });
+}
+
+// For each channel of a row: the sum of f over the pixels, times scale.
+template <class F>
+inline void sum_row(const Shape& z, int64_t row, float scale, float* sum, F f) {
+    if (!z.last) {
+        float s, q;
+        reduce_plane(z.p, [=](int64_t i, int64_t count, V& s, V&) { s += f(row * z.p + i, count); }, s, q);
+        sum[row] = s * scale;
+        return;
+    }
+    int64_t n = row / blocks(z), from = n * z.p * z.c;
+    reduce_pixels(z, row % blocks(z), [=](int64_t i, int64_t, int64_t count, V& s, V&) { s += f(from + i, count); },
+                  [=](int64_t k, int64_t count, V s, V) { store(sum + n * z.c + k, s * scale, count); });
+}
+
+// --- maps over the numbers of one row ---------------------------------------------------------------------------------------
+
+// In channels_last a row is a run of whole pixels.
+constexpr int64_t PIXELS = 64;
+inline int64_t map_rows(const Shape& z) { return z.last ? z.n * ((z.p + PIXELS - 1) / PIXELS) : z.n * z.c; }
+
+// Coefficients of one vector: those of one channel in every lane, or of sixteen channels.
+struct Channels {
+    int64_t at;
+    bool last;
+    int64_t count;
+    inline V operator[](const float* of) const { return last ? load(of + at, count) : of[at] - V{}; }
+};
+
+// Call f(index, count, channels) for every vector of a row.
+template <class F>
+inline void map_row(const Shape& z, int64_t row, F f) {
+    if (!z.last) {
+        in_lanes(z.p, [=](int64_t i, int64_t count) { f(row * z.p + i, count, Channels{row, false, count}); });
+        return;
+    }
+    int64_t parts = (z.p + PIXELS - 1) / PIXELS, n = row / parts, first = row % parts * PIXELS;
+    int64_t stop = first + PIXELS < z.p ? first + PIXELS : z.p;
+    for (int64_t i = first; i < stop; ++i)
+        in_lanes(z.c, [=](int64_t k, int64_t count) { f((n * z.p + i) * z.c + k, count, Channels{n * z.c + k, true, count}); });
+}
+
+// --- the excitation: two small products ------------------------------------------------------------------------------------
+
+inline float dot(const float* a, const float* b, int64_t size) {
+    V sum = {};
+    in_lanes(size, [&](int64_t i, int64_t count) { sum += load(a + i, count) * load(b + i, count); });
+    return total(sum);
+}
+inline void add(float scale, const float* from, float* to, int64_t size) {
+    in_lanes(size, [=](int64_t i, int64_t count) { store(to + i, load(to + i, count) + scale * load(from + i, count), count); });
+}
+void transpose(const float* from, float* to, int64_t height, int64_t width) {
+#pragma omp for schedule(static)
+    for (int64_t j = 0; j < width; ++j)
+        for (int64_t i = 0; i < height; ++i) to[j * height + i] = from[i * width + j];
+}
+
+struct Excitation { const float *reduce, *expand; int64_t hidden; };  // both hidden x C: the second is transposed
+
+void excite_sample(const Excitation& e, int64_t c, const float* z, float* h, float* gate) {
+    std::memset(gate, 0, c * sizeof(float));
+    for (int64_t j = 0; j < e.hidden; ++j) {
+        float value = dot(e.reduce + j * c, z, c);
+        h[j] = value > 0 || value != value ? value : 0;
+        if (h[j] != 0) add(h[j], e.expand + j * c, gate, c);
+    }
+    for (int64_t k = 0; k < c; ++k) gate[k] = 1 / (1 + std::exp(-gate[k]));
+}
+
+// From the gradient of the gate to that of the squeeze; leaves the gradients before both activations in de and dh.
+void excite_sample_backward(const Excitation& e, int64_t c, const float* gate, const float* h, const float* dgate, float* de,
+                            float* dh, float* dz) {
+    for (int64_t k = 0; k < c; ++k) de[k] = dgate[k] * gate[k] * (1 - gate[k]);
+    std::memset(dz, 0, c * sizeof(float));
+    for (int64_t j = 0; j < e.hidden; ++j) {
+        dh[j] = h[j] == 0 ? 0 : dot(de, e.expand + j * c, c);
+        if (dh[j] != 0) add(dh[j], e.reduce + j * c, dz, c);
+    }
+}
+
+// dreduce = dh^T z and dexpand = de^T h, summed over the samples; called inside a parallel region.
+void weight_gradients(int64_t n, int64_t c, int64_t hidden, const float* z, const float* h, const float* de, const float* dh,
+                      float* dreduce, float* dexpand, float* scratch) {
+#pragma omp for schedule(static)
+    for (int64_t j = 0; j < hidden; ++j) {
+        std::memset(dreduce + j * c, 0, c * sizeof(float));
+        std::memset(scratch + j * c, 0, c * sizeof(float));
+        for (int64_t i = 0; i < n; ++i) {
+            if (dh[i * hidden + j] != 0) add(dh[i * hidden + j], z + i * c, dreduce + j * c, c);
+            if (h[i * hidden + j] != 0) add(h[i * hidden + j], de + i * c, scratch + j * c, c);
+        }
+    }
+    transpose(scratch, dexpand, hidden, c);
+}
+
+// Do the work of each sample in one thread, so that its second pass finds it in cache; with fewer samples than threads,
+// share out rows instead. Called inside a parallel region.
+template <class Rows, class Small, class Map>
+inline void by_sample(const Shape& z, Rows reduce, Small small, Map map) {
+    int64_t reductions = rows(z) / z.n, maps = map_rows(z) / z.n;
+    if (z.n >= omp_get_num_threads()) {
+#pragma omp for schedule(static)
+        for (int64_t n = 0; n < z.n; ++n) {
+            for (int64_t row = 0; row < reductions; ++row) reduce(n * reductions + row);
+            small(n);
+            for (int64_t row = maps; row-- > 0;) map(n * maps + row);  // backwards: what was read last is nearest
+        }
+        return;
+    }
+#pragma omp for schedule(static)
+    for (int64_t row = 0; row < rows(z); ++row) reduce(row);
+#pragma omp for schedule(static)
+    for (int64_t n = 0; n < z.n; ++n) small(n);
+#pragma omp for schedule(static)
+    for (int64_t row = 0; row < map_rows(z); ++row) map(row);
+}
+
+// --- SE alone -----------------------------------------------------------------------------------------------------------------
+
+template <class T>
+void se_forward(Shape z, const T* x, Excitation e, T* out, float* squeezed, float* h, float* gate, float* scratch) {
+    Excitation t = {e.reduce, scratch, e.hidden};
+#pragma omp parallel
+    {
+        transpose(e.expand, scratch, z.c, e.hidden);
+        by_sample(z,
+            [=](int64_t row) { sum_row(z, row, 1.f / z.p, squeezed, [=](int64_t i, int64_t count) { return load(x + i, count); }); },
+            [=](int64_t n) { excite_sample(t, z.c, squeezed + n * z.c, h + n * e.hidden, gate + n * z.c); },
+            [=](int64_t row) {
+                map_row(z, row, [=](int64_t i, int64_t count, Channels of) { store(out + i, load(x + i, count) * of[gate], count); });
+            });
+    }
+}
+
+template <class T>
+void se_backward(Shape z, const T* x, const T* grad, Excitation e, const float* squeezed, const float* h, const float* gate,
+                 T* dx, float* dreduce, float* dexpand, float* scratch) {
+    int64_t nc = z.n * z.c, hc = e.hidden * z.c;
+    float *dgate = scratch, *de = dgate + nc, *dz = de + nc, *dh = dz + nc, *expand = dh + z.n * e.hidden, *products = expand + hc;
+    Excitation t = {e.reduce, expand, e.hidden};
+    float share = 1.f / z.p;
+#pragma omp parallel
+    {
+        transpose(e.expand, expand, z.c, e.hidden);
+        by_sample(z,
+            [=](int64_t row) {
+                sum_row(z, row, 1.f, dgate, [=](int64_t i, int64_t count) { return load(x + i, count) * load(grad + i, count); });
+            },
+            [=](int64_t n) {
+                excite_sample_backward(t, z.c, gate + n * z.c, h + n * e.hidden, dgate + n * z.c, de + n * z.c, dh + n * e.hidden,
+                                       dz + n * z.c);
+            },
+            [=](int64_t row) {
+                map_row(z, row, [=](int64_t i, int64_t count, Channels of) {
+                    store(dx + i, load(grad + i, count) * of[gate] + of[dz] * share, count);
+                });
+            });
+        weight_gradients(z.n, z.c, e.hidden, squeezed, h, de, dh, dreduce, dexpand, products);
+    }
+}
+
+// --- the tail: relu(se(batch_norm(x)) + shortcut) ------------------------------------------------------------------------------
+
+struct Norm { const float *weight, *bias; float eps; };
+
+inline V root(V value) {
+    for (int64_t i = 0; i < LANES; ++i) value[i] = std::sqrt(value[i]);
+    return value;
+}
+inline int64_t channel_rows(const Shape& z) { return (z.c + LANES - 1) / LANES; }
+inline int64_t channels_of(const Shape& z, int64_t row) {
+    return z.c - row * LANES < LANES ? z.c - row * LANES : LANES;
+}
+
+// The batch's mean and variance of each channel from those of the samples (algebra.py, batch_moments).
+inline void batch_moments(const Shape& z, int64_t row, const float* mean, const float* var, float* mu, float* variance) {
+    int64_t k = row * LANES, count = channels_of(z, row);
+    V m = {}, within = {}, between = {}, share = 1.f / z.n - V{};
+    for (int64_t n = 0; n < z.n; ++n) { m += load(mean + n * z.c + k, count); within += load(var + n * z.c + k, count); }
+    m *= share;
+    for (int64_t n = 0; n < z.n; ++n) { V d = load(mean + n * z.c + k, count) - m; between += d * d; }
+    store(mu + k, m, count);
+    store(variance + k, (within + between) * share, count);
+}
+
+inline V rectify(V y) { return both(y, (V)(~(U)(y <= 0))); }  // a NaN stays one
+
+template <class T>
+void tail_forward(Shape z, const T* x, const T* shortcut, Norm norm, Excitation e, T* out, uint8_t* mask, float* mean, float* mu,
+                  float* variance, float* squeezed, float* h, float* gate, float* scratch) {
+    float *slope = scratch, *offset = slope + z.n * z.c, *expand = offset + z.n * z.c;
+    Excitation t = {e.reduce, expand, e.hidden};
+    auto write = [=](int64_t i, int64_t count, Channels of) {
+        V y = load(x + i, count) * of[slope] + of[offset] + load(shortcut + i, count);
+        store_mask(mask + i, (U)(y > 0), count);
+        store(out + i, rectify(y), count);
+    };
+#pragma omp parallel
+    {
+        transpose(e.expand, expand, z.c, e.hidden);
+#pragma omp for schedule(static)
+        for (int64_t row = 0; row < rows(z); ++row) moments_row(z, x, row, mean, offset);
+#pragma omp for schedule(static)
+        for (int64_t row = 0; row < channel_rows(z); ++row) batch_moments(z, row, mean, offset, mu, variance);
+#pragma omp for schedule(static)
+        for (int64_t n = 0; n < z.n; ++n) {
+            float *to = squeezed + n * z.c, *s = gate + n * z.c, *a = slope + n * z.c, *d = offset + n * z.c, *m = mean + n * z.c;
+            in_lanes(z.c, [=](int64_t k, int64_t count) {
+                V of = load(norm.weight + k, count) / root(load(variance + k, count) + norm.eps);
+                store(a + k, of, count);
+                store(to + k, (load(m + k, count) - load(mu + k, count)) * of + load(norm.bias + k, count), count);
+            });
+            excite_sample(t, z.c, to, h + n * e.hidden, s);
+            in_lanes(z.c, [=](int64_t k, int64_t count) {
+                V of = load(a + k, count), gated = load(s + k, count);
+                store(d + k, (load(norm.bias + k, count) - load(mu + k, count) * of) * gated, count);
+                store(a + k, of * gated, count);
+            });
+        }
+        // Backwards, because what was read last is still in cache.
+#pragma omp for schedule(static)
+        for (int64_t row = 0; row < map_rows(z); ++row) map_row(z, map_rows(z) - 1 - row, write);
+    }
+}
+
+// Write the gradient of the shortcut, p = grad where out > 0, and take sum p and sum p (x - mu) of each channel and sample.
+template <class T>
+void gate_sums_row(const Shape& z, const T* x, const T* grad, const uint8_t* mask, const float* mu, int64_t row, T* dshortcut,
+                   float* s1, float* s2) {
+    auto term = [=](int64_t i, int64_t count, V centre, V& s, V& q) {
+        V p = both(load(grad + i, count), load_mask(mask + i, count));
+        store(dshortcut + i, p, count);
+        s += p;
+        q += p * (load(x + i, count) - centre);
+    };
+    if (!z.last) {
+        V centre = mu[row % z.c] - V{};
+        reduce_plane(z.p, [=](int64_t i, int64_t count, V& s, V& q) { term(row * z.p + i, count, centre, s, q); }, s1[row], s2[row]);
+        return;
+    }
+    int64_t n = row / blocks(z), from = n * z.p * z.c;
+    reduce_pixels(z, row % blocks(z),
+                  [=](int64_t i, int64_t k, int64_t count, V& s, V& q) { term(from + i, count, load(mu + k, count), s, q); },
+                  [=](int64_t k, int64_t count, V s, V q) { store(s1 + n * z.c + k, s, count); store(s2 + n * z.c + k, q, count); });
+}
+
+template <class T>
+void tail_backward(Shape z, const T* x, const T* grad, const uint8_t* mask, Norm norm, Excitation e, const float* mean,
+                   const float* mu, const float* variance, const float* squeezed, const float* h, const float* gate, T* dx,
+                   T* dshortcut, float* dweight, float* dbias, float* dreduce, float* dexpand, float* scratch) {
+    int64_t nc = z.n * z.c, hc = e.hidden * z.c;
+    float *s1 = scratch, *s2 = s1 + nc, *dgate = s2 + nc, *de = dgate + nc, *dz = de + nc, *of_x = dz + nc;
+    float *dh = of_x + nc, *expand = dh + z.n * e.hidden, *products = expand + hc;
+    float *slope = s1, *offset = s2;  // their sums are used up when these are written
+    Excitation t = {e.reduce, expand, e.hidden};
+    V count_inverse = float(1 / (double(z.n) * z.p)) - V{}, share = 1.f / z.p - V{};
+    auto write = [=](int64_t i, int64_t count, Channels of) {
+        store(dx + i, load(dshortcut + i, count) * of[slope] + load(x + i, count) * of[of_x] + of[offset], count);
+    };
+#pragma omp parallel
+    {
+        transpose(e.expand, expand, z.c, e.hidden);
+#pragma omp for schedule(static)
+        for (int64_t row = 0; row < rows(z); ++row) gate_sums_row(z, x, grad, mask, mu, row, dshortcut, s1, s2);
+#pragma omp for schedule(static)
+        for (int64_t n = 0; n < z.n; ++n) {
+            int64_t at = n * z.c;
+            in_lanes(z.c, [=](int64_t k, int64_t count) {
+                V a = load(norm.weight + k, count) / root(load(variance + k, count) + norm.eps);
+                V sum = a * load(s2 + at + k, count) + load(norm.bias + k, count) * load(s1 + at + k, count);
+                store(dgate + at + k, sum, count);
+            });
+            excite_sample_backward(t, z.c, gate + at, h + n * e.hidden, dgate + at, de + at, dh + n * e.hidden, dz + at);
+        }
+#pragma omp for schedule(static)
+        for (int64_t row = 0; row < channel_rows(z); ++row) {
+            int64_t k = row * LANES, count = channels_of(z, row);
+            V inverse = 1 / root(load(variance + k, count) + norm.eps), of_bias = {}, of_weight = {}, centre = load(mu + k, count);
+            for (int64_t i = k; i < nc; i += z.c) {
+                V s = load(gate + i, count), squeeze = load(dz + i, count);
+                of_bias += s * load(s1 + i, count) + squeeze;
+                of_weight += s * load(s2 + i, count) + squeeze * (load(mean + i, count) - centre);
+            }
+            of_weight *= inverse;
+            store(dbias + k, of_bias, count);
+            store(dweight + k, of_weight, count);
+            V a = load(norm.weight + k, count) * inverse, b = -a * inverse * of_weight * count_inverse;
+            for (int64_t i = k; i < nc; i += z.c) {
+                V constant = a * (load(dz + i, count) * share - of_bias * count_inverse) - b * centre;
+                store(slope + i, a * load(gate + i, count), count);
+                store(of_x + i, b, count);
+                store(offset + i, constant, count);
+            }
+        }
+#pragma omp for schedule(static)
+        for (int64_t row = 0; row < map_rows(z); ++row) map_row(z, map_rows(z) - 1 - row, write);
+        weight_gradients(z.n, z.c, e.hidden, squeezed, h, de, dh, dreduce, dexpand, products);
+    }
+}
+
+// In inference BatchNorm is x a[c] + d[c], and the squeeze is a[c] mean(x) + d[c].
+template <class T>
+void tail_inference(Shape z, const T* x, const T* shortcut, const float* a, const float* d, Excitation e, T* out, float* scratch) {
+    int64_t nc = z.n * z.c;
+    float *squeezed = scratch, *slope = squeezed + nc, *offset = slope + nc, *h = offset + nc, *expand = h + z.n * e.hidden;
+    Excitation t = {e.reduce, expand, e.hidden};
+#pragma omp parallel
+    {
+        transpose(e.expand, expand, z.c, e.hidden);
+        by_sample(z,
+            [=](int64_t row) { sum_row(z, row, 1.f / z.p, squeezed, [=](int64_t i, int64_t count) { return load(x + i, count); }); },
+            [=](int64_t n) {
+                float *m = squeezed + n * z.c, *gate = slope + n * z.c, *off = offset + n * z.c;
+                in_lanes(z.c, [=](int64_t k, int64_t count) {
+                    store(m + k, load(m + k, count) * load(a + k, count) + load(d + k, count), count);
+                });
+                excite_sample(t, z.c, m, h + n * e.hidden, gate);
+                in_lanes(z.c, [=](int64_t k, int64_t count) {
+                    V s = load(gate + k, count);
+                    store(off + k, load(d + k, count) * s, count);
+                    store(gate + k, load(a + k, count) * s, count);
+                });
+            },
+            [=](int64_t row) {
+                map_row(z, row, [=](int64_t i, int64_t count, Channels of) {
+                    V y = load(x + i, count) * of[slope] + of[offset] + load(shortcut + i, count);
+                    store(out + i, rectify(y), count);
+                });
+            });
+    }
+}
+
+}  // namespace
+
+#define SHAPE int64_t n, int64_t c, int64_t p, int64_t last
+#define EXCITATION const float *reduce, const float *expand, int64_t hidden
+#define NORM const float *weight, const float *bias, float eps
+#define EXPORT(T, NAME)                                                                                                        \
+    extern "C" void se_forward_##NAME(SHAPE, const T* x, EXCITATION, T* out, float* squeezed, float* h, float* gate,            \
+                                      float* scratch) {                                                                        \
+        se_forward<T>({n, c, p, last != 0}, x, {reduce, expand, hidden}, out, squeezed, h, gate, scratch);                     \
+    }                                                                                                                          \
+    extern "C" void se_backward_##NAME(SHAPE, const T* x, const T* grad, EXCITATION, const float* squeezed, const float* h,    \
+                                       const float* gate, T* dx, float* dreduce, float* dexpand, float* scratch) {             \
+        se_backward<T>({n, c, p, last != 0}, x, grad, {reduce, expand, hidden}, squeezed, h, gate, dx, dreduce, dexpand,       \
+                       scratch);                                                                                               \
+    }                                                                                                                          \
+    extern "C" void tail_forward_##NAME(SHAPE, const T* x, const T* shortcut, NORM, EXCITATION, T* out, uint8_t* mask,         \
+                                        float* mean, float* mu, float* variance, float* squeezed, float* h, float* gate,       \
+                                        float* scratch) {                                                                      \
+        tail_forward<T>({n, c, p, last != 0}, x, shortcut, {weight, bias, eps}, {reduce, expand, hidden}, out, mask, mean, mu, \
+                        variance, squeezed, h, gate, scratch);                                                                 \
+    }                                                                                                                          \
+    extern "C" void tail_backward_##NAME(SHAPE, const T* x, const T* grad, const uint8_t* mask, NORM, EXCITATION,              \
+                                         const float* mean, const float* mu, const float* variance, const float* squeezed,     \
+                                         const float* h, const float* gate, T* dx, T* dshortcut, float* dweight, float* dbias, \
+                                         float* dreduce, float* dexpand, float* scratch) {                                     \
+        tail_backward<T>({n, c, p, last != 0}, x, grad, mask, {weight, bias, eps}, {reduce, expand, hidden}, mean, mu,         \
+                         variance, squeezed, h, gate, dx, dshortcut, dweight, dbias, dreduce, dexpand, scratch);               \
+    }                                                                                                                          \
+    extern "C" void tail_inference_##NAME(SHAPE, const T* x, const T* shortcut, const float* a, const float* d, EXCITATION,    \
+                                          T* out, float* scratch) {                                                            \
+        tail_inference<T>({n, c, p, last != 0}, x, shortcut, a, d, {reduce, expand, hidden}, out, scratch);                    \
+    }
+EXPORT(float, fp32)
+EXPORT(bf16, bf16)

@@ -1,0 +1,138 @@
+"""The fused tail of a residual block: relu(SE(BatchNorm(x)) + shortcut) as one differentiable function."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
+
+from cnnperf.fusion import forms, operators
+from cnnperf.fusion.algebra import Forward, Parameters
+from cnnperf.fusion.forms import Form
+from cnnperf.models.squeeze_excitation import SEBlock
+
+
+class Tail(torch.autograd.Function):
+    """Be the tail in training: x, shortcut and parameters to output, batch mean and batch variance.
+
+    Its backward cannot be differentiated again, and says so if that is tried.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, form: Form, eps: float, x: Tensor, shortcut: Tensor, *parameters: Tensor) -> Any:
+        """Compute the output, and keep x, the byte mask and what is small for the backward."""
+        kept = form.forward(x, shortcut, Parameters(*parameters), eps)
+        ctx.form, ctx.eps = form, eps
+        ctx.save_for_backward(x, *kept[1:], *parameters)
+        ctx.mark_non_differentiable(kept.mu, kept.variance)
+        ctx.set_materialize_grads(False)
+        return kept.out, kept.mu, kept.variance
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor | None, *_: None) -> Any:
+        """Compute all gradients from that of the output."""
+        forms.refuse_second_derivative()
+        if grad is None:
+            return (None,) * 8
+        x, *small = ctx.saved_tensors
+        kept, parameters = Forward(x, *small[:7]), Parameters(*small[7:])
+        grad = grad.contiguous(memory_format=forms.memory_format_of(x))
+        return None, None, *ctx.form.backward(grad, x, kept, parameters, ctx.eps)
+
+
+def fused_tail(x: Tensor, shortcut: Tensor, norm: nn.BatchNorm2d, se: SEBlock) -> Tensor:
+    """Return relu(se(norm(x)) + shortcut), and update the running statistics as `norm` would.
+
+    Args:
+        x: N x C x H x W.
+        shortcut: N x C x H x W.
+        norm: BatchNorm over C channels; with or without affine parameters and running statistics.
+        se: The SE block; its weights are used, its own forward is not called where the fused form applies.
+
+    Returns:
+        N x C x H x W. Where no fused form applies (shapes or dtypes that differ, an empty batch, fake or meta
+        tensors, export, or inference whose gradients are wanted) the textbook formula is computed.
+
+    Raises:
+        ValueError: In training with a single value a channel, as BatchNorm raises it.
+    """
+    if not (_is_plain(x, shortcut) and _can_run(x, shortcut, norm)):
+        return textbook_tail(x, shortcut, norm, se)
+    if norm.training or norm.running_mean is None:
+        return _training(x, shortcut, norm, se)
+    wants_gradient = torch.is_grad_enabled() and any(
+        tensor.requires_grad for tensor in (x, shortcut, *norm.parameters(), *se.parameters())
+    )
+    if wants_gradient or not forms.fits_native(x, shortcut):
+        return textbook_tail(x, shortcut, norm, se)
+    return _inference(x, shortcut, norm, se)
+
+
+def textbook_tail(x: Tensor, shortcut: Tensor, norm: nn.Module, se: nn.Module) -> Tensor:
+    """Return relu(se(norm(x)) + shortcut), operator by operator."""
+    return torch.relu(se(norm(x)) + shortcut)
+
+
+def _training(x: Tensor, shortcut: Tensor, norm: nn.BatchNorm2d, se: SEBlock) -> Tensor:
+    count = x.numel() // x.shape[1]
+    if count == 1:
+        raise ValueError(f"Expected more than 1 value per channel when training, got input size {tuple(x.shape)}")
+    layout = forms.memory_format_of(x)
+    x, shortcut = x.contiguous(memory_format=layout), shortcut.contiguous(memory_format=layout)
+    parameters = _parameters(norm, se, x)
+    if torch.compiler.is_compiling():
+        out, _, _, mu, variance, *_ = operators.tail_forward(x, shortcut, *parameters, norm.eps)
+    else:
+        form = forms.form_for(x, shortcut)
+        out, mu, variance = Tail.apply(form, norm.eps, x, shortcut, *parameters)  # type: ignore[no-untyped-call]
+    if norm.training and norm.track_running_stats:
+        _update_running_statistics(norm, mu, variance, count)
+    return cast(Tensor, out)
+
+
+def _inference(x: Tensor, shortcut: Tensor, norm: nn.BatchNorm2d, se: SEBlock) -> Tensor:
+    layout = forms.memory_format_of(x)
+    x, shortcut = x.contiguous(memory_format=layout), shortcut.contiguous(memory_format=layout)
+    weight, bias, reduce, expand = _parameters(norm, se, x)
+    slope = weight * torch.rsqrt(cast(Tensor, norm.running_var).float() + norm.eps)
+    offset = bias - cast(Tensor, norm.running_mean).float() * slope
+    if torch.compiler.is_compiling():
+        return cast(Tensor, operators.tail_inference(x, shortcut, slope, offset, reduce, expand))
+    return forms.native_inference(x, shortcut, slope, offset, (reduce, expand))
+
+
+def _parameters(norm: nn.BatchNorm2d, se: SEBlock, x: Tensor) -> Parameters:
+    """Return the parameters in the dtype that the small tensors are computed in: at least fp32."""
+    dtype = torch.promote_types(torch.float32, x.dtype)
+    weight = norm.weight if norm.affine else x.new_ones(x.shape[1])
+    bias = norm.bias if norm.affine else x.new_zeros(x.shape[1])
+    return Parameters(*(p.to(dtype).contiguous() for p in (weight, bias, se.reduce.weight, se.expand.weight)))
+
+
+@torch.no_grad()
+def _update_running_statistics(norm: nn.BatchNorm2d, mu: Tensor, variance: Tensor, count: int) -> None:
+    """Do what `nn.BatchNorm2d` does: with momentum None, the cumulative mean of all batches."""
+    running_mean, running_var = cast(Tensor, norm.running_mean), cast(Tensor, norm.running_var)
+    batches = cast(Tensor, norm.num_batches_tracked)
+    batches.add_(1)
+    momentum = 1 / float(batches) if norm.momentum is None else norm.momentum
+    running_mean.lerp_(mu.to(running_mean.dtype), momentum)
+    running_var.lerp_((variance * (count / (count - 1))).to(running_var.dtype), momentum)
+
+
+def _is_plain(x: Tensor, shortcut: Tensor) -> bool:
+    maps = x.dim() == 4 and x.shape == shortcut.shape and x.dtype == shortcut.dtype and x.numel() > 0  # noqa: PLR2004 - N, C, H, W
+    return maps and x.is_floating_point() and x.device == shortcut.device
+
+
+def _can_run(x: Tensor, shortcut: Tensor, norm: nn.BatchNorm2d) -> bool:
+    """Tell whether a fused form can take part: in a compilation only the operators can, in an export none."""
+    if torch.compiler.is_compiling():
+        counted = norm.momentum is None  # reading the number of batches would break the graph
+        return not torch.compiler.is_exporting() and not counted and forms.fits_native(x, shortcut)
+    return not x.is_meta and not isinstance(x, FakeTensor)
+
+
+__all__ = ["Tail", "fused_tail", "textbook_tail"]

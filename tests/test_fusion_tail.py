@@ -1,0 +1,396 @@
+"""The fused tail of a residual block: equal to the textbook in value and gradient, in every form.
+
+Errors are norms of the difference from a float64 reference, relative to the reference's norm; inputs are rounded to the
+tested dtype first.
+"""
+
+import __future__
+
+import copy
+import inspect
+import pickle
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.checkpoint import checkpoint
+
+from cnnperf.fusion import algebra, forms, native
+from cnnperf.fusion.algebra import Parameters
+from cnnperf.fusion.tail import Tail, fused_tail, textbook_tail
+from cnnperf.models.squeeze_excitation import SEBlock
+
+EPS = 1e-5
+FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 2e-2}
+SHAPES = [(3, 32, 8, 7), (9, 16, 1, 1), (1, 48, 5, 5), (5, 20, 3, 4), (4, 70, 2, 9), (2, 64, 33, 31)]
+
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
+
+
+def tensors(shape, dtype=torch.float64, layout="contiguous", offset=0.0, seed=0):
+    """Give x, shortcut, parameters and the gradient of the output."""
+    generator = torch.Generator().manual_seed(seed)
+    channels = shape[1]
+    hidden = max(1, channels // 4)
+
+    def draw(*size):
+        return torch.randn(*size, generator=generator, dtype=torch.float64)
+
+    maps = [(draw(*shape) + offset * (index == 0)).to(dtype) for index in range(3)]
+    x, shortcut, grad = (one.contiguous(memory_format=FORMATS[layout]) for one in maps)
+    small = (draw(channels).abs() + 0.5, draw(channels), draw(hidden, channels), draw(channels, hidden))
+    wide = torch.promote_types(torch.float32, dtype)
+    return x, shortcut, Parameters(*(one.to(wide) for one in small)), grad
+
+
+def textbook(x, shortcut, parameters):
+    weight, bias, reduce, expand = parameters
+    y = nn.functional.batch_norm(x, None, None, weight, bias, training=True, eps=EPS)
+    gate = torch.sigmoid(torch.relu(y.mean((2, 3)) @ reduce.t()) @ expand.t())
+    return torch.relu(y * gate[:, :, None, None] + shortcut)
+
+
+def exact_results(x, shortcut, parameters, grad):
+    leaves = [one.detach().double().requires_grad_() for one in (x, shortcut, *parameters)]
+    out = textbook(leaves[0], leaves[1], leaves[2:])
+    return [out.detach(), *torch.autograd.grad(out, leaves, grad.double())]
+
+
+def results_of(form, x, shortcut, parameters, grad):
+    leaves = [one.detach().requires_grad_() for one in (x, shortcut, *parameters)]
+    out, _, _ = Tail.apply(form, EPS, *leaves)
+    return [out.detach(), *torch.autograd.grad(out, leaves, grad)]
+
+
+def distances(found, exact):
+    largest = max(float(one.norm()) for one in exact[1:])
+    return [
+        float((a.double() - b).norm()) / max(float(b.norm()), 1e-3 * largest) for a, b in zip(found, exact, strict=True)
+    ]
+
+
+def check(form, *given_tensors):
+    x, *_ = given_tensors
+    errors = distances(results_of(form, *given_tensors), exact_results(*given_tensors))
+    assert max(errors) <= TOLERANCE[x.dtype], errors
+
+
+@pytest.fixture(scope="module")
+def kernels():
+    assert native.available(), "these tests need g++"
+    return forms.NATIVE
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_algebra_equals_autograd_in_float64(shape):
+    check(forms.ALGEBRA, *tensors(shape))
+
+
+@pytest.mark.parametrize("layout", FORMATS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_kernels_equal_float64_in_each_shape_dtype_and_layout(kernels, shape, dtype, layout):
+    check(kernels, *tensors(shape, dtype, layout))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    shape=st.tuples(*(st.integers(1, limit) for limit in (4, 70, 9, 9))),
+    layout=st.sampled_from(sorted(FORMATS)),
+    offset=st.sampled_from([0.0, 30.0]),
+    seed=st.integers(0, 1000),
+)
+def test_the_kernels_equal_float64_whatever_the_shape(kernels, shape, layout, offset, seed):
+    batch, channels, height, width = shape
+    shape = (batch + 1, channels, height, width + 1)  # more values a channel than a variance of almost nothing
+    given_tensors = tensors(shape, torch.float32, layout, offset, seed)
+    errors = distances(results_of(kernels, *given_tensors), exact_results(*given_tensors))
+    # An activation near 0 may fall on the other side, which moves its gradient by all of its size.
+    assert errors[0] <= 1e-4
+    assert max(errors[1:]) <= 0.2
+
+
+def test_a_large_mean_does_not_cancel_the_variance(kernels):
+    given_tensors = tensors((4, 16, 8, 8), torch.float32, offset=1000.0)
+    assert distances(results_of(kernels, *given_tensors), exact_results(*given_tensors))[0] <= 1e-3
+
+
+@pytest.mark.parametrize("layout", FORMATS)
+def test_the_compiled_algebra_equals_float64(layout):
+    check(forms.compiled(), *tensors((3, 32, 8, 7), torch.float32, layout))
+
+
+COEFFICIENTS = [
+    ("parameters.weight * torch.rsqrt", "1.001 * parameters.weight * torch.rsqrt"),
+    ("(mean - mu) * slope + ", "(mean - mu) * slope + 0.999 * "),
+    ("parameters.bias - mu * slope", "parameters.bias - 1.001 * mu * slope"),
+    ("slope * s2 + bias * s1", "1.001 * slope * s2 + bias * s1"),
+    ("slope * s2 + bias * s1", "slope * s2 + 1.001 * bias * s1"),
+    ("kept.gate * (1 - kept.gate)", "kept.gate * (1.001 - kept.gate)"),
+    ("(kept.gate * s1 + dsqueezed).sum", "(kept.gate * s1 + 1.001 * dsqueezed).sum"),
+    ("(kept.gate * s2 + dsqueezed *", "(kept.gate * s2 + 0.999 * dsqueezed *"),
+    ("-slope * inverse * dweight / count", "-1.001 * slope * inverse * dweight / count"),
+    ("dsqueezed / pixels", "1.001 * dsqueezed / pixels"),
+    ("- dbias / count", "- 1.001 * dbias / count"),
+    ("- of_x * kept.mu", "- 1.001 * of_x * kept.mu"),
+]
+
+
+@pytest.mark.parametrize(("right", "wrong"), COEFFICIENTS)
+def test_a_wrong_coefficient_is_seen(right, wrong):
+    functions = {}
+    for name in ("tail_forward", "tail_backward"):
+        source = inspect.getsource(getattr(algebra, name)).replace(right, wrong)
+        namespace = dict(vars(algebra))
+        exec(compile(source, name, "exec", dont_inherit=True, flags=__future__.annotations.compiler_flag), namespace)
+        functions[name] = namespace[name]
+    sources = "".join(inspect.getsource(getattr(algebra, name)) for name in functions)
+    assert right in sources, "the coefficient is not there to be changed"
+    form = forms.Form(functions["tail_forward"], functions["tail_backward"])
+    given_tensors = tensors((3, 16, 5, 4), offset=1.0)
+    assert max(distances(results_of(form, *given_tensors), exact_results(*given_tensors))) > 1e-7
+
+
+def test_gradients_hold_against_finite_differences():
+    x, shortcut, parameters, _ = tensors((2, 4, 3, 2))
+    leaves = [one.requires_grad_() for one in (x, shortcut, *parameters)]
+    assert torch.autograd.gradcheck(lambda *given: Tail.apply(forms.ALGEBRA, EPS, *given)[0], leaves)
+
+
+def test_a_second_derivative_is_refused_in_words(kernels):
+    x, shortcut, parameters, grad = tensors((2, 16, 3, 3), torch.float32)
+    leaves = [one.requires_grad_() for one in (x, shortcut, *parameters)]
+    out, _, _ = Tail.apply(kernels, EPS, *leaves)
+    with pytest.raises(RuntimeError, match="no second derivative"):
+        torch.autograd.grad(out, leaves[:1], grad, create_graph=True)
+
+
+def modules(channels=32, seed=0, **norm):
+    torch.manual_seed(seed)
+    bn, se = nn.BatchNorm2d(channels, **norm), SEBlock(channels, 4)
+    for parameter in bn.parameters():
+        nn.init.normal_(parameter, 1.0, 0.5)
+    return bn, se
+
+
+def maps(*shape, dtype=torch.float32, layout="contiguous"):
+    x, shortcut, _, _ = tensors(shape, dtype, layout)
+    return x, shortcut
+
+
+@pytest.mark.parametrize("layout", FORMATS)
+@pytest.mark.parametrize(
+    "norm", [{}, {"momentum": None}, {"affine": False}, {"track_running_stats": False}, {"momentum": 0.3, "eps": 1e-2}]
+)
+def test_modules_give_what_the_textbook_gives_in_training_and_inference(norm, layout):
+    bn, se = modules(**norm)
+    twin = copy.deepcopy(bn)
+    x, shortcut = maps(4, 32, 5, 6, layout=layout)
+    for _ in range(3):
+        ours, theirs = fused_tail(x, shortcut, bn, se), textbook_tail(x, shortcut, twin, se)
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+    for name, buffer in bn.named_buffers():
+        torch.testing.assert_close(buffer, twin.get_buffer(name))
+    bn.eval(), twin.eval()
+    with torch.no_grad():
+        ours = fused_tail(x, shortcut, bn, se)
+        torch.testing.assert_close(ours, textbook_tail(x, shortcut, twin, se), rtol=1e-4, atol=1e-5)
+    assert ours.is_contiguous(memory_format=FORMATS[layout])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("layout", FORMATS)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_inference_equals_float64(kernels, shape, layout, dtype):
+    x, shortcut, parameters, _ = tensors(shape, dtype, layout)
+    given_tensors = (x, shortcut, parameters.weight, parameters.bias, (parameters.reduce, parameters.expand))
+    wide = [one.double() for one in given_tensors[:4]]
+    exact = algebra.tail_inference(*wide, tuple(one.double() for one in given_tensors[4]))
+    found = forms.native_inference(*given_tensors)
+    assert float((found.double() - exact).norm() / exact.norm()) <= TOLERANCE[dtype] / 2
+
+
+def test_gradients_in_inference_mode_of_the_norm_are_the_textbook_s():
+    bn, se = modules()
+    bn.eval()
+    x, shortcut = maps(2, 32, 4, 4)
+    ours, theirs = (
+        torch.autograd.grad(tail(x, shortcut, bn, se).sum(), [*bn.parameters(), *se.parameters()])
+        for tail in (fused_tail, textbook_tail)
+    )
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_a_single_value_a_channel_cannot_be_normalized():
+    bn, se = modules()
+    with pytest.raises(ValueError, match="more than 1 value per channel"):
+        fused_tail(*maps(1, 32, 1, 1), bn, se)
+
+
+def test_an_empty_batch_stays_empty():
+    bn, se = modules()
+    bn.eval()
+    x, shortcut = maps(0, 32, 4, 4)
+    assert fused_tail(x, shortcut, bn, se).shape == (0, 32, 4, 4)
+
+
+def test_a_broadcast_shortcut_is_the_textbook_s():
+    bn, se = modules()
+    x, _ = maps(2, 32, 4, 4)
+    shortcut = torch.ones(1, 32, 1, 1)
+    twin = copy.deepcopy(bn)
+    torch.testing.assert_close(fused_tail(x, shortcut, bn, se), textbook_tail(x, shortcut, twin, se))
+
+
+def test_frozen_parameters_get_no_gradient():
+    bn, se = modules()
+    for parameter in (*bn.parameters(), *se.parameters()):
+        parameter.requires_grad_(requires_grad=False)
+    x, shortcut = maps(2, 32, 4, 4)
+    fused_tail(x.requires_grad_(), shortcut, bn, se).sum().backward()
+    assert x.grad is not None
+    assert all(parameter.grad is None for parameter in (*bn.parameters(), *se.parameters()))
+
+
+def test_checkpointing_recomputes_the_same(kernels):
+    bn, se = modules(track_running_stats=False)
+    x, shortcut = maps(2, 32, 4, 4)
+    grads = []
+    for run in (fused_tail, lambda *given: checkpoint(fused_tail, *given, use_reentrant=False)):
+        leaf = x.clone().requires_grad_()
+        run(leaf, shortcut, bn, se).square().sum().backward()
+        grads.append(leaf.grad)
+    torch.testing.assert_close(*grads, rtol=0, atol=0)
+
+
+class Block(nn.Module):
+    def __init__(self, **norm):
+        super().__init__()
+        self.bn, self.se = modules(**norm)
+
+    def forward(self, x, shortcut):
+        return fused_tail(x, shortcut, self.bn, self.se)
+
+
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize("layout", FORMATS)
+def test_an_outer_compilation_keeps_the_kernels_in_one_graph(train, layout):
+    block = Block().train(train)
+    twin = copy.deepcopy(block)
+    x, shortcut = maps(4, 32, 5, 6, layout=layout)
+    compiled = torch.compile(block, fullgraph=True)
+    with torch.set_grad_enabled(train):
+        ours, theirs = compiled(x, shortcut), twin(x, shortcut)
+    torch.testing.assert_close(ours, theirs)
+    for name, buffer in block.named_buffers():
+        torch.testing.assert_close(buffer, twin.get_buffer(name))
+    if train:
+        ours.square().sum().backward()
+        theirs.square().sum().backward()
+        for name, parameter in block.named_parameters():
+            torch.testing.assert_close(parameter.grad, twin.get_parameter(name).grad)
+
+
+def test_the_operators_hold_what_pytorch_asks_of_operators(kernels):
+    from cnnperf.fusion import operators
+
+    x, shortcut, parameters, _ = tensors((2, 16, 3, 3), torch.float32)
+    leaves = [one.requires_grad_() for one in (x, shortcut, *parameters)]
+    torch.library.opcheck(operators.tail_forward, (*leaves, EPS))
+    torch.library.opcheck(operators.tail_inference, tuple(one.detach() for one in leaves))
+
+
+def test_export_gives_a_graph_of_pytorch_s_own_operators():
+    block = Block().eval()
+    given_maps = maps(2, 32, 4, 4)
+    exported = torch.export.export(block, given_maps).module()
+    with torch.no_grad():
+        torch.testing.assert_close(exported(*given_maps), block(*given_maps))
+
+
+def test_tensors_without_numbers_pass():
+    block = Block()
+    x, shortcut = maps(2, 32, 4, 4)
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        assert block(mode.from_tensor(x), mode.from_tensor(shortcut)).shape == x.shape
+    assert block.to("meta")(x.to("meta"), shortcut.to("meta")).is_meta
+
+
+def test_a_used_block_survives_copying_and_pickling():
+    block = Block().eval()
+    given_maps = maps(2, 32, 4, 4)
+    with torch.no_grad():
+        expected = block(*given_maps)
+        torch.testing.assert_close(copy.deepcopy(block)(*given_maps), expected, rtol=0, atol=0)
+        torch.testing.assert_close(pickle.loads(pickle.dumps(block.state_dict()))["bn.weight"], block.bn.weight)
+
+
+def test_autocast_gives_the_dtype_that_the_textbook_gives():
+    bn, se = modules()
+    twin = copy.deepcopy(bn)
+    x, shortcut = maps(2, 32, 4, 4, dtype=torch.bfloat16)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        ours, theirs = fused_tail(x, shortcut, bn, se), textbook_tail(x, shortcut, twin, se)
+    assert ours.dtype == theirs.dtype == torch.bfloat16
+    assert float(((ours - theirs).norm() / theirs.norm()).detach()) <= TOLERANCE[torch.bfloat16]
+
+
+def test_at_most_a_map_and_a_quarter_is_kept_for_the_backward(kernels):
+    x, shortcut, parameters, _ = tensors((8, 64, 16, 16), torch.float32)
+    kept = {}
+
+    def note(tensor):
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    leaves = [one.requires_grad_() for one in (x, shortcut, *parameters)]
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        Tail.apply(kernels, EPS, *leaves)
+    small = sum(one.numel() * 4 for one in parameters) + 4 * (4 * 8 * 64 + 2 * 64)
+    assert sum(kept.values()) - small <= 1.25 * x.numel() * 4
+
+
+@pytest.mark.parametrize("layout", FORMATS)
+def test_the_compiled_algebra_moves_few_maps(layout):
+    """Inductor's own count of bytes: the floor is 4.25 passes forward and 6.25 backward with a byte mask."""
+    x, shortcut, parameters, grad = tensors((32, 64, 32, 32), torch.float32, layout)
+    kept = algebra.tail_forward(x, shortcut, parameters, EPS)
+    forward = passes(algebra.tail_forward, x, shortcut, parameters, EPS)
+    backward = passes(algebra.tail_backward, grad, x, kept, parameters, EPS)
+    assert forward <= 4.3
+    assert forward + backward <= 11.1
+
+
+def passes(function, *arguments):
+    import torch._logging
+    from torch._inductor import config, metrics
+
+    torch.compiler.reset()
+    metrics.reset()
+    torch._logging.set_logs(inductor_metrics=True)  # the count stays 0 without it
+    try:
+        with config.patch(fx_graph_cache=False):
+            torch.compile(function)(*arguments)
+    finally:
+        torch._logging.set_logs()
+    x = next(one for one in arguments if isinstance(one, torch.Tensor))
+    return metrics.num_bytes_accessed / (x.numel() * x.element_size())
+
+
+def test_without_a_compiler_pytorch_s_operators_run_and_a_warning_says_why(monkeypatch):
+    monkeypatch.setenv("CXX", "/nowhere/g++")
+    native._library.cache_clear()
+    try:
+        with pytest.warns(UserWarning, match="kernels are not used: .*nowhere"):
+            assert not native.available()
+        bn, se = modules()
+        twin = copy.deepcopy(bn)
+        x, shortcut = maps(2, 32, 4, 4)
+        torch.testing.assert_close(fused_tail(x, shortcut, bn, se), textbook_tail(x, shortcut, twin, se))
+    finally:
+        native._library.cache_clear()
