@@ -97,21 +97,32 @@ def test_the_kernels_equal_float64_in_each_shape_dtype_and_layout(kernels, shape
     check(kernels, *tensors(shape, dtype, layout))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(
     shape=st.tuples(*(st.integers(1, limit) for limit in (4, 70, 9, 9))),
     layout=st.sampled_from(sorted(FORMATS)),
     offset=st.sampled_from([0.0, 30.0]),
     seed=st.integers(0, 1000),
 )
-def test_the_kernels_equal_float64_whatever_the_shape(kernels, shape, layout, offset, seed):
+def test_the_kernels_do_what_the_algebra_does_whatever_the_shape(kernels, shape, layout, offset, seed):
     batch, channels, height, width = shape
-    shape = (batch + 1, channels, height, width + 1)  # more values a channel than a variance of almost nothing
-    given_tensors = tensors(shape, torch.float32, layout, offset, seed)
-    errors = distances(results_of(kernels, *given_tensors), exact_results(*given_tensors))
-    # An activation near 0 may fall on the other side, which moves its gradient by all of its size.
-    assert errors[0] <= 1e-4
-    assert max(errors[1:]) <= 0.2
+    shape = (batch + 1, channels, height, width + 1)  # at least four values a channel, or the variance is all rounding
+    x, shortcut, parameters, grad = tensors(shape, torch.float32, layout, offset, seed)
+    wide = Parameters(*(one.double() for one in parameters))
+    kept = kernels.forward(x, shortcut, parameters, EPS)
+    exact = algebra.tail_forward(x.double(), shortcut.double(), wide, EPS)
+    assert close(kept.out, exact.out)
+    # From the same mask and the same hidden values, so that no activation near 0 can fall on two sides.
+    found = kernels.backward(grad, x, kept, parameters, EPS)
+    same = algebra.Forward(*(one if one.dtype == torch.uint8 else one.double() for one in kept))
+    expected = algebra.tail_backward(grad.double(), x.double(), same, wide, EPS)
+    scale = 0.1 * max(float(one.norm()) for one in expected)
+    assert all(close(one, other, scale) for one, other in zip(found, expected, strict=True))
+
+
+def close(found, exact, scale=0.0):
+    """Tell whether two results agree; one that cancels to almost nothing is judged on the scale of the others."""
+    return float((found.double() - exact).norm()) <= 1e-3 * max(float(exact.norm()), scale, 1e-6)
 
 
 def test_a_large_mean_does_not_cancel_the_variance(kernels):
