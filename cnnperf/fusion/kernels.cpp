@@ -4,12 +4,57 @@
 // Whole maps are read and written as rarely as the formulas of algebra.py allow; what is of size N x C is cheap, but not
 // free where the maps are small, so that it is laid out for vectors too.
 // Only pointers and sizes cross the border: the file needs no header of PyTorch and compiles in seconds.
+#include <atomic>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <omp.h>
+#include <thread>
 
 namespace {
+
+// --- threads -----------------------------------------------------------------------------------------------------------------
+
+constexpr int64_t WORTH_SHARING = 1 << 14;  // numbers in a map, below which starting a second thread costs more than it brings
+constexpr int PATIENCE = 2000;              // looks at a shared counter before a thread lets others have its processor
+
+// Where threads wait for each other. With OMP_WAIT_POLICY=PASSIVE, which keeps a busy machine usable, a barrier of OpenMP
+// sleeps in the kernel; at some six barriers a call that took longer than all the work on a small map.
+class Meeting {
+  public:
+    void wait(int threads) {
+        int round = round_.load(std::memory_order_acquire);
+        if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == threads) {
+            arrived_.store(0, std::memory_order_relaxed);
+            round_.store(round + 1, std::memory_order_release);
+            return;
+        }
+        for (int looks = 0; round_.load(std::memory_order_acquire) == round; ++looks)
+            if (looks > PATIENCE) std::this_thread::yield();
+    }
+
+  private:
+    std::atomic<int> arrived_{0}, round_{0};
+};
+
+struct Team {
+    Meeting* meeting;
+    int thread, threads;
+    template <class F>
+    inline void share(int64_t count, F f) const {  // the same thread gets the same part every time, for its cache
+        for (int64_t i = count * thread / threads; i < count * (thread + 1) / threads; ++i) f(i);
+    }
+    inline void meet() const {
+        if (threads > 1) meeting->wait(threads);
+    }
+};
+
+template <class F>
+inline void in_parallel(int64_t numbers, F body) {
+    Meeting meeting;
+#pragma omp parallel if (numbers >= WORTH_SHARING)
+    body(Team{&meeting, omp_get_thread_num(), omp_get_num_threads()});
+}
 
 // --- sixteen numbers at a time, in fp32 whatever they are stored as ------------------------------------------------------
 
@@ -201,10 +246,10 @@ inline float dot(const float* a, const float* b, int64_t size) {
 inline void add(float scale, const float* from, float* to, int64_t size) {
     in_lanes(size, [=](int64_t i, int64_t count) { store(to + i, load(to + i, count) + scale * load(from + i, count), count); });
 }
-void transpose(const float* from, float* to, int64_t height, int64_t width) {
-#pragma omp for schedule(static)
-    for (int64_t j = 0; j < width; ++j)
+void transpose(const Team& team, const float* from, float* to, int64_t height, int64_t width) {
+    team.share(width, [=](int64_t j) {
         for (int64_t i = 0; i < height; ++i) to[j * height + i] = from[i * width + j];
+    });
 }
 
 struct Excitation { const float *reduce, *expand; int64_t hidden; };  // both hidden x C: the second is transposed
@@ -230,41 +275,40 @@ void excite_sample_backward(const Excitation& e, int64_t c, const float* gate, c
     }
 }
 
-// dreduce = dh^T z and dexpand = de^T h, summed over the samples; called inside a parallel region.
-void weight_gradients(int64_t n, int64_t c, int64_t hidden, const float* z, const float* h, const float* de, const float* dh,
+// dreduce = dh^T z and dexpand = de^T h, summed over the samples.
+void weight_gradients(const Team& team, int64_t n, int64_t c, int64_t hidden, const float* z, const float* h, const float* de, const float* dh,
                       float* dreduce, float* dexpand, float* scratch) {
-#pragma omp for schedule(static)
-    for (int64_t j = 0; j < hidden; ++j) {
+    team.share(hidden, [=](int64_t j) {
         std::memset(dreduce + j * c, 0, c * sizeof(float));
         std::memset(scratch + j * c, 0, c * sizeof(float));
         for (int64_t i = 0; i < n; ++i) {
             if (dh[i * hidden + j] != 0) add(dh[i * hidden + j], z + i * c, dreduce + j * c, c);
             if (h[i * hidden + j] != 0) add(h[i * hidden + j], de + i * c, scratch + j * c, c);
         }
-    }
-    transpose(scratch, dexpand, hidden, c);
+    });
+    team.meet();
+    transpose(team, scratch, dexpand, hidden, c);
 }
 
 // Do the work of each sample in one thread, so that its second pass finds it in cache; with fewer samples than threads,
-// share out rows instead. Called inside a parallel region.
+// share out rows instead.
 template <class Rows, class Small, class Map>
-inline void by_sample(const Shape& z, Rows reduce, Small small, Map map) {
+inline void by_sample(const Team& team, const Shape& z, Rows reduce, Small small, Map map) {
     int64_t reductions = rows(z) / z.n, maps = map_rows(z) / z.n;
-    if (z.n >= omp_get_num_threads()) {
-#pragma omp for schedule(static)
-        for (int64_t n = 0; n < z.n; ++n) {
+    team.meet();  // what was prepared before is there
+    if (z.n >= team.threads) {
+        team.share(z.n, [=](int64_t n) {
             for (int64_t row = 0; row < reductions; ++row) reduce(n * reductions + row);
             small(n);
             for (int64_t row = maps; row-- > 0;) map(n * maps + row);  // backwards: what was read last is nearest
-        }
+        });
         return;
     }
-#pragma omp for schedule(static)
-    for (int64_t row = 0; row < rows(z); ++row) reduce(row);
-#pragma omp for schedule(static)
-    for (int64_t n = 0; n < z.n; ++n) small(n);
-#pragma omp for schedule(static)
-    for (int64_t row = 0; row < map_rows(z); ++row) map(row);
+    team.share(rows(z), [=](int64_t row) { reduce(row); });
+    team.meet();
+    team.share(z.n, [=](int64_t n) { small(n); });
+    team.meet();
+    team.share(map_rows(z), [=](int64_t row) { map(row); });
 }
 
 // --- SE alone -----------------------------------------------------------------------------------------------------------------
@@ -272,16 +316,15 @@ inline void by_sample(const Shape& z, Rows reduce, Small small, Map map) {
 template <class T>
 void se_forward(Shape z, const T* x, Excitation e, T* out, float* squeezed, float* h, float* gate, float* scratch) {
     Excitation t = {e.reduce, scratch, e.hidden};
-#pragma omp parallel
-    {
-        transpose(e.expand, scratch, z.c, e.hidden);
-        by_sample(z,
+    in_parallel(z.n * z.c * z.p, [=](const Team& team) {
+        transpose(team, e.expand, scratch, z.c, e.hidden);
+        by_sample(team, z,
             [=](int64_t row) { sum_row(z, row, 1.f / z.p, squeezed, [=](int64_t i, int64_t count) { return load(x + i, count); }); },
             [=](int64_t n) { excite_sample(t, z.c, squeezed + n * z.c, h + n * e.hidden, gate + n * z.c); },
             [=](int64_t row) {
                 map_row(z, row, [=](int64_t i, int64_t count, Channels of) { store(out + i, load(x + i, count) * of[gate], count); });
             });
-    }
+    });
 }
 
 template <class T>
@@ -291,10 +334,9 @@ void se_backward(Shape z, const T* x, const T* grad, Excitation e, const float* 
     float *dgate = scratch, *de = dgate + nc, *dz = de + nc, *dh = dz + nc, *expand = dh + z.n * e.hidden, *products = expand + hc;
     Excitation t = {e.reduce, expand, e.hidden};
     float share = 1.f / z.p;
-#pragma omp parallel
-    {
-        transpose(e.expand, expand, z.c, e.hidden);
-        by_sample(z,
+    in_parallel(z.n * z.c * z.p, [=](const Team& team) {
+        transpose(team, e.expand, expand, z.c, e.hidden);
+        by_sample(team, z,
             [=](int64_t row) {
                 sum_row(z, row, 1.f, dgate, [=](int64_t i, int64_t count) { return load(x + i, count) * load(grad + i, count); });
             },
@@ -307,8 +349,9 @@ void se_backward(Shape z, const T* x, const T* grad, Excitation e, const float* 
                     store(dx + i, load(grad + i, count) * of[gate] + of[dz] * share, count);
                 });
             });
-        weight_gradients(z.n, z.c, e.hidden, squeezed, h, de, dh, dreduce, dexpand, products);
-    }
+        team.meet();
+        weight_gradients(team, z.n, z.c, e.hidden, squeezed, h, de, dh, dreduce, dexpand, products);
+    });
 }
 
 // --- the tail: relu(se(batch_norm(x)) + shortcut) ------------------------------------------------------------------------------
@@ -347,15 +390,13 @@ void tail_forward(Shape z, const T* x, const T* shortcut, Norm norm, Excitation 
         store_mask(mask + i, (U)(y > 0), count);
         store(out + i, rectify(y), count);
     };
-#pragma omp parallel
-    {
-        transpose(e.expand, expand, z.c, e.hidden);
-#pragma omp for schedule(static)
-        for (int64_t row = 0; row < rows(z); ++row) moments_row(z, x, row, mean, offset);
-#pragma omp for schedule(static)
-        for (int64_t row = 0; row < channel_rows(z); ++row) batch_moments(z, row, mean, offset, mu, variance);
-#pragma omp for schedule(static)
-        for (int64_t n = 0; n < z.n; ++n) {
+    in_parallel(z.n * z.c * z.p, [=](const Team& team) {
+        transpose(team, e.expand, expand, z.c, e.hidden);
+        team.share(rows(z), [=](int64_t row) { moments_row(z, x, row, mean, offset); });
+        team.meet();
+        team.share(channel_rows(z), [=](int64_t row) { batch_moments(z, row, mean, offset, mu, variance); });
+        team.meet();
+        team.share(z.n, [=](int64_t n) {
             float *to = squeezed + n * z.c, *s = gate + n * z.c, *a = slope + n * z.c, *d = offset + n * z.c, *m = mean + n * z.c;
             in_lanes(z.c, [=](int64_t k, int64_t count) {
                 V of = load(norm.weight + k, count) / root(load(variance + k, count) + norm.eps);
@@ -368,11 +409,11 @@ void tail_forward(Shape z, const T* x, const T* shortcut, Norm norm, Excitation 
                 store(d + k, (load(norm.bias + k, count) - load(mu + k, count) * of) * gated, count);
                 store(a + k, of * gated, count);
             });
-        }
+        });
+        team.meet();
         // Backwards, because what was read last is still in cache.
-#pragma omp for schedule(static)
-        for (int64_t row = 0; row < map_rows(z); ++row) map_row(z, map_rows(z) - 1 - row, write);
-    }
+        team.share(map_rows(z), [=](int64_t row) { map_row(z, map_rows(z) - 1 - row, write); });
+    });
 }
 
 // Write the gradient of the shortcut, p = grad where out > 0, and take sum p and sum p (x - mu) of each channel and sample.
@@ -409,13 +450,11 @@ void tail_backward(Shape z, const T* x, const T* grad, const uint8_t* mask, Norm
     auto write = [=](int64_t i, int64_t count, Channels of) {
         store(dx + i, load(dshortcut + i, count) * of[slope] + load(x + i, count) * of[of_x] + of[offset], count);
     };
-#pragma omp parallel
-    {
-        transpose(e.expand, expand, z.c, e.hidden);
-#pragma omp for schedule(static)
-        for (int64_t row = 0; row < rows(z); ++row) gate_sums_row(z, x, grad, mask, mu, row, dshortcut, s1, s2);
-#pragma omp for schedule(static)
-        for (int64_t n = 0; n < z.n; ++n) {
+    in_parallel(z.n * z.c * z.p, [=](const Team& team) {
+        transpose(team, e.expand, expand, z.c, e.hidden);
+        team.share(rows(z), [=](int64_t row) { gate_sums_row(z, x, grad, mask, mu, row, dshortcut, s1, s2); });
+        team.meet();
+        team.share(z.n, [=](int64_t n) {
             int64_t at = n * z.c;
             in_lanes(z.c, [=](int64_t k, int64_t count) {
                 V a = load(norm.weight + k, count) / root(load(variance + k, count) + norm.eps);
@@ -423,9 +462,9 @@ void tail_backward(Shape z, const T* x, const T* grad, const uint8_t* mask, Norm
                 store(dgate + at + k, sum, count);
             });
             excite_sample_backward(t, z.c, gate + at, h + n * e.hidden, dgate + at, de + at, dh + n * e.hidden, dz + at);
-        }
-#pragma omp for schedule(static)
-        for (int64_t row = 0; row < channel_rows(z); ++row) {
+        });
+        team.meet();
+        team.share(channel_rows(z), [=](int64_t row) {
             int64_t k = row * LANES, count = channels_of(z, row);
             V inverse = 1 / root(load(variance + k, count) + norm.eps), of_bias = {}, of_weight = {}, centre = load(mu + k, count);
             for (int64_t i = k; i < nc; i += z.c) {
@@ -443,11 +482,11 @@ void tail_backward(Shape z, const T* x, const T* grad, const uint8_t* mask, Norm
                 store(of_x + i, b, count);
                 store(offset + i, constant, count);
             }
-        }
-#pragma omp for schedule(static)
-        for (int64_t row = 0; row < map_rows(z); ++row) map_row(z, map_rows(z) - 1 - row, write);
-        weight_gradients(z.n, z.c, e.hidden, squeezed, h, de, dh, dreduce, dexpand, products);
-    }
+        });
+        team.meet();
+        team.share(map_rows(z), [=](int64_t row) { map_row(z, map_rows(z) - 1 - row, write); });
+        weight_gradients(team, z.n, z.c, e.hidden, squeezed, h, de, dh, dreduce, dexpand, products);
+    });
 }
 
 // In inference BatchNorm is x a[c] + d[c], and the squeeze is a[c] mean(x) + d[c].
@@ -456,10 +495,9 @@ void tail_inference(Shape z, const T* x, const T* shortcut, const float* a, cons
     int64_t nc = z.n * z.c;
     float *squeezed = scratch, *slope = squeezed + nc, *offset = slope + nc, *h = offset + nc, *expand = h + z.n * e.hidden;
     Excitation t = {e.reduce, expand, e.hidden};
-#pragma omp parallel
-    {
-        transpose(e.expand, expand, z.c, e.hidden);
-        by_sample(z,
+    in_parallel(z.n * z.c * z.p, [=](const Team& team) {
+        transpose(team, e.expand, expand, z.c, e.hidden);
+        by_sample(team, z,
             [=](int64_t row) { sum_row(z, row, 1.f / z.p, squeezed, [=](int64_t i, int64_t count) { return load(x + i, count); }); },
             [=](int64_t n) {
                 float *m = squeezed + n * z.c, *gate = slope + n * z.c, *off = offset + n * z.c;
@@ -479,7 +517,7 @@ void tail_inference(Shape z, const T* x, const T* shortcut, const float* a, cons
                     store(out + i, rectify(y), count);
                 });
             });
-    }
+    });
 }
 
 }  // namespace

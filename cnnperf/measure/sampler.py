@@ -114,7 +114,7 @@ def sample(subject: Subject, clock: Clock, schedule: Schedule) -> Samples:
         WrongResult: If the clock went backwards, stood still or returned a number that is not finite.
     """
     samples = Samples()
-    with _garbage_collection_paused():
+    with collector_paused():
         history = _warm_up(subject, clock, schedule, samples)
         estimate = statistics.median(reading.wall for reading in history[-STEADY_WINDOW:])
         if samples.steady:
@@ -138,7 +138,7 @@ def _warm_up(subject: Subject, clock: Clock, schedule: Schedule, samples: Sample
     history: list[Reading] = []
     start = clock.now()
     while True:
-        history.append(_round(subject, clock))
+        history.append(take_round(subject, clock))
         walls = [reading.wall for reading in history]
         samples.steady = steady(walls, _window(walls[-1]))
         if samples.steady or (len(history) > 1 and clock.now() - start >= schedule.warmup):
@@ -157,8 +157,8 @@ def _take_groups(subject: Subject, clock: Clock, schedule: Schedule, samples: Sa
     while True:
         subject.relocate()
         if estimate < SLOW_ROUND:
-            _round(subject, clock)
-        group = [_round(subject, clock) for _ in range(rounds)]
+            take_round(subject, clock)
+        group = [take_round(subject, clock) for _ in range(rounds)]
         samples.groups.append(group)
         spent += sum(reading.wall for reading in group)
         count = len(samples.groups)
@@ -169,7 +169,12 @@ def _take_groups(subject: Subject, clock: Clock, schedule: Schedule, samples: Sa
             return
 
 
-def _round(subject: Subject, clock: Clock) -> Reading:
+def take_round(subject: Subject, clock: Clock) -> Reading:
+    """Set up and time one call.
+
+    Raises:
+        WrongResult: If the clock jumped.
+    """
     start = clock.now()
     subject.setup()
     setup = clock.now() - start
@@ -182,7 +187,8 @@ def _round(subject: Subject, clock: Clock) -> Reading:
 
 
 @contextmanager
-def _garbage_collection_paused() -> Iterator[None]:
+def collector_paused() -> Iterator[None]:
+    """Keep the garbage collector out of timed calls."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:

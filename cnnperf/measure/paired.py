@@ -1,0 +1,86 @@
+"""Several subjects in one run, round by round: what differs between two runs cancels in their ratios."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cnnperf.measure.clock import Clock
+from cnnperf.measure.metrics import Value
+from cnnperf.measure.sampler import Schedule, Subject, collector_paused, take_round
+from cnnperf.measure.statistics import median_interval
+
+WARM_UP_ROUNDS = 3  # at least; compiled subjects compile in the first
+
+
+@dataclass(frozen=True)
+class Together:
+    """Hold the seconds of subjects that were measured together.
+
+    Attributes:
+        groups: By subject, the wall seconds of each group; the n-th round of all subjects ran side by side.
+        stopped: `interval` or `budget`: what ended the sampling.
+    """
+
+    groups: Mapping[str, list[list[float]]]
+    stopped: str
+
+    def latency(self, name: str) -> Value:
+        """Return the median seconds of a subject with its interval."""
+        return median_interval(self.groups[name])
+
+    def ratio(self, numerator: str, denominator: str) -> Value:
+        """Return the median ratio of rounds that ran side by side, with the interval over groups."""
+        pairs = zip(self.groups[numerator], self.groups[denominator], strict=True)
+        return median_interval([[a / b for a, b in zip(*pair, strict=True)] for pair in pairs])
+
+
+def sample_together(subjects: Mapping[str, Subject], clock: Clock, schedule: Schedule) -> Together:
+    """Take rounds of all subjects in turn, in groups at fresh placements, until all ratios to the last are narrow.
+
+    The order turns round with every round, so that no subject always follows the same other. The schedule's budget is
+    that of each subject.
+
+    Args:
+        subjects: By name, at least two; the last is the one whose ratios end the sampling.
+        clock: Of their device.
+        schedule: As for one case.
+
+    Raises:
+        WrongResult: If the clock jumped.
+    """
+    groups: dict[str, list[list[float]]] = {name: [] for name in subjects}
+    *others, last = subjects
+    with collector_paused():
+        round_seconds = _warm_up(subjects, clock)
+        rounds = schedule.rounds_in_group(round_seconds / len(subjects))
+        so_far = Together(groups, "budget")
+        while True:
+            _take_group(subjects, clock, rounds, groups)
+            count, spent = len(groups[last]), sum(sum(map(sum, each)) for each in groups.values())
+            widest = max(so_far.ratio(name, last).half_width for name in others)
+            if count >= schedule.settled_groups and widest <= schedule.interval:
+                return Together(groups, "interval")
+            if count >= schedule.least_groups and spent >= schedule.budget * len(subjects):
+                return so_far
+
+
+def _warm_up(subjects: Mapping[str, Subject], clock: Clock) -> float:
+    """Return the seconds that one round of all subjects takes."""
+    return sum(
+        statistics.median([take_round(subject, clock).wall for _ in range(WARM_UP_ROUNDS)][1:])
+        for subject in subjects.values()
+    )
+
+
+def _take_group(
+    subjects: Mapping[str, Subject], clock: Clock, rounds: int, groups: dict[str, list[list[float]]]
+) -> None:
+    for name, subject in subjects.items():
+        subject.relocate()
+        take_round(subject, clock)
+        groups[name].append([])
+    for number in range(rounds):
+        for name in list(subjects)[:: 1 if number % 2 == 0 else -1]:
+            groups[name][-1].append(take_round(subjects[name], clock).wall)
