@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from cnnperf.errors import RunFileError
 from cnnperf.report.cases import Cases, distinct, format_of, format_text, ratio_text, value_of
+from cnnperf.report.fusion import fusion_markdown
 from cnnperf.report.machine import machine_facts
 from cnnperf.runs.ratio import ratio
 from cnnperf.runs.records import CaseRecord, Run
@@ -65,7 +66,8 @@ def _sections(name: str, run: Run) -> list[str]:
         f"{format_text(stored)}; n is the number of timed rounds:\n\n{_table(cases, stored)}"
         for stored in distinct(cases, format_of)
     ]
-    return [f"{title}, {machine}.", *tables]
+    fusion = [fusion_markdown(run.fusion)] if run.fusion else []
+    return [f"{title}, {machine}.", *tables, *fusion]
 
 
 def _table(cases: Cases, stored: tuple[str, str, int]) -> str:

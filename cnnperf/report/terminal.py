@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from cnnperf.report.comparisons import cost_comparison, device_comparison
 from cnnperf.report.doubts import finding_lines, not_measured_lines
+from cnnperf.report.fusion import fusion_lines
 from cnnperf.report.latency import latency_tables
 from cnnperf.report.layout import WIDTH, printable, shorten
 from cnnperf.report.machine import effort_lines, machine_lines
@@ -36,6 +37,7 @@ def render_run(run: Run) -> list[str]:
         *latency_tables(cases),
         *device_comparison(cases),
         *cost_comparison(cases),
+        *fusion_lines(run.fusion),
         *not_measured_lines(run),
         *finding_lines(run),
         *effort_lines(run),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
 from cnnperf.errors import RunFileError
@@ -48,6 +48,7 @@ def parse_document(document: Object) -> Run:
         suite=as_text(facts.get("suite", ""), "cnnperf.suite"),
         planned=None if planned is None else as_count(planned, "cnnperf.planned"),
         cases=tuple(case for case in cases if case is not None),
+        fusion=tuple(_fusion(benchmarks)),
         not_measured=_not_measured(facts),
         findings=_findings(facts, "cnnperf"),
         environment=environment,
@@ -56,6 +57,15 @@ def parse_document(document: Object) -> Run:
         compile_seconds=as_number(facts.get("compile_seconds"), "cnnperf.compile_seconds"),
         round_seconds=as_number(facts.get("round_seconds"), "cnnperf.round_seconds"),
     )
+
+
+def _fusion(benchmarks: Sequence[object]) -> Iterator[Object]:
+    """Yield the records of the fusion benchmark."""
+    for index, entry in enumerate(benchmarks):
+        where = f"benchmarks[{index}].extra_info"
+        extra = part(as_object(entry, f"benchmarks[{index}]"), "extra_info", where)
+        if "cnnperf_fusion" in extra:
+            yield as_object(extra["cnnperf_fusion"], f"{where}.cnnperf_fusion")
 
 
 def _check_schema(found: object, where: str) -> None:

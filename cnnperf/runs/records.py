@@ -67,6 +67,7 @@ class Run:
         suite: Name of the suite.
         planned: Number of cases that were to be measured.
         cases: The measured cases in the order of measuring.
+        fusion: The records of the fusion benchmark, see `measure.parts.measure_cell`.
         not_measured: The cases that were not.
         findings: Those about the whole run.
         environment: The flat record of the machine.
@@ -83,6 +84,7 @@ class Run:
     suite: str = ""
     planned: int | None = None
     cases: tuple[CaseRecord, ...] = ()
+    fusion: tuple[Mapping[str, object], ...] = ()
     not_measured: tuple[NotMeasured, ...] = ()
     findings: tuple[Finding, ...] = ()
     environment: Mapping[str, Scalar] = field(default_factory=dict)
