@@ -19,6 +19,7 @@ from cnnperf.runs.records import CaseRecord, Finding, NotMeasured, Run, Scalar
 
 SCHEMA = 1
 """The newest layout of run files that this version reads."""
+FUSION_KEYS = ("part", "trains", "shape", "layout", "precision", "seconds", "over_fused", "over_floor", "rounds")
 
 
 def parse_document(document: Object) -> Run:
@@ -65,7 +66,10 @@ def _fusion(benchmarks: Sequence[object]) -> Iterator[Object]:
         where = f"benchmarks[{index}].extra_info"
         extra = part(as_object(entry, f"benchmarks[{index}]"), "extra_info", where)
         if "cnnperf_fusion" in extra:
-            yield as_object(extra["cnnperf_fusion"], f"{where}.cnnperf_fusion")
+            record = as_object(extra["cnnperf_fusion"], f"{where}.cnnperf_fusion")
+            for key in FUSION_KEYS:
+                need(record, key, f"{where}.cnnperf_fusion")
+            yield record
 
 
 def _check_schema(found: object, where: str) -> None:
