@@ -46,7 +46,9 @@ def pytest_benchmark_update_json(config, output_json):
 def pytest_terminal_summary(terminalreporter, config):
     if config.stash[FUSION_KEY]:
         from cnnperf.report.fusion import fusion_lines
+        from cnnperf.runs.fusion import KEY, fusion_records
 
         terminalreporter.section("fusion", sep="=")
-        for line in fusion_lines(config.stash[FUSION_KEY]):
+        benchmarks = [{"extra_info": {KEY: record}} for record in config.stash[FUSION_KEY]]
+        for line in fusion_lines(list(fusion_records(benchmarks))):
             terminalreporter.write_line(line)

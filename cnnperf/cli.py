@@ -105,7 +105,7 @@ def _figures(given: argparse.Namespace) -> int:
 
     text = _text_of(given.document)
     changed = replace_figures(text, figures(_runs(given.path)))
-    given.document.write_text(changed, encoding="utf-8")
+    _write(given.document, changed)
     _print([f"{given.document}: {'the figures were already these' if changed == text else 'figures replaced'}"])
     return FINE
 
@@ -115,6 +115,13 @@ def _text_of(document: Path) -> str:
         return document.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise RunFileError(f"{document}: cannot be read as text: {error}") from error
+
+
+def _write(document: Path, text: str) -> None:
+    try:
+        document.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise RunFileError(f"{document}: cannot be written: {error.strerror or error}") from error
 
 
 def _runs(path: Path) -> list[tuple[str, Run]]:

@@ -88,6 +88,42 @@ def test_a_block_whose_parts_are_watched_by_hooks_is_left():
     assert "hooks" in fuse(model).left["0"]
 
 
+class Scaled(nn.Linear):
+    """Stand for a layer that computes more than its weight says."""
+
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+def se_with(**changes):
+    one = SEBlock(16, 4)
+    for name, part in changes.items():
+        setattr(one, name, part)
+    return one
+
+
+def hooked(linear):
+    linear.register_forward_pre_hook(lambda *_: None)
+    return linear
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"reduce": nn.Linear(16, 4)}, "its reduce is not a Linear without bias"),
+        ({"expand": nn.Identity()}, "its expand is not a Linear without bias"),
+        ({"expand": Scaled(4, 16, bias=False)}, "Scaled, which may compute something else"),
+        ({"reduce": hooked(nn.Linear(16, 4, bias=False))}, "its reduce has forward hooks"),
+    ],
+)
+def test_an_se_block_that_computes_more_than_its_weights_say_is_left_alone_and_in_a_block(changes, reason):
+    alone = fuse(nn.Sequential(se_with(**changes)))
+    assert reason in alone.left["0"]
+    within = fuse(block(se=se_with(**changes)))
+    assert reason in within.left["0"]
+    assert within.fused == ()
+
+
 def test_fusing_twice_changes_nothing_and_says_so():
     once = fuse(create("se_resnet18")).model
     again = fuse(once)

@@ -243,6 +243,34 @@ def test_a_single_value_a_channel_cannot_be_normalized():
         fused_tail(*maps(1, 32, 1, 1), bn, se)
 
 
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize("wrong", ["norm", "se"])
+def test_modules_for_other_channels_are_refused_before_any_kernel_reads(train, wrong):
+    bn, se = modules(64 if wrong == "norm" else 32)[0], modules(64 if wrong == "se" else 32)[1]
+    bn.train(train)
+    with torch.no_grad(), pytest.raises(RuntimeError, match="32"):
+        fused_tail(*maps(2, 32, 4, 4), bn, se)
+
+
+def test_weights_on_another_device_than_the_map_are_not_for_the_kernels():
+    x, _ = maps(2, 32, 4, 4)
+    reduce, expand = torch.zeros(8, 32), torch.zeros(32, 8)
+    assert forms.fits_channels(x, reduce, expand, torch.zeros(32), None)
+    assert not forms.fits_channels(x, reduce.to("meta"), expand)
+    assert not forms.fits_channels(x, reduce, expand, torch.zeros(32, device="meta"))
+
+
+def test_a_norm_that_was_replaced_after_fusing_is_still_the_one_that_normalizes():
+    class Noted(nn.BatchNorm2d):
+        def forward(self, x):
+            self.called = True
+            return super().forward(x)
+
+    noted, se = Noted(32), modules()[1]
+    fused_tail(*maps(2, 32, 4, 4), noted, se)
+    assert noted.called
+
+
 def test_an_empty_batch_stays_empty():
     bn, se = modules()
     bn.eval()
@@ -393,15 +421,54 @@ def passes(function, *arguments):
     return metrics.num_bytes_accessed / (x.numel() * x.element_size())
 
 
-def test_without_a_compiler_pytorch_s_operators_run_and_a_warning_says_why(monkeypatch):
-    monkeypatch.setenv("CXX", "/nowhere/g++")
+@pytest.fixture
+def unbuilt(monkeypatch, tmp_path):
+    """Let the kernels be built anew, with a cache of their own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     native._library.cache_clear()
+    yield tmp_path
+    native._library.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("compiler", "reason"),
+    [
+        ("/nowhere/g++", "No such file"),
+        ("false", "returned non-zero exit status"),
+        ("g++ -fno-such-flag", "no-such-flag"),
+        ("g++ '", "quotation"),
+    ],
+)
+def test_where_nothing_can_be_built_pytorch_s_operators_run_and_a_warning_says_why(
+    unbuilt, monkeypatch, compiler, reason
+):
+    monkeypatch.setenv("CXX", compiler)
+    with pytest.warns(UserWarning, match=f"kernels are not used: .*{reason}"):
+        assert not native.available()
+    bn, se = modules()
+    twin = copy.deepcopy(bn)
+    x, shortcut = maps(2, 32, 4, 4)
+    torch.testing.assert_close(fused_tail(x, shortcut, bn, se), textbook_tail(x, shortcut, twin, se))
+
+
+def test_a_compiler_may_be_given_with_arguments(unbuilt, monkeypatch):
+    monkeypatch.setenv("CXX", "g++ -DNOTHING=1")
+    assert native.available()
+
+
+def test_a_cache_folder_that_cannot_be_written_is_no_error(unbuilt, monkeypatch):
+    (unbuilt / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(unbuilt / "file"))
+    with pytest.warns(UserWarning, match="kernels are not used"):
+        assert not native.available()
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_the_result_does_not_depend_on_the_number_of_threads(kernels, threads):
+    given_tensors = tensors((3, 64, 16, 16), torch.float32)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
     try:
-        with pytest.warns(UserWarning, match="kernels are not used: .*nowhere"):
-            assert not native.available()
-        bn, se = modules()
-        twin = copy.deepcopy(bn)
-        x, shortcut = maps(2, 32, 4, 4)
-        torch.testing.assert_close(fused_tail(x, shortcut, bn, se), textbook_tail(x, shortcut, twin, se))
+        check(kernels, *given_tensors)
     finally:
-        native._library.cache_clear()
+        torch.set_num_threads(before)

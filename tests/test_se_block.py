@@ -252,6 +252,12 @@ def test_a_compiled_block_takes_tensors_without_numbers() -> None:
         assert block.to("meta")(x.to("meta")).is_meta
 
 
+@pytest.mark.parametrize("shape", [(2, 32, 4, 4), (2, 8, 4, 4), (16, 4, 4)])
+def test_a_map_of_another_shape_is_refused_before_any_kernel_reads(shape: tuple[int, ...]) -> None:
+    with torch.no_grad(), pytest.raises((RuntimeError, IndexError)):
+        block_of(FusedSEBlock, 16)(torch.zeros(shape))
+
+
 def test_autocast_gives_the_dtype_that_eager_gives() -> None:
     x = feature_map(2, 16, 4, 4).bfloat16()
     with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):

@@ -15,6 +15,8 @@ from torch import Tensor
 from cnnperf.fusion import algebra, native
 from cnnperf.fusion.algebra import Forward, Gradients, Parameters
 
+MAP_DIMENSIONS = 4  # N, C, H, W
+
 
 @dataclass(frozen=True)
 class Form:
@@ -48,6 +50,18 @@ def fits_native(*maps: Tensor) -> bool:
     x = maps[0]
     alike = all(one.dtype == x.dtype and one.shape == x.shape and one.device.type == "cpu" for one in maps)
     return alike and x.dtype in native.NAMES and x.numel() > 0 and native.available()
+
+
+def fits_channels(x: Tensor, reduce: Tensor, expand: Tensor, *of_channels: Tensor | None) -> bool:
+    """Tell whether weights belong to the channels of a map and lie on its device.
+
+    Kernels read by address: what does not fit goes to PyTorch's own operators, which say what is wrong.
+    """
+    if x.dim() != MAP_DIMENSIONS or reduce.shape != expand.shape[::-1] or reduce.shape[1:] != x.shape[1:2]:
+        return False
+    present = [one for one in of_channels if one is not None]
+    sized = all(one.shape == x.shape[1:2] for one in present)
+    return sized and all(one.device == x.device for one in (reduce, expand, *present))
 
 
 def native_forward(x: Tensor, shortcut: Tensor, parameters: Parameters, eps: float) -> Forward:

@@ -48,6 +48,7 @@ def fuse(model: nn.Module, *, inplace: bool = False) -> Fused:
     """Give every block of a network whose fused form is known that form.
 
     Only the class of a module changes: parameters, buffers, hooks and state_dict stay, and `unfuse` takes it back.
+    Hooks that are put on the parts of a fused block afterwards are not called.
 
     Args:
         model: Any network.
@@ -85,7 +86,7 @@ def _reason_to_leave(module: nn.Module) -> str | None:
     if isinstance(module, BasicBlock):
         return _reason_to_leave_block(module)
     if kind is SEBlock:
-        return None
+        return _reason_to_leave_se(module)
     if isinstance(module, SEBlock):
         return f"{kind.__name__} is a subclass of SEBlock, which may compute something else"
     library = _LIBRARIES.get(kind.__name__)
@@ -101,5 +102,23 @@ def _reason_to_leave_block(block: BasicBlock) -> str | None:
         return f"its SE block is a {type(block.se).__name__}, of which no fused form is known"
     if type(block.bn2) is not nn.BatchNorm2d:
         return f"its last normalization is a {type(block.bn2).__name__}, not BatchNorm2d"
-    hooked = [part for part in (block.bn2, block.se) if part._forward_hooks or part._forward_pre_hooks]  # noqa: SLF001 - no public way to ask
-    return "its BatchNorm or SE block has forward hooks, which a fused tail would not call" if hooked else None
+    if _has_hooks(block.bn2) or _has_hooks(block.se):
+        return "its BatchNorm or SE block has forward hooks, which a fused tail would not call"
+    return _reason_to_leave_se(block.se)
+
+
+def _reason_to_leave_se(se: nn.Module) -> str | None:
+    """Return why the two products of an SE block cannot be taken from their weights alone; None where they can."""
+    for name in ("reduce", "expand"):
+        product = se.get_submodule(name)
+        if not isinstance(product, nn.Linear) or getattr(product, "bias", None) is not None:
+            return f"its {name} is not a Linear without bias"
+        if _has_hooks(product):
+            return f"its {name} has forward hooks, which a fused form would not call"
+        if type(product).forward is not nn.Linear.forward:
+            return f"its {name} is a {type(product).__name__}, which may compute something else"
+    return None
+
+
+def _has_hooks(module: nn.Module) -> bool:
+    return bool(module._forward_hooks or module._forward_pre_hooks)  # noqa: SLF001 - there is no public way to ask

@@ -50,9 +50,9 @@ struct Team {
 };
 
 template <class F>
-inline void in_parallel(int64_t numbers, F body) {
+inline void in_parallel(int64_t numbers, int threads, F body) {
     Meeting meeting;
-#pragma omp parallel if (numbers >= WORTH_SHARING)
+#pragma omp parallel num_threads(threads) if (numbers >= WORTH_SHARING)
     body(Team{&meeting, omp_get_thread_num(), omp_get_num_threads()});
 }
 
@@ -105,7 +105,7 @@ inline void in_lanes(int64_t size, F f) {
     if (i < size) f(i, size - i);
 }
 
-struct Shape { int64_t n, c, p; bool last; };
+struct Shape { int64_t n, c, p; bool last; int threads; };
 
 // --- reductions over the pixels of one sample -----------------------------------------------------------------------------
 
@@ -316,7 +316,7 @@ inline void by_sample(const Team& team, const Shape& z, Rows reduce, Small small
 template <class T>
 void se_forward(Shape z, const T* x, Excitation e, T* out, float* squeezed, float* h, float* gate, float* scratch) {
     Excitation t = {e.reduce, scratch, e.hidden};
-    in_parallel(z.n * z.c * z.p, [=](const Team& team) {
+    in_parallel(z.n * z.c * z.p, z.threads, [=](const Team& team) {
         transpose(team, e.expand, scratch, z.c, e.hidden);
         by_sample(team, z,
             [=](int64_t row) { sum_row(z, row, 1.f / z.p, squeezed, [=](int64_t i, int64_t count) { return load(x + i, count); }); },
@@ -334,7 +334,7 @@ void se_backward(Shape z, const T* x, const T* grad, Excitation e, const float* 
     float *dgate = scratch, *de = dgate + nc, *dz = de + nc, *dh = dz + nc, *expand = dh + z.n * e.hidden, *products = expand + hc;
     Excitation t = {e.reduce, expand, e.hidden};
     float share = 1.f / z.p;
-    in_parallel(z.n * z.c * z.p, [=](const Team& team) {
+    in_parallel(z.n * z.c * z.p, z.threads, [=](const Team& team) {
         transpose(team, e.expand, expand, z.c, e.hidden);
         by_sample(team, z,
             [=](int64_t row) {
@@ -390,7 +390,7 @@ void tail_forward(Shape z, const T* x, const T* shortcut, Norm norm, Excitation 
         store_mask(mask + i, (U)(y > 0), count);
         store(out + i, rectify(y), count);
     };
-    in_parallel(z.n * z.c * z.p, [=](const Team& team) {
+    in_parallel(z.n * z.c * z.p, z.threads, [=](const Team& team) {
         transpose(team, e.expand, expand, z.c, e.hidden);
         team.share(rows(z), [=](int64_t row) { moments_row(z, x, row, mean, offset); });
         team.meet();
@@ -450,7 +450,7 @@ void tail_backward(Shape z, const T* x, const T* grad, const uint8_t* mask, Norm
     auto write = [=](int64_t i, int64_t count, Channels of) {
         store(dx + i, load(dshortcut + i, count) * of[slope] + load(x + i, count) * of[of_x] + of[offset], count);
     };
-    in_parallel(z.n * z.c * z.p, [=](const Team& team) {
+    in_parallel(z.n * z.c * z.p, z.threads, [=](const Team& team) {
         transpose(team, e.expand, expand, z.c, e.hidden);
         team.share(rows(z), [=](int64_t row) { gate_sums_row(z, x, grad, mask, mu, row, dshortcut, s1, s2); });
         team.meet();
@@ -495,7 +495,7 @@ void tail_inference(Shape z, const T* x, const T* shortcut, const float* a, cons
     int64_t nc = z.n * z.c;
     float *squeezed = scratch, *slope = squeezed + nc, *offset = slope + nc, *h = offset + nc, *expand = h + z.n * e.hidden;
     Excitation t = {e.reduce, expand, e.hidden};
-    in_parallel(z.n * z.c * z.p, [=](const Team& team) {
+    in_parallel(z.n * z.c * z.p, z.threads, [=](const Team& team) {
         transpose(team, e.expand, expand, z.c, e.hidden);
         by_sample(team, z,
             [=](int64_t row) { sum_row(z, row, 1.f / z.p, squeezed, [=](int64_t i, int64_t count) { return load(x + i, count); }); },
@@ -522,35 +522,35 @@ void tail_inference(Shape z, const T* x, const T* shortcut, const float* a, cons
 
 }  // namespace
 
-#define SHAPE int64_t n, int64_t c, int64_t p, int64_t last
+#define SHAPE int64_t n, int64_t c, int64_t p, int64_t last, int64_t threads
 #define EXCITATION const float *reduce, const float *expand, int64_t hidden
 #define NORM const float *weight, const float *bias, float eps
 #define EXPORT(T, NAME)                                                                                                        \
     extern "C" void se_forward_##NAME(SHAPE, const T* x, EXCITATION, T* out, float* squeezed, float* h, float* gate,            \
                                       float* scratch) {                                                                        \
-        se_forward<T>({n, c, p, last != 0}, x, {reduce, expand, hidden}, out, squeezed, h, gate, scratch);                     \
+        se_forward<T>({n, c, p, last != 0, int(threads)}, x, {reduce, expand, hidden}, out, squeezed, h, gate, scratch);                     \
     }                                                                                                                          \
     extern "C" void se_backward_##NAME(SHAPE, const T* x, const T* grad, EXCITATION, const float* squeezed, const float* h,    \
                                        const float* gate, T* dx, float* dreduce, float* dexpand, float* scratch) {             \
-        se_backward<T>({n, c, p, last != 0}, x, grad, {reduce, expand, hidden}, squeezed, h, gate, dx, dreduce, dexpand,       \
+        se_backward<T>({n, c, p, last != 0, int(threads)}, x, grad, {reduce, expand, hidden}, squeezed, h, gate, dx, dreduce, dexpand,       \
                        scratch);                                                                                               \
     }                                                                                                                          \
     extern "C" void tail_forward_##NAME(SHAPE, const T* x, const T* shortcut, NORM, EXCITATION, T* out, uint8_t* mask,         \
                                         float* mean, float* mu, float* variance, float* squeezed, float* h, float* gate,       \
                                         float* scratch) {                                                                      \
-        tail_forward<T>({n, c, p, last != 0}, x, shortcut, {weight, bias, eps}, {reduce, expand, hidden}, out, mask, mean, mu, \
+        tail_forward<T>({n, c, p, last != 0, int(threads)}, x, shortcut, {weight, bias, eps}, {reduce, expand, hidden}, out, mask, mean, mu, \
                         variance, squeezed, h, gate, scratch);                                                                 \
     }                                                                                                                          \
     extern "C" void tail_backward_##NAME(SHAPE, const T* x, const T* grad, const uint8_t* mask, NORM, EXCITATION,              \
                                          const float* mean, const float* mu, const float* variance, const float* squeezed,     \
                                          const float* h, const float* gate, T* dx, T* dshortcut, float* dweight, float* dbias, \
                                          float* dreduce, float* dexpand, float* scratch) {                                     \
-        tail_backward<T>({n, c, p, last != 0}, x, grad, mask, {weight, bias, eps}, {reduce, expand, hidden}, mean, mu,         \
+        tail_backward<T>({n, c, p, last != 0, int(threads)}, x, grad, mask, {weight, bias, eps}, {reduce, expand, hidden}, mean, mu,         \
                          variance, squeezed, h, gate, dx, dshortcut, dweight, dbias, dreduce, dexpand, scratch);               \
     }                                                                                                                          \
     extern "C" void tail_inference_##NAME(SHAPE, const T* x, const T* shortcut, const float* a, const float* d, EXCITATION,    \
                                           T* out, float* scratch) {                                                            \
-        tail_inference<T>({n, c, p, last != 0}, x, shortcut, a, d, {reduce, expand, hidden}, out, scratch);                    \
+        tail_inference<T>({n, c, p, last != 0, int(threads)}, x, shortcut, a, d, {reduce, expand, hidden}, out, scratch);                    \
     }
 EXPORT(float, fp32)
 EXPORT(bf16, bf16)

@@ -10,6 +10,7 @@ import ctypes
 import hashlib
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -24,12 +25,13 @@ from torch import Tensor
 NAMES = {torch.float32: "fp32", torch.bfloat16: "bf16"}
 """The dtypes of maps that the kernels read and write, and how they are called there."""
 
+_WIDE = ("-mprefer-vector-width=512",) if platform.machine() in ("x86_64", "AMD64") else ()
 _FLAGS = (
-    *("-O3", "-march=native", "-mprefer-vector-width=512", "-std=c++17", "-fopenmp", "-fPIC", "-shared"),
+    *("-O3", "-march=native", *_WIDE, "-std=c++17", "-fopenmp", "-fPIC", "-shared"),
     *("-fno-math-errno", "-fno-trapping-math", "-Wno-psabi"),
 )
 _SIZE, _POINTER, _FLOAT = ctypes.c_int64, ctypes.c_void_p, ctypes.c_float
-_SHAPE = (_SIZE,) * 4
+_SHAPE = (_SIZE,) * 5
 _EXCITATION = (_POINTER, _POINTER, _SIZE)
 _NORM = (_POINTER, _POINTER, _FLOAT)
 _SIGNATURES = {
@@ -59,7 +61,7 @@ def call(name: str, x: Tensor, *arguments: Tensor | float) -> None:
         RuntimeError: If the kernels could not be built.
     """
     batch, channels, height, width = x.shape
-    shape = (batch, channels, height * width, 0 if x.is_contiguous() else 1)
+    shape = (batch, channels, height * width, 0 if x.is_contiguous() else 1, torch.get_num_threads())
     given = [argument.data_ptr() if isinstance(argument, Tensor) else argument for argument in arguments]
     getattr(_loaded(), f"{name}_{NAMES[x.dtype]}")(*shape, *given)
 
@@ -78,14 +80,16 @@ def _library() -> ctypes.CDLL | None:
         _warn("there is no C++ compiler; install g++")
         return None
     source = resources.files("cnnperf.fusion").joinpath("kernels.cpp").read_bytes()
-    path = _cache_folder() / f"kernels-{_fingerprint(source, compiler)}.so"
     try:
+        path = _cache_folder() / f"kernels-{_fingerprint(source, compiler)}.so"
         if not path.exists():
             _build(compiler, source, path)
         library = ctypes.CDLL(str(path))
-    except (OSError, subprocess.CalledProcessError) as error:
-        detail = getattr(error, "stderr", None) or str(error)
-        _warn(f"{compiler} did not build them: {detail.strip().splitlines()[0]}")
+    except subprocess.CalledProcessError as error:
+        _warn(f"{compiler} did not build them: {(error.stderr.strip() or str(error)).splitlines()[0]}")
+        return None
+    except (OSError, RuntimeError, ValueError) as error:  # no compiler, no folder to write to, no home, unpaired quotes
+        _warn(f"{compiler} did not build them: {error}")
         return None
     for name, arguments in _SIGNATURES.items():
         for dtype in NAMES.values():
@@ -104,7 +108,7 @@ def _build(compiler: str, source: bytes, path: Path) -> None:
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         code, built = Path(folder, "kernels.cpp"), Path(folder, "kernels.so")
         code.write_bytes(source)
-        command = [compiler, *_FLAGS, str(code), "-o", str(built)]
+        command = [*shlex.split(compiler), *_FLAGS, str(code), "-o", str(built)]
         subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603 - the user's own compiler
         built.replace(path)
 

@@ -85,12 +85,17 @@ class FusedSEBlock(SEBlock):
             N x C x H x W.
         """
         hidden, channels = self.reduce.weight.shape
-        if not _is_only_traced(x) and not torch.is_autocast_enabled(x.device.type) and forms.fits_native(x):
-            weights = (weight.float() for weight in (self.reduce.weight, self.expand.weight))
+        if self._runs_native(x):
+            weights = (weight.float().contiguous() for weight in (self.reduce.weight, self.expand.weight))
             gated = Gated.apply(x.contiguous(memory_format=forms.memory_format_of(x)), *weights)  # type: ignore[no-untyped-call]
             return cast(Tensor, gated)
         gate = squeeze_and_excite if _is_only_traced(x) else _compiled(hidden, channels)
         return gate(x, self.reduce.weight, self.expand.weight)
+
+    def _runs_native(self, x: Tensor) -> bool:
+        if _is_only_traced(x) or torch.is_autocast_enabled(x.device.type):
+            return False
+        return forms.fits_channels(x, self.reduce.weight, self.expand.weight) and forms.fits_native(x)
 
 
 def _is_only_traced(x: Tensor) -> bool:

@@ -57,8 +57,13 @@ def fused_tail(x: Tensor, shortcut: Tensor, norm: nn.BatchNorm2d, se: SEBlock) -
 
     Raises:
         ValueError: In training with a single value a channel, as BatchNorm raises it.
+        RuntimeError: If norm or SE block are for another number of channels, as PyTorch's operators raise it.
     """
-    if not (_is_plain(x, shortcut) and _can_run(x, shortcut, norm)):
+    if type(norm) is not nn.BatchNorm2d:  # such as SyncBatchNorm, whose statistics are not those of this process
+        return textbook_tail(x, shortcut, norm, se)
+    small = (norm.weight, norm.bias, norm.running_mean, norm.running_var)
+    fits = forms.fits_channels(x, se.reduce.weight, se.expand.weight, *small)
+    if not (fits and _is_plain(x, shortcut) and _can_run(x, shortcut, norm)):
         return textbook_tail(x, shortcut, norm, se)
     if norm.training or norm.running_mean is None:
         return _training(x, shortcut, norm, se)
@@ -123,8 +128,8 @@ def _update_running_statistics(norm: nn.BatchNorm2d, mu: Tensor, variance: Tenso
 
 
 def _is_plain(x: Tensor, shortcut: Tensor) -> bool:
-    maps = x.dim() == 4 and x.shape == shortcut.shape and x.dtype == shortcut.dtype and x.numel() > 0  # noqa: PLR2004 - N, C, H, W
-    return maps and x.is_floating_point() and x.device == shortcut.device
+    alike = x.shape == shortcut.shape and x.dtype == shortcut.dtype and x.device == shortcut.device
+    return alike and x.is_floating_point() and x.numel() > 0
 
 
 def _can_run(x: Tensor, shortcut: Tensor, norm: nn.BatchNorm2d) -> bool:

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from cnnperf.errors import RunFileError
 from cnnperf.measure.case import AXIS_BY_NAME, AxisValue, Case
 from cnnperf.measure.metrics import METRICS, Value
 from cnnperf.runs.fields import Object, as_count, as_list, as_number, as_object, as_text, need, part, wrong
+from cnnperf.runs.fusion import fusion_records
 from cnnperf.runs.records import CaseRecord, Finding, NotMeasured, Run, Scalar
 
 SCHEMA = 1
 """The newest layout of run files that this version reads."""
-FUSION_KEYS = ("part", "trains", "shape", "layout", "precision", "seconds", "over_fused", "over_floor", "rounds")
 
 
 def parse_document(document: Object) -> Run:
@@ -49,7 +49,7 @@ def parse_document(document: Object) -> Run:
         suite=as_text(facts.get("suite", ""), "cnnperf.suite"),
         planned=None if planned is None else as_count(planned, "cnnperf.planned"),
         cases=tuple(case for case in cases if case is not None),
-        fusion=tuple(_fusion(benchmarks)),
+        fusion=tuple(fusion_records(benchmarks)),
         not_measured=_not_measured(facts),
         findings=_findings(facts, "cnnperf"),
         environment=environment,
@@ -58,18 +58,6 @@ def parse_document(document: Object) -> Run:
         compile_seconds=as_number(facts.get("compile_seconds"), "cnnperf.compile_seconds"),
         round_seconds=as_number(facts.get("round_seconds"), "cnnperf.round_seconds"),
     )
-
-
-def _fusion(benchmarks: Sequence[object]) -> Iterator[Object]:
-    """Yield the records of the fusion benchmark."""
-    for index, entry in enumerate(benchmarks):
-        where = f"benchmarks[{index}].extra_info"
-        extra = part(as_object(entry, f"benchmarks[{index}]"), "extra_info", where)
-        if "cnnperf_fusion" in extra:
-            record = as_object(extra["cnnperf_fusion"], f"{where}.cnnperf_fusion")
-            for key in FUSION_KEYS:
-                need(record, key, f"{where}.cnnperf_fusion")
-            yield record
 
 
 def _check_schema(found: object, where: str) -> None:

@@ -9,6 +9,7 @@ from datetime import datetime
 
 from cnnperf.measure.case import AxisValue, Case
 from cnnperf.measure.metrics import Value
+from cnnperf.runs.fusion import FusionRecord
 
 Scalar = str | int | float | bool | None
 
@@ -67,7 +68,7 @@ class Run:
         suite: Name of the suite.
         planned: Number of cases that were to be measured.
         cases: The measured cases in the order of measuring.
-        fusion: The records of the fusion benchmark, see `measure.parts.measure_cell`.
+        fusion: The cells of the fusion benchmark.
         not_measured: The cases that were not.
         findings: Those about the whole run.
         environment: The flat record of the machine.
@@ -84,7 +85,7 @@ class Run:
     suite: str = ""
     planned: int | None = None
     cases: tuple[CaseRecord, ...] = ()
-    fusion: tuple[Mapping[str, object], ...] = ()
+    fusion: tuple[FusionRecord, ...] = ()
     not_measured: tuple[NotMeasured, ...] = ()
     findings: tuple[Finding, ...] = ()
     environment: Mapping[str, Scalar] = field(default_factory=dict)
