@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -61,6 +62,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except CnnperfError as error:
         sys.stderr.write(f"cnnperf: {error}\n")
         return UNUSABLE
+    except BrokenPipeError:  # such as `cnnperf show ... | head`: the reader has what it wanted
+        # Python flushes once more at exit; see https://docs.python.org/3/library/signal.html#note-on-sigpipe.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FINE
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -139,6 +144,7 @@ def _only(path: Path) -> tuple[str, Run]:
 
 def _print(lines: Iterable[str]) -> None:
     sys.stdout.writelines(f"{line}\n" for line in lines)
+    sys.stdout.flush()
 
 
 _PATH = "a run file, the journal of an interrupted run, or a directory of both"

@@ -1,6 +1,8 @@
 """The command line, run in this process on files made from small tables."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 from documents import benchmark, document, metric
@@ -116,3 +118,14 @@ def test_no_command_is_a_usage_error(capsys):
     with pytest.raises(SystemExit, match="2"):
         main([])
     assert "COMMAND" in capsys.readouterr().err
+
+
+def test_a_reader_that_leaves_early_is_no_error(tmp_path):
+    # Enough to fill the pipe after its reader is gone.
+    path = save(tmp_path / "a.json", *(benchmark(f"network{number}") for number in range(1500)))
+    command = [sys.executable, "-m", "cnnperf.cli", "show", path]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "run a\n"
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 0

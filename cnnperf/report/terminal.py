@@ -40,6 +40,6 @@ def render_run(run: Run) -> list[str]:
         *fusion_lines(run.fusion),
         *not_measured_lines(run),
         *finding_lines(run),
-        *effort_lines(run),
+        *([] if run.fusion else effort_lines(run)),
     ]
     return [shorten(printable(line), WIDTH) for line in lines]
