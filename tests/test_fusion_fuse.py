@@ -47,20 +47,15 @@ def test_a_network_without_se_has_nothing_to_fuse():
     assert fused.left == {}
 
 
-class SqueezeExcitation(nn.Module):
-    """Stand for torchvision's module of this name."""
-
-
 class Changed(SEBlock):
     """Stand for a subclass that computes something else."""
 
 
 def test_what_is_left_is_named_with_its_reason():
     se = create("se_resnet18").stage1[0].se
-    model = nn.ModuleDict({"theirs": SqueezeExcitation(), "changed": Changed(16, 4), "ours": se})
+    model = nn.ModuleDict({"changed": Changed(16, 4), "ours": se})
     fused = fuse(model)
     assert fused.fused == ("ours",)
-    assert "torchvision" in fused.left["theirs"]
     assert "subclass of SEBlock" in fused.left["changed"]
 
 
@@ -132,21 +127,21 @@ def test_fusing_twice_changes_nothing_and_says_so():
 
 
 def test_thirty_training_steps_on_photographs_stay_together():
-    """Roundings differ, and ReLUs that flip make them grow; the losses must tell the same story."""
+    """Roundings differ, and ReLUs that flip make them grow: two layouts of the eager network come 0.01 apart here."""
     torch.manual_seed(0)
     textbook = create("se_resnet18")
     fused = fuse(textbook).model
-    case = Case("se_resnet18", phase="train", batch=4)
+    case = Case("se_resnet18", phase="train", batch=8)
     batches = [images_for(case, "photos", seed) for seed in range(3)]
-    target = torch.tensor([0, 1, 2, 3])
+    target = torch.arange(8)
     losses = [train(model, batches, target) for model in (textbook, fused)]
     for eager_loss, fused_loss in zip(*losses, strict=True):
-        assert fused_loss == pytest.approx(eager_loss, rel=0.02, abs=0.02)
+        assert fused_loss == pytest.approx(eager_loss, rel=0.02, abs=0.04)
     assert losses[1][-1] < losses[1][0] / 2, "nothing was learned, so nothing was tested"
 
 
 def train(model, batches, target):
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.002, momentum=0.9)
     losses = []
     for step in range(30):
         optimizer.zero_grad()

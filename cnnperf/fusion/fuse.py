@@ -8,6 +8,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from cnnperf.fusion.foreign import (
+    FOREIGN,
+    FusedForeignSE,
+    fuse_foreign,
+    has_hooks,
+    key_of,
+    reason_to_leave_foreign,
+    unfuse_foreign,
+)
 from cnnperf.fusion.se_block import FusedSEBlock
 from cnnperf.fusion.tail import fused_tail
 from cnnperf.models.resnet import BasicBlock
@@ -26,7 +35,7 @@ class FusedBasicBlock(BasicBlock):
 FUSED_FORMS: dict[type[nn.Module], type[nn.Module]] = {BasicBlock: FusedBasicBlock, SEBlock: FusedSEBlock}
 """The class of a module that can be fused to the class that computes the same faster from the same attributes."""
 
-_LIBRARIES = {"SqueezeExcitation": "torchvision", "SEModule": "timm", "SqueezeExcite": "timm"}
+_NAMES = tuple(dict.fromkeys(name for _, name in FOREIGN))
 
 
 @dataclass(frozen=True)
@@ -45,7 +54,7 @@ class Fused:
 
 
 def fuse(model: nn.Module, *, inplace: bool = False) -> Fused:
-    """Give every block of a network whose fused form is known that form.
+    """Give every block of a network whose fused form is known that form: this project's, torchvision's and timm's.
 
     Only the class of a module changes: parameters, buffers, hooks and state_dict stay, and `unfuse` takes it back.
     Hooks that are put on the parts of a fused block afterwards are not called.
@@ -62,7 +71,7 @@ def fuse(model: nn.Module, *, inplace: bool = False) -> Fused:
     for name, module in model.named_modules():
         reason = _reason_to_leave(module)
         if reason is None:
-            module.__class__ = FUSED_FORMS[type(module)]
+            _fuse_module(module)
             fused.append(name)
         elif reason:
             left[name] = reason
@@ -73,15 +82,24 @@ def unfuse(model: nn.Module) -> nn.Module:
     """Take back what `fuse` did, in place, and return the network."""
     plain = {fused: kind for kind, fused in FUSED_FORMS.items()}
     for module in model.modules():
+        if isinstance(module, FusedForeignSE):
+            unfuse_foreign(module)
         if type(module) in plain:
             module.__class__ = plain[type(module)]
     return model
 
 
+def _fuse_module(module: nn.Module) -> None:
+    if type(module) in FUSED_FORMS:
+        module.__class__ = FUSED_FORMS[type(module)]
+    else:
+        fuse_foreign(module)
+
+
 def _reason_to_leave(module: nn.Module) -> str | None:
     """Return None for what can be fused, an empty text for what has nothing to do with SE, else the reason."""
     kind = type(module)
-    if kind in FUSED_FORMS.values():
+    if kind in FUSED_FORMS.values() or kind is FusedForeignSE:
         return "it is fused already"
     if isinstance(module, BasicBlock):
         return _reason_to_leave_block(module)
@@ -89,8 +107,10 @@ def _reason_to_leave(module: nn.Module) -> str | None:
         return _reason_to_leave_se(module)
     if isinstance(module, SEBlock):
         return f"{kind.__name__} is a subclass of SEBlock, which may compute something else"
-    library = _LIBRARIES.get(kind.__name__)
-    return "" if library is None else f"the {kind.__name__} of {library} has no fused form yet"
+    if key_of(kind) in FOREIGN:
+        return reason_to_leave_foreign(module)
+    library, name = key_of(kind)
+    return f"the {name} of {library} is not known, only that of torchvision or timm" if name in _NAMES else ""
 
 
 def _reason_to_leave_block(block: BasicBlock) -> str | None:
@@ -102,7 +122,7 @@ def _reason_to_leave_block(block: BasicBlock) -> str | None:
         return f"its SE block is a {type(block.se).__name__}, of which no fused form is known"
     if type(block.bn2) is not nn.BatchNorm2d:
         return f"its last normalization is a {type(block.bn2).__name__}, not BatchNorm2d"
-    if _has_hooks(block.bn2) or _has_hooks(block.se):
+    if has_hooks(block.bn2) or has_hooks(block.se):
         return "its BatchNorm or SE block has forward hooks, which a fused tail would not call"
     return _reason_to_leave_se(block.se)
 
@@ -113,12 +133,8 @@ def _reason_to_leave_se(se: nn.Module) -> str | None:
         product = se.get_submodule(name)
         if not isinstance(product, nn.Linear) or getattr(product, "bias", None) is not None:
             return f"its {name} is not a Linear without bias"
-        if _has_hooks(product):
+        if has_hooks(product):
             return f"its {name} has forward hooks, which a fused form would not call"
         if type(product).forward is not nn.Linear.forward:
             return f"its {name} is a {type(product).__name__}, which may compute something else"
     return None
-
-
-def _has_hooks(module: nn.Module) -> bool:
-    return bool(module._forward_hooks or module._forward_pre_hooks)  # noqa: SLF001 - there is no public way to ask

@@ -91,10 +91,38 @@ inline V load_mask(const uint8_t* p, int64_t count) {  // all bits of a lane, or
 }
 inline void store_mask(uint8_t* p, U all_bits, int64_t count) { put(p, __builtin_convertvector(all_bits & 1, Byte), count); }
 inline V both(V value, V mask) { return (V)((U)value & (U)mask); }
-inline float total(V value) {
-    float sum = 0;
-    for (int64_t i = 0; i < LANES; ++i) sum += value[i];
-    return sum;
+inline V rectify(V y) { return both(y, (V)(~(U)(y <= 0))); }  // a NaN stays one
+inline V clamp_to_one(V y) {  // to 0 and 1; a NaN stays one
+    U above = (U)(y > 1);
+    return rectify((V)(((U)y & ~above) | ((U)(1.f - V{}) & above)));
+}
+template <int64_t BY>
+inline V folded(V value) {  // each lane plus the one BY lanes away
+    U other;
+    for (int64_t i = 0; i < LANES; ++i) other[i] = uint32_t(i ^ BY);
+    return value + __builtin_shuffle(value, other);
+}
+inline float total(V value) { return folded<1>(folded<2>(folded<4>(folded<8>(value))))[0]; }
+
+// e^x within 2 units in the last place: 2^n e^r with n = round(x / ln 2), and the Taylor polynomial of e^r, |r| <= ln(2) / 2.
+inline V exponential(V x) {
+    x = (V)(((U)x & (U)(x < 88.f)) | ((U)(V{} + 88.f) & ~(U)(x < 88.f)));
+    x = (V)(((U)x & (U)(x > -87.f)) | ((U)(V{} - 87.f) & ~(U)(x > -87.f)));
+    V shifted = x * 1.44269504f + 12582912.f, n = shifted - 12582912.f;  // adding 1.5 * 2^23 rounds to an integer
+    V r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+    V y = 1.f / 5040 - V{};
+    y = y * r + 1.f / 720;
+    y = y * r + 1.f / 120;
+    y = y * r + 1.f / 24;
+    y = y * r + 1.f / 6;
+    y = y * r + 0.5f;
+    y = y * r + 1.f;
+    y = y * r + 1.f;
+    return y * (V)(((U)shifted - 0x4B400000u + 127u) << 23);
+}
+inline V sigmoid(V x) {  // a NaN stays one, which the bounds above would make a number
+    V y = 1 / (1 + exponential(-x));
+    return (V)(((U)y & ~(U)(x != x)) | ((U)x & (U)(x != x)));
 }
 
 // Call f(i, count) for i = 0, 16, ... below size; count is the constant 16 but for the last.
@@ -238,53 +266,90 @@ inline void map_row(const Shape& z, int64_t row, F f) {
 
 // --- the excitation: two small products ------------------------------------------------------------------------------------
 
-inline float dot(const float* a, const float* b, int64_t size) {
-    V sum = {};
-    in_lanes(size, [&](int64_t i, int64_t count) { sum += load(a + i, count) * load(b + i, count); });
-    return total(sum);
-}
-inline void add(float scale, const float* from, float* to, int64_t size) {
-    in_lanes(size, [=](int64_t i, int64_t count) { store(to + i, load(to + i, count) + scale * load(from + i, count), count); });
-}
 void transpose(const Team& team, const float* from, float* to, int64_t height, int64_t width) {
     team.share(width, [=](int64_t j) {
         for (int64_t i = 0; i < height; ++i) to[j * height + i] = from[i * width + j];
     });
 }
 
-struct Excitation { const float *reduce, *expand; int64_t hidden; };  // both hidden x C: the second is transposed
-
-void excite_sample(const Excitation& e, int64_t c, const float* z, float* h, float* gate) {
-    std::memset(gate, 0, c * sizeof(float));
-    for (int64_t j = 0; j < e.hidden; ++j) {
-        float value = dot(e.reduce + j * c, z, c);
-        h[j] = value > 0 || value != value ? value : 0;
-        if (h[j] != 0) add(h[j], e.expand + j * c, gate, c);
-    }
-    for (int64_t k = 0; k < c; ++k) gate[k] = 1 / (1 + std::exp(-gate[k]));
+inline float dot(const float* a, const float* b, int64_t size) {
+    V sums[VECTORS] = {};
+    int64_t i = 0;
+    for (; i + BLOCK <= size; i += BLOCK)
+        for (int64_t k = 0; k < VECTORS; ++k) sums[k] += load(a + i + k * LANES, LANES) * load(b + i + k * LANES, LANES);
+    in_lanes(size - i, [&](int64_t k, int64_t count) { sums[0] += load(a + i + k, count) * load(b + i + k, count); });
+    return total((sums[0] + sums[1]) + (sums[2] + sums[3]));
 }
 
-// From the gradient of the gate to that of the squeeze; leaves the gradients before both activations in de and dh.
-void excite_sample_backward(const Excitation& e, int64_t c, const float* gate, const float* h, const float* dgate, float* de,
-                            float* dh, float* dz) {
-    for (int64_t k = 0; k < c; ++k) de[k] = dgate[k] * gate[k] * (1 - gate[k]);
-    std::memset(dz, 0, c * sizeof(float));
-    for (int64_t j = 0; j < e.hidden; ++j) {
-        dh[j] = h[j] == 0 ? 0 : dot(de, e.expand + j * c, c);
-        if (dh[j] != 0) add(dh[j], e.reduce + j * c, dz, c);
+// sum[k] = start[k] + sum over j < terms of factor[j * step] * rows[j * stride + k], for k < size; start may be null.
+inline void combine(const float* start, const float* factor, int64_t step, const float* rows, int64_t stride, int64_t terms,
+                    float* sum, int64_t size) {
+    int64_t k = 0;
+    for (; k + BLOCK <= size; k += BLOCK) {
+        V s[VECTORS] = {};
+        if (start)
+            for (int64_t i = 0; i < VECTORS; ++i) s[i] = load(start + k + i * LANES, LANES);
+        for (int64_t j = 0; j < terms; ++j) {
+            V of = factor[j * step] - V{};
+            for (int64_t i = 0; i < VECTORS; ++i) s[i] += of * load(rows + j * stride + k + i * LANES, LANES);
+        }
+        for (int64_t i = 0; i < VECTORS; ++i) store(sum + k + i * LANES, s[i], LANES);
     }
+    in_lanes(size - k, [=](int64_t i, int64_t count) {
+        V s = {};
+        if (start) s = load(start + k + i, count);
+        for (int64_t j = 0; j < terms; ++j) s += factor[j * step] * load(rows + j * stride + k + i, count);
+        store(sum + k + i, s, count);
+    });
+}
+
+// The second weight comes as C x hidden, and is transposed before it is used. The biases may be null.
+struct Excitation {
+    const float *reduce, *expand, *reduce_bias, *expand_bias;
+    int64_t hidden;
+    bool silu, hard;  // instead of ReLU, and instead of the logistic sigmoid
+    Excitation with(const float* transposed) const { return {reduce, transposed, reduce_bias, expand_bias, hidden, silu, hard}; }
+};
+
+// Gives hidden values and gate of one sample from its squeeze z; into dh, where it is given, what dh/d(before) is.
+void excite_sample(const Excitation& e, int64_t c, const float* z, float* h, float* gate, float* dh = nullptr) {
+    for (int64_t j = 0; j < e.hidden; ++j) h[j] = dot(e.reduce + j * c, z, c) + (e.reduce_bias ? e.reduce_bias[j] : 0.f);
+    in_lanes(e.hidden, [=](int64_t j, int64_t count) {
+        V before = load(h + j, count), s = sigmoid(before);
+        V after = e.silu ? before * s : rectify(before);
+        if (dh) store(dh + j, e.silu ? s * (1 + before * (1 - s)) : both(1.f - V{}, (V)(~(U)(before <= 0))), count);
+        store(h + j, after, count);
+    });
+    combine(e.expand_bias, h, 1, e.expand, c, e.hidden, gate, c);
+    in_lanes(c, [=](int64_t k, int64_t count) {
+        V before = load(gate + k, count);
+        V soft = e.hard ? clamp_to_one(before / 6.f + 0.5f) : sigmoid(before);
+        store(gate + k, soft, count);
+    });
+}
+
+// From the gradient of the gate to that of the squeeze; leaves the gradients before both activations in de and dh. In
+// dh comes what excite_sample left there, or nothing where slopes is null: ReLU's slope is known from h.
+void excite_sample_backward(const Excitation& e, int64_t c, const float* gate, const float* h, const float* slopes, const float* dgate,
+                            float* de, float* dh, float* dz) {
+    in_lanes(c, [=](int64_t k, int64_t count) {
+        V g = load(gate + k, count);
+        V slope = e.hard ? both(1.f / 6 - V{}, (V)((U)(g > 0) & (U)(g < 1))) : g * (1 - g);
+        store(de + k, load(dgate + k, count) * slope, count);
+    });
+    for (int64_t j = 0; j < e.hidden; ++j) {
+        float slope = slopes ? slopes[j] : float(!(h[j] <= 0));
+        dh[j] = slope == 0 ? 0 : slope * dot(de, e.expand + j * c, c);
+    }
+    combine(nullptr, dh, 1, e.reduce, c, e.hidden, dz, c);
 }
 
 // dreduce = dh^T z and dexpand = de^T h, summed over the samples.
 void weight_gradients(const Team& team, int64_t n, int64_t c, int64_t hidden, const float* z, const float* h, const float* de, const float* dh,
                       float* dreduce, float* dexpand, float* scratch) {
     team.share(hidden, [=](int64_t j) {
-        std::memset(dreduce + j * c, 0, c * sizeof(float));
-        std::memset(scratch + j * c, 0, c * sizeof(float));
-        for (int64_t i = 0; i < n; ++i) {
-            if (dh[i * hidden + j] != 0) add(dh[i * hidden + j], z + i * c, dreduce + j * c, c);
-            if (h[i * hidden + j] != 0) add(h[i * hidden + j], de + i * c, scratch + j * c, c);
-        }
+        combine(nullptr, dh + j, hidden, z, c, n, dreduce + j * c, c);
+        combine(nullptr, h + j, hidden, de, c, n, scratch + j * c, c);
     });
     team.meet();
     transpose(team, scratch, dexpand, hidden, c);
@@ -314,13 +379,13 @@ inline void by_sample(const Team& team, const Shape& z, Rows reduce, Small small
 // --- SE alone -----------------------------------------------------------------------------------------------------------------
 
 template <class T>
-void se_forward(Shape z, const T* x, Excitation e, T* out, float* squeezed, float* h, float* gate, float* scratch) {
-    Excitation t = {e.reduce, scratch, e.hidden};
+void se_forward(Shape z, const T* x, Excitation e, T* out, float* squeezed, float* h, float* slopes, float* gate, float* scratch) {
+    Excitation t = e.with(scratch);
     in_parallel(z.n * z.c * z.p, z.threads, [=](const Team& team) {
         transpose(team, e.expand, scratch, z.c, e.hidden);
         by_sample(team, z,
             [=](int64_t row) { sum_row(z, row, 1.f / z.p, squeezed, [=](int64_t i, int64_t count) { return load(x + i, count); }); },
-            [=](int64_t n) { excite_sample(t, z.c, squeezed + n * z.c, h + n * e.hidden, gate + n * z.c); },
+            [=](int64_t n) { excite_sample(t, z.c, squeezed + n * z.c, h + n * e.hidden, gate + n * z.c, slopes + n * e.hidden); },
             [=](int64_t row) {
                 map_row(z, row, [=](int64_t i, int64_t count, Channels of) { store(out + i, load(x + i, count) * of[gate], count); });
             });
@@ -328,11 +393,11 @@ void se_forward(Shape z, const T* x, Excitation e, T* out, float* squeezed, floa
 }
 
 template <class T>
-void se_backward(Shape z, const T* x, const T* grad, Excitation e, const float* squeezed, const float* h, const float* gate,
-                 T* dx, float* dreduce, float* dexpand, float* scratch) {
+void se_backward(Shape z, const T* x, const T* grad, Excitation e, const float* squeezed, const float* h, const float* slopes,
+                 const float* gate, T* dx, float* dreduce, float* dexpand, float* scratch) {
     int64_t nc = z.n * z.c, hc = e.hidden * z.c;
     float *dgate = scratch, *de = dgate + nc, *dz = de + nc, *dh = dz + nc, *expand = dh + z.n * e.hidden, *products = expand + hc;
-    Excitation t = {e.reduce, expand, e.hidden};
+    Excitation t = e.with(expand);
     float share = 1.f / z.p;
     in_parallel(z.n * z.c * z.p, z.threads, [=](const Team& team) {
         transpose(team, e.expand, expand, z.c, e.hidden);
@@ -341,8 +406,8 @@ void se_backward(Shape z, const T* x, const T* grad, Excitation e, const float* 
                 sum_row(z, row, 1.f, dgate, [=](int64_t i, int64_t count) { return load(x + i, count) * load(grad + i, count); });
             },
             [=](int64_t n) {
-                excite_sample_backward(t, z.c, gate + n * z.c, h + n * e.hidden, dgate + n * z.c, de + n * z.c, dh + n * e.hidden,
-                                       dz + n * z.c);
+                excite_sample_backward(t, z.c, gate + n * z.c, h + n * e.hidden, slopes + n * e.hidden, dgate + n * z.c,
+                                       de + n * z.c, dh + n * e.hidden, dz + n * z.c);
             },
             [=](int64_t row) {
                 map_row(z, row, [=](int64_t i, int64_t count, Channels of) {
@@ -378,13 +443,11 @@ inline void batch_moments(const Shape& z, int64_t row, const float* mean, const 
     store(variance + k, (within + between) * share, count);
 }
 
-inline V rectify(V y) { return both(y, (V)(~(U)(y <= 0))); }  // a NaN stays one
-
 template <class T>
 void tail_forward(Shape z, const T* x, const T* shortcut, Norm norm, Excitation e, T* out, uint8_t* mask, float* mean, float* mu,
                   float* variance, float* squeezed, float* h, float* gate, float* scratch) {
     float *slope = scratch, *offset = slope + z.n * z.c, *expand = offset + z.n * z.c;
-    Excitation t = {e.reduce, expand, e.hidden};
+    Excitation t = e.with(expand);
     auto write = [=](int64_t i, int64_t count, Channels of) {
         V y = load(x + i, count) * of[slope] + of[offset] + load(shortcut + i, count);
         store_mask(mask + i, (U)(y > 0), count);
@@ -445,7 +508,7 @@ void tail_backward(Shape z, const T* x, const T* grad, const uint8_t* mask, Norm
     float *s1 = scratch, *s2 = s1 + nc, *dgate = s2 + nc, *de = dgate + nc, *dz = de + nc, *of_x = dz + nc;
     float *dh = of_x + nc, *expand = dh + z.n * e.hidden, *products = expand + hc;
     float *slope = s1, *offset = s2;  // their sums are used up when these are written
-    Excitation t = {e.reduce, expand, e.hidden};
+    Excitation t = e.with(expand);
     V count_inverse = float(1 / (double(z.n) * z.p)) - V{}, share = 1.f / z.p - V{};
     auto write = [=](int64_t i, int64_t count, Channels of) {
         store(dx + i, load(dshortcut + i, count) * of[slope] + load(x + i, count) * of[of_x] + of[offset], count);
@@ -461,7 +524,7 @@ void tail_backward(Shape z, const T* x, const T* grad, const uint8_t* mask, Norm
                 V sum = a * load(s2 + at + k, count) + load(norm.bias + k, count) * load(s1 + at + k, count);
                 store(dgate + at + k, sum, count);
             });
-            excite_sample_backward(t, z.c, gate + at, h + n * e.hidden, dgate + at, de + at, dh + n * e.hidden, dz + at);
+            excite_sample_backward(t, z.c, gate + at, h + n * e.hidden, nullptr, dgate + at, de + at, dh + n * e.hidden, dz + at);
         });
         team.meet();
         team.share(channel_rows(z), [=](int64_t row) {
@@ -494,7 +557,7 @@ template <class T>
 void tail_inference(Shape z, const T* x, const T* shortcut, const float* a, const float* d, Excitation e, T* out, float* scratch) {
     int64_t nc = z.n * z.c;
     float *squeezed = scratch, *slope = squeezed + nc, *offset = slope + nc, *h = offset + nc, *expand = h + z.n * e.hidden;
-    Excitation t = {e.reduce, expand, e.hidden};
+    Excitation t = e.with(expand);
     in_parallel(z.n * z.c * z.p, z.threads, [=](const Team& team) {
         transpose(team, e.expand, expand, z.c, e.hidden);
         by_sample(team, z,
@@ -524,33 +587,37 @@ void tail_inference(Shape z, const T* x, const T* shortcut, const float* a, cons
 
 #define SHAPE int64_t n, int64_t c, int64_t p, int64_t last, int64_t threads
 #define EXCITATION const float *reduce, const float *expand, int64_t hidden
+#define KIND const float *reduce_bias, const float *expand_bias, int64_t silu, int64_t hard
 #define NORM const float *weight, const float *bias, float eps
+#define GENERAL {reduce, expand, reduce_bias, expand_bias, hidden, silu != 0, hard != 0}
+#define PLAIN {reduce, expand, nullptr, nullptr, hidden, false, false}
 #define EXPORT(T, NAME)                                                                                                        \
-    extern "C" void se_forward_##NAME(SHAPE, const T* x, EXCITATION, T* out, float* squeezed, float* h, float* gate,            \
-                                      float* scratch) {                                                                        \
-        se_forward<T>({n, c, p, last != 0, int(threads)}, x, {reduce, expand, hidden}, out, squeezed, h, gate, scratch);                     \
+    extern "C" void se_forward_##NAME(SHAPE, const T* x, EXCITATION, KIND, T* out, float* squeezed, float* h, float* slopes,   \
+                                      float* gate, float* scratch) {                                                           \
+        se_forward<T>({n, c, p, last != 0, int(threads)}, x, GENERAL, out, squeezed, h, slopes, gate, scratch);                \
     }                                                                                                                          \
-    extern "C" void se_backward_##NAME(SHAPE, const T* x, const T* grad, EXCITATION, const float* squeezed, const float* h,    \
-                                       const float* gate, T* dx, float* dreduce, float* dexpand, float* scratch) {             \
-        se_backward<T>({n, c, p, last != 0, int(threads)}, x, grad, {reduce, expand, hidden}, squeezed, h, gate, dx, dreduce, dexpand,       \
+    extern "C" void se_backward_##NAME(SHAPE, const T* x, const T* grad, EXCITATION, KIND, const float* squeezed,              \
+                                       const float* h, const float* slopes, const float* gate, T* dx, float* dreduce,          \
+                                       float* dexpand, float* scratch) {                                                       \
+        se_backward<T>({n, c, p, last != 0, int(threads)}, x, grad, GENERAL, squeezed, h, slopes, gate, dx, dreduce, dexpand,  \
                        scratch);                                                                                               \
     }                                                                                                                          \
     extern "C" void tail_forward_##NAME(SHAPE, const T* x, const T* shortcut, NORM, EXCITATION, T* out, uint8_t* mask,         \
                                         float* mean, float* mu, float* variance, float* squeezed, float* h, float* gate,       \
                                         float* scratch) {                                                                      \
-        tail_forward<T>({n, c, p, last != 0, int(threads)}, x, shortcut, {weight, bias, eps}, {reduce, expand, hidden}, out, mask, mean, mu, \
+        tail_forward<T>({n, c, p, last != 0, int(threads)}, x, shortcut, {weight, bias, eps}, PLAIN, out, mask, mean, mu, \
                         variance, squeezed, h, gate, scratch);                                                                 \
     }                                                                                                                          \
     extern "C" void tail_backward_##NAME(SHAPE, const T* x, const T* grad, const uint8_t* mask, NORM, EXCITATION,              \
                                          const float* mean, const float* mu, const float* variance, const float* squeezed,     \
                                          const float* h, const float* gate, T* dx, T* dshortcut, float* dweight, float* dbias, \
                                          float* dreduce, float* dexpand, float* scratch) {                                     \
-        tail_backward<T>({n, c, p, last != 0, int(threads)}, x, grad, mask, {weight, bias, eps}, {reduce, expand, hidden}, mean, mu,         \
+        tail_backward<T>({n, c, p, last != 0, int(threads)}, x, grad, mask, {weight, bias, eps}, PLAIN, mean, mu,         \
                          variance, squeezed, h, gate, dx, dshortcut, dweight, dbias, dreduce, dexpand, scratch);               \
     }                                                                                                                          \
     extern "C" void tail_inference_##NAME(SHAPE, const T* x, const T* shortcut, const float* a, const float* d, EXCITATION,    \
                                           T* out, float* scratch) {                                                            \
-        tail_inference<T>({n, c, p, last != 0, int(threads)}, x, shortcut, a, d, {reduce, expand, hidden}, out, scratch);                    \
+        tail_inference<T>({n, c, p, last != 0, int(threads)}, x, shortcut, a, d, PLAIN, out, scratch);                    \
     }
 EXPORT(float, fp32)
 EXPORT(bf16, bf16)

@@ -33,10 +33,11 @@ _FLAGS = (
 _SIZE, _POINTER, _FLOAT = ctypes.c_int64, ctypes.c_void_p, ctypes.c_float
 _SHAPE = (_SIZE,) * 5
 _EXCITATION = (_POINTER, _POINTER, _SIZE)
+_KIND = (_POINTER, _POINTER, _SIZE, _SIZE)
 _NORM = (_POINTER, _POINTER, _FLOAT)
 _SIGNATURES = {
-    "se_forward": (*_SHAPE, _POINTER, *_EXCITATION, *(_POINTER,) * 5),
-    "se_backward": (*_SHAPE, *(_POINTER,) * 2, *_EXCITATION, *(_POINTER,) * 7),
+    "se_forward": (*_SHAPE, _POINTER, *_EXCITATION, *_KIND, *(_POINTER,) * 6),
+    "se_backward": (*_SHAPE, *(_POINTER,) * 2, *_EXCITATION, *_KIND, *(_POINTER,) * 8),
     "tail_forward": (*_SHAPE, *(_POINTER,) * 2, *_NORM, *_EXCITATION, *(_POINTER,) * 9),
     "tail_backward": (*_SHAPE, *(_POINTER,) * 3, *_NORM, *_EXCITATION, *(_POINTER,) * 13),
     "tail_inference": (*_SHAPE, *(_POINTER,) * 4, *_EXCITATION, *(_POINTER,) * 2),
@@ -49,13 +50,14 @@ def available() -> bool:
     return _library() is not None
 
 
-def call(name: str, x: Tensor, *arguments: Tensor | float) -> None:
+def call(name: str, x: Tensor, *arguments: Tensor | float | None) -> None:
     """Run a kernel on a map.
 
     Args:
         name: A key of the signatures, without the dtype.
         x: The map that gives shape, layout and dtype, N x C x H x W, contiguous or channels_last.
-        arguments: What follows the shape in the kernel's signature; tensors are given by their address.
+        arguments: What follows the shape in the kernel's signature; tensors are given by their address, None
+            as that of nothing.
 
     Raises:
         RuntimeError: If the kernels could not be built.

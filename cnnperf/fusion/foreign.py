@@ -1,0 +1,151 @@
+"""The Squeeze-and-Excitation modules of torchvision and timm, recognized without importing either.
+
+Sources: torchvision.ops.SqueezeExcitation, https://docs.pytorch.org/vision/stable/generated/torchvision.ops.SqueezeExcitation.html;
+timm.layers.SEModule and the SqueezeExcite of its EfficientNet blocks, https://github.com/huggingface/pytorch-image-models.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+from torch import Tensor, nn
+
+from cnnperf.fusion.gate import Excitation, gate_map
+
+
+@dataclass(frozen=True)
+class Names:
+    """Say by what names a module holds its parts, and which of its other attributes must have which value.
+
+    Attributes:
+        reduce: The first product.
+        activation: What follows it.
+        expand: The second product.
+        gate: What follows that.
+        plain: Name of another attribute to the type it must be, for parts that compute something of their own.
+        off: Names of attributes that must be absent or false.
+    """
+
+    reduce: str
+    activation: str
+    expand: str
+    gate: str
+    plain: tuple[tuple[str, type[nn.Module]], ...] = ()
+    off: tuple[str, ...] = ()
+
+
+FOREIGN = {
+    ("torchvision", "SqueezeExcitation"): Names(
+        "fc1", "activation", "fc2", "scale_activation", plain=(("avgpool", nn.AdaptiveAvgPool2d),)
+    ),
+    ("timm", "SEModule"): Names("fc1", "act", "fc2", "gate", plain=(("bn", nn.Identity),), off=("add_maxpool",)),
+    ("timm", "SqueezeExcite"): Names("conv_reduce", "act1", "conv_expand", "gate"),
+}
+"""Library and class of each module that is known, and how it is made."""
+
+ACTIVATIONS = {"ReLU": "relu", "SiLU": "silu", "Swish": "silu"}
+GATES = {"Sigmoid": "sigmoid", "Hardsigmoid": "hardsigmoid", "HardSigmoid": "hardsigmoid"}
+"""Names of the classes of an activation, PyTorch's and timm's, to what `gate.Excitation` calls it."""
+
+_LIBRARIES = ("torch", *dict.fromkeys(library for library, _ in FOREIGN))
+
+
+class FusedForeignSE(nn.Module):
+    """Be an SE module of another library as one fused function, with its parts, state_dict and hooks.
+
+    A module becomes one by `cnnperf.fusion.fuse`, never by construction.
+    """
+
+    fused_from: type[nn.Module]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Gate a feature map.
+
+        Args:
+            x: N x C x H x W.
+
+        Returns:
+            N x C x H x W.
+        """
+        return gate_map(x, _excitation_of(self, FOREIGN[key_of(self.fused_from)]))
+
+    def extra_repr(self) -> str:
+        """Say what it was."""
+        return f"from {self.fused_from.__module__}.{self.fused_from.__qualname__}"
+
+
+def key_of(kind: type[nn.Module]) -> tuple[str, str]:
+    """Return the library of a module's class and the name of the class, a key of `FOREIGN` for what is known."""
+    return kind.__module__.partition(".")[0], kind.__name__
+
+
+def fuse_foreign(module: nn.Module) -> None:
+    """Turn a module that `reason_to_leave_foreign` has nothing against into its fused form, in place."""
+    kind = type(module)
+    module.__class__ = FusedForeignSE
+    cast(FusedForeignSE, module).fused_from = kind
+
+
+def unfuse_foreign(module: FusedForeignSE) -> None:
+    """Take that back."""
+    kind = module.fused_from
+    del module.fused_from
+    module.__class__ = kind  # type: ignore[assignment]  # what it was
+
+
+def reason_to_leave_foreign(module: nn.Module) -> str | None:
+    """Return why a module of `FOREIGN` cannot be fused; None where it can."""
+    names = FOREIGN[key_of(type(module))]
+    parts = (names.reduce, names.activation, names.expand, names.gate, *(name for name, _ in names.plain))
+    missing = [name for name in parts if not isinstance(getattr(module, name, None), nn.Module)]
+    if missing:
+        return f"it has no {missing[0]}, as the version of {key_of(type(module))[0]} that is known has"
+    reasons = (
+        *(_product(module.get_submodule(name), name) for name in (names.reduce, names.expand)),
+        _known(module.get_submodule(names.activation), names.activation, ACTIVATIONS),
+        _known(module.get_submodule(names.gate), names.gate, GATES),
+        *(_plain(module.get_submodule(name), name, kind) for name, kind in names.plain),
+        *(f"its {name} is on" for name in names.off if getattr(module, name, False)),
+        *(
+            f"its {name} has forward hooks, which a fused form would not call"
+            for name in parts
+            if has_hooks(module.get_submodule(name))
+        ),
+    )
+    return next((reason for reason in reasons if reason is not None), None)
+
+
+def _excitation_of(module: nn.Module, names: Names) -> Excitation:
+    reduce, expand = (cast(nn.Linear, module.get_submodule(name)) for name in (names.reduce, names.expand))
+    activation, gate = (type(module.get_submodule(name)).__name__ for name in (names.activation, names.gate))
+    biases = (reduce.bias, expand.bias)
+    return Excitation(reduce.weight, expand.weight, *biases, ACTIVATIONS[activation], GATES[gate])
+
+
+def _product(part: nn.Module, name: str) -> str | None:
+    if type(part) is nn.Linear:
+        return None
+    if type(part) is not nn.Conv2d:
+        return f"its {name} is a {type(part).__name__}, not a Linear or Conv2d"
+    pointwise = (part.kernel_size, part.stride, part.groups) == ((1, 1), (1, 1), 1)
+    if not pointwise or part.padding not in ((0, 0), "valid"):
+        return f"its {name} is not a 1x1 convolution over all channels"
+    return None
+
+
+def _known(part: nn.Module, name: str, table: dict[str, str]) -> str | None:
+    library, kind = key_of(type(part))
+    if library in _LIBRARIES and kind in table:
+        return None
+    return f"its {name} is a {kind}; known are {', '.join(table)}"
+
+
+def _plain(part: nn.Module, name: str, kind: type[nn.Module]) -> str | None:
+    one = getattr(part, "output_size", 1) in (1, (1, 1))
+    return None if type(part) is kind and one else f"its {name} is a {part}, not {kind.__name__}"
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Tell whether a forward of a module calls more than its own code."""
+    return bool(module._forward_hooks or module._forward_pre_hooks)  # noqa: SLF001 - there is no public way to ask

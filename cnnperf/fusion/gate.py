@@ -1,0 +1,157 @@
+"""Squeeze-and-Excitation alone as one fused function, in every shape that networks give it.
+
+The two products may have biases, the hidden activation may be ReLU or SiLU, and the gate a logistic or a hard sigmoid:
+what the SE blocks of this project, torchvision and timm are made of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from types import FunctionType
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.nn import functional as F
+
+from cnnperf.fusion import forms, native
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": torch.relu, "silu": F.silu}
+"""What may follow the first product."""
+
+GATES: dict[str, Callable[[Tensor], Tensor]] = {"sigmoid": torch.sigmoid, "hardsigmoid": F.hardsigmoid}
+"""What may follow the second product."""
+
+
+class Excitation(NamedTuple):
+    """Describe the excitation: gate(expand activation(reduce z + reduce_bias) + expand_bias).
+
+    Source: Hu et al., "Squeeze-and-Excitation Networks", 2017, section 3, equation 3, https://arxiv.org/abs/1709.01507.
+
+    Attributes:
+        reduce: Weight of the first product, C/r x C, or C/r x C x 1 x 1 where it is a 1x1 convolution.
+        expand: Weight of the second product, C x C/r, or C x C/r x 1 x 1.
+        reduce_bias: C/r, or None.
+        expand_bias: C, or None.
+        activation: A key of `ACTIVATIONS`.
+        gate: A key of `GATES`.
+    """
+
+    reduce: Tensor
+    expand: Tensor
+    reduce_bias: Tensor | None = None
+    expand_bias: Tensor | None = None
+    activation: str = "relu"
+    gate: str = "sigmoid"
+
+
+def squeeze_and_excite(x: Tensor, excitation: Excitation) -> Tensor:
+    """Gate a feature map by its squeezed and excited means, operator by operator.
+
+    Source: Hu et al., 2017, section 3, equations 2 to 4.
+
+    Args:
+        x: N x C x H x W.
+        excitation: With weights of two dimensions.
+
+    Returns:
+        N x C x H x W.
+    """
+    reduce, expand, reduce_bias, expand_bias, activation, gate = excitation
+    hidden = ACTIVATIONS[activation](F.linear(x.mean(dim=(2, 3)), reduce, reduce_bias))
+    return x * GATES[gate](F.linear(hidden, expand, expand_bias))[:, :, None, None]
+
+
+def gate_map(x: Tensor, excitation: Excitation) -> Tensor:
+    """Gate a feature map in the fastest form that takes it.
+
+    Args:
+        x: N x C x H x W.
+        excitation: Its weights may be those of 1x1 convolutions.
+
+    Returns:
+        N x C x H x W. Within a compilation or export, and on meta and fake tensors, the textbook formula.
+    """
+    excitation = excitation._replace(reduce=_matrix(excitation.reduce), expand=_matrix(excitation.expand))
+    if _runs_native(x, excitation):
+        x = x.contiguous(memory_format=forms.memory_format_of(x))
+        tensors = (None if one is None else one.float().contiguous() for one in excitation[:4])
+        gated = Gated.apply(x, *tensors, *excitation[4:])  # type: ignore[no-untyped-call]
+        return cast(Tensor, gated)
+    form = squeeze_and_excite if _is_only_traced(x) else _compiled(*excitation.reduce.shape)
+    return form(x, excitation)
+
+
+class Gated(torch.autograd.Function):
+    """Be `squeeze_and_excite` in C++, forward and backward; the backward cannot be differentiated again."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, *excitation: Any) -> Tensor:
+        """Gate a map by an excitation whose tensors are in fp32."""
+        reduce, expand, *kind = excitation
+        batch, channels = x.shape[:2]
+        hidden = reduce.shape[0]
+        squeezed, gate = (torch.empty(batch, channels, dtype=torch.float32) for _ in range(2))
+        excited, slopes, scratch = (torch.empty(rows, hidden, dtype=torch.float32) for rows in (batch, batch, channels))
+        kept, out = (squeezed, excited, slopes, gate), torch.empty_like(x)
+        native.call("se_forward", x, x, reduce, expand, hidden, *_flags(*kind), out, *kept, scratch)
+        ctx.save_for_backward(x, *excitation[:4], *kept)
+        ctx.kind = excitation[4:]
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        """Compute the gradients of the map, both weights and both biases."""
+        forms.refuse_second_derivative()
+        x, reduce, expand, *biases = ctx.saved_tensors
+        kept = (squeezed, excited, *_) = biases[2:]
+        grad = grad.contiguous(memory_format=forms.memory_format_of(x))
+        gradients = tuple(torch.empty_like(one) for one in (x, reduce, expand))
+        numbers, hidden = squeezed.numel(), excited.numel()
+        scratch = torch.empty(3 * numbers + hidden + 2 * reduce.numel(), dtype=torch.float32)
+        flags = _flags(*biases[:2], *ctx.kind)
+        native.call("se_backward", x, x, grad, reduce, expand, reduce.shape[0], *flags, *kept, *gradients, scratch)
+        # What the kernel leaves in its scratch: the gradients of what goes into gate and activation.
+        into_gate = scratch[numbers : 2 * numbers].view_as(squeezed)
+        into_activation = scratch[3 * numbers : 3 * numbers + hidden].view_as(excited)
+        of_biases = (
+            None if bias is None else into.sum(0)
+            for bias, into in zip(biases[:2], (into_activation, into_gate), strict=True)
+        )
+        return *gradients, *of_biases, None, None
+
+
+def _matrix(weight: Tensor) -> Tensor:
+    return weight.flatten(1) if weight.dim() > 2 else weight  # noqa: PLR2004 - the dimensions of a matrix
+
+
+def _flags(reduce_bias: Tensor | None, expand_bias: Tensor | None, activation: str, gate: str) -> tuple[Any, ...]:
+    return reduce_bias, expand_bias, activation == "silu", gate == "hardsigmoid"
+
+
+def _runs_native(x: Tensor, excitation: Excitation) -> bool:
+    if _is_only_traced(x) or torch.is_autocast_enabled(x.device.type):
+        return False
+    reduce, expand, reduce_bias, expand_bias, *_ = excitation
+    biased = reduce_bias is None or reduce_bias.device == x.device
+    return biased and forms.fits_channels(x, reduce, expand, expand_bias) and forms.fits_native(x)
+
+
+def _is_only_traced(x: Tensor) -> bool:
+    # Compiled kernels read memory that meta and fake tensors lack; with the latter PyTorch 2.13 crashes.
+    return torch.compiler.is_compiling() or x.is_meta or isinstance(x, FakeTensor)
+
+
+@cache
+def _compiled(hidden: int, channels: int) -> Callable[[Tensor, Excitation], Tensor]:
+    # Dynamo counts its recompile limit (8) per code object and specializes on the weights' shapes: with one
+    # code object the four widths of a ResNet, in training and in inference, would use it up. A copy gives
+    # each width a limit of its own.
+    name = f"squeeze_and_excite_{channels}_{hidden}"
+    code = squeeze_and_excite.__code__.replace(co_name=name)
+    return cast(
+        Callable[[Tensor, Excitation], Tensor],
+        torch.compile(FunctionType(code, squeeze_and_excite.__globals__, name)),
+    )
