@@ -8,7 +8,10 @@ import __future__
 
 import copy
 import inspect
+import os
 import pickle
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -18,8 +21,8 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.checkpoint import checkpoint
 
-from cnnperf.fusion import algebra, forms, native
-from cnnperf.fusion.algebra import Parameters
+from cnnperf.fusion import algebra, forms, native, operators
+from cnnperf.fusion.algebra import Frozen, Parameters
 from cnnperf.fusion.tail import Tail, fused_tail, textbook_tail
 from cnnperf.models.squeeze_excitation import SEBlock
 
@@ -218,11 +221,40 @@ def test_modules_give_what_the_textbook_gives_in_training_and_inference(norm, la
 @pytest.mark.parametrize("shape", SHAPES)
 def test_inference_equals_float64(kernels, shape, layout, dtype):
     x, shortcut, parameters, _ = tensors(shape, dtype, layout)
-    given_tensors = (x, shortcut, parameters.weight, parameters.bias, (parameters.reduce, parameters.expand))
-    wide = [one.double() for one in given_tensors[:4]]
-    exact = algebra.tail_inference(*wide, tuple(one.double() for one in given_tensors[4]))
-    found = forms.native_inference(*given_tensors)
+    weight, bias, reduce, expand = parameters
+    frozen = Frozen(weight, bias, bias.flip(0), weight.flip(0), EPS)
+    wide = [one.double() for one in (x, shortcut, *frozen[:4], reduce, expand)]
+    exact = algebra.tail_inference(*wide[:2], Frozen(*wide[2:6], EPS), *wide[6:])
+    found = operators.tail_inference(x, shortcut, *frozen, reduce, expand)
     assert float((found.double() - exact).norm() / exact.norm()) <= TOLERANCE[dtype] / 2
+    scale, shift = operators.tail_scaling(x, *frozen, reduce, expand)
+    found = algebra.apply_scaling(x.float(), shortcut.float(), scale, shift)
+    assert float((found.double() - exact).norm() / exact.norm()) <= 1e-5
+
+
+@pytest.mark.parametrize("layout", FORMATS)
+def test_maps_of_another_layout_or_none_are_laid_out_first(kernels, layout):
+    x, shortcut, parameters, _ = tensors((3, 32, 6, 5), torch.float32, layout)
+    others = [format_ for name, format_ in FORMATS.items() if name != layout]
+    strided = torch.randn(3, 32, 6, 10)[:, :, :, ::2].copy_(shortcut)
+    for other in (shortcut.contiguous(memory_format=others[0]), strided):
+        expected, found = (operators.tail_forward(x, one, *parameters, EPS) for one in (shortcut, other))
+        for one, another in zip(expected, found, strict=True):
+            assert one.stride() == another.stride()
+            torch.testing.assert_close(one, another, rtol=0, atol=0)
+
+
+def test_an_operator_reads_no_numbers_that_are_not_there(kernels):
+    x, shortcut, parameters, _ = tensors((2, 16, 3, 3), torch.float32)
+    weight, bias, reduce, expand = parameters
+    with pytest.raises(RuntimeError, match="expected 16 contiguous numbers in float32, got 15"):
+        operators.tail_forward(x, shortcut, weight[:15], bias, reduce, expand, EPS)
+    with pytest.raises(RuntimeError, match="differ in shape"):
+        operators.tail_forward(x, shortcut[:, :, 1:], weight, bias, reduce, expand, EPS)
+    with pytest.raises(RuntimeError, match="float32 or bfloat16"):
+        operators.tail_forward(x.double(), shortcut.double(), weight, bias, reduce, expand, EPS)
+    with pytest.raises(RuntimeError, match="not empty"):
+        operators.tail_forward(x[:0], shortcut[:0], weight, bias, reduce, expand, EPS)
 
 
 def test_gradients_in_inference_mode_of_the_norm_are_the_textbook_s():
@@ -336,12 +368,17 @@ def test_an_outer_compilation_keeps_the_kernels_in_one_graph(train, layout):
 
 
 def test_the_operators_hold_what_pytorch_asks_of_operators(kernels):
-    from cnnperf.fusion import operators
-
-    x, shortcut, parameters, _ = tensors((2, 16, 3, 3), torch.float32)
-    leaves = [one.requires_grad_() for one in (x, shortcut, *parameters)]
-    torch.library.opcheck(operators.tail_forward, (*leaves, EPS))
-    torch.library.opcheck(operators.tail_inference, tuple(one.detach() for one in leaves))
+    x, shortcut, parameters, grad = tensors((2, 16, 3, 3), torch.float32)
+    weight, bias, *products = parameters
+    frozen = (weight, bias, bias, weight, EPS, *products)
+    kept = operators.tail_forward(x, shortcut, *parameters, EPS)
+    torch.library.opcheck(operators.tail_forward, (x, shortcut, *parameters, EPS))
+    torch.library.opcheck(operators.tail_backward, (grad, x, *kept[1:], *parameters, EPS))
+    torch.library.opcheck(operators.tail_inference, (x, shortcut, *frozen))
+    torch.library.opcheck(operators.tail_scaling, (x, *frozen))
+    kept = operators.se_forward(x, *parameters[2:], None, parameters.bias, True, False)
+    torch.library.opcheck(operators.se_forward, (x, *parameters[2:], None, parameters.bias, True, False))
+    torch.library.opcheck(operators.se_backward, (grad, x, *parameters[2:], *kept[1:], True, False))
 
 
 def test_export_gives_a_graph_of_pytorch_s_own_operators():
@@ -425,9 +462,9 @@ def passes(function, *arguments):
 def unbuilt(monkeypatch, tmp_path):
     """Let the kernels be built anew, with a cache of their own."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    native._library.cache_clear()
+    native._load.cache_clear()
     yield tmp_path
-    native._library.cache_clear()
+    native._load.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -451,9 +488,12 @@ def test_where_nothing_can_be_built_pytorch_s_operators_run_and_a_warning_says_w
     torch.testing.assert_close(fused_tail(x, shortcut, bn, se), textbook_tail(x, shortcut, twin, se))
 
 
-def test_a_compiler_may_be_given_with_arguments(unbuilt, monkeypatch):
-    monkeypatch.setenv("CXX", "g++ -DNOTHING=1")
-    assert native.available()
+def test_a_compiler_may_be_given_with_arguments(tmp_path):
+    # In a process of its own, because a second library would register its operators over those of the first.
+    environment = os.environ | {"CXX": "g++ -DNOTHING=1", "XDG_CACHE_HOME": str(tmp_path)}
+    program = "from cnnperf.fusion import native; print(native.available())"
+    found = subprocess.check_output([sys.executable, "-c", program], env=environment, text=True)
+    assert found == "True\n"
 
 
 def test_a_cache_folder_that_cannot_be_written_is_no_error(unbuilt, monkeypatch):

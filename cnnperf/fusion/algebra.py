@@ -143,22 +143,52 @@ def tail_backward(grad: Tensor, x: Tensor, kept: Forward, parameters: Parameters
     )
 
 
-def tail_inference(
-    x: Tensor, shortcut: Tensor, slope: Tensor, offset: Tensor, excitation: tuple[Tensor, Tensor]
-) -> Tensor:
-    """Compute the tail in inference, where BatchNorm is x slope + offset: 4 passes, or 3 where a sample stays in cache.
+class Frozen(NamedTuple):
+    """Hold BatchNorm in inference: weight, bias, running mean and running variance, C each, and eps."""
+
+    weight: Tensor
+    bias: Tensor
+    mean: Tensor
+    variance: Tensor
+    eps: float
+
+
+def tail_scaling(squeezed: Tensor, norm: Frozen, reduce: Tensor, expand: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what the tail in inference does to its map, x scale + shift, before shortcut and ReLU.
+
+    Args:
+        squeezed: Means of the map before BatchNorm, N x C.
+        norm: BatchNorm, which is linear in inference.
+        reduce: C/r x C.
+        expand: C x C/r.
+
+    Returns:
+        Scale and shift, N x C each.
+    """
+    slope = norm.weight * torch.rsqrt(norm.variance + norm.eps)
+    offset = norm.bias - norm.mean * slope
+    _, gate = excite(squeezed * slope + offset, reduce, expand)
+    return slope * gate, offset * gate
+
+
+def tail_inference(x: Tensor, shortcut: Tensor, norm: Frozen, reduce: Tensor, expand: Tensor) -> Tensor:
+    """Compute the tail in inference: 4 passes, or 3 where a sample stays in cache.
 
     Args:
         x: N x C x H x W.
         shortcut: N x C x H x W.
-        slope: weight / sqrt(running variance + eps), C.
-        offset: bias - running mean slope, C.
-        excitation: Its two weights.
+        norm: BatchNorm.
+        reduce: C/r x C.
+        expand: C x C/r.
 
     Returns:
         N x C x H x W.
     """
-    wide = x.to(slope.dtype)
-    _, gate = excite(wide.mean((2, 3)) * slope + offset, *excitation)
-    total = wide * (slope * gate)[:, :, None, None] + (offset * gate)[:, :, None, None] + shortcut
-    return torch.relu(total).to(x.dtype)
+    wide = x.to(norm.weight.dtype)
+    scale, shift = tail_scaling(wide.mean((2, 3)), norm, reduce, expand)
+    return apply_scaling(wide, shortcut, scale, shift).to(x.dtype)
+
+
+def apply_scaling(x: Tensor, shortcut: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """Return relu(x scale + shift + shortcut), N x C x H x W, for scale and shift of N x C: 3 passes."""
+    return torch.relu(x * scale[:, :, None, None] + shift[:, :, None, None] + shortcut)

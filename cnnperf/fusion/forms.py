@@ -12,7 +12,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from cnnperf.fusion import algebra, native
+from cnnperf.fusion import algebra, native, operators
 from cnnperf.fusion.algebra import Forward, Gradients, Parameters
 
 MAP_DIMENSIONS = 4  # N, C, H, W
@@ -49,7 +49,7 @@ def fits_native(*maps: Tensor) -> bool:
     """Tell whether the C++ kernels take these maps: on the CPU, of one dtype that they know, not empty."""
     x = maps[0]
     alike = all(one.dtype == x.dtype and one.shape == x.shape and one.device.type == "cpu" for one in maps)
-    return alike and x.dtype in native.NAMES and x.numel() > 0 and native.available()
+    return alike and x.dtype in native.DTYPES and x.numel() > 0 and native.available()
 
 
 def fits_channels(x: Tensor, reduce: Tensor, expand: Tensor, *of_channels: Tensor | None) -> bool:
@@ -66,57 +66,12 @@ def fits_channels(x: Tensor, reduce: Tensor, expand: Tensor, *of_channels: Tenso
 
 def native_forward(x: Tensor, shortcut: Tensor, parameters: Parameters, eps: float) -> Forward:
     """Do what `algebra.tail_forward` does in one call of C++, for parameters in fp32."""
-    batch, channels = x.shape[:2]
-    hidden = parameters.reduce.shape[0]
-    mean, squeezed, gate = (_small(batch, channels) for _ in range(3))
-    mu, variance = (_small(channels) for _ in range(2))
-    kept = Forward(
-        out=torch.empty_like(x),
-        mask=torch.empty_like(x, dtype=torch.uint8),
-        mean=mean,
-        mu=mu,
-        variance=variance,
-        squeezed=squeezed,
-        hidden=_small(batch, hidden),
-        gate=gate,
-    )
-    scratch = _small(2 * batch * channels + hidden * channels)
-    native.call("tail_forward", x, x, shortcut, *_flat(parameters, eps), *kept, scratch)
-    return kept
+    return Forward(*operators.tail_forward(x, shortcut, *parameters, eps))
 
 
 def native_backward(grad: Tensor, x: Tensor, kept: Forward, parameters: Parameters, eps: float) -> Gradients:
     """Do what `algebra.tail_backward` does in one call of C++, for parameters in fp32."""
-    batch, channels = x.shape[:2]
-    hidden = parameters.reduce.shape[0]
-    gradients = Gradients(*(torch.empty_like(one) for one in (x, x, *parameters)))
-    size = 6 * batch * channels + batch * hidden + 2 * hidden * channels
-    scratch = _small(size)
-    _, mask, *small = kept
-    native.call("tail_backward", x, x, grad, mask, *_flat(parameters, eps), *small, *gradients, scratch)
-    return gradients
-
-
-def native_inference(
-    x: Tensor, shortcut: Tensor, slope: Tensor, offset: Tensor, excitation: tuple[Tensor, Tensor]
-) -> Tensor:
-    """Do what `algebra.tail_inference` does in one call of C++, for small tensors in fp32."""
-    batch, channels = x.shape[:2]
-    reduce, expand = excitation
-    out = torch.empty_like(x)
-    hidden = reduce.shape[0]
-    scratch = _small(3 * batch * channels + batch * hidden + hidden * channels)
-    native.call("tail_inference", x, x, shortcut, slope, offset, reduce, expand, hidden, out, scratch)
-    return out
-
-
-def _small(*size: int) -> Tensor:
-    return torch.empty(*size, dtype=torch.float32)
-
-
-def _flat(parameters: Parameters, eps: float) -> tuple[Tensor | float, ...]:
-    weight, bias, reduce, expand = parameters
-    return weight, bias, eps, reduce, expand, reduce.shape[0]
+    return Gradients(*operators.tail_backward(grad, x, *kept[1:], *parameters, eps))
 
 
 @cache

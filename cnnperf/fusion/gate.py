@@ -16,7 +16,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn import functional as F
 
-from cnnperf.fusion import forms, native
+from cnnperf.fusion import forms, operators
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": torch.relu, "silu": F.silu}
 """What may follow the first product."""
@@ -76,7 +76,6 @@ def gate_map(x: Tensor, excitation: Excitation) -> Tensor:
     """
     excitation = excitation._replace(reduce=_matrix(excitation.reduce), expand=_matrix(excitation.expand))
     if _runs_native(x, excitation):
-        x = x.contiguous(memory_format=forms.memory_format_of(x))
         tensors = (None if one is None else one.float().contiguous() for one in excitation[:4])
         gated = Gated.apply(x, *tensors, *excitation[4:])  # type: ignore[no-untyped-call]
         return cast(Tensor, gated)
@@ -90,45 +89,26 @@ class Gated(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, *excitation: Any) -> Tensor:
         """Gate a map by an excitation whose tensors are in fp32."""
-        reduce, expand, *kind = excitation
-        batch, channels = x.shape[:2]
-        hidden = reduce.shape[0]
-        squeezed, gate = (torch.empty(batch, channels, dtype=torch.float32) for _ in range(2))
-        excited, slopes, scratch = (torch.empty(rows, hidden, dtype=torch.float32) for rows in (batch, batch, channels))
-        kept, out = (squeezed, excited, slopes, gate), torch.empty_like(x)
-        native.call("se_forward", x, x, reduce, expand, hidden, *_flags(*kind), out, *kept, scratch)
-        ctx.save_for_backward(x, *excitation[:4], *kept)
-        ctx.kind = excitation[4:]
-        return out
+        *tensors, activation, gate = excitation
+        flags = activation == "silu", gate == "hardsigmoid"
+        out, *kept = operators.se_forward(x, *tensors, *flags)
+        ctx.save_for_backward(x, *tensors[:2], *kept)
+        ctx.flags, ctx.biased = flags, tuple(bias is not None for bias in tensors[2:])
+        return cast(Tensor, out)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
         """Compute the gradients of the map, both weights and both biases."""
         forms.refuse_second_derivative()
-        x, reduce, expand, *biases = ctx.saved_tensors
-        kept = (squeezed, excited, *_) = biases[2:]
-        grad = grad.contiguous(memory_format=forms.memory_format_of(x))
-        gradients = tuple(torch.empty_like(one) for one in (x, reduce, expand))
-        numbers, hidden = squeezed.numel(), excited.numel()
-        scratch = torch.empty(3 * numbers + hidden + 2 * reduce.numel(), dtype=torch.float32)
-        flags = _flags(*biases[:2], *ctx.kind)
-        native.call("se_backward", x, x, grad, reduce, expand, reduce.shape[0], *flags, *kept, *gradients, scratch)
-        # What the kernel leaves in its scratch: the gradients of what goes into gate and activation.
-        into_gate = scratch[numbers : 2 * numbers].view_as(squeezed)
-        into_activation = scratch[3 * numbers : 3 * numbers + hidden].view_as(excited)
-        of_biases = (
-            None if bias is None else into.sum(0)
-            for bias, into in zip(biases[:2], (into_activation, into_gate), strict=True)
-        )
+        # Last come the gradients of what goes into activation and gate, which are those of the biases before the sum.
+        *gradients, into_activation, into_gate = operators.se_backward(grad, *ctx.saved_tensors, *ctx.flags)
+        into = (into_activation, into_gate)
+        of_biases = (one.sum(0) if biased else None for one, biased in zip(into, ctx.biased, strict=True))
         return *gradients, *of_biases, None, None
 
 
 def _matrix(weight: Tensor) -> Tensor:
     return weight.flatten(1) if weight.dim() > 2 else weight  # noqa: PLR2004 - the dimensions of a matrix
-
-
-def _flags(reduce_bias: Tensor | None, expand_bias: Tensor | None, activation: str, gate: str) -> tuple[Any, ...]:
-    return reduce_bias, expand_bias, activation == "silu", gate == "hardsigmoid"
 
 
 def _runs_native(x: Tensor, excitation: Excitation) -> bool:

@@ -1,90 +1,96 @@
-"""The C++ kernels as operators of PyTorch, so that an outer torch.compile takes them into its graph.
+"""The C++ kernels as operators of PyTorch, which an outer torch.compile takes into its graph as they are.
 
-Outside of a compilation the autograd functions call the kernels directly, which costs less.
+Here they are declared, with what they return; `native` builds and loads what they run. They have no derivative: that is
+what the autograd functions around them are for.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from cnnperf.fusion import forms
-from cnnperf.fusion.algebra import Forward, Parameters
+LIBRARY = torch.library.Library("cnnperf", "FRAGMENT")
+
+_EXCITATION = "Tensor reduce, Tensor expand"
+_KEPT_OF_SE = "Tensor squeezed, Tensor hidden, Tensor slopes, Tensor gate"
+_KIND = "bool silu, bool hard"
+_KEPT = "Tensor mask, Tensor mean, Tensor mu, Tensor variance, Tensor squeezed, Tensor hidden, Tensor gate"
+_NORM = "Tensor weight, Tensor bias"
+_FROZEN = f"{_NORM}, Tensor mean, Tensor variance, float eps"
 
 
-@torch.library.custom_op("cnnperf::tail_forward", mutates_args=())
-def tail_forward(
-    x: Tensor, shortcut: Tensor, weight: Tensor, bias: Tensor, reduce: Tensor, expand: Tensor, eps: float
-) -> list[Tensor]:
-    """Return the fields of `algebra.Forward` for maps of one layout and parameters in fp32."""
-    return list(forms.native_forward(*_of_one_layout(x, shortcut), Parameters(weight, bias, reduce, expand), eps))
+def _tensors(count: int) -> str:
+    return f"({', '.join(['Tensor'] * count)})"
 
 
-@torch.library.custom_op("cnnperf::tail_backward", mutates_args=())
-def tail_backward(
-    grad: Tensor,
-    x: Tensor,
-    kept: list[Tensor],
-    weight: Tensor,
-    bias: Tensor,
-    reduce: Tensor,
-    expand: Tensor,
-    eps: float,
-) -> list[Tensor]:
-    """Return the fields of `algebra.Gradients`; `kept` is what the forward gave without its output."""
-    x, grad = _of_one_layout(x, grad)
-    forward = Forward(x, *kept)
-    return list(forms.native_backward(grad, x, forward, Parameters(weight, bias, reduce, expand), eps))
+SCHEMAS = {
+    "se_forward": f"(Tensor x, {_EXCITATION}, Tensor? reduce_bias, Tensor? expand_bias, {_KIND}) -> {_tensors(5)}",
+    "se_backward": f"(Tensor grad, Tensor x, {_EXCITATION}, {_KEPT_OF_SE}, {_KIND}) -> {_tensors(5)}",
+    "tail_forward": f"(Tensor x, Tensor shortcut, {_NORM}, {_EXCITATION}, float eps) -> {_tensors(8)}",
+    "tail_backward": f"(Tensor grad, Tensor x, {_KEPT}, {_NORM}, {_EXCITATION}, float eps) -> {_tensors(6)}",
+    "tail_scaling": f"(Tensor x, {_FROZEN}, {_EXCITATION}) -> {_tensors(2)}",
+    "tail_inference": f"(Tensor x, Tensor shortcut, {_FROZEN}, {_EXCITATION}) -> Tensor",
+}
+"""Operator to its arguments and results. Maps come in any layout; other tensors are contiguous and in float32."""
 
 
-@torch.library.custom_op("cnnperf::tail_inference", mutates_args=())
-def tail_inference(
-    x: Tensor, shortcut: Tensor, slope: Tensor, offset: Tensor, reduce: Tensor, expand: Tensor
-) -> Tensor:
-    """Return what `algebra.tail_inference` returns."""
-    return forms.native_inference(*_of_one_layout(x, shortcut), slope, offset, (reduce, expand))
+def _se_forward(x: Tensor, reduce: Tensor, *_: Any) -> tuple[Tensor, ...]:
+    of_channels, of_hidden = (x.shape[0], x.shape[1]), (x.shape[0], reduce.shape[0])
+    return torch.empty_like(x), *(reduce.new_empty(size) for size in (of_channels, of_hidden, of_hidden, of_channels))
 
 
-@tail_forward.register_fake
-def _(
-    x: Tensor, shortcut: Tensor, weight: Tensor, bias: Tensor, reduce: Tensor, expand: Tensor, eps: float
-) -> list[Tensor]:
-    del shortcut, bias, expand, eps  # they decide no shape
+def _se_backward(
+    _: Tensor, x: Tensor, reduce: Tensor, expand: Tensor, squeezed: Tensor, hidden: Tensor, *__: Any
+) -> Any:
+    return tuple(torch.empty_like(one) for one in (x, reduce, expand, hidden, squeezed))
+
+
+def _tail_forward(x: Tensor, _: Tensor, weight: Tensor, bias: Tensor, reduce: Tensor, *__: Any) -> tuple[Tensor, ...]:
+    del bias
     batch, channels = x.shape[:2]
-    mean, squeezed, gate = (weight.new_empty(batch, channels) for _ in range(3))
-    mu, variance = (weight.new_empty(channels) for _ in range(2))
-    out, mask = torch.empty_like(x), torch.empty_like(x, dtype=torch.uint8)
-    hidden = weight.new_empty(batch, reduce.shape[0])
-    return list(Forward(out, mask, mean, mu, variance, squeezed, hidden, gate))
+    sizes = (
+        (batch, channels),
+        (channels,),
+        (channels,),
+        (batch, channels),
+        (batch, reduce.shape[0]),
+        (batch, channels),
+    )
+    small = (weight.new_empty(size) for size in sizes)
+    return torch.empty_like(x), torch.empty_like(x, dtype=torch.uint8), *small
 
 
-@tail_backward.register_fake
-def _(grad: Tensor, x: Tensor, kept: list[Tensor], *parameters: Any) -> list[Tensor]:
-    del grad, kept
-    return [torch.empty_like(one) for one in (x, x, *parameters[:4])]
+def _tail_backward(_: Tensor, x: Tensor, *others: Any) -> tuple[Tensor, ...]:
+    return tuple(torch.empty_like(one) for one in (x, x, *others[-5:-1]))
 
 
-@tail_inference.register_fake
-def _(x: Tensor, *_: Tensor) -> Tensor:
+def _tail_scaling(x: Tensor, weight: Tensor, *_: Any) -> tuple[Tensor, ...]:
+    return weight.new_empty(x.shape[:2]), weight.new_empty(x.shape[:2])
+
+
+def _tail_inference(x: Tensor, *_: Any) -> Tensor:
     return torch.empty_like(x)
 
 
-def _keep(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
-    x, _, *parameters, ctx.eps = inputs
-    ctx.save_for_backward(x, *output[1:], *parameters)
+_RESULTS: dict[str, Callable[..., Any]] = {
+    "se_forward": _se_forward,
+    "se_backward": _se_backward,
+    "tail_forward": _tail_forward,
+    "tail_backward": _tail_backward,
+    "tail_scaling": _tail_scaling,
+    "tail_inference": _tail_inference,
+}
+"""Operator to what gives tensors like its results."""
 
+for _name, _schema in SCHEMAS.items():
+    # Without the tag a compiler copies maps into the layout that they had when the network was traced, not that of its
+    # convolutions.
+    LIBRARY.define(_name + _schema, tags=(torch.Tag.flexible_layout,))
+    torch.library.register_fake(f"cnnperf::{_name}", _RESULTS[_name], lib=LIBRARY)
 
-def _gradients(ctx: Any, grads: list[Tensor]) -> tuple[Any, ...]:
-    x, *small = ctx.saved_tensors
-    return (*tail_backward(grads[0], x, small[:7], *small[7:], ctx.eps), None)
-
-
-tail_forward.register_autograd(_gradients, setup_context=_keep)
-
-
-def _of_one_layout(x: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
-    """Return both maps in the layout of the first; a compiler may have given the second another."""
-    layout = forms.memory_format_of(x)
-    return x.contiguous(memory_format=layout), other.contiguous(memory_format=layout)
+se_forward, se_backward, tail_forward, tail_backward, tail_scaling, tail_inference = (
+    getattr(torch.ops.cnnperf, name).default for name in SCHEMAS
+)

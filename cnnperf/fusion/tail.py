@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 
-from cnnperf.fusion import forms, operators
-from cnnperf.fusion.algebra import Forward, Parameters
+from cnnperf.fusion import algebra, forms, operators
+from cnnperf.fusion.algebra import Forward, Frozen, Parameters
 from cnnperf.fusion.forms import Form
 from cnnperf.models.squeeze_excitation import SEBlock
 
@@ -87,25 +87,21 @@ def _training(x: Tensor, shortcut: Tensor, norm: nn.BatchNorm2d, se: SEBlock) ->
     layout = forms.memory_format_of(x)
     x, shortcut = x.contiguous(memory_format=layout), shortcut.contiguous(memory_format=layout)
     parameters = _parameters(norm, se, x)
-    if torch.compiler.is_compiling():
-        out, _, _, mu, variance, *_ = operators.tail_forward(x, shortcut, *parameters, norm.eps)
-    else:
-        form = forms.form_for(x, shortcut)
-        out, mu, variance = Tail.apply(form, norm.eps, x, shortcut, *parameters)  # type: ignore[no-untyped-call]
+    form = forms.form_for(x, shortcut)
+    out, mu, variance = Tail.apply(form, norm.eps, x, shortcut, *parameters)  # type: ignore[no-untyped-call]
     if norm.training and norm.track_running_stats:
         _update_running_statistics(norm, mu, variance, count)
     return cast(Tensor, out)
 
 
 def _inference(x: Tensor, shortcut: Tensor, norm: nn.BatchNorm2d, se: SEBlock) -> Tensor:
-    layout = forms.memory_format_of(x)
-    x, shortcut = x.contiguous(memory_format=layout), shortcut.contiguous(memory_format=layout)
     weight, bias, reduce, expand = _parameters(norm, se, x)
-    slope = weight * torch.rsqrt(cast(Tensor, norm.running_var).float() + norm.eps)
-    offset = bias - cast(Tensor, norm.running_mean).float() * slope
+    mean, variance = (cast(Tensor, one).float().contiguous() for one in (norm.running_mean, norm.running_var))
+    frozen = Frozen(weight, bias, mean, variance, norm.eps)
     if torch.compiler.is_compiling():
-        return cast(Tensor, operators.tail_inference(x, shortcut, slope, offset, reduce, expand))
-    return forms.native_inference(x, shortcut, slope, offset, (reduce, expand))
+        scale, shift = operators.tail_scaling(x, *frozen, reduce, expand)
+        return algebra.apply_scaling(x.float(), shortcut, scale, shift).to(x.dtype)
+    return cast(Tensor, operators.tail_inference(x, shortcut, *frozen, reduce, expand))
 
 
 def _parameters(norm: nn.BatchNorm2d, se: SEBlock, x: Tensor) -> Parameters:

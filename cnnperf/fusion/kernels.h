@@ -3,7 +3,8 @@
 // A map x is N x C x H x W, either contiguous (planes of P = H W numbers) or channels_last (P pixels of C numbers).
 // Whole maps are read and written as rarely as the formulas of algebra.py allow; what is of size N x C is cheap, but not
 // free where the maps are small, so that it is laid out for vectors too.
-// Only pointers and sizes cross the border: the file needs no header of PyTorch and compiles in seconds.
+// Only pointers and sizes come here; operators.cpp has to do with tensors.
+#pragma once
 #include <atomic>
 #include <cmath>
 #include <cstdint>
@@ -15,7 +16,9 @@ namespace {
 
 // --- threads -----------------------------------------------------------------------------------------------------------------
 
-constexpr int64_t WORTH_SHARING = 1 << 14;  // numbers in a map, below which starting a second thread costs more than it brings
+// Numbers read, written or multiplied, below which waking a sleeping second thread (some 45 us) costs more than it brings:
+// measured on two cores, where both ways took the same time at 0.8 to 2 million.
+constexpr int64_t WORTH_SHARING = 1 << 20;
 constexpr int PATIENCE = 2000;              // looks at a shared counter before a thread lets others have its processor
 
 // Where threads wait for each other. With OMP_WAIT_POLICY=PASSIVE, which keeps a busy machine usable, a barrier of OpenMP
@@ -50,9 +53,9 @@ struct Team {
 };
 
 template <class F>
-inline void in_parallel(int64_t numbers, int threads, F body) {
+inline void in_parallel(int64_t work, int threads, F body) {
     Meeting meeting;
-#pragma omp parallel num_threads(threads) if (numbers >= WORTH_SHARING)
+#pragma omp parallel num_threads(threads) if (work >= WORTH_SHARING)
     body(Team{&meeting, omp_get_thread_num(), omp_get_num_threads()});
 }
 
@@ -311,6 +314,11 @@ struct Excitation {
     Excitation with(const float* transposed) const { return {reduce, transposed, reduce_bias, expand_bias, hidden, silu, hard}; }
 };
 
+// How much a kernel has to do: passes over a map, and products of a weight with the batch.
+inline int64_t work(const Shape& z, const Excitation& e, int64_t passes, int64_t products) {
+    return z.n * z.c * (passes * z.p + products * e.hidden);
+}
+
 // Gives hidden values and gate of one sample from its squeeze z; into dh, where it is given, what dh/d(before) is.
 void excite_sample(const Excitation& e, int64_t c, const float* z, float* h, float* gate, float* dh = nullptr) {
     for (int64_t j = 0; j < e.hidden; ++j) h[j] = dot(e.reduce + j * c, z, c) + (e.reduce_bias ? e.reduce_bias[j] : 0.f);
@@ -381,7 +389,7 @@ inline void by_sample(const Team& team, const Shape& z, Rows reduce, Small small
 template <class T>
 void se_forward(Shape z, const T* x, Excitation e, T* out, float* squeezed, float* h, float* slopes, float* gate, float* scratch) {
     Excitation t = e.with(scratch);
-    in_parallel(z.n * z.c * z.p, z.threads, [=](const Team& team) {
+    in_parallel(work(z, e, 3, 2), z.threads, [=](const Team& team) {
         transpose(team, e.expand, scratch, z.c, e.hidden);
         by_sample(team, z,
             [=](int64_t row) { sum_row(z, row, 1.f / z.p, squeezed, [=](int64_t i, int64_t count) { return load(x + i, count); }); },
@@ -394,12 +402,12 @@ void se_forward(Shape z, const T* x, Excitation e, T* out, float* squeezed, floa
 
 template <class T>
 void se_backward(Shape z, const T* x, const T* grad, Excitation e, const float* squeezed, const float* h, const float* slopes,
-                 const float* gate, T* dx, float* dreduce, float* dexpand, float* scratch) {
+                 const float* gate, T* dx, float* dreduce, float* dexpand, float* dh, float* de, float* scratch) {
     int64_t nc = z.n * z.c, hc = e.hidden * z.c;
-    float *dgate = scratch, *de = dgate + nc, *dz = de + nc, *dh = dz + nc, *expand = dh + z.n * e.hidden, *products = expand + hc;
+    float *dgate = scratch, *dz = dgate + nc, *expand = dz + nc, *products = expand + hc;
     Excitation t = e.with(expand);
     float share = 1.f / z.p;
-    in_parallel(z.n * z.c * z.p, z.threads, [=](const Team& team) {
+    in_parallel(work(z, e, 5, 6), z.threads, [=](const Team& team) {
         transpose(team, e.expand, expand, z.c, e.hidden);
         by_sample(team, z,
             [=](int64_t row) {
@@ -453,7 +461,7 @@ void tail_forward(Shape z, const T* x, const T* shortcut, Norm norm, Excitation 
         store_mask(mask + i, (U)(y > 0), count);
         store(out + i, rectify(y), count);
     };
-    in_parallel(z.n * z.c * z.p, z.threads, [=](const Team& team) {
+    in_parallel(work(z, e, 4, 2), z.threads, [=](const Team& team) {
         transpose(team, e.expand, expand, z.c, e.hidden);
         team.share(rows(z), [=](int64_t row) { moments_row(z, x, row, mean, offset); });
         team.meet();
@@ -513,7 +521,7 @@ void tail_backward(Shape z, const T* x, const T* grad, const uint8_t* mask, Norm
     auto write = [=](int64_t i, int64_t count, Channels of) {
         store(dx + i, load(dshortcut + i, count) * of[slope] + load(x + i, count) * of[of_x] + of[offset], count);
     };
-    in_parallel(z.n * z.c * z.p, z.threads, [=](const Team& team) {
+    in_parallel(work(z, e, 7, 6), z.threads, [=](const Team& team) {
         transpose(team, e.expand, expand, z.c, e.hidden);
         team.share(rows(z), [=](int64_t row) { gate_sums_row(z, x, grad, mask, mu, row, dshortcut, s1, s2); });
         team.meet();
@@ -553,30 +561,53 @@ void tail_backward(Shape z, const T* x, const T* grad, const uint8_t* mask, Norm
 }
 
 // In inference BatchNorm is x a[c] + d[c], and the squeeze is a[c] mean(x) + d[c].
+struct Frozen { const float *weight, *bias, *mean, *variance; float eps; };
+
+// From the means of one sample's map to what the tail does to it: times scale, plus shift. The gate is left in scale first.
+inline void scale_sample(const Frozen& norm, const Excitation& e, int64_t c, float* squeezed, float* h, float* scale, float* shift) {
+    auto slope = [=](int64_t k, int64_t count) {
+        return load(norm.weight + k, count) / root(load(norm.variance + k, count) + norm.eps);
+    };
+    in_lanes(c, [=](int64_t k, int64_t count) {
+        V a = slope(k, count), d = load(norm.bias + k, count) - load(norm.mean + k, count) * a;
+        store(shift + k, d, count);
+        store(squeezed + k, load(squeezed + k, count) * a + d, count);
+    });
+    excite_sample(e, c, squeezed, h, scale);
+    in_lanes(c, [=](int64_t k, int64_t count) {
+        V s = load(scale + k, count);
+        store(shift + k, load(shift + k, count) * s, count);
+        store(scale + k, slope(k, count) * s, count);
+    });
+}
+
+// Scale and shift alone, for a compiler that does the rest in its own kernels.
 template <class T>
-void tail_inference(Shape z, const T* x, const T* shortcut, const float* a, const float* d, Excitation e, T* out, float* scratch) {
-    int64_t nc = z.n * z.c;
-    float *squeezed = scratch, *slope = squeezed + nc, *offset = slope + nc, *h = offset + nc, *expand = h + z.n * e.hidden;
+void tail_scaling(Shape z, const T* x, Frozen norm, Excitation e, float* scale, float* shift, float* scratch) {
+    float *squeezed = scratch, *h = squeezed + z.n * z.c, *expand = h + z.n * e.hidden;
     Excitation t = e.with(expand);
-    in_parallel(z.n * z.c * z.p, z.threads, [=](const Team& team) {
+    in_parallel(work(z, e, 1, 2), z.threads, [=](const Team& team) {
         transpose(team, e.expand, expand, z.c, e.hidden);
         by_sample(team, z,
             [=](int64_t row) { sum_row(z, row, 1.f / z.p, squeezed, [=](int64_t i, int64_t count) { return load(x + i, count); }); },
-            [=](int64_t n) {
-                float *m = squeezed + n * z.c, *gate = slope + n * z.c, *off = offset + n * z.c;
-                in_lanes(z.c, [=](int64_t k, int64_t count) {
-                    store(m + k, load(m + k, count) * load(a + k, count) + load(d + k, count), count);
-                });
-                excite_sample(t, z.c, m, h + n * e.hidden, gate);
-                in_lanes(z.c, [=](int64_t k, int64_t count) {
-                    V s = load(gate + k, count);
-                    store(off + k, load(d + k, count) * s, count);
-                    store(gate + k, load(a + k, count) * s, count);
-                });
-            },
+            [=](int64_t n) { scale_sample(norm, t, z.c, squeezed + n * z.c, h + n * e.hidden, scale + n * z.c, shift + n * z.c); },
+            [](int64_t) {});
+    });
+}
+
+template <class T>
+void tail_inference(Shape z, const T* x, const T* shortcut, Frozen norm, Excitation e, T* out, float* scratch) {
+    int64_t nc = z.n * z.c;
+    float *squeezed = scratch, *scale = squeezed + nc, *shift = scale + nc, *h = shift + nc, *expand = h + z.n * e.hidden;
+    Excitation t = e.with(expand);
+    in_parallel(work(z, e, 4, 2), z.threads, [=](const Team& team) {
+        transpose(team, e.expand, expand, z.c, e.hidden);
+        by_sample(team, z,
+            [=](int64_t row) { sum_row(z, row, 1.f / z.p, squeezed, [=](int64_t i, int64_t count) { return load(x + i, count); }); },
+            [=](int64_t n) { scale_sample(norm, t, z.c, squeezed + n * z.c, h + n * e.hidden, scale + n * z.c, shift + n * z.c); },
             [=](int64_t row) {
                 map_row(z, row, [=](int64_t i, int64_t count, Channels of) {
-                    V y = load(x + i, count) * of[slope] + of[offset] + load(shortcut + i, count);
+                    V y = load(x + i, count) * of[scale] + of[shift] + load(shortcut + i, count);
                     store(out + i, rectify(y), count);
                 });
             });
@@ -584,40 +615,3 @@ void tail_inference(Shape z, const T* x, const T* shortcut, const float* a, cons
 }
 
 }  // namespace
-
-#define SHAPE int64_t n, int64_t c, int64_t p, int64_t last, int64_t threads
-#define EXCITATION const float *reduce, const float *expand, int64_t hidden
-#define KIND const float *reduce_bias, const float *expand_bias, int64_t silu, int64_t hard
-#define NORM const float *weight, const float *bias, float eps
-#define GENERAL {reduce, expand, reduce_bias, expand_bias, hidden, silu != 0, hard != 0}
-#define PLAIN {reduce, expand, nullptr, nullptr, hidden, false, false}
-#define EXPORT(T, NAME)                                                                                                        \
-    extern "C" void se_forward_##NAME(SHAPE, const T* x, EXCITATION, KIND, T* out, float* squeezed, float* h, float* slopes,   \
-                                      float* gate, float* scratch) {                                                           \
-        se_forward<T>({n, c, p, last != 0, int(threads)}, x, GENERAL, out, squeezed, h, slopes, gate, scratch);                \
-    }                                                                                                                          \
-    extern "C" void se_backward_##NAME(SHAPE, const T* x, const T* grad, EXCITATION, KIND, const float* squeezed,              \
-                                       const float* h, const float* slopes, const float* gate, T* dx, float* dreduce,          \
-                                       float* dexpand, float* scratch) {                                                       \
-        se_backward<T>({n, c, p, last != 0, int(threads)}, x, grad, GENERAL, squeezed, h, slopes, gate, dx, dreduce, dexpand,  \
-                       scratch);                                                                                               \
-    }                                                                                                                          \
-    extern "C" void tail_forward_##NAME(SHAPE, const T* x, const T* shortcut, NORM, EXCITATION, T* out, uint8_t* mask,         \
-                                        float* mean, float* mu, float* variance, float* squeezed, float* h, float* gate,       \
-                                        float* scratch) {                                                                      \
-        tail_forward<T>({n, c, p, last != 0, int(threads)}, x, shortcut, {weight, bias, eps}, PLAIN, out, mask, mean, mu, \
-                        variance, squeezed, h, gate, scratch);                                                                 \
-    }                                                                                                                          \
-    extern "C" void tail_backward_##NAME(SHAPE, const T* x, const T* grad, const uint8_t* mask, NORM, EXCITATION,              \
-                                         const float* mean, const float* mu, const float* variance, const float* squeezed,     \
-                                         const float* h, const float* gate, T* dx, T* dshortcut, float* dweight, float* dbias, \
-                                         float* dreduce, float* dexpand, float* scratch) {                                     \
-        tail_backward<T>({n, c, p, last != 0, int(threads)}, x, grad, mask, {weight, bias, eps}, PLAIN, mean, mu,         \
-                         variance, squeezed, h, gate, dx, dshortcut, dweight, dbias, dreduce, dexpand, scratch);               \
-    }                                                                                                                          \
-    extern "C" void tail_inference_##NAME(SHAPE, const T* x, const T* shortcut, const float* a, const float* d, EXCITATION,    \
-                                          T* out, float* scratch) {                                                            \
-        tail_inference<T>({n, c, p, last != 0, int(threads)}, x, shortcut, a, d, PLAIN, out, scratch);                    \
-    }
-EXPORT(float, fp32)
-EXPORT(bf16, bf16)

@@ -1,0 +1,216 @@
+// The kernels as operators of PyTorch, through its stable ABI (docs.pytorch.org/docs/stable/notes/libtorch_stable_abi.html),
+// which needs few headers. A call costs a few microseconds; the same through Python took up to a hundred where the
+// interpreter's code had left the cache, more than the work on a small map. operators.py declares the operators.
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+
+#include <array>
+#include <optional>
+#include <tuple>
+
+#include "kernels.h"
+
+namespace {
+
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+using Maybe = std::optional<Tensor>;
+template <size_t SIZE>
+using Sizes = std::array<int64_t, SIZE>;
+
+template <size_t SIZE>
+Tensor empty(const Sizes<SIZE>& size, const Sizes<SIZE>& stride, ScalarType dtype) {
+    AtenTensorHandle made;
+    int32_t kind = torch::stable::detail::to<int32_t>(torch::stable::detail::from(dtype));
+    STABLE_TORCH_ERROR_CODE_CHECK(
+        aoti_torch_empty_strided(SIZE, size.data(), stride.data(), kind, aoti_torch_device_type_cpu(), 0, &made));
+    return Tensor(made);
+}
+template <class... Ints>
+Tensor small(Ints... sizes) {  // in fp32, contiguous
+    Sizes<sizeof...(sizes)> size{int64_t(sizes)...}, stride{};
+    int64_t step = 1;
+    for (size_t i = size.size(); i-- > 0; step *= size[i]) stride[i] = step;
+    return empty(size, stride, ScalarType::Float);
+}
+
+float* at(const Tensor& t) { return static_cast<float*>(t.data_ptr()); }
+
+// Address of a small tensor that the kernels will read `count` numbers of.
+const float* read(const Tensor& t, int64_t count) {
+    STD_TORCH_CHECK(t.scalar_type() == ScalarType::Float && t.is_contiguous() && t.numel() == count,
+                    "cnnperf: expected ", count, " contiguous numbers in float32, got ", t.numel());
+    return at(t);
+}
+const float* read(const Maybe& t, int64_t count) { return t ? read(*t, count) : nullptr; }
+
+// --- maps: all those of one call in the layout of the first ---------------------------------------------------------------
+
+Sizes<4> strides_of(const Shape& z, int64_t width) {
+    int64_t p = z.p, c = z.c;
+    return z.last ? Sizes<4>{c * p, 1, c * width, c} : Sizes<4>{c * p, p, width, 1};
+}
+
+struct Layout {
+    Shape shape;
+    Sizes<4> size, stride;
+    ScalarType dtype;
+
+    explicit Layout(const Tensor& x) : dtype(x.scalar_type()) {
+        STD_TORCH_CHECK(x.dim() == 4 && x.numel() > 0, "cnnperf: expected a map of N x C x H x W that is not empty");
+        for (int i = 0; i < 4; ++i) size[i] = x.size(i);
+        shape = {size[0], size[1], size[2] * size[3], false, int(torch::stable::get_num_threads())};
+        stride = strides_of(shape, size[3]);
+        if (is(x)) return;
+        shape.last = true;
+        stride = strides_of(shape, size[3]);
+        if (is(x)) return;
+        shape.last = false;
+        stride = strides_of(shape, size[3]);
+    }
+    bool is(const Tensor& t) const {  // the stride of a dimension of one does not matter
+        for (int i = 0; i < 4; ++i)
+            if (size[i] > 1 && t.stride(i) != stride[i]) return false;
+        return true;
+    }
+    Tensor make() const { return empty(size, stride, dtype); }
+    Tensor make_mask() const { return empty(size, stride, ScalarType::Byte); }
+    Tensor take(const Tensor& t, ScalarType kind) const {
+        STD_TORCH_CHECK(t.scalar_type() == kind && t.dim() == 4, "cnnperf: the maps of one call differ in dtype or dimensions");
+        for (int i = 0; i < 4; ++i) STD_TORCH_CHECK(t.size(i) == size[i], "cnnperf: the maps of one call differ in shape");
+        if (is(t)) return t;
+        Tensor moved = empty(size, stride, kind);
+        torch::stable::copy_(moved, t);
+        return moved;
+    }
+    Tensor take(const Tensor& t) const { return take(t, dtype); }
+};
+
+template <class T>
+T* at(const Tensor& t) { return static_cast<T*>(t.data_ptr()); }
+
+// Call f with a null pointer of the type that a map is stored in.
+template <class F>
+void by_dtype(ScalarType dtype, F f) {
+    STD_TORCH_CHECK(dtype == ScalarType::Float || dtype == ScalarType::BFloat16, "cnnperf: expected a map in float32 or bfloat16");
+    if (dtype == ScalarType::Float) f(static_cast<float*>(nullptr));
+    else f(static_cast<bf16*>(nullptr));
+}
+#define STORED std::remove_pointer_t<decltype(null)>
+
+Excitation excitation(const Shape& z, const Tensor& reduce, const Tensor& expand, const Maybe& reduce_bias = {},
+                      const Maybe& expand_bias = {}, bool silu = false, bool hard = false) {
+    int64_t hidden = reduce.size(0), count = hidden * z.c;
+    return {read(reduce, count), read(expand, count), read(reduce_bias, hidden), read(expand_bias, z.c), hidden, silu, hard};
+}
+
+// --- the operators ----------------------------------------------------------------------------------------------------------
+
+using Five = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor>;
+using Six = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
+using Eight = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
+
+Five se_forward_(Tensor given, Tensor reduce, Tensor expand, Maybe reduce_bias, Maybe expand_bias, bool silu, bool hard) {
+    Layout layout(given);
+    const Shape& z = layout.shape;
+    Excitation e = excitation(z, reduce, expand, reduce_bias, expand_bias, silu, hard);
+    Tensor x = layout.take(given), out = layout.make(), squeezed = small(z.n, z.c), gate = small(z.n, z.c);
+    Tensor hidden = small(z.n, e.hidden), slopes = small(z.n, e.hidden), scratch = small(z.c, e.hidden);
+    by_dtype(layout.dtype, [&](auto* null) {
+        se_forward<STORED>(z, at<STORED>(x), e, at<STORED>(out), at(squeezed), at(hidden), at(slopes), at(gate), at(scratch));
+    });
+    return {out, squeezed, hidden, slopes, gate};
+}
+
+Five se_backward_(Tensor grad, Tensor given, Tensor reduce, Tensor expand, Tensor squeezed, Tensor hidden, Tensor slopes, Tensor gate,
+                  bool silu, bool hard) {
+    Layout layout(given);
+    const Shape& z = layout.shape;
+    Excitation e = excitation(z, reduce, expand, {}, {}, silu, hard);
+    int64_t nc = z.n * z.c, nh = z.n * e.hidden;
+    Tensor x = layout.take(given), upstream = layout.take(grad), dx = layout.make();
+    Tensor dreduce = small(e.hidden, z.c), dexpand = small(z.c, e.hidden), into_gate = small(z.n, z.c);
+    Tensor into_activation = small(z.n, e.hidden), scratch = small(2 * nc + 2 * z.c * e.hidden);
+    by_dtype(layout.dtype, [&](auto* null) {
+        se_backward<STORED>(z, at<STORED>(x), at<STORED>(upstream), e, read(squeezed, nc), read(hidden, nh), read(slopes, nh),
+                            read(gate, nc), at<STORED>(dx), at(dreduce), at(dexpand), at(into_activation), at(into_gate),
+                            at(scratch));
+    });
+    return {dx, dreduce, dexpand, into_activation, into_gate};
+}
+
+Eight tail_forward_(Tensor given, Tensor beside, Tensor weight, Tensor bias, Tensor reduce, Tensor expand, double eps) {
+    Layout layout(given);
+    const Shape& z = layout.shape;
+    Excitation e = excitation(z, reduce, expand);
+    Norm norm{read(weight, z.c), read(bias, z.c), float(eps)};
+    Tensor x = layout.take(given), shortcut = layout.take(beside), out = layout.make(), mask = layout.make_mask();
+    Tensor mean = small(z.n, z.c), squeezed = small(z.n, z.c), gate = small(z.n, z.c), hidden = small(z.n, e.hidden);
+    Tensor mu = small(z.c), variance = small(z.c), scratch = small(2 * z.n * z.c + z.c * e.hidden);
+    by_dtype(layout.dtype, [&](auto* null) {
+        tail_forward<STORED>(z, at<STORED>(x), at<STORED>(shortcut), norm, e, at<STORED>(out), at<uint8_t>(mask), at(mean), at(mu),
+                             at(variance), at(squeezed), at(hidden), at(gate), at(scratch));
+    });
+    return {out, mask, mean, mu, variance, squeezed, hidden, gate};
+}
+
+Six tail_backward_(Tensor grad, Tensor given, Tensor given_mask, Tensor mean, Tensor mu, Tensor variance, Tensor squeezed,
+                   Tensor hidden, Tensor gate, Tensor weight, Tensor bias, Tensor reduce, Tensor expand, double eps) {
+    Layout layout(given);
+    const Shape& z = layout.shape;
+    Excitation e = excitation(z, reduce, expand);
+    Norm norm{read(weight, z.c), read(bias, z.c), float(eps)};
+    int64_t nc = z.n * z.c, nh = z.n * e.hidden;
+    Tensor x = layout.take(given), upstream = layout.take(grad), mask = layout.take(given_mask, ScalarType::Byte);
+    Tensor dx = layout.make(), dshortcut = layout.make(), dweight = small(z.c), dbias = small(z.c);
+    Tensor dreduce = small(e.hidden, z.c), dexpand = small(z.c, e.hidden);
+    Tensor scratch = small(6 * nc + nh + 2 * z.c * e.hidden);
+    by_dtype(layout.dtype, [&](auto* null) {
+        tail_backward<STORED>(z, at<STORED>(x), at<STORED>(upstream), at<uint8_t>(mask), norm, e, read(mean, nc), read(mu, z.c),
+                              read(variance, z.c), read(squeezed, nc), read(hidden, nh), read(gate, nc), at<STORED>(dx),
+                              at<STORED>(dshortcut), at(dweight), at(dbias), at(dreduce), at(dexpand), at(scratch));
+    });
+    return {dx, dshortcut, dweight, dbias, dreduce, dexpand};
+}
+
+Frozen frozen(const Shape& z, const Tensor& weight, const Tensor& bias, const Tensor& mean, const Tensor& variance, double eps) {
+    return {read(weight, z.c), read(bias, z.c), read(mean, z.c), read(variance, z.c), float(eps)};
+}
+
+std::tuple<Tensor, Tensor> tail_scaling_(Tensor given, Tensor weight, Tensor bias, Tensor mean, Tensor variance, double eps,
+                                         Tensor reduce, Tensor expand) {
+    Layout layout(given);
+    const Shape& z = layout.shape;
+    Excitation e = excitation(z, reduce, expand);
+    Frozen norm = frozen(z, weight, bias, mean, variance, eps);
+    Tensor x = layout.take(given), scale = small(z.n, z.c), shift = small(z.n, z.c);
+    Tensor scratch = small(z.n * z.c + z.n * e.hidden + z.c * e.hidden);
+    by_dtype(layout.dtype, [&](auto* null) { tail_scaling<STORED>(z, at<STORED>(x), norm, e, at(scale), at(shift), at(scratch)); });
+    return {scale, shift};
+}
+
+Tensor tail_inference_(Tensor given, Tensor beside, Tensor weight, Tensor bias, Tensor mean, Tensor variance, double eps,
+                       Tensor reduce, Tensor expand) {
+    Layout layout(given);
+    const Shape& z = layout.shape;
+    Excitation e = excitation(z, reduce, expand);
+    Frozen norm = frozen(z, weight, bias, mean, variance, eps);
+    Tensor x = layout.take(given), shortcut = layout.take(beside), out = layout.make();
+    Tensor scratch = small(3 * z.n * z.c + z.n * e.hidden + z.c * e.hidden);
+    by_dtype(layout.dtype, [&](auto* null) {
+        tail_inference<STORED>(z, at<STORED>(x), at<STORED>(shortcut), norm, e, at<STORED>(out), at(scratch));
+    });
+    return out;
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(cnnperf, CPU, m) {
+    m.impl("se_forward", TORCH_BOX(&se_forward_));
+    m.impl("se_backward", TORCH_BOX(&se_backward_));
+    m.impl("tail_forward", TORCH_BOX(&tail_forward_));
+    m.impl("tail_backward", TORCH_BOX(&tail_backward_));
+    m.impl("tail_scaling", TORCH_BOX(&tail_scaling_));
+    m.impl("tail_inference", TORCH_BOX(&tail_inference_));
+}
