@@ -17,6 +17,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from maps import EPS, FORMATS, TOLERANCE, passes
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.checkpoint import checkpoint
@@ -26,9 +27,6 @@ from cnnperf.fusion.algebra import Frozen, Parameters
 from cnnperf.fusion.tail import Tail, fused_tail, textbook_tail
 from cnnperf.models.squeeze_excitation import SEBlock
 
-EPS = 1e-5
-FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
-TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 2e-2}
 SHAPES = [(3, 32, 8, 7), (9, 16, 1, 1), (1, 48, 5, 5), (5, 20, 3, 4), (4, 70, 2, 9), (2, 64, 33, 31)]
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
@@ -225,9 +223,9 @@ def test_inference_equals_float64(kernels, shape, layout, dtype):
     frozen = Frozen(weight, bias, bias.flip(0), weight.flip(0), EPS)
     wide = [one.double() for one in (x, shortcut, *frozen[:4], reduce, expand)]
     exact = algebra.tail_inference(*wide[:2], Frozen(*wide[2:6], EPS), *wide[6:])
-    found = operators.tail_inference(x, shortcut, *frozen, reduce, expand)
+    found = operators.tail_inference(x, shortcut, None, *frozen, reduce, expand)
     assert float((found.double() - exact).norm() / exact.norm()) <= TOLERANCE[dtype] / 2
-    scale, shift = operators.tail_scaling(x, *frozen, reduce, expand)
+    scale, shift = operators.tail_scaling(x, None, *frozen, reduce, expand)
     found = algebra.apply_scaling(x.float(), shortcut.float(), scale, shift)
     assert float((found.double() - exact).norm() / exact.norm()) <= 1e-5
 
@@ -367,6 +365,22 @@ def test_an_outer_compilation_keeps_the_kernels_in_one_graph(train, layout):
             torch.testing.assert_close(parameter.grad, twin.get_parameter(name).grad)
 
 
+@pytest.mark.parametrize("train", [True, False])
+def test_five_batch_sizes_compile_twice_into_one_graph_without_breaks(kernels, train):
+    from torch._dynamo.utils import counters
+
+    torch.compiler.reset()
+    counters.clear()
+    block = torch.compile(Block().train(train))
+    for batch in (4, 6, 9, 16, 33):
+        with torch.set_grad_enabled(train):
+            out = block(*maps(batch, 32, 6, 6))
+        if train:
+            out.sum().backward()
+    assert counters["stats"]["unique_graphs"] == 2  # the second for any batch
+    assert not counters["graph_break"]
+
+
 def test_the_operators_hold_what_pytorch_asks_of_operators(kernels):
     x, shortcut, parameters, grad = tensors((2, 16, 3, 3), torch.float32)
     weight, bias, *products = parameters
@@ -374,8 +388,9 @@ def test_the_operators_hold_what_pytorch_asks_of_operators(kernels):
     kept = operators.tail_forward(x, shortcut, *parameters, EPS)
     torch.library.opcheck(operators.tail_forward, (x, shortcut, *parameters, EPS))
     torch.library.opcheck(operators.tail_backward, (grad, x, *kept[1:], *parameters, EPS))
-    torch.library.opcheck(operators.tail_inference, (x, shortcut, *frozen))
-    torch.library.opcheck(operators.tail_scaling, (x, *frozen))
+    torch.library.opcheck(operators.tail_inference, (x, shortcut, None, *frozen))
+    torch.library.opcheck(operators.tail_scaling, (x, None, *frozen))
+    torch.library.opcheck(operators.rectified_norm, (x, *frozen[:5]))
     kept = operators.se_forward(x, *parameters[2:], None, parameters.bias, True, False)
     torch.library.opcheck(operators.se_forward, (x, *parameters[2:], None, parameters.bias, True, False))
     torch.library.opcheck(operators.se_backward, (grad, x, *parameters[2:], *kept[1:], True, False))
@@ -440,22 +455,6 @@ def test_the_compiled_algebra_moves_few_maps(layout):
     backward = passes(algebra.tail_backward, grad, x, kept, parameters, EPS)
     assert forward <= 4.3
     assert forward + backward <= 11.1
-
-
-def passes(function, *arguments):
-    import torch._logging
-    from torch._inductor import config, metrics
-
-    torch.compiler.reset()
-    metrics.reset()
-    torch._logging.set_logs(inductor_metrics=True)  # the count stays 0 without it
-    try:
-        with config.patch(fx_graph_cache=False):
-            torch.compile(function)(*arguments)
-    finally:
-        torch._logging.set_logs()
-    x = next(one for one in arguments if isinstance(one, torch.Tensor))
-    return metrics.num_bytes_accessed / (x.numel() * x.element_size())
 
 
 @pytest.fixture

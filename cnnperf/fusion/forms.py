@@ -59,9 +59,13 @@ def fits_channels(x: Tensor, reduce: Tensor, expand: Tensor, *of_channels: Tenso
     """
     if x.dim() != MAP_DIMENSIONS or reduce.shape != expand.shape[::-1] or reduce.shape[1:] != x.shape[1:2]:
         return False
+    return reduce.device == expand.device == x.device and fits_norm(x, *of_channels)
+
+
+def fits_norm(x: Tensor, *of_channels: Tensor | None) -> bool:
+    """Tell whether what a map's channels are given, or None, has their number and lies on the map's device."""
     present = [one for one in of_channels if one is not None]
-    sized = all(one.shape == x.shape[1:2] for one in present)
-    return sized and all(one.device == x.device for one in (reduce, expand, *present))
+    return x.dim() == MAP_DIMENSIONS and all(one.shape == x.shape[1:2] and one.device == x.device for one in present)
 
 
 def native_forward(x: Tensor, shortcut: Tensor, parameters: Parameters, eps: float) -> Forward:

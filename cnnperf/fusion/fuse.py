@@ -5,9 +5,9 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
+from cnnperf.fusion.block import FusedBasicBlock
 from cnnperf.fusion.foreign import (
     FOREIGN,
     FusedForeignSE,
@@ -18,19 +18,8 @@ from cnnperf.fusion.foreign import (
     unfuse_foreign,
 )
 from cnnperf.fusion.se_block import FusedSEBlock
-from cnnperf.fusion.tail import fused_tail
 from cnnperf.models.resnet import BasicBlock
 from cnnperf.models.squeeze_excitation import SEBlock
-
-
-class FusedBasicBlock(BasicBlock):
-    """Be a `BasicBlock` with SE whose tail is one fused function; parameters and state_dict are the same."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Transform a feature map; the shapes are those of `BasicBlock`."""
-        out = self.conv2(torch.relu(self.bn1(self.conv1(x))))
-        return fused_tail(out, self.shortcut(x), self.bn2, self.se)  # type: ignore[arg-type]  # an SE block, by `fuse`
-
 
 FUSED_FORMS: dict[type[nn.Module], type[nn.Module]] = {BasicBlock: FusedBasicBlock, SEBlock: FusedSEBlock}
 """The class of a module that can be fused to the class that computes the same faster from the same attributes."""

@@ -564,14 +564,16 @@ void tail_backward(Shape z, const T* x, const T* grad, const uint8_t* mask, Norm
 struct Frozen { const float *weight, *bias, *mean, *variance; float eps; };
 
 // From the means of one sample's map to what the tail does to it: times scale, plus shift. The gate is left in scale first.
-inline void scale_sample(const Frozen& norm, const Excitation& e, int64_t c, float* squeezed, float* h, float* scale, float* shift) {
+inline void scale_sample(const Frozen& norm, const Excitation& e, int64_t c, const float* known, float* squeezed, float* h, float* scale,
+                         float* shift) {
+    const float* means = known ? known : squeezed;
     auto slope = [=](int64_t k, int64_t count) {
         return load(norm.weight + k, count) / root(load(norm.variance + k, count) + norm.eps);
     };
     in_lanes(c, [=](int64_t k, int64_t count) {
         V a = slope(k, count), d = load(norm.bias + k, count) - load(norm.mean + k, count) * a;
         store(shift + k, d, count);
-        store(squeezed + k, load(squeezed + k, count) * a + d, count);
+        store(squeezed + k, load(means + k, count) * a + d, count);
     });
     excite_sample(e, c, squeezed, h, scale);
     in_lanes(c, [=](int64_t k, int64_t count) {
@@ -581,36 +583,102 @@ inline void scale_sample(const Frozen& norm, const Excitation& e, int64_t c, flo
     });
 }
 
+// Means of the map of one row, or nothing where they are known.
+template <class T>
+inline void squeeze_row(const Shape& z, const T* x, const float* known, int64_t row, float* squeezed) {
+    if (!known) sum_row(z, row, 1.f / z.p, squeezed, [=](int64_t i, int64_t count) { return load(x + i, count); });
+}
+
 // Scale and shift alone, for a compiler that does the rest in its own kernels.
 template <class T>
-void tail_scaling(Shape z, const T* x, Frozen norm, Excitation e, float* scale, float* shift, float* scratch) {
+void tail_scaling(Shape z, const T* x, const float* known, Frozen norm, Excitation e, float* scale, float* shift, float* scratch) {
     float *squeezed = scratch, *h = squeezed + z.n * z.c, *expand = h + z.n * e.hidden;
     Excitation t = e.with(expand);
     in_parallel(work(z, e, 1, 2), z.threads, [=](const Team& team) {
         transpose(team, e.expand, expand, z.c, e.hidden);
         by_sample(team, z,
-            [=](int64_t row) { sum_row(z, row, 1.f / z.p, squeezed, [=](int64_t i, int64_t count) { return load(x + i, count); }); },
-            [=](int64_t n) { scale_sample(norm, t, z.c, squeezed + n * z.c, h + n * e.hidden, scale + n * z.c, shift + n * z.c); },
+            [=](int64_t row) { squeeze_row(z, x, known, row, squeezed); },
+            [=](int64_t n) { scale_sample(norm, t, z.c, known ? known + n * z.c : nullptr, squeezed + n * z.c, h + n * e.hidden, scale + n * z.c, shift + n * z.c); },
             [](int64_t) {});
     });
 }
 
 template <class T>
-void tail_inference(Shape z, const T* x, const T* shortcut, Frozen norm, Excitation e, T* out, float* scratch) {
+void tail_inference(Shape z, const T* x, const T* shortcut, const float* known, Frozen norm, Excitation e, T* out, float* scratch) {
     int64_t nc = z.n * z.c;
     float *squeezed = scratch, *scale = squeezed + nc, *shift = scale + nc, *h = shift + nc, *expand = h + z.n * e.hidden;
     Excitation t = e.with(expand);
     in_parallel(work(z, e, 4, 2), z.threads, [=](const Team& team) {
         transpose(team, e.expand, expand, z.c, e.hidden);
         by_sample(team, z,
-            [=](int64_t row) { sum_row(z, row, 1.f / z.p, squeezed, [=](int64_t i, int64_t count) { return load(x + i, count); }); },
-            [=](int64_t n) { scale_sample(norm, t, z.c, squeezed + n * z.c, h + n * e.hidden, scale + n * z.c, shift + n * z.c); },
+            [=](int64_t row) { squeeze_row(z, x, known, row, squeezed); },
+            [=](int64_t n) { scale_sample(norm, t, z.c, known ? known + n * z.c : nullptr, squeezed + n * z.c, h + n * e.hidden, scale + n * z.c, shift + n * z.c); },
             [=](int64_t row) {
                 map_row(z, row, [=](int64_t i, int64_t count, Channels of) {
                     V y = load(x + i, count) * of[scale] + of[shift] + load(shortcut + i, count);
                     store(out + i, rectify(y), count);
                 });
             });
+    });
+}
+
+// --- relu(batch_norm(x)) in inference, with the sums from which the squeeze of the next convolution follows ----------------
+
+// From the sum of a plane to what each tap of a padded 3x3 convolution sees of it: a tap that looks up never sees the last
+// row, one that looks down not the first, and so for columns. at(y, x) gives numbers of the plane.
+template <class Value, class At, class Put>
+inline void window_sums(Value total, int64_t height, int64_t width, At at, Put put) {
+    Value top{}, bottom{}, left{}, right{};
+    for (int64_t x = 0; x < width; ++x) { top += at(0, x); bottom += at(height - 1, x); }
+    for (int64_t y = 0; y < height; ++y) { left += at(y, 0); right += at(y, width - 1); }
+    Value rows[3] = {bottom, Value{}, top}, columns[3] = {right, Value{}, left};
+    for (int i = 0; i < 3; ++i)
+        for (int j = 0; j < 3; ++j) {
+            Value seen = total - rows[i] - columns[j];
+            if (i != 1 && j != 1) seen += at(i == 0 ? height - 1 : 0, j == 0 ? width - 1 : 0);
+            put(i * 3 + j, seen);
+        }
+}
+
+template <class T>
+void rectified_norm(Shape z, int64_t width, const T* x, Frozen norm, T* out, float* sums) {
+    int64_t height = z.p / width;
+    auto term = [=](int64_t i, int64_t count, V a, V d) {
+        store(out + i, rectify(load(x + i, count) * a + d), count);
+        return load(out + i, count);  // as it was rounded
+    };
+    in_parallel(3 * z.n * z.c * z.p, z.threads, [=](const Team& team) {
+        team.share(rows(z), [=](int64_t row) {
+            if (!z.last) {
+                int64_t c = row % z.c;
+                V a = norm.weight[c] / std::sqrt(norm.variance[c] + norm.eps) - V{}, d = norm.bias[c] - norm.mean[c] * a;
+                float total, none;
+                reduce_plane(z.p, [=](int64_t i, int64_t count, V& s, V&) { s += term(row * z.p + i, count, a, d); }, total, none);
+                window_sums(total, height, width, [=](int64_t i, int64_t j) { return load(out + row * z.p + i * width + j, 1)[0]; },
+                            [=](int tap, float seen) { sums[row * 9 + tap] = seen; });
+                return;
+            }
+            int64_t n = row / blocks(z), from = n * z.p * z.c;
+            auto slope = [=](int64_t k, int64_t count) {
+                return load(norm.weight + k, count) / root(load(norm.variance + k, count) + norm.eps);
+            };
+            float slopes[BLOCK], offsets[BLOCK];
+            int64_t begin = row % blocks(z) * BLOCK;
+            in_lanes(z.c - begin < BLOCK ? z.c - begin : BLOCK, [&](int64_t k, int64_t count) {
+                V a = slope(begin + k, count);
+                store(slopes + k, a, count);
+                store(offsets + k, load(norm.bias + begin + k, count) - load(norm.mean + begin + k, count) * a, count);
+            });
+            reduce_pixels(z, row % blocks(z),
+                [&](int64_t i, int64_t k, int64_t count, V& s, V&) {
+                    s += term(from + i, count, load(slopes + k - begin, count), load(offsets + k - begin, count));
+                },
+                [=](int64_t k, int64_t count, V total, V) {
+                    window_sums(total, height, width,
+                        [=](int64_t i, int64_t j) { return load(out + from + (i * width + j) * z.c + k, count); },
+                        [=](int tap, V seen) { for (int64_t l = 0; l < count; ++l) sums[(n * z.c + k + l) * 9 + tap] = seen[l]; });
+                });
+        });
     });
 }
 

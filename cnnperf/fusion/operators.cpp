@@ -178,7 +178,7 @@ Frozen frozen(const Shape& z, const Tensor& weight, const Tensor& bias, const Te
     return {read(weight, z.c), read(bias, z.c), read(mean, z.c), read(variance, z.c), float(eps)};
 }
 
-std::tuple<Tensor, Tensor> tail_scaling_(Tensor given, Tensor weight, Tensor bias, Tensor mean, Tensor variance, double eps,
+std::tuple<Tensor, Tensor> tail_scaling_(Tensor given, Maybe squeezed, Tensor weight, Tensor bias, Tensor mean, Tensor variance, double eps,
                                          Tensor reduce, Tensor expand) {
     Layout layout(given);
     const Shape& z = layout.shape;
@@ -186,11 +186,11 @@ std::tuple<Tensor, Tensor> tail_scaling_(Tensor given, Tensor weight, Tensor bia
     Frozen norm = frozen(z, weight, bias, mean, variance, eps);
     Tensor x = layout.take(given), scale = small(z.n, z.c), shift = small(z.n, z.c);
     Tensor scratch = small(z.n * z.c + z.n * e.hidden + z.c * e.hidden);
-    by_dtype(layout.dtype, [&](auto* null) { tail_scaling<STORED>(z, at<STORED>(x), norm, e, at(scale), at(shift), at(scratch)); });
+    by_dtype(layout.dtype, [&](auto* null) { tail_scaling<STORED>(z, at<STORED>(x), read(squeezed, z.n * z.c), norm, e, at(scale), at(shift), at(scratch)); });
     return {scale, shift};
 }
 
-Tensor tail_inference_(Tensor given, Tensor beside, Tensor weight, Tensor bias, Tensor mean, Tensor variance, double eps,
+Tensor tail_inference_(Tensor given, Tensor beside, Maybe squeezed, Tensor weight, Tensor bias, Tensor mean, Tensor variance, double eps,
                        Tensor reduce, Tensor expand) {
     Layout layout(given);
     const Shape& z = layout.shape;
@@ -199,9 +199,18 @@ Tensor tail_inference_(Tensor given, Tensor beside, Tensor weight, Tensor bias, 
     Tensor x = layout.take(given), shortcut = layout.take(beside), out = layout.make();
     Tensor scratch = small(3 * z.n * z.c + z.n * e.hidden + z.c * e.hidden);
     by_dtype(layout.dtype, [&](auto* null) {
-        tail_inference<STORED>(z, at<STORED>(x), at<STORED>(shortcut), norm, e, at<STORED>(out), at(scratch));
+        tail_inference<STORED>(z, at<STORED>(x), at<STORED>(shortcut), read(squeezed, z.n * z.c), norm, e, at<STORED>(out), at(scratch));
     });
     return out;
+}
+
+std::tuple<Tensor, Tensor> rectified_norm_(Tensor given, Tensor weight, Tensor bias, Tensor mean, Tensor variance, double eps) {
+    Layout layout(given);
+    const Shape& z = layout.shape;
+    Frozen norm = frozen(z, weight, bias, mean, variance, eps);
+    Tensor x = layout.take(given), out = layout.make(), sums = small(z.n, z.c, 3, 3);
+    by_dtype(layout.dtype, [&](auto* null) { rectified_norm<STORED>(z, layout.size[3], at<STORED>(x), norm, at<STORED>(out), at(sums)); });
+    return {out, sums};
 }
 
 }  // namespace
@@ -213,4 +222,5 @@ STABLE_TORCH_LIBRARY_IMPL(cnnperf, CPU, m) {
     m.impl("tail_backward", TORCH_BOX(&tail_backward_));
     m.impl("tail_scaling", TORCH_BOX(&tail_scaling_));
     m.impl("tail_inference", TORCH_BOX(&tail_inference_));
+    m.impl("rectified_norm", TORCH_BOX(&rectified_norm_));
 }

@@ -31,8 +31,9 @@ SCHEMAS = {
     "se_backward": f"(Tensor grad, Tensor x, {_EXCITATION}, {_KEPT_OF_SE}, {_KIND}) -> {_tensors(5)}",
     "tail_forward": f"(Tensor x, Tensor shortcut, {_NORM}, {_EXCITATION}, float eps) -> {_tensors(8)}",
     "tail_backward": f"(Tensor grad, Tensor x, {_KEPT}, {_NORM}, {_EXCITATION}, float eps) -> {_tensors(6)}",
-    "tail_scaling": f"(Tensor x, {_FROZEN}, {_EXCITATION}) -> {_tensors(2)}",
-    "tail_inference": f"(Tensor x, Tensor shortcut, {_FROZEN}, {_EXCITATION}) -> Tensor",
+    "tail_scaling": f"(Tensor x, Tensor? squeezed, {_FROZEN}, {_EXCITATION}) -> {_tensors(2)}",
+    "tail_inference": f"(Tensor x, Tensor shortcut, Tensor? squeezed, {_FROZEN}, {_EXCITATION}) -> Tensor",
+    "rectified_norm": f"(Tensor x, {_FROZEN}) -> {_tensors(2)}",
 }
 """Operator to its arguments and results. Maps come in any layout; other tensors are contiguous and in float32."""
 
@@ -67,12 +68,16 @@ def _tail_backward(_: Tensor, x: Tensor, *others: Any) -> tuple[Tensor, ...]:
     return tuple(torch.empty_like(one) for one in (x, x, *others[-5:-1]))
 
 
-def _tail_scaling(x: Tensor, weight: Tensor, *_: Any) -> tuple[Tensor, ...]:
+def _tail_scaling(x: Tensor, _: Tensor | None, weight: Tensor, *__: Any) -> tuple[Tensor, ...]:
     return weight.new_empty(x.shape[:2]), weight.new_empty(x.shape[:2])
 
 
 def _tail_inference(x: Tensor, *_: Any) -> Tensor:
     return torch.empty_like(x)
+
+
+def _rectified_norm(x: Tensor, weight: Tensor, *_: Any) -> tuple[Tensor, ...]:
+    return torch.empty_like(x), weight.new_empty(*x.shape[:2], 3, 3)
 
 
 _RESULTS: dict[str, Callable[..., Any]] = {
@@ -82,6 +87,7 @@ _RESULTS: dict[str, Callable[..., Any]] = {
     "tail_backward": _tail_backward,
     "tail_scaling": _tail_scaling,
     "tail_inference": _tail_inference,
+    "rectified_norm": _rectified_norm,
 }
 """Operator to what gives tensors like its results."""
 
@@ -91,6 +97,6 @@ for _name, _schema in SCHEMAS.items():
     LIBRARY.define(_name + _schema, tags=(torch.Tag.flexible_layout,))
     torch.library.register_fake(f"cnnperf::{_name}", _RESULTS[_name], lib=LIBRARY)
 
-se_forward, se_backward, tail_forward, tail_backward, tail_scaling, tail_inference = (
+se_forward, se_backward, tail_forward, tail_backward, tail_scaling, tail_inference, rectified_norm = (
     getattr(torch.ops.cnnperf, name).default for name in SCHEMAS
 )

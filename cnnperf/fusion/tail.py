@@ -10,6 +10,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 
 from cnnperf.fusion import algebra, forms, operators
 from cnnperf.fusion.algebra import Forward, Frozen, Parameters
+from cnnperf.fusion.foreign import has_hooks
 from cnnperf.fusion.forms import Form
 from cnnperf.models.squeeze_excitation import SEBlock
 
@@ -42,7 +43,9 @@ class Tail(torch.autograd.Function):
         return None, None, *ctx.form.backward(grad, x, kept, parameters, ctx.eps)
 
 
-def fused_tail(x: Tensor, shortcut: Tensor, norm: nn.BatchNorm2d, se: SEBlock) -> Tensor:
+def fused_tail(
+    x: Tensor, shortcut: Tensor, norm: nn.BatchNorm2d, se: SEBlock, squeezed: Tensor | None = None
+) -> Tensor:
     """Return relu(se(norm(x)) + shortcut), and update the running statistics as `norm` would.
 
     Args:
@@ -50,6 +53,7 @@ def fused_tail(x: Tensor, shortcut: Tensor, norm: nn.BatchNorm2d, se: SEBlock) -
         shortcut: N x C x H x W.
         norm: BatchNorm over C channels; with or without affine parameters and running statistics.
         se: The SE block; its weights are used, its own forward is not called where the fused form applies.
+        squeezed: The means of x, N x C in float32, where they are known already; only inference has a use for them.
 
     Returns:
         N x C x H x W. Where no fused form applies (shapes or dtypes that differ, an empty batch, fake or meta
@@ -63,16 +67,28 @@ def fused_tail(x: Tensor, shortcut: Tensor, norm: nn.BatchNorm2d, se: SEBlock) -
         return textbook_tail(x, shortcut, norm, se)
     small = (norm.weight, norm.bias, norm.running_mean, norm.running_var)
     fits = forms.fits_channels(x, se.reduce.weight, se.expand.weight, *small)
-    if not (fits and _is_plain(x, shortcut) and _can_run(x, shortcut, norm)):
+    if not (fits and _is_plain(x, shortcut) and _can_run(x, norm)):
         return textbook_tail(x, shortcut, norm, se)
     if norm.training or norm.running_mean is None:
         return _training(x, shortcut, norm, se)
-    wants_gradient = torch.is_grad_enabled() and any(
-        tensor.requires_grad for tensor in (x, shortcut, *norm.parameters(), *se.parameters())
-    )
-    if wants_gradient or not forms.fits_native(x, shortcut):
+    wanted = wants_gradient(x, shortcut, norm.weight, norm.bias, se.reduce.weight, se.expand.weight)
+    if wanted or not forms.fits_native(x, shortcut):
         return textbook_tail(x, shortcut, norm, se)
-    return _inference(x, shortcut, norm, se)
+    return _inference(x, shortcut, norm, se, squeezed)
+
+
+def infers_natively(norm: nn.BatchNorm2d, x: Tensor) -> bool:
+    """Tell whether BatchNorm of a map is linear here and the C++ kernels can compute it, without any gradient."""
+    if type(norm) is not nn.BatchNorm2d or has_hooks(norm) or norm.training or norm.running_mean is None:
+        return False
+    affine = (norm.weight, norm.bias)
+    fits = forms.fits_norm(x, *affine, norm.running_mean, norm.running_var)
+    return fits and not wants_gradient(x, *affine) and _can_run(x, norm) and forms.fits_native(x)
+
+
+def wants_gradient(*tensors: Tensor | None) -> bool:
+    """Tell whether autograd would record what is done with these tensors."""
+    return torch.is_grad_enabled() and any(one is not None and one.requires_grad for one in tensors)
 
 
 def textbook_tail(x: Tensor, shortcut: Tensor, norm: nn.Module, se: nn.Module) -> Tensor:
@@ -94,22 +110,31 @@ def _training(x: Tensor, shortcut: Tensor, norm: nn.BatchNorm2d, se: SEBlock) ->
     return cast(Tensor, out)
 
 
-def _inference(x: Tensor, shortcut: Tensor, norm: nn.BatchNorm2d, se: SEBlock) -> Tensor:
-    weight, bias, reduce, expand = _parameters(norm, se, x)
-    mean, variance = (cast(Tensor, one).float().contiguous() for one in (norm.running_mean, norm.running_var))
-    frozen = Frozen(weight, bias, mean, variance, norm.eps)
+def _inference(x: Tensor, shortcut: Tensor, norm: nn.BatchNorm2d, se: SEBlock, squeezed: Tensor | None) -> Tensor:
+    reduce, expand = (product.weight.float().contiguous() for product in (se.reduce, se.expand))
     if torch.compiler.is_compiling():
-        scale, shift = operators.tail_scaling(x, *frozen, reduce, expand)
+        scale, shift = operators.tail_scaling(x, squeezed, *frozen(norm, x), reduce, expand)
         return algebra.apply_scaling(x.float(), shortcut, scale, shift).to(x.dtype)
-    return cast(Tensor, operators.tail_inference(x, shortcut, *frozen, reduce, expand))
+    return cast(Tensor, operators.tail_inference(x, shortcut, squeezed, *frozen(norm, x), reduce, expand))
+
+
+def frozen(norm: nn.BatchNorm2d, x: Tensor) -> Frozen:
+    """Return BatchNorm in inference as the kernels take it, in float32, for a map of its channels."""
+    mean, variance = (cast(Tensor, one).float().contiguous() for one in (norm.running_mean, norm.running_var))
+    weight, bias = (one.float().contiguous() for one in _affine(norm, x))
+    return Frozen(weight, bias, mean, variance, norm.eps)
 
 
 def _parameters(norm: nn.BatchNorm2d, se: SEBlock, x: Tensor) -> Parameters:
     """Return the parameters in the dtype that the small tensors are computed in: at least fp32."""
     dtype = torch.promote_types(torch.float32, x.dtype)
-    weight = norm.weight if norm.affine else x.new_ones(x.shape[1])
-    bias = norm.bias if norm.affine else x.new_zeros(x.shape[1])
-    return Parameters(*(p.to(dtype).contiguous() for p in (weight, bias, se.reduce.weight, se.expand.weight)))
+    return Parameters(*(p.to(dtype).contiguous() for p in (*_affine(norm, x), se.reduce.weight, se.expand.weight)))
+
+
+def _affine(norm: nn.BatchNorm2d, x: Tensor) -> tuple[Tensor, Tensor]:
+    if norm.affine:
+        return norm.weight, norm.bias
+    return x.new_ones(x.shape[1]), x.new_zeros(x.shape[1])
 
 
 @torch.no_grad()
@@ -128,11 +153,11 @@ def _is_plain(x: Tensor, shortcut: Tensor) -> bool:
     return alike and x.is_floating_point() and x.numel() > 0
 
 
-def _can_run(x: Tensor, shortcut: Tensor, norm: nn.BatchNorm2d) -> bool:
+def _can_run(x: Tensor, norm: nn.BatchNorm2d) -> bool:
     """Tell whether a fused form can take part: in a compilation only the operators can, in an export none."""
     if torch.compiler.is_compiling():
         counted = norm.momentum is None  # reading the number of batches would break the graph
-        return not torch.compiler.is_exporting() and not counted and forms.fits_native(x, shortcut)
+        return not torch.compiler.is_exporting() and not counted and forms.fits_native(x)
     return not x.is_meta and not isinstance(x, FakeTensor)
 
 

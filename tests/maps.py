@@ -1,0 +1,24 @@
+"""What the tests of the fusions share: layouts, tolerances, and how often a compiled function passes over a map."""
+
+import torch
+
+EPS = 1e-5
+FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 2e-2}
+
+
+def passes(function, *arguments):
+    """Return how many maps like the first tensor a compiled function reads and writes, as Inductor counts bytes."""
+    import torch._logging
+    from torch._inductor import config, metrics
+
+    torch.compiler.reset()
+    metrics.reset()
+    torch._logging.set_logs(inductor_metrics=True)  # the count stays 0 without it
+    try:
+        with config.patch(fx_graph_cache=False):
+            torch.compile(function)(*arguments)
+    finally:
+        torch._logging.set_logs()
+    x = next(one for one in arguments if isinstance(one, torch.Tensor))
+    return metrics.num_bytes_accessed / (x.numel() * x.element_size())
