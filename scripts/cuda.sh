@@ -34,6 +34,7 @@ step() {
 # shellcheck disable=SC2086 # no plugin is no argument
 {
     step tests "$python" -m pytest $plugin tests -m gpu
+    step fusion "$python" -m pytest $plugin benchmarks/test_se_fusion.py --cnnperf-device=cuda --cnnperf-suite=full --benchmark-autosave --benchmark-storage="$folder/runs"
     step suite "$python" -m pytest $plugin benchmarks --benchmark-autosave --benchmark-storage="$folder/runs"
 }
 printf '<!-- figures:begin -->\n<!-- figures:end -->\n' >"$folder/figures.md"

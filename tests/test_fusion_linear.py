@@ -115,7 +115,7 @@ def block_and_twin(channels=32):
 @pytest.mark.parametrize("layout", FORMATS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_block_infers_what_the_textbook_infers(monkeypatch, compiled, linear, layout, dtype):
-    monkeypatch.setattr(block, "_pays", lambda _: linear)
+    monkeypatch.setattr(block, "pays", lambda _: linear)
     torch.compiler.reset()
     ours, twin = (one.to(dtype) for one in block_and_twin())
     x = torch.randn(2, 32, 9, 7).to(dtype).contiguous(memory_format=FORMATS[layout])

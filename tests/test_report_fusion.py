@@ -8,8 +8,12 @@ from documents import document
 
 from cnnperf.cli import main
 from cnnperf.errors import RunFileError
-from cnnperf.measure.parts import Cell, floor_passes
+from cnnperf.measure import cells
+from cnnperf.measure.cells import Cell, all_cells, floor_passes, measure_cell
+from cnnperf.measure.sampler import Schedule
 from cnnperf.report import render
+from cnnperf.runs.fusion import fusion_records
+from cnnperf.testing import ScriptedClock
 
 RECORD = {
     "part": "tail",
@@ -53,7 +57,59 @@ def test_the_summary_shows_each_form_with_its_ratio():
         "3.30]",
         "1.23x",
     ]
+    assert not any("what SE adds" in line or "other libraries" in line for line in lines)
     assert max(map(len, lines)) <= 100
+
+
+BLOCK = RECORD | {
+    "part": "block",
+    "trains": False,
+    "device": "cuda:0",
+    "seconds": RECORD["seconds"] | {"fused-compile": {"value": 1e-3, "low": 1e-3, "high": 1e-3}},
+    "over_floor": None,
+    "over_plain": {
+        "eager": {"value": 1.2, "low": 1.1, "high": 1.3},
+        "fused-compile": {"value": 1.021, "low": 0.985, "high": 1.03},
+    },
+}
+
+
+def test_what_se_adds_is_shown_in_percent_where_there_is_a_part_without():
+    lines = render(run_of(BLOCK))
+    title = "block (two 3x3 convolutions, SE, shortcut), inference, fp32, channels_last, cuda:0"
+    assert title in lines
+    header, row = lines[lines.index(f"{title}, what SE adds") + 1 :][:2]
+    assert header.split() == ["eager", "fused-compile"]
+    assert row.split()[1:] == ["20%", "[10%,", "30%]", "2.1%", "[-1.5%,", "3.0%]"]
+    assert not any("floor" in line for line in lines if "eager/fused" in line)
+
+
+def test_the_forms_of_other_libraries_have_a_table_of_their_own():
+    record = copy.deepcopy(RECORD)
+    record["over_fused"]["timm-compile"] = {"value": 1.5, "low": 1.4, "high": 1.6}
+    lines = render(run_of(record))
+    at = next(index for index, line in enumerate(lines) if line.endswith("other libraries over ours"))
+    assert lines[at + 1].split() == ["timm-compile"]
+    assert lines[at + 2].split() == ["32x64x16x16", "1.50x", "[1.40,", "1.60]"]
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
+@pytest.mark.parametrize(("part", "trains"), [("se", True), ("tail", False), ("block", False)])
+def test_a_measured_cell_is_a_record_that_reads(monkeypatch, part, trains):
+    monkeypatch.setattr(cells, "clock_for", lambda _: ScriptedClock(0.001))
+    cell = Cell(part, trains, (2, 16, 4, 4), "channels_last", "fp32")
+    together, record = measure_cell(cell, Schedule(budget=0.01))
+    (found,) = fusion_records([{"extra_info": {"cnnperf_fusion": json.loads(json.dumps(record))}}])
+    assert found.rounds == sum(map(len, together.groups["fused"])) > 0
+    assert (found.over_floor is None) == (part == "block")
+    assert set(found.over_plain) == ({"eager", "compile", "fused", "fused-compile"} if part == "block" else set())
+
+
+def test_every_cell_has_an_id_of_its_own_and_full_adds_precisions_and_stages():
+    default, full = (all_cells(("cpu",), full=full) for full in (False, True))
+    assert len({cell.id() for cell in full}) == len(full) > len(default)
+    assert {cell.precision for cell in default} == {"fp32"}
+    assert set(default) < set(full)
 
 
 def test_a_run_without_the_benchmark_has_no_table():

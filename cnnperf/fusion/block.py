@@ -10,9 +10,9 @@ from cnnperf.fusion.linear_squeeze import has_known_squeeze, squeeze_of_convolut
 from cnnperf.fusion.tail import frozen, fused_tail, infers_natively
 from cnnperf.models.resnet import BasicBlock
 
-# Measured on two cores, where taking the squeeze from sums of the second convolution's input beats reading its output
-# (docs/fusion.md, "Inference"): only in a compiled network, whose second reading of a map that large does not come from
-# cache, and with so many pixels a channel that the product with the convolution's weight is small beside it.
+# Where taking the squeeze from sums of the second convolution's input beats reading its output, as measured on two cores
+# by scripts/crossovers.py (docs/fusion.md, "Inference"): only in a compiled network, whose second reading of a map that
+# large does not come from cache, and with so many pixels a channel that the product with the weight is small beside it.
 LINEAR_NUMBERS = 1 << 22
 LINEAR_PIXELS_PER_CHANNEL = 16
 
@@ -38,7 +38,7 @@ def norm_and_relu(x: Tensor, norm: nn.BatchNorm2d, convolution: nn.Module) -> tu
     Returns:
         N x C x H x W; and the means of the convolution's output, N x C', or None.
     """
-    linear = torch.compiler.is_compiling() and _pays(x) and has_known_squeeze(convolution)
+    linear = torch.compiler.is_compiling() and pays(x) and has_known_squeeze(convolution)
     fused = linear or not torch.compiler.is_compiling()  # a compiler fuses these two by itself
     if not (fused and infers_natively(norm, x)):
         return torch.relu(norm(x)), None
@@ -49,5 +49,6 @@ def norm_and_relu(x: Tensor, norm: nn.BatchNorm2d, convolution: nn.Module) -> tu
     return out, squeeze_of_convolution(sums, weight, x.shape[2] * x.shape[3])
 
 
-def _pays(x: Tensor) -> bool:
+def pays(x: Tensor) -> bool:
+    """Tell whether the linear squeeze of a convolution of this map, N x C x H x W, is the faster way."""
     return x.numel() >= LINEAR_NUMBERS and x.shape[2] * x.shape[3] >= LINEAR_PIXELS_PER_CHANNEL * x.shape[1]

@@ -1,26 +1,26 @@
-"""Parts of a network made runnable: Squeeze-and-Excitation alone, and the tail of a residual block."""
+"""Parts of a network made runnable in each of their forms: SE alone, the tail of a residual block, block, network."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Any, cast
+from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
-from cnnperf.fusion import FusedSEBlock, fused_tail, textbook_tail
-from cnnperf.measure.clock import clock_for
-from cnnperf.measure.metrics import Value
-from cnnperf.measure.paired import Together, sample_together
-from cnnperf.measure.sampler import Schedule, Subject
+from cnnperf.fusion import FusedSEBlock, fuse, fused_tail, textbook_tail
 from cnnperf.measure.workload import DTYPES, MEMORY_FORMATS, PADDING_BYTES
+from cnnperf.models.resnet import BasicBlock, ResNet18
 from cnnperf.models.squeeze_excitation import SEBlock
 
-FORMS = ("eager", "compile", "fused")
-COPY = "copy"
 Shape = tuple[int, int, int, int]
+Build = Callable[[int], nn.Module]
+"""Makes a module from its number of channels."""
 
 
 class Tail(nn.Module):
@@ -44,39 +44,117 @@ class FusedTail(Tail):
         return fused_tail(x, shortcut, self.norm, self.se)
 
 
-PARTS: dict[str, tuple[type[nn.Module], type[nn.Module], int]] = {
-    "se": (SEBlock, FusedSEBlock, 1),
-    "tail": (Tail, FusedTail, 2),
+class Form(NamedTuple):
+    """Say how a form of a part is made: what builds it, and whether torch.compile takes it."""
+
+    build: Build
+    compiled: bool
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Describe a part.
+
+    Attributes:
+        textbook: Builds it from PyTorch's operators.
+        fused: Builds ours.
+        plain: Builds it without Squeeze-and-Excitation, or None where nothing would be left.
+        maps: How many maps it takes.
+        libraries: Library to what builds the same part from it.
+    """
+
+    textbook: Build
+    fused: Build
+    plain: Build | None = None
+    maps: int = 1
+    libraries: tuple[tuple[str, Build], ...] = ()
+
+
+def _block(se_block: Build | None, channels: int) -> nn.Module:
+    return BasicBlock(channels, channels, 1, se_block)
+
+
+def _network(se_block: Build | None, _: int) -> nn.Module:
+    return ResNet18(se_block)
+
+
+def _fused(build: Build, channels: int) -> nn.Module:
+    return fuse(build(channels), inplace=True).model
+
+
+def _torchvision(channels: int) -> nn.Module:
+    operators = import_module("torchvision.ops")
+    return cast(nn.Module, operators.SqueezeExcitation(channels, max(1, channels // 16)))
+
+
+def _timm(channels: int) -> nn.Module:
+    layers = import_module("timm.layers")
+    return cast(nn.Module, layers.SEModule(channels, rd_channels=max(1, channels // 16)))
+
+
+_SE_BLOCK, _SE_NETWORK = partial(_block, SEBlock), partial(_network, SEBlock)
+PARTS = {
+    "se": Kind(SEBlock, FusedSEBlock, libraries=(("torchvision", _torchvision), ("timm", _timm))),
+    "tail": Kind(Tail, FusedTail, maps=2),
+    "block": Kind(_SE_BLOCK, partial(_fused, _SE_BLOCK), partial(_block, None)),
+    "network": Kind(_SE_NETWORK, partial(_fused, _SE_NETWORK), partial(_network, None)),
 }
-"""Part to its textbook form, its fused form, and the number of maps that it takes."""
+"""The parts; `network` is ResNet-18, which takes images."""
+
+
+def forms_of(part: str) -> dict[str, Form]:
+    """Return the forms of a part that can be measured here, `fused` last."""
+    kind = PARTS[part]
+    forms = {"eager": Form(kind.textbook, compiled=False), "compile": Form(kind.textbook, compiled=True)}
+    for library, build in kind.libraries:
+        if find_spec(library):
+            forms |= {library: Form(build, compiled=False), f"{library}-compile": Form(build, compiled=True)}
+    if kind.plain is not None:
+        forms |= {"plain": Form(kind.plain, compiled=False), "plain-compile": Form(kind.plain, compiled=True)}
+        forms |= {"fused-compile": Form(kind.fused, compiled=True)}
+    return forms | {"fused": Form(kind.fused, compiled=False)}
 
 
 class Part:
     """Run one form of a part, forward and backward in training, forward alone in inference, as a subject to sample."""
 
-    def __init__(self, part: str, form: str, shape: Shape, *, trains: bool, layout: str, precision: str) -> None:
+    def __init__(
+        self,
+        part: str,
+        form: str,
+        shape: Shape,
+        *,
+        trains: bool,
+        layout: str,
+        precision: str,
+        device: str = "cpu",
+    ) -> None:
         """Build the part and its maps.
 
         Args:
             part: A key of `PARTS`.
-            form: `eager` or `compile` for the textbook form, `fused` for ours.
+            form: A key of what `forms_of` gives for it.
             shape: N, C, H, W.
             trains: Whether to train or to infer.
             layout: `contiguous` or `channels_last`.
             precision: `fp32` or `bf16`: of maps and parameters.
+            device: Where.
         """
-        textbook, fused, maps = PARTS[part]
+        build, compiled = forms_of(part)[form]
+        format_ = MEMORY_FORMATS[layout]
         torch.manual_seed(0)
-        module = (fused if form == "fused" else textbook)(shape[1]).to(DTYPES[precision]).train(trains)
-        self.module = cast(Callable[..., Tensor], torch.compile(module, dynamic=False) if form == "compile" else module)
+        module = cast(Any, build(shape[1]).train(trains)).to(device, DTYPES[precision], memory_format=format_)
         self._parameters = list(module.parameters())
         self._random = random.Random(0)  # noqa: S311 - places memory, hides nothing
         self._padding: list[Tensor] = []
         self._trains = trains
-        drawn = [torch.randn(shape, dtype=torch.float32).to(DTYPES[precision]) for _ in range(maps + 1)]
-        placed = [one.contiguous(memory_format=MEMORY_FORMATS[layout]) for one in drawn]
-        self.maps = [one.requires_grad_(trains) for one in placed[:-1]]
-        self.grad = placed[-1]
+        drawn = [torch.randn(shape).to(device, DTYPES[precision]) for _ in range(PARTS[part].maps)]
+        self.maps = [one.contiguous(memory_format=format_) for one in drawn]
+        with torch.no_grad():
+            self.grad = torch.randn_like(module(*self.maps))
+        for one in self.maps:
+            one.requires_grad_(trains and part != "network")  # images want no gradient
+        self.module = cast(Callable[..., Tensor], torch.compile(module, dynamic=False) if compiled else module)
 
     def setup(self) -> None:
         """Clear all gradients."""
@@ -96,16 +174,17 @@ class Part:
         self.setup()
         self._padding.clear()
         for tensor in (*self.maps, self.grad):
-            self._padding.append(torch.empty(self._random.randrange(PADDING_BYTES), dtype=torch.uint8))
+            size = self._random.randrange(PADDING_BYTES)
+            self._padding.append(torch.empty(size, dtype=torch.uint8, device=tensor.device))
             tensor.data = tensor.detach().clone()
 
 
 class Copy:
     """Copy a map: one pass of reading and one of writing, with which the passes of the others are compared."""
 
-    def __init__(self, shape: Shape, precision: str) -> None:
+    def __init__(self, shape: Shape, precision: str, device: str = "cpu") -> None:
         """Allocate both maps."""
-        self._source = torch.randn(shape).to(DTYPES[precision])
+        self._source = torch.randn(shape).to(device, DTYPES[precision])
         self._target = torch.empty_like(self._source)
 
     def setup(self) -> None:
@@ -118,70 +197,3 @@ class Copy:
     def relocate(self) -> None:
         """Put both maps at fresh addresses."""
         self._source, self._target = self._source.clone(), self._target.clone()
-
-
-@dataclass(frozen=True)
-class Cell:
-    """Name one cell of the fusion benchmark: all forms of a part at one shape."""
-
-    part: str
-    trains: bool
-    shape: Shape
-    layout: str
-    precision: str
-
-    def id(self) -> str:
-        """Return the pytest id."""
-        shape = "x".join(map(str, self.shape))
-        return f"part={self.part}-phase={self.phase}-shape={shape}-layout={self.layout}-precision={self.precision}"
-
-    @property
-    def phase(self) -> str:
-        """Return `train` (forward and backward) or `forward` (inference)."""
-        return "train" if self.trains else "forward"
-
-
-# Passes that the part cannot do without, and a byte mask where training needs one. Inference of the tail reads x again
-# for the scaling, from cache where a sample fits there.
-FLOOR_PASSES = {("se", "forward"): 2.0, ("se", "train"): 5.0, ("tail", "forward"): 3.0, ("tail", "train"): 10.0}
-MASK_BYTES = 2  # of the tail in training: written once, read once
-
-
-def floor_passes(cell: Cell) -> float:
-    """Return the passes over a map that the part of a cell needs at least."""
-    masks = MASK_BYTES / DTYPES[cell.precision].itemsize if (cell.part, cell.trains) == ("tail", True) else 0.0
-    return FLOOR_PASSES[cell.part, cell.phase] + masks
-
-
-def measure_cell(cell: Cell, schedule: Schedule) -> tuple[Together, dict[str, object]]:
-    """Measure all forms of a cell and a plain copy side by side.
-
-    Args:
-        cell: What to measure.
-        schedule: As for one case.
-
-    Returns:
-        The samples, and the record for the run file: the cell, seconds by form, ratios of each form to the fused one,
-        and the fused form's time over that of its least passes at the speed of the copy.
-    """
-    torch.compiler.reset()
-    facts = {"trains": cell.trains, "layout": cell.layout, "precision": cell.precision}
-    subjects: dict[str, Subject] = {COPY: Copy(cell.shape, cell.precision)}
-    subjects |= {form: Part(cell.part, form, cell.shape, **facts) for form in FORMS}  # type: ignore[arg-type]  # three keywords
-    together = sample_together(subjects, clock_for(torch.device("cpu")), schedule)
-    least = floor_passes(cell) / 2
-    floor = together.ratio("fused", COPY)
-    record = {
-        **asdict(cell),
-        "seconds": {name: _json(together.latency(name)) for name in subjects},
-        "over_fused": {name: _json(together.ratio(name, "fused")) for name in FORMS[:-1]},
-        "over_floor": {key: value / least for key, value in _json(floor).items()},
-        "floor_passes": floor_passes(cell),
-        "rounds": sum(map(len, together.groups["fused"])),
-        "stopped": together.stopped,
-    }
-    return together, record
-
-
-def _json(value: Value) -> dict[str, float]:
-    return {"value": value.value, "low": cast(float, value.low), "high": cast(float, value.high)}

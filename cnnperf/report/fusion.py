@@ -1,50 +1,115 @@
-"""The table of the fusion benchmark: every form of a part side by side."""
+"""The tables of the fusion benchmark: every form of a part side by side, and what SE adds to a part."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
+from cnnperf.measure.metrics import Value
 from cnnperf.report.cases import ratio_text
 from cnnperf.report.layout import Row, grid
-from cnnperf.runs.fusion import FORMS, FusionRecord
-from cnnperf.units import format_factor, format_quantity
+from cnnperf.runs.fusion import FUSED, TEXTBOOK, FusionRecord
+from cnnperf.units import ABSENT, format_factor, format_percent, format_quantity
 
-HEADER = ("", *FORMS, "eager/fused", "compile/fused", "floor")
-PARTS = {"se": "Squeeze-and-Excitation alone", "tail": "tail of a block (BatchNorm, SE, shortcut, ReLU)"}
+PARTS = {
+    "se": "Squeeze-and-Excitation alone",
+    "tail": "tail of a block (BatchNorm, SE, shortcut, ReLU)",
+    "block": "block (two 3x3 convolutions, SE, shortcut)",
+    "network": "ResNet-18 with SE",
+}
 PHASES = {False: "inference", True: "forward and backward"}
-LEGEND = "floor: fused over its least passes at the speed of a copy that ran beside it."
+OURS_COMPILED = "fused-compile"
+LEGEND = (
+    "eager, compile: the textbook formula; fused: ours; fused-compile: ours within torch.compile of the whole part; "
+    "floor: fused over its least passes at the speed of a copy that ran beside it."
+)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Describe one kind of table.
+
+    Attributes:
+        suffix: Follows the title.
+        header: Of the columns after the shape.
+        row: Gives their cells.
+    """
+
+    suffix: str
+    header: Row
+    row: Callable[[FusionRecord], Row]
 
 
 def fusion_lines(records: Sequence[FusionRecord]) -> list[str]:
-    """Return the table for a terminal, none without records."""
-    rows: list[Row | str] = []
-    for title in _titles(records):
-        rows += [title, *(_row(record) for record in records if _title(record) == title)]
-    return ["", *grid(HEADER, rows), "", LEGEND] if rows else []
+    """Return the tables for a terminal, none without records."""
+    lines: list[str] = []
+    for title, table, chosen in _tables(records):
+        lines += ["", title, *grid(("", *table.header), [(_shape(one), *table.row(one)) for one in chosen])]
+    return [*lines, "", *LEGEND.split("; ")] if lines else []
 
 
 def fusion_markdown(records: Sequence[FusionRecord]) -> str:
     """Return the same as Markdown, a table for each title."""
-    tables = [_table(title, [one for one in records if _title(one) == title]) for title in _titles(records)]
+    tables = [_markdown(*each) for each in _tables(records)]
     return "\n\n".join([*tables, f"{LEGEND} n: timed rounds of each form."])
 
 
-def _table(title: str, records: Sequence[FusionRecord]) -> str:
-    rule = ("---", *("---:" for _ in HEADER))
-    rows = [("shape", *HEADER[1:], "n"), rule, *((*_row(record), str(record.rounds)) for record in records)]
-    return f"{title}:\n\n" + "\n".join(f"| {' | '.join(row)} |" for row in rows)
+def _markdown(title: str, table: Table, records: Sequence[FusionRecord]) -> str:
+    kept = [index for index in range(len(table.header)) if any(table.row(one)[index] != ABSENT for one in records)]
+    header = ("shape", *(table.header[index] for index in kept), "n")
+    rule = ("---", *("---:" for _ in header[1:]))
+    rows = ((_shape(one), *(table.row(one)[index] for index in kept), str(one.rounds)) for one in records)
+    return f"{title}:\n\n" + "\n".join(f"| {' | '.join(row)} |" for row in (header, rule, *rows))
 
 
-def _titles(records: Sequence[FusionRecord]) -> list[str]:
-    return list(dict.fromkeys(_title(record) for record in records))
+def _tables(records: Sequence[FusionRecord]) -> Iterator[tuple[str, Table, list[FusionRecord]]]:
+    """Yield each table that has something to show: its title, its kind and its records."""
+    for title in dict.fromkeys(map(_title, records)):
+        chosen = [one for one in records if _title(one) == title]
+        for table in (FORMS, _libraries(chosen), TAX):
+            if any(cell != ABSENT for one in chosen for cell in table.row(one)):
+                yield title + table.suffix, table, chosen
 
 
 def _title(record: FusionRecord) -> str:
-    part = PARTS.get(record.part, record.part)
-    return f"{part}, {PHASES[record.trains]}, {record.precision}, {record.layout}"
+    words = (PARTS.get(record.part, record.part), PHASES[record.trains], record.precision, record.layout)
+    return ", ".join(words if record.device == "cpu" else (*words, record.device))
 
 
-def _row(record: FusionRecord) -> Row:
-    seconds = (format_quantity(record.seconds[form].value, "s") for form in FORMS)
-    ratios = (ratio_text(record.over_fused[form]) for form in FORMS[:-1])
-    return ("x".join(map(str, record.shape)), *seconds, *ratios, f"{format_factor(record.over_floor.value)}x")
+def _shape(record: FusionRecord) -> str:
+    return "x".join(map(str, record.shape))
+
+
+def _form_cells(record: FusionRecord) -> Row:
+    seconds = (record.seconds.get(form) for form in (*TEXTBOOK, FUSED, OURS_COMPILED))
+    times = (ABSENT if one is None else format_quantity(one.value, "s") for one in seconds)
+    ratios = (ratio_text(record.over_fused[form]) for form in TEXTBOOK)
+    floor = ABSENT if record.over_floor is None else f"{format_factor(record.over_floor.value)}x"
+    return (*times, *ratios, floor)
+
+
+def _libraries(records: Sequence[FusionRecord]) -> Table:
+    """Return the table of the forms that other libraries bring, whichever were installed."""
+    known = (*TEXTBOOK, FUSED, OURS_COMPILED, "plain", "plain-compile")
+    names = tuple(dict.fromkeys(form for one in records for form in one.over_fused if form not in known))
+
+    def cells(record: FusionRecord) -> Row:
+        return tuple(ratio_text(record.over_fused[name]) if name in record.over_fused else ABSENT for name in names)
+
+    return Table(", other libraries over ours", names, cells)
+
+
+def _tax_cells(record: FusionRecord) -> Row:
+    return tuple(_tax(record.over_plain.get(form)) for form in TAX.header)
+
+
+def _tax(ratio: Value | None) -> str:
+    """Write what SE adds, to the time without, with its interval: `6.1% [5.0%, 7.2%]`."""
+    if ratio is None or ratio.low is None or ratio.high is None:
+        return ABSENT
+    value, low, high = (format_percent(one - 1) for one in (ratio.value, ratio.low, ratio.high))
+    return f"{value} [{low}, {high}]"
+
+
+FORMS = Table("", (*TEXTBOOK, FUSED, OURS_COMPILED, *(f"{form}/{FUSED}" for form in TEXTBOOK), "floor"), _form_cells)
+TAX = Table(", what SE adds", (*TEXTBOOK, FUSED, OURS_COMPILED), _tax_cells)

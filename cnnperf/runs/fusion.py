@@ -9,7 +9,9 @@ from cnnperf.measure.metrics import Value
 from cnnperf.runs.fields import Object, as_count, as_list, as_number, as_object, as_text, need, part
 
 KEY = "cnnperf_fusion"
-FORMS = ("eager", "compile", "fused")
+FUSED = "fused"
+TEXTBOOK = ("eager", "compile")
+"""The forms that every record has beside the fused one."""
 
 
 @dataclass(frozen=True)
@@ -17,14 +19,16 @@ class FusionRecord:
     """Hold one cell of the fusion benchmark.
 
     Attributes:
-        part: `se` or `tail`.
+        part: `se`, `tail`, `block` or `network`.
         trains: Whether forward and backward were run, or inference.
         shape: N, C, H, W.
         layout: `contiguous` or `channels_last`.
         precision: `fp32` or `bf16`.
+        device: `cpu` or `cuda:N`.
         seconds: Median by form.
         over_fused: Ratio of each other form to the fused one.
-        over_floor: The fused form over its least passes at the speed of a copy.
+        over_floor: The fused form over its least passes at the speed of a copy; None for a part without such a floor.
+        over_plain: Ratio of each form with SE to the same part without, run in the same way; empty where there is none.
         rounds: Of each form.
     """
 
@@ -33,9 +37,11 @@ class FusionRecord:
     shape: tuple[int, ...]
     layout: str
     precision: str
+    device: str
     seconds: Mapping[str, Value]
     over_fused: Mapping[str, Value]
-    over_floor: Value
+    over_floor: Value | None
+    over_plain: Mapping[str, Value]
     rounds: int
 
 
@@ -55,23 +61,28 @@ def fusion_records(benchmarks: Sequence[object]) -> Iterator[FusionRecord]:
 def _record(found: Object, where: str) -> FusionRecord:
     shape = as_list(need(found, "shape", where), f"{where}.shape")
     texts = {key: as_text(need(found, key, where), f"{where}.{key}") for key in ("part", "layout", "precision")}
+    floor = need(found, "over_floor", where)
     return FusionRecord(
         **texts,
         trains=bool(need(found, "trains", where)),
         shape=tuple(as_count(size, f"{where}.shape") for size in shape),
-        seconds=_values(found, "seconds", FORMS, where),
-        over_fused=_values(found, "over_fused", FORMS[:-1], where),
-        over_floor=_value(found, "over_floor", where),
+        device=as_text(found.get("device", "cpu"), f"{where}.device"),  # older records are all of the CPU
+        seconds=_values(found, "seconds", (*TEXTBOOK, FUSED), where),
+        over_fused=_values(found, "over_fused", TEXTBOOK, where),
+        over_floor=None if floor is None else _value(floor, f"{where}.over_floor"),
+        over_plain=_values(found, "over_plain", (), where) if "over_plain" in found else {},
         rounds=as_count(need(found, "rounds", where), f"{where}.rounds"),
     )
 
 
-def _values(found: Object, key: str, names: Sequence[str], where: str) -> dict[str, Value]:
+def _values(found: Object, key: str, needed: Sequence[str], where: str) -> dict[str, Value]:
     container = as_object(need(found, key, where), f"{where}.{key}")
-    return {name: _value(container, name, f"{where}.{key}") for name in names}
+    for name in needed:
+        need(container, name, f"{where}.{key}")
+    return {name: _value(entry, f"{where}.{key}.{name}") for name, entry in container.items()}
 
 
-def _value(container: Object, key: str, where: str) -> Value:
-    entry = as_object(need(container, key, where), f"{where}.{key}")
-    low, value, high = (as_number(need(entry, end, where), f"{where}.{key}.{end}") for end in ("low", "value", "high"))
+def _value(given: object, where: str) -> Value:
+    entry = as_object(given, where)
+    low, value, high = (as_number(need(entry, end, where), f"{where}.{end}") for end in ("low", "value", "high"))
     return Value(value, low, high)
