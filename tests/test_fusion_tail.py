@@ -24,6 +24,7 @@ from torch.utils.checkpoint import checkpoint
 
 from cnnperf.fusion import algebra, forms, native, operators
 from cnnperf.fusion.algebra import Frozen, Parameters
+from cnnperf.fusion.maps import fits_channels
 from cnnperf.fusion.tail import Tail, fused_tail, textbook_tail
 from cnnperf.models.squeeze_excitation import SEBlock
 
@@ -285,9 +286,9 @@ def test_modules_for_other_channels_are_refused_before_any_kernel_reads(train, w
 def test_weights_on_another_device_than_the_map_are_not_for_the_kernels():
     x, _ = maps(2, 32, 4, 4)
     reduce, expand = torch.zeros(8, 32), torch.zeros(32, 8)
-    assert forms.fits_channels(x, reduce, expand, torch.zeros(32), None)
-    assert not forms.fits_channels(x, reduce.to("meta"), expand)
-    assert not forms.fits_channels(x, reduce, expand, torch.zeros(32, device="meta"))
+    assert fits_channels(x, reduce, expand, torch.zeros(32), None)
+    assert not fits_channels(x, reduce.to("meta"), expand)
+    assert not fits_channels(x, reduce, expand, torch.zeros(32, device="meta"))
 
 
 def test_a_norm_that_was_replaced_after_fusing_is_still_the_one_that_normalizes():
@@ -387,13 +388,17 @@ def test_the_operators_hold_what_pytorch_asks_of_operators(kernels):
     frozen = (weight, bias, bias, weight, EPS, *products)
     kept = operators.tail_forward(x, shortcut, *parameters, EPS)
     torch.library.opcheck(operators.tail_forward, (x, shortcut, *parameters, EPS))
+    leaves = [one.detach().requires_grad_() for one in (x, shortcut, *parameters)]
+    torch.library.opcheck(operators.tail_training, (*leaves, EPS))
     torch.library.opcheck(operators.tail_backward, (grad, x, *kept[1:], *parameters, EPS))
     torch.library.opcheck(operators.tail_inference, (x, shortcut, None, *frozen))
     torch.library.opcheck(operators.tail_scaling, (x, None, *frozen))
     torch.library.opcheck(operators.rectified_norm, (x, *frozen[:5]))
     kept = operators.se_forward(x, *parameters[2:], None, parameters.bias, True, False)
     torch.library.opcheck(operators.se_forward, (x, *parameters[2:], None, parameters.bias, True, False))
-    torch.library.opcheck(operators.se_backward, (grad, x, *parameters[2:], *kept[1:], True, False))
+    x, reduce, expand, bias = leaves[0], *leaves[4:], leaves[3]
+    torch.library.opcheck(operators.se_training, (x, reduce, expand, None, bias, True, True))
+    torch.library.opcheck(operators.se_backward, (grad, x.detach(), *parameters[2:], *kept[1:], True, False))
 
 
 def test_export_gives_a_graph_of_pytorch_s_own_operators():

@@ -12,10 +12,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from cnnperf.fusion import algebra, native, operators
+from cnnperf.fusion import algebra, gpu, native, operators
 from cnnperf.fusion.algebra import Forward, Gradients, Parameters
-
-MAP_DIMENSIONS = 4  # N, C, H, W
 
 
 @dataclass(frozen=True)
@@ -26,46 +24,11 @@ class Form:
     backward: Callable[[Tensor, Tensor, Forward, Parameters, float], Gradients]
 
 
-def memory_format_of(x: Tensor) -> torch.memory_format:
-    """Return channels_last where a map is that and nothing else, contiguous otherwise."""
-    last = not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
-    return torch.channels_last if last else torch.contiguous_format
-
-
-def refuse_second_derivative() -> None:
-    """Raise in a backward whose own gradients are wanted, which would be silently wrong.
-
-    Raises:
-        RuntimeError: If the backward runs with `create_graph=True`.
-    """
-    if torch.is_grad_enabled():
-        raise RuntimeError(
-            "fused Squeeze-and-Excitation has no second derivative (create_graph=True); call "
-            "cnnperf.fusion.unfuse(model) to compute it with PyTorch's own operators"
-        )
-
-
 def fits_native(*maps: Tensor) -> bool:
     """Tell whether the C++ kernels take these maps: on the CPU, of one dtype that they know, not empty."""
     x = maps[0]
     alike = all(one.dtype == x.dtype and one.shape == x.shape and one.device.type == "cpu" for one in maps)
     return alike and x.dtype in native.DTYPES and x.numel() > 0 and native.available()
-
-
-def fits_channels(x: Tensor, reduce: Tensor, expand: Tensor, *of_channels: Tensor | None) -> bool:
-    """Tell whether weights belong to the channels of a map and lie on its device.
-
-    Kernels read by address: what does not fit goes to PyTorch's own operators, which say what is wrong.
-    """
-    if x.dim() != MAP_DIMENSIONS or reduce.shape != expand.shape[::-1] or reduce.shape[1:] != x.shape[1:2]:
-        return False
-    return reduce.device == expand.device == x.device and fits_norm(x, *of_channels)
-
-
-def fits_norm(x: Tensor, *of_channels: Tensor | None) -> bool:
-    """Tell whether what a map's channels are given, or None, has their number and lies on the map's device."""
-    present = [one for one in of_channels if one is not None]
-    return x.dim() == MAP_DIMENSIONS and all(one.shape == x.shape[1:2] and one.device == x.device for one in present)
 
 
 def native_forward(x: Tensor, shortcut: Tensor, parameters: Parameters, eps: float) -> Forward:
@@ -85,11 +48,24 @@ def compiled() -> Form:
 
 
 NATIVE = Form(native_forward, native_backward)
+TRITON = Form(gpu.tail_forward, gpu.tail_backward)
 ALGEBRA = Form(algebra.tail_forward, algebra.tail_backward)
 
 
+def fits_kernels(*maps: Tensor) -> bool:
+    """Tell whether kernels of ours take these maps: C++ on the CPU, Triton on a GPU."""
+    return gpu.fits(*maps) if maps[0].is_cuda else fits_native(*maps)
+
+
 def form_for(x: Tensor, shortcut: Tensor) -> Form:
-    """Return the form for these maps: C++ on the CPU where it takes them, the compiled algebra on a GPU, else plain."""
-    if fits_native(x, shortcut):
-        return NATIVE
-    return compiled() if x.is_cuda else ALGEBRA
+    """Return the form for these maps: C++ on the CPU, Triton on a GPU, where those take them; else the algebra."""
+    if not fits_kernels(x, shortcut):
+        return compiled() if x.is_cuda else ALGEBRA
+    return TRITON if x.is_cuda else NATIVE
+
+
+def traced_forward(x: Tensor, shortcut: Tensor, parameters: Parameters, eps: float) -> Forward:
+    """Do what `algebra.tail_forward` does as one operator with a derivative, for use in a compilation."""
+    if x.is_cuda:
+        return gpu.traced_tail_forward(x, shortcut, parameters, eps)
+    return Forward(*operators.tail_training(x, shortcut, *parameters, eps))

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn import functional as F
 
-from cnnperf.fusion import forms, operators
+from cnnperf.fusion import forms, gpu, maps, operators
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": torch.relu, "silu": F.silu}
 """What may follow the first product."""
@@ -72,15 +72,22 @@ def gate_map(x: Tensor, excitation: Excitation) -> Tensor:
         excitation: Its weights may be those of 1x1 convolutions.
 
     Returns:
-        N x C x H x W. Within a compilation or export, and on meta and fake tensors, the textbook formula.
+        N x C x H x W. In an export, under autocast, and on meta and fake tensors, the textbook formula.
     """
     excitation = excitation._replace(reduce=_matrix(excitation.reduce), expand=_matrix(excitation.expand))
-    if _runs_native(x, excitation):
-        tensors = (None if one is None else one.float().contiguous() for one in excitation[:4])
-        gated = Gated.apply(x, *tensors, *excitation[4:])  # type: ignore[no-untyped-call]
-        return cast(Tensor, gated)
-    form = squeeze_and_excite if _is_only_traced(x) else _compiled(*excitation.reduce.shape)
-    return form(x, excitation)
+    if not _runs_in_kernels(x, excitation):
+        form = squeeze_and_excite if _is_only_traced(x) else _compiled(*excitation.reduce.shape)
+        return form(x, excitation)
+    *_, activation, gate = excitation
+    tensors = (None if one is None else one.float().contiguous() for one in excitation[:4])
+    traced = torch.compiler.is_compiling()
+    if x.is_cuda:
+        form = gpu.traced_gate_map if traced else gpu.gate_map
+        return form(x, Excitation._make((*tensors, activation, gate)))
+    flags = activation == "silu", gate == "hardsigmoid"
+    if traced:
+        return cast(Tensor, operators.se_training(x, *tensors, *flags)[0])
+    return cast(Tensor, Gated.apply(x, *tensors, *flags))  # type: ignore[no-untyped-call]
 
 
 class Gated(torch.autograd.Function):
@@ -88,40 +95,38 @@ class Gated(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, *excitation: Any) -> Tensor:
-        """Gate a map by an excitation whose tensors are in fp32."""
-        *tensors, activation, gate = excitation
-        flags = activation == "silu", gate == "hardsigmoid"
-        out, *kept = operators.se_forward(x, *tensors, *flags)
+        """Gate a map by an excitation whose tensors are in fp32; last come whether it has SiLU and the hard sigmoid."""
+        out, *kept = operators.se_forward(x, *excitation)
+        *tensors, silu, hard = excitation
+        ctx.flags, ctx.biased = (silu, hard), [bias is not None for bias in tensors[2:]]
         ctx.save_for_backward(x, *tensors[:2], *kept)
-        ctx.flags, ctx.biased = flags, tuple(bias is not None for bias in tensors[2:])
         return cast(Tensor, out)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
         """Compute the gradients of the map, both weights and both biases."""
-        forms.refuse_second_derivative()
-        # Last come the gradients of what goes into activation and gate, which are those of the biases before the sum.
-        *gradients, into_activation, into_gate = operators.se_backward(grad, *ctx.saved_tensors, *ctx.flags)
-        into = (into_activation, into_gate)
-        of_biases = (one.sum(0) if biased else None for one, biased in zip(into, ctx.biased, strict=True))
-        return *gradients, *of_biases, None, None
+        return operators.se_gradients(ctx, grad)
 
 
 def _matrix(weight: Tensor) -> Tensor:
     return weight.flatten(1) if weight.dim() > 2 else weight  # noqa: PLR2004 - the dimensions of a matrix
 
 
-def _runs_native(x: Tensor, excitation: Excitation) -> bool:
-    if _is_only_traced(x) or torch.is_autocast_enabled(x.device.type):
+def _runs_in_kernels(x: Tensor, excitation: Excitation) -> bool:
+    if torch.compiler.is_exporting() or _has_no_memory(x) or torch.is_autocast_enabled(x.device.type):
         return False
     reduce, expand, reduce_bias, expand_bias, *_ = excitation
     biased = reduce_bias is None or reduce_bias.device == x.device
-    return biased and forms.fits_channels(x, reduce, expand, expand_bias) and forms.fits_native(x)
+    return biased and maps.fits_channels(x, reduce, expand, expand_bias) and forms.fits_kernels(x)
 
 
 def _is_only_traced(x: Tensor) -> bool:
     # Compiled kernels read memory that meta and fake tensors lack; with the latter PyTorch 2.13 crashes.
-    return torch.compiler.is_compiling() or x.is_meta or isinstance(x, FakeTensor)
+    return torch.compiler.is_compiling() or _has_no_memory(x)
+
+
+def _has_no_memory(x: Tensor) -> bool:
+    return x.is_meta or (not torch.compiler.is_compiling() and isinstance(x, FakeTensor))
 
 
 @cache

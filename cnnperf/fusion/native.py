@@ -31,10 +31,13 @@ _FLAGS = (
 _SOURCES = ("operators.cpp", "kernels.h")
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # it ships no types
 def available() -> bool:
     """Tell whether the kernels can be used here; where they cannot be built, a warning says why, once."""
     return _load()
+
+
+# What torch.compiler.assume_constant_result does, which would import Dynamo with every import of this package.
+available._dynamo_marked_constant = True  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 @cache

@@ -219,6 +219,8 @@ STABLE_TORCH_LIBRARY_IMPL(cnnperf, CPU, m) {
     m.impl("se_forward", TORCH_BOX(&se_forward_));
     m.impl("se_backward", TORCH_BOX(&se_backward_));
     m.impl("tail_forward", TORCH_BOX(&tail_forward_));
+    m.impl("tail_training", TORCH_BOX(&tail_forward_));
+    m.impl("se_training", TORCH_BOX(&se_forward_));
     m.impl("tail_backward", TORCH_BOX(&tail_backward_));
     m.impl("tail_scaling", TORCH_BOX(&tail_scaling_));
     m.impl("tail_inference", TORCH_BOX(&tail_inference_));

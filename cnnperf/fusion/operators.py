@@ -1,7 +1,9 @@
 """The C++ kernels as operators of PyTorch, which an outer torch.compile takes into its graph as they are.
 
-Here they are declared, with what they return; `native` builds and loads what they run. They have no derivative: that is
-what the autograd functions around them are for.
+Here they are declared, with what they return; `native` builds and loads what they run. Two of them have a derivative
+and are for use in a compilation: `tail_training` and `se_training`. The others have none, which makes a call cheaper;
+the autograd functions around them are for use without a compiler, because Dynamo would make the gradient of such a
+function contiguous, at the price of two copies of a map.
 """
 
 from __future__ import annotations
@@ -11,6 +13,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from cnnperf.fusion import maps
 
 LIBRARY = torch.library.Library("cnnperf", "FRAGMENT")
 
@@ -91,12 +95,45 @@ _RESULTS: dict[str, Callable[..., Any]] = {
 }
 """Operator to what gives tensors like its results."""
 
-for _name, _schema in SCHEMAS.items():
+TRAINING = {"tail_training": "tail_forward", "se_training": "se_forward"}
+"""Operator with a derivative to that which it is without."""
+
+for _name, _schema in (SCHEMAS | {name: SCHEMAS[other] for name, other in TRAINING.items()}).items():
     # Without the tag a compiler copies maps into the layout that they had when the network was traced, not that of its
     # convolutions.
     LIBRARY.define(_name + _schema, tags=(torch.Tag.flexible_layout,))
-    torch.library.register_fake(f"cnnperf::{_name}", _RESULTS[_name], lib=LIBRARY)
+    torch.library.register_fake(f"cnnperf::{_name}", _RESULTS[TRAINING.get(_name, _name)], lib=LIBRARY)
 
 se_forward, se_backward, tail_forward, tail_backward, tail_scaling, tail_inference, rectified_norm = (
     getattr(torch.ops.cnnperf, name).default for name in SCHEMAS
 )
+tail_training, se_training = (getattr(torch.ops.cnnperf, name).default for name in TRAINING)
+
+
+def _keep_tail(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    x, _, *parameters, ctx.eps = inputs
+    ctx.save_for_backward(x, *output[1:], *parameters)
+
+
+def _tail_gradients(ctx: Any, grad: Tensor, *_: Any) -> tuple[Any, ...]:
+    maps.refuse_second_derivative()
+    return *tail_backward(grad, *ctx.saved_tensors, ctx.eps), None
+
+
+def _keep_se(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    *tensors, silu, hard = inputs
+    ctx.flags, ctx.biased = (silu, hard), [bias is not None for bias in tensors[3:]]
+    ctx.save_for_backward(*tensors[:3], *output[1:])
+
+
+def se_gradients(ctx: Any, grad: Tensor, *_: Any) -> tuple[Any, ...]:
+    """Return the gradients of SE's map, weights, biases and flags, from a context that holds `se_forward`'s results."""
+    maps.refuse_second_derivative()
+    # Last come the gradients of what goes into activation and gate, which are those of the biases before the sum.
+    *gradients, into_activation, into_gate = se_backward(grad, *ctx.saved_tensors, *ctx.flags)
+    into = zip((into_activation, into_gate), ctx.biased, strict=True)
+    return *gradients, *(one.sum(0) if biased else None for one, biased in into), None, None
+
+
+torch.library.register_autograd("cnnperf::tail_training", _tail_gradients, setup_context=_keep_tail, lib=LIBRARY)
+torch.library.register_autograd("cnnperf::se_training", se_gradients, setup_context=_keep_se, lib=LIBRARY)

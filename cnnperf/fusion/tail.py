@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 
-from cnnperf.fusion import algebra, forms, operators
+from cnnperf.fusion import algebra, forms, gpu, maps, operators
 from cnnperf.fusion.algebra import Forward, Frozen, Parameters
 from cnnperf.fusion.foreign import has_hooks
 from cnnperf.fusion.forms import Form
@@ -34,12 +34,12 @@ class Tail(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor | None, *_: None) -> Any:
         """Compute all gradients from that of the output."""
-        forms.refuse_second_derivative()
+        maps.refuse_second_derivative()
         if grad is None:
             return (None,) * 8
         x, *small = ctx.saved_tensors
         kept, parameters = Forward(x, *small[:7]), Parameters(*small[7:])
-        grad = grad.contiguous(memory_format=forms.memory_format_of(x))
+        grad = grad.contiguous(memory_format=maps.memory_format_of(x))
         return None, None, *ctx.form.backward(grad, x, kept, parameters, ctx.eps)
 
 
@@ -66,13 +66,13 @@ def fused_tail(
     if type(norm) is not nn.BatchNorm2d:  # such as SyncBatchNorm, whose statistics are not those of this process
         return textbook_tail(x, shortcut, norm, se)
     small = (norm.weight, norm.bias, norm.running_mean, norm.running_var)
-    fits = forms.fits_channels(x, se.reduce.weight, se.expand.weight, *small)
+    fits = maps.fits_channels(x, se.reduce.weight, se.expand.weight, *small)
     if not (fits and _is_plain(x, shortcut) and _can_run(x, norm)):
         return textbook_tail(x, shortcut, norm, se)
     if norm.training or norm.running_mean is None:
         return _training(x, shortcut, norm, se)
     wanted = wants_gradient(x, shortcut, norm.weight, norm.bias, se.reduce.weight, se.expand.weight)
-    if wanted or not forms.fits_native(x, shortcut):
+    if wanted or not forms.fits_kernels(x, shortcut):
         return textbook_tail(x, shortcut, norm, se)
     return _inference(x, shortcut, norm, se, squeezed)
 
@@ -82,7 +82,7 @@ def infers_natively(norm: nn.BatchNorm2d, x: Tensor) -> bool:
     if type(norm) is not nn.BatchNorm2d or has_hooks(norm) or norm.training or norm.running_mean is None:
         return False
     affine = (norm.weight, norm.bias)
-    fits = forms.fits_norm(x, *affine, norm.running_mean, norm.running_var)
+    fits = maps.fits_norm(x, *affine, norm.running_mean, norm.running_var)
     return fits and not wants_gradient(x, *affine) and _can_run(x, norm) and forms.fits_native(x)
 
 
@@ -100,18 +100,26 @@ def _training(x: Tensor, shortcut: Tensor, norm: nn.BatchNorm2d, se: SEBlock) ->
     count = x.numel() // x.shape[1]
     if count == 1:
         raise ValueError(f"Expected more than 1 value per channel when training, got input size {tuple(x.shape)}")
-    layout = forms.memory_format_of(x)
+    layout = maps.memory_format_of(x)
     x, shortcut = x.contiguous(memory_format=layout), shortcut.contiguous(memory_format=layout)
     parameters = _parameters(norm, se, x)
-    form = forms.form_for(x, shortcut)
-    out, mu, variance = Tail.apply(form, norm.eps, x, shortcut, *parameters)  # type: ignore[no-untyped-call]
+    if torch.compiler.is_compiling():
+        out, _, _, mu, variance, *_ = forms.traced_forward(x, shortcut, parameters, norm.eps)
+    else:
+        form = forms.form_for(x, shortcut)
+        out, mu, variance = Tail.apply(form, norm.eps, x, shortcut, *parameters)  # type: ignore[no-untyped-call]
     if norm.training and norm.track_running_stats:
         _update_running_statistics(norm, mu, variance, count)
-    return cast(Tensor, out)
+    return out
 
 
 def _inference(x: Tensor, shortcut: Tensor, norm: nn.BatchNorm2d, se: SEBlock, squeezed: Tensor | None) -> Tensor:
     reduce, expand = (product.weight.float().contiguous() for product in (se.reduce, se.expand))
+    if x.is_cuda:
+        infer = gpu.traced_tail_inference if torch.compiler.is_compiling() else gpu.tail_inference
+        layout = maps.memory_format_of(x)
+        x, shortcut = x.contiguous(memory_format=layout), shortcut.contiguous(memory_format=layout)
+        return infer(x, shortcut, frozen(norm, x), reduce, expand)
     if torch.compiler.is_compiling():
         scale, shift = operators.tail_scaling(x, squeezed, *frozen(norm, x), reduce, expand)
         return algebra.apply_scaling(x.float(), shortcut, scale, shift).to(x.dtype)
@@ -157,7 +165,7 @@ def _can_run(x: Tensor, norm: nn.BatchNorm2d) -> bool:
     """Tell whether a fused form can take part: in a compilation only the operators can, in an export none."""
     if torch.compiler.is_compiling():
         counted = norm.momentum is None  # reading the number of batches would break the graph
-        return not torch.compiler.is_exporting() and not counted and forms.fits_native(x)
+        return not torch.compiler.is_exporting() and not counted and forms.fits_kernels(x)
     return not x.is_meta and not isinstance(x, FakeTensor)
 
 

@@ -1,0 +1,236 @@
+"""Triton kernels that sweep over maps: sums for each channel of each sample, and what is written back.
+
+A map is N x C x H x W in fp32, bf16 or fp16, contiguous or channels_last; `pixels` is H W, `last` says that it is
+channels_last. It may have more than 2^31 numbers, but N C must be below that. All sweeps take a tile of `block_c`
+channels and `block_p` pixels of one sample at a time and compute in fp32. Sums are taken in `parts` parts of `chunk`
+pixels, for more programs than there are channels and samples, and lie as parts x N x C. The sweeps that read a map for
+the second time go through the samples backwards, so that they begin with what L2 still holds; they mark what they read
+and write as the first to be evicted.
+"""
+# ruff: noqa: PLR0913, PLR0917 - a kernel takes one argument a pointer, and Triton has no records
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls, allow-untyped-decorators
+# Triton gives arguments their types at launch.
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def place_of(program, channels, parts, block_c: tl.constexpr):
+    """Return sample, first channel and part of a program; parts lie next to each other, then blocks of channels."""
+    blocks = tl.cdiv(channels, block_c)
+    row = program // parts
+    return row // blocks, row % blocks * block_c, program % parts
+
+
+@triton.jit
+def tile_at(sample, channel, pixel, channels, pixels, last: tl.constexpr, block_c: tl.constexpr, block_p: tl.constexpr):
+    """Return where a tile begins, what its numbers are away from there, and which of them exist."""
+    c = tl.arange(0, block_c)
+    p = tl.arange(0, block_p)
+    # Only the beginning can be beyond 2^31; within a tile 32 bits do, and are faster.
+    if last:
+        base = (sample.to(tl.int64) * pixels + pixel) * channels + channel
+        offsets = c[:, None] + p[None, :] * channels
+    else:
+        base = (sample.to(tl.int64) * channels + channel) * pixels + pixel
+        offsets = c[:, None] * pixels + p[None, :]
+    inside = (channel + c < channels)[:, None] & (pixel + p < pixels)[None, :]
+    return base, offsets, inside
+
+
+@triton.jit
+def store_sums(target, sums, sample, channel, part, batch, channels, block_c: tl.constexpr):
+    """Write one sum a channel, taken over the pixels of a tile, into parts x N x C."""
+    c = channel + tl.arange(0, block_c)
+    tl.store(target + (part * batch + sample) * channels + c, tl.sum(sums, 1), mask=c < channels)
+
+
+@triton.jit
+def load_channels(source, sample, channel, channels, block_c: tl.constexpr):
+    """Return one number a channel of a sample, N x C, as a column beside a tile."""
+    c = channel + tl.arange(0, block_c)
+    return tl.load(source + sample * channels + c, mask=c < channels, other=0.0)[:, None]
+
+
+@triton.jit
+def first_pixels(x, sample, channel, channels, pixels, last: tl.constexpr, block_c: tl.constexpr):
+    """Return the first pixel of each channel of a sample, as a column beside a tile."""
+    base, offsets, inside = tile_at(sample, channel, 0, channels, pixels, last, block_c, 1)
+    return tl.load(x + base + offsets, mask=inside, other=0.0).to(tl.float32)
+
+
+@triton.jit
+def sum_moments(
+    x,
+    origin,
+    first,
+    second,
+    batch,
+    channels,
+    pixels,
+    parts,
+    chunk,
+    last: tl.constexpr,
+    block_c: tl.constexpr,
+    block_p: tl.constexpr,
+):
+    """Write each channel's first pixel, N x C, and the sums of deviations from it and of their squares."""
+    sample, channel, part = place_of(tl.program_id(0), channels, parts, block_c)
+    start = first_pixels(x, sample, channel, channels, pixels, last, block_c)
+    c = channel + tl.arange(0, block_c)
+    tl.store(origin + sample * channels + c, tl.sum(start, 1), mask=(c < channels) & (part == 0))
+    sums = tl.zeros([block_c, block_p], tl.float32)
+    squares = tl.zeros([block_c, block_p], tl.float32)
+    for pixel in range(part * chunk, tl.minimum(part * chunk + chunk, pixels), block_p):
+        base, offsets, inside = tile_at(sample, channel, pixel, channels, pixels, last, block_c, block_p)
+        value = tl.load(x + base + offsets, mask=inside, other=0.0).to(tl.float32)
+        value = tl.where(inside, value - start, 0.0)
+        sums += value
+        squares += value * value
+    store_sums(first, sums, sample, channel, part, batch, channels, block_c)
+    store_sums(second, squares, sample, channel, part, batch, channels, block_c)
+
+
+@triton.jit
+def sum_map(
+    x,
+    other,
+    total,
+    batch,
+    channels,
+    pixels,
+    parts,
+    chunk,
+    multiplied: tl.constexpr,
+    last: tl.constexpr,
+    block_c: tl.constexpr,
+    block_p: tl.constexpr,
+):
+    """Write the sums of x, or where `multiplied` of x times another map."""
+    sample, channel, part = place_of(tl.program_id(0), channels, parts, block_c)
+    sums = tl.zeros([block_c, block_p], tl.float32)
+    for pixel in range(part * chunk, tl.minimum(part * chunk + chunk, pixels), block_p):
+        base, offsets, inside = tile_at(sample, channel, pixel, channels, pixels, last, block_c, block_p)
+        value = tl.load(x + base + offsets, mask=inside, other=0.0).to(tl.float32)
+        if multiplied:
+            value *= tl.load(other + base + offsets, mask=inside, other=0.0).to(tl.float32)
+        sums += value
+    store_sums(total, sums, sample, channel, part, batch, channels, block_c)
+
+
+@triton.jit
+def pass_gradient(
+    grad,
+    mask,
+    x,
+    mean,
+    passed,
+    first,
+    second,
+    batch,
+    channels,
+    pixels,
+    parts,
+    chunk,
+    last: tl.constexpr,
+    block_c: tl.constexpr,
+    block_p: tl.constexpr,
+):
+    """Write grad where the mask is set, and its sums, plain and times deviations from the sample's own mean."""
+    sample, channel, part = place_of(tl.program_id(0), channels, parts, block_c)
+    own = load_channels(mean, sample, channel, channels, block_c)
+    sums = tl.zeros([block_c, block_p], tl.float32)
+    products = tl.zeros([block_c, block_p], tl.float32)
+    for pixel in range(part * chunk, tl.minimum(part * chunk + chunk, pixels), block_p):
+        base, offsets, inside = tile_at(sample, channel, pixel, channels, pixels, last, block_c, block_p)
+        value = tl.load(grad + base + offsets, mask=inside, other=0.0, eviction_policy="evict_first").to(tl.float32)
+        positive = tl.load(mask + base + offsets, mask=inside, other=0, eviction_policy="evict_first")
+        value = tl.where(positive != 0, value, 0.0)
+        tl.store(passed + base + offsets, value.to(passed.dtype.element_ty), mask=inside)
+        sums += value
+        products += value * (tl.load(x + base + offsets, mask=inside, other=0.0).to(tl.float32) - own)
+    store_sums(first, sums, sample, channel, part, batch, channels, block_c)
+    store_sums(second, products, sample, channel, part, batch, channels, block_c)
+
+
+@triton.jit
+def rectify_map(
+    x,
+    shortcut,
+    scale,
+    offset,
+    out,
+    mask,
+    channels,
+    pixels,
+    parts,
+    masked: tl.constexpr,
+    last: tl.constexpr,
+    block_c: tl.constexpr,
+    block_p: tl.constexpr,
+):
+    """Write relu(x scale + offset + shortcut), scale and offset N x C; where `masked` a byte where it is above 0."""
+    program = tl.num_programs(0) - 1 - tl.program_id(0)
+    sample, channel, part = place_of(program, channels, parts, block_c)
+    base, offsets, inside = tile_at(sample, channel, part * block_p, channels, pixels, last, block_c, block_p)
+    value = tl.load(x + base + offsets, mask=inside, other=0.0, eviction_policy="evict_first").to(tl.float32)
+    added = tl.load(shortcut + base + offsets, mask=inside, other=0.0, eviction_policy="evict_first").to(tl.float32)
+    factor = load_channels(scale, sample, channel, channels, block_c)
+    value = value * factor + load_channels(offset, sample, channel, channels, block_c) + added
+    if masked:
+        tl.store(mask + base + offsets, (value > 0).to(tl.uint8), mask=inside, eviction_policy="evict_first")
+    value = tl.where(value < 0, 0.0, value)  # a NaN stays one
+    tl.store(out + base + offsets, value.to(out.dtype.element_ty), mask=inside, eviction_policy="evict_first")
+
+
+@triton.jit
+def scale_map(
+    x,
+    scale,
+    offset,
+    out,
+    channels,
+    pixels,
+    parts,
+    moved: tl.constexpr,
+    last: tl.constexpr,
+    block_c: tl.constexpr,
+    block_p: tl.constexpr,
+):
+    """Write x scale, scale N x C, and where `moved` plus offset / (H W), offset N x C."""
+    program = tl.num_programs(0) - 1 - tl.program_id(0)
+    sample, channel, part = place_of(program, channels, parts, block_c)
+    base, offsets, inside = tile_at(sample, channel, part * block_p, channels, pixels, last, block_c, block_p)
+    value = tl.load(x + base + offsets, mask=inside, other=0.0, eviction_policy="evict_first").to(tl.float32)
+    value *= load_channels(scale, sample, channel, channels, block_c)
+    if moved:
+        value += load_channels(offset, sample, channel, channels, block_c) / pixels
+    tl.store(out + base + offsets, value.to(out.dtype.element_ty), mask=inside, eviction_policy="evict_first")
+
+
+@triton.jit
+def blend_maps(
+    passed,
+    x,
+    of_passed,
+    of_x,
+    constant,
+    out,
+    channels,
+    pixels,
+    parts,
+    last: tl.constexpr,
+    block_c: tl.constexpr,
+    block_p: tl.constexpr,
+):
+    """Write passed of_passed + x of_x + constant; of_passed and constant N x C, of_x C."""
+    program = tl.num_programs(0) - 1 - tl.program_id(0)
+    sample, channel, part = place_of(program, channels, parts, block_c)
+    base, offsets, inside = tile_at(sample, channel, part * block_p, channels, pixels, last, block_c, block_p)
+    value = tl.load(passed + base + offsets, mask=inside, other=0.0).to(tl.float32)
+    second = tl.load(x + base + offsets, mask=inside, other=0.0, eviction_policy="evict_first").to(tl.float32)
+    value = value * load_channels(of_passed, sample, channel, channels, block_c)
+    value += second * load_channels(of_x, 0, channel, channels, block_c)
+    value += load_channels(constant, sample, channel, channels, block_c)
+    tl.store(out + base + offsets, value.to(out.dtype.element_ty), mask=inside, eviction_policy="evict_first")

@@ -1,0 +1,140 @@
+"""Triton kernels that hold the whole map of a sample in registers and so read it once, one program a sample.
+
+`block_c` and `block_p` cover all channels and pixels; `row_c` and `row_h` are the blocks of the excitation's products.
+What is N x C or N x C/r is written for the backward, or where there is none is the program's scratch.
+"""
+# ruff: noqa: PLR0913, PLR0917 - a kernel takes one argument a pointer, and Triton has no records
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls, allow-untyped-decorators
+# Triton gives arguments their types at launch.
+
+import triton
+import triton.language as tl
+
+from cnnperf.fusion.gpu_excitation import frozen_norm, through_gate, write_excitation_backward, write_gate
+from cnnperf.fusion.gpu_kernels import load_channels, tile_at
+
+
+@triton.jit
+def gate_sample(
+    x,
+    shortcut,
+    weight,
+    bias,
+    mean,
+    variance,
+    reduce,
+    expand,
+    reduce_bias,
+    expand_bias,
+    squeezed,
+    hidden,
+    slopes,
+    gate,
+    out,
+    eps,
+    channels,
+    width,
+    pixels,
+    tail: tl.constexpr,
+    reduce_biased: tl.constexpr,
+    expand_biased: tl.constexpr,
+    silu: tl.constexpr,
+    hard: tl.constexpr,
+    last: tl.constexpr,
+    block_c: tl.constexpr,
+    block_p: tl.constexpr,
+    row_c: tl.constexpr,
+    row_h: tl.constexpr,
+):
+    """Write x gate, or where `tail` relu(BatchNorm(x) gate + shortcut) in inference."""
+    sample = tl.program_id(0)
+    row = sample * channels
+    base, offsets, inside = tile_at(sample, 0, 0, channels, pixels, last, block_c, block_p)
+    held = tl.load(x + base + offsets, mask=inside, other=0.0)
+    c = tl.arange(0, block_c)
+    value = tl.sum(held.to(tl.float32), 1) / pixels
+    if tail:
+        slope, shift = frozen_norm(weight, bias, mean, variance, eps, c, c < channels)
+        value = value * slope + shift
+    tl.store(squeezed + row + c, value, mask=c < channels)
+    write_gate(
+        squeezed + row,
+        hidden + sample * width,
+        slopes + sample * width,
+        gate + row,
+        reduce,
+        expand,
+        reduce_bias,
+        expand_bias,
+        channels,
+        width,
+        reduce_biased,
+        expand_biased,
+        silu,
+        hard,
+        row_c,
+        row_h,
+    )
+    tl.debug_barrier()
+    factor = load_channels(gate, sample, 0, channels, block_c)
+    if tail:
+        added = tl.load(shortcut + base + offsets, mask=inside, other=0.0).to(tl.float32)
+        result = (held.to(tl.float32) * slope[:, None] + shift[:, None]) * factor + added
+        result = tl.where(result < 0, 0.0, result)
+    else:
+        result = held.to(tl.float32) * factor
+    tl.store(out + base + offsets, result.to(out.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def gate_sample_backward(
+    grad,
+    x,
+    gate,
+    hidden,
+    slopes,
+    reduce,
+    expand,
+    dexcited,
+    dhidden,
+    dsqueezed,
+    dx,
+    channels,
+    width,
+    pixels,
+    silu: tl.constexpr,
+    hard: tl.constexpr,
+    last: tl.constexpr,
+    block_c: tl.constexpr,
+    block_p: tl.constexpr,
+    row_c: tl.constexpr,
+    row_h: tl.constexpr,
+):
+    """Write the gradients of a gated map, and of what goes into gate, activation and squeeze."""
+    sample = tl.program_id(0)
+    row = sample * channels
+    base, offsets, inside = tile_at(sample, 0, 0, channels, pixels, last, block_c, block_p)
+    held = tl.load(grad + base + offsets, mask=inside, other=0.0)
+    other = tl.load(x + base + offsets, mask=inside, other=0.0)
+    c = tl.arange(0, block_c)
+    value = tl.sum(held.to(tl.float32) * other.to(tl.float32), 1)
+    value = through_gate(value, tl.load(gate + row + c, mask=c < channels, other=0.0), hard)
+    tl.store(dexcited + row + c, value, mask=c < channels)
+    write_excitation_backward(
+        dexcited + row,
+        dhidden + sample * width,
+        dsqueezed + row,
+        hidden + sample * width,
+        slopes + sample * width,
+        reduce,
+        expand,
+        channels,
+        width,
+        silu,
+        row_c,
+        row_h,
+    )
+    tl.debug_barrier()
+    result = held.to(tl.float32) * load_channels(gate, sample, 0, channels, block_c)
+    result += load_channels(dsqueezed, sample, 0, channels, block_c) / pixels
+    tl.store(dx + base + offsets, result.to(dx.dtype.element_ty), mask=inside)

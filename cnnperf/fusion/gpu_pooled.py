@@ -1,0 +1,133 @@
+"""Triton kernels between the sweeps of a tail in inference and of Squeeze-and-Excitation alone, one program a sample.
+
+They take the sums of a sample's map, as the sweeps leave them in parts x N x C, to its gate; everything is in fp32.
+"""
+# ruff: noqa: PLR0913, PLR0917 - a kernel takes one argument a pointer, and Triton has no records
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls, allow-untyped-decorators
+# Triton gives arguments their types at launch.
+
+import triton
+import triton.language as tl
+
+from cnnperf.fusion.gpu_excitation import (
+    frozen_norm,
+    sum_parts,
+    through_gate,
+    write_excitation_backward,
+    write_gate,
+    write_scaling,
+)
+
+
+@triton.jit
+def excite_pooled(
+    total,
+    squeezed,
+    hidden,
+    slopes,
+    gate,
+    scale,
+    offset,
+    weight,
+    bias,
+    mean,
+    variance,
+    reduce,
+    expand,
+    reduce_bias,
+    expand_bias,
+    eps,
+    batch,
+    channels,
+    width,
+    pixels,
+    parts,
+    normalized: tl.constexpr,
+    reduce_biased: tl.constexpr,
+    expand_biased: tl.constexpr,
+    silu: tl.constexpr,
+    hard: tl.constexpr,
+    block_c: tl.constexpr,
+    block_h: tl.constexpr,
+):
+    """Write a sample's squeezed means, hidden values and gate from the sums of its map.
+
+    Where `normalized` the gated map is BatchNorm(x) in inference; scale and offset, N x C, are then those of x.
+    """
+    sample = tl.program_id(0)
+    row = sample * channels
+    for start in range(0, channels, block_c):
+        c = start + tl.arange(0, block_c)
+        inside = c < channels
+        value = sum_parts(total, row + c, inside, parts, batch * channels) / pixels
+        if normalized:
+            slope, shift = frozen_norm(weight, bias, mean, variance, eps, c, inside)
+            tl.store(scale + row + c, slope, mask=inside)
+            tl.store(offset + row + c, shift, mask=inside)
+            value = value * slope + shift
+        tl.store(squeezed + row + c, value, mask=inside)
+    write_gate(
+        squeezed + row,
+        hidden + sample * width,
+        slopes + sample * width,
+        gate + row,
+        reduce,
+        expand,
+        reduce_bias,
+        expand_bias,
+        channels,
+        width,
+        reduce_biased,
+        expand_biased,
+        silu,
+        hard,
+        block_c,
+        block_h,
+    )
+    if normalized:
+        write_scaling(gate + row, scale + row, offset + row, channels, block_c)
+
+
+@triton.jit
+def excite_pooled_backward(
+    total,
+    gate,
+    hidden,
+    slopes,
+    reduce,
+    expand,
+    dexcited,
+    dhidden,
+    dsqueezed,
+    batch,
+    channels,
+    width,
+    parts,
+    silu: tl.constexpr,
+    hard: tl.constexpr,
+    block_c: tl.constexpr,
+    block_h: tl.constexpr,
+):
+    """Write a sample's gradients of gate, activation and squeezed means, from the sums of grad x."""
+    sample = tl.program_id(0)
+    row = sample * channels
+    for start in range(0, channels, block_c):
+        c = start + tl.arange(0, block_c)
+        inside = c < channels
+        value = sum_parts(total, row + c, inside, parts, batch * channels)
+        value = through_gate(value, tl.load(gate + row + c, mask=inside, other=0.0), hard)
+        tl.store(dexcited + row + c, value, mask=inside)
+    write_excitation_backward(
+        dexcited + row,
+        dhidden + sample * width,
+        dsqueezed + row,
+        hidden + sample * width,
+        slopes + sample * width,
+        reduce,
+        expand,
+        channels,
+        width,
+        silu,
+        block_c,
+        block_h,
+    )

@@ -1,0 +1,43 @@
+"""What the fused forms ask of a map, N x C x H x W, and of what belongs to its channels."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+MAP_DIMENSIONS = 4  # N, C, H, W
+
+
+def memory_format_of(x: Tensor) -> torch.memory_format:
+    """Return channels_last where a map is that and nothing else, contiguous otherwise."""
+    last = not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if last else torch.contiguous_format
+
+
+def refuse_second_derivative() -> None:
+    """Raise in a backward whose own gradients are wanted, which would be silently wrong.
+
+    Raises:
+        RuntimeError: If the backward runs with `create_graph=True`.
+    """
+    if torch.is_grad_enabled():
+        raise RuntimeError(
+            "fused Squeeze-and-Excitation has no second derivative (create_graph=True); call "
+            "cnnperf.fusion.unfuse(model) to compute it with PyTorch's own operators"
+        )
+
+
+def fits_channels(x: Tensor, reduce: Tensor, expand: Tensor, *of_channels: Tensor | None) -> bool:
+    """Tell whether weights belong to the channels of a map and lie on its device.
+
+    Kernels read by address: what does not fit goes to PyTorch's own operators, which say what is wrong.
+    """
+    if x.dim() != MAP_DIMENSIONS or reduce.shape != expand.shape[::-1] or reduce.shape[1:] != x.shape[1:2]:
+        return False
+    return reduce.device == expand.device == x.device and fits_norm(x, *of_channels)
+
+
+def fits_norm(x: Tensor, *of_channels: Tensor | None) -> bool:
+    """Tell whether what a map's channels are given, or None, has their number and lies on the map's device."""
+    present = [one for one in of_channels if one is not None]
+    return x.dim() == MAP_DIMENSIONS and all(one.shape == x.shape[1:2] and one.device == x.device for one in present)
