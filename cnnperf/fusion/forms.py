@@ -24,11 +24,10 @@ class Form:
     backward: Callable[[Tensor, Tensor, Forward, Parameters, float], Gradients]
 
 
-def fits_native(*maps: Tensor) -> bool:
-    """Tell whether the C++ kernels take these maps: on the CPU, of one dtype that they know, not empty."""
-    x = maps[0]
-    alike = all(one.dtype == x.dtype and one.shape == x.shape and one.device.type == "cpu" for one in maps)
-    return alike and x.dtype in native.DTYPES and x.numel() > 0 and native.available()
+def fits_native(x: Tensor, *others: Tensor) -> bool:
+    """Tell whether the C++ kernels take these maps: on the CPU, of one shape and a dtype that they know, not empty."""
+    alike = all(one.is_cpu and one.dtype == x.dtype and one.shape == x.shape for one in others)
+    return alike and x.is_cpu and x.dtype in native.DTYPES and x.numel() > 0 and native.available()
 
 
 def native_forward(x: Tensor, shortcut: Tensor, parameters: Parameters, eps: float) -> Forward:

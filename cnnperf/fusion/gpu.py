@@ -1,8 +1,8 @@
 """The fused functions on a GPU, in Triton kernels. Importing this module does not import triton; using it does.
 
 Each function launches the kernels directly; those named `traced` call operators that an outer torch.compile can take
-into its graph, and are for use within one. Maps are in one of `DTYPES` and of one layout, contiguous or channels_last
-(for the traced functions: of any); all other tensors are in fp32 and contiguous, and on the same device.
+into its graph, and are for use within one. Maps are in one of `DTYPES` and of any layout; all other tensors are in fp32
+and contiguous, and on the same device.
 """
 
 from __future__ import annotations
@@ -64,6 +64,7 @@ def tail_forward(x: Tensor, shortcut: Tensor, parameters: Parameters, eps: float
     """Do what `algebra.tail_forward` does."""
     from cnnperf.fusion import gpu_tail
 
+    x, shortcut = of_one_layout(x, shortcut)
     with torch.cuda.device_of(x):
         return gpu_tail.tail_forward(x, shortcut, parameters, eps)
 
@@ -72,6 +73,7 @@ def tail_backward(grad: Tensor, x: Tensor, kept: Forward, parameters: Parameters
     """Do what `algebra.tail_backward` does."""
     from cnnperf.fusion import gpu_tail
 
+    x, grad = of_one_layout(x, grad)
     with torch.cuda.device_of(x):
         return gpu_tail.tail_backward(grad, x, kept, parameters, eps)
 
@@ -80,6 +82,7 @@ def tail_inference(x: Tensor, shortcut: Tensor, norm: Frozen, reduce: Tensor, ex
     """Do what `algebra.tail_inference` does."""
     from cnnperf.fusion import gpu_tail
 
+    x, shortcut = of_one_layout(x, shortcut)
     with torch.cuda.device_of(x):
         return gpu_tail.tail_inference(x, shortcut, norm, reduce, expand)
 

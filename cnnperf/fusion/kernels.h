@@ -451,9 +451,20 @@ inline void batch_moments(const Shape& z, int64_t row, const float* mean, const 
     store(variance + k, (within + between) * share, count);
 }
 
+// What BatchNorm remembers: moved towards the batch's mean and unbiased variance by `momentum`; null where it does not.
+struct Running { float *mean, *variance; float momentum; };
+
+inline void remember(const Shape& z, int64_t row, const Running& running, const float* mu, const float* variance) {
+    int64_t k = row * LANES, count = channels_of(z, row);
+    V share = running.momentum - V{}, unbiased = float(double(z.n) * z.p / (double(z.n) * z.p - 1)) - V{};
+    V m = load(running.mean + k, count), v = load(running.variance + k, count);
+    store(running.mean + k, m + share * (load(mu + k, count) - m), count);
+    store(running.variance + k, v + share * (load(variance + k, count) * unbiased - v), count);
+}
+
 template <class T>
-void tail_forward(Shape z, const T* x, const T* shortcut, Norm norm, Excitation e, T* out, uint8_t* mask, float* mean, float* mu,
-                  float* variance, float* squeezed, float* h, float* gate, float* scratch) {
+void tail_forward(Shape z, const T* x, const T* shortcut, Norm norm, Running running, Excitation e, T* out, uint8_t* mask,
+                  float* mean, float* mu, float* variance, float* squeezed, float* h, float* gate, float* scratch) {
     float *slope = scratch, *offset = slope + z.n * z.c, *expand = offset + z.n * z.c;
     Excitation t = e.with(expand);
     auto write = [=](int64_t i, int64_t count, Channels of) {
@@ -465,7 +476,10 @@ void tail_forward(Shape z, const T* x, const T* shortcut, Norm norm, Excitation 
         transpose(team, e.expand, expand, z.c, e.hidden);
         team.share(rows(z), [=](int64_t row) { moments_row(z, x, row, mean, offset); });
         team.meet();
-        team.share(channel_rows(z), [=](int64_t row) { batch_moments(z, row, mean, offset, mu, variance); });
+        team.share(channel_rows(z), [=](int64_t row) {
+            batch_moments(z, row, mean, offset, mu, variance);
+            if (running.mean) remember(z, row, running, mu, variance);
+        });
         team.meet();
         team.share(z.n, [=](int64_t n) {
             float *to = squeezed + n * z.c, *s = gate + n * z.c, *a = slope + n * z.c, *d = offset + n * z.c, *m = mean + n * z.c;

@@ -140,7 +140,18 @@ Five se_backward_(Tensor grad, Tensor given, Tensor reduce, Tensor expand, Tenso
     return {dx, dreduce, dexpand, into_activation, into_gate};
 }
 
-Eight tail_forward_(Tensor given, Tensor beside, Tensor weight, Tensor bias, Tensor reduce, Tensor expand, double eps) {
+float* write(const Maybe& t, int64_t count) { return t ? const_cast<float*>(read(*t, count)) : nullptr; }
+
+// One more batch was seen; without a momentum the running statistics are the mean of all batches.
+float count_batch(const Maybe& batches, std::optional<double> momentum) {
+    if (!batches) return 0;
+    STD_TORCH_CHECK(batches->scalar_type() == ScalarType::Long && batches->numel() == 1, "cnnperf: expected a count of batches in int64");
+    int64_t seen = ++*at<int64_t>(*batches);
+    return float(momentum ? *momentum : 1.0 / double(seen));
+}
+
+Eight tail_forward_(Tensor given, Tensor beside, Tensor weight, Tensor bias, Tensor reduce, Tensor expand, double eps,
+                    Maybe running_mean, Maybe running_variance, Maybe batches, std::optional<double> momentum) {
     Layout layout(given);
     const Shape& z = layout.shape;
     Excitation e = excitation(z, reduce, expand);
@@ -148,11 +159,17 @@ Eight tail_forward_(Tensor given, Tensor beside, Tensor weight, Tensor bias, Ten
     Tensor x = layout.take(given), shortcut = layout.take(beside), out = layout.make(), mask = layout.make_mask();
     Tensor mean = small(z.n, z.c), squeezed = small(z.n, z.c), gate = small(z.n, z.c), hidden = small(z.n, e.hidden);
     Tensor mu = small(z.c), variance = small(z.c), scratch = small(2 * z.n * z.c + z.c * e.hidden);
+    Running running{write(running_mean, z.c), write(running_variance, z.c), 0};
+    running.momentum = count_batch(batches, momentum);
     by_dtype(layout.dtype, [&](auto* null) {
-        tail_forward<STORED>(z, at<STORED>(x), at<STORED>(shortcut), norm, e, at<STORED>(out), at<uint8_t>(mask), at(mean), at(mu),
-                             at(variance), at(squeezed), at(hidden), at(gate), at(scratch));
+        tail_forward<STORED>(z, at<STORED>(x), at<STORED>(shortcut), norm, running, e, at<STORED>(out), at<uint8_t>(mask), at(mean),
+                             at(mu), at(variance), at(squeezed), at(hidden), at(gate), at(scratch));
     });
     return {out, mask, mean, mu, variance, squeezed, hidden, gate};
+}
+
+Eight tail_training_(Tensor x, Tensor shortcut, Tensor weight, Tensor bias, Tensor reduce, Tensor expand, double eps) {
+    return tail_forward_(x, shortcut, weight, bias, reduce, expand, eps, {}, {}, {}, {});
 }
 
 Six tail_backward_(Tensor grad, Tensor given, Tensor given_mask, Tensor mean, Tensor mu, Tensor variance, Tensor squeezed,
@@ -219,7 +236,7 @@ STABLE_TORCH_LIBRARY_IMPL(cnnperf, CPU, m) {
     m.impl("se_forward", TORCH_BOX(&se_forward_));
     m.impl("se_backward", TORCH_BOX(&se_backward_));
     m.impl("tail_forward", TORCH_BOX(&tail_forward_));
-    m.impl("tail_training", TORCH_BOX(&tail_forward_));
+    m.impl("tail_training", TORCH_BOX(&tail_training_));
     m.impl("se_training", TORCH_BOX(&se_forward_));
     m.impl("tail_backward", TORCH_BOX(&tail_backward_));
     m.impl("tail_scaling", TORCH_BOX(&tail_scaling_));

@@ -19,10 +19,12 @@ from cnnperf.fusion import maps
 LIBRARY = torch.library.Library("cnnperf", "FRAGMENT")
 
 _EXCITATION = "Tensor reduce, Tensor expand"
+_BIASES = "Tensor? reduce_bias, Tensor? expand_bias"
 _KEPT_OF_SE = "Tensor squeezed, Tensor hidden, Tensor slopes, Tensor gate"
 _KIND = "bool silu, bool hard"
 _KEPT = "Tensor mask, Tensor mean, Tensor mu, Tensor variance, Tensor squeezed, Tensor hidden, Tensor gate"
 _NORM = "Tensor weight, Tensor bias"
+_RUNNING = "Tensor(a!)? running_mean=None, Tensor(b!)? running_var=None, Tensor(c!)? batches=None, float? momentum=None"
 _FROZEN = f"{_NORM}, Tensor mean, Tensor variance, float eps"
 
 
@@ -31,9 +33,11 @@ def _tensors(count: int) -> str:
 
 
 SCHEMAS = {
-    "se_forward": f"(Tensor x, {_EXCITATION}, Tensor? reduce_bias, Tensor? expand_bias, {_KIND}) -> {_tensors(5)}",
+    "se_forward": f"(Tensor x, {_EXCITATION}, {_BIASES}, {_KIND}) -> {_tensors(5)}",
+    "se_training": f"(Tensor x, {_EXCITATION}, {_BIASES}, {_KIND}) -> {_tensors(5)}",
     "se_backward": f"(Tensor grad, Tensor x, {_EXCITATION}, {_KEPT_OF_SE}, {_KIND}) -> {_tensors(5)}",
-    "tail_forward": f"(Tensor x, Tensor shortcut, {_NORM}, {_EXCITATION}, float eps) -> {_tensors(8)}",
+    "tail_forward": f"(Tensor x, Tensor shortcut, {_NORM}, {_EXCITATION}, float eps, {_RUNNING}) -> {_tensors(8)}",
+    "tail_training": f"(Tensor x, Tensor shortcut, {_NORM}, {_EXCITATION}, float eps) -> {_tensors(8)}",
     "tail_backward": f"(Tensor grad, Tensor x, {_KEPT}, {_NORM}, {_EXCITATION}, float eps) -> {_tensors(6)}",
     "tail_scaling": f"(Tensor x, Tensor? squeezed, {_FROZEN}, {_EXCITATION}) -> {_tensors(2)}",
     "tail_inference": f"(Tensor x, Tensor shortcut, Tensor? squeezed, {_FROZEN}, {_EXCITATION}) -> Tensor",
@@ -86,8 +90,10 @@ def _rectified_norm(x: Tensor, weight: Tensor, *_: Any) -> tuple[Tensor, ...]:
 
 _RESULTS: dict[str, Callable[..., Any]] = {
     "se_forward": _se_forward,
+    "se_training": _se_forward,
     "se_backward": _se_backward,
     "tail_forward": _tail_forward,
+    "tail_training": _tail_forward,
     "tail_backward": _tail_backward,
     "tail_scaling": _tail_scaling,
     "tail_inference": _tail_inference,
@@ -95,19 +101,21 @@ _RESULTS: dict[str, Callable[..., Any]] = {
 }
 """Operator to what gives tensors like its results."""
 
-TRAINING = {"tail_training": "tail_forward", "se_training": "se_forward"}
-"""Operator with a derivative to that which it is without."""
-
-for _name, _schema in (SCHEMAS | {name: SCHEMAS[other] for name, other in TRAINING.items()}).items():
+for _name, _schema in SCHEMAS.items():
     # Without the tag a compiler copies maps into the layout that they had when the network was traced, not that of its
     # convolutions.
     LIBRARY.define(_name + _schema, tags=(torch.Tag.flexible_layout,))
-    torch.library.register_fake(f"cnnperf::{_name}", _RESULTS[TRAINING.get(_name, _name)], lib=LIBRARY)
+    torch.library.register_fake(f"cnnperf::{_name}", _RESULTS[_name], lib=LIBRARY)
 
-se_forward, se_backward, tail_forward, tail_backward, tail_scaling, tail_inference, rectified_norm = (
-    getattr(torch.ops.cnnperf, name).default for name in SCHEMAS
-)
-tail_training, se_training = (getattr(torch.ops.cnnperf, name).default for name in TRAINING)
+se_forward = torch.ops.cnnperf.se_forward.default
+se_training = torch.ops.cnnperf.se_training.default
+se_backward = torch.ops.cnnperf.se_backward.default
+tail_forward = torch.ops.cnnperf.tail_forward.default
+tail_training = torch.ops.cnnperf.tail_training.default
+tail_backward = torch.ops.cnnperf.tail_backward.default
+tail_scaling = torch.ops.cnnperf.tail_scaling.default
+tail_inference = torch.ops.cnnperf.tail_inference.default
+rectified_norm = torch.ops.cnnperf.rectified_norm.default
 
 
 def _keep_tail(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:

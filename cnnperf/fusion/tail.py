@@ -39,8 +39,27 @@ class Tail(torch.autograd.Function):
             return (None,) * 8
         x, *small = ctx.saved_tensors
         kept, parameters = Forward(x, *small[:7]), Parameters(*small[7:])
-        grad = grad.contiguous(memory_format=maps.memory_format_of(x))
         return None, None, *ctx.form.backward(grad, x, kept, parameters, ctx.eps)
+
+
+class NativeTail(torch.autograd.Function):
+    """Be `Tail` in C++, which updates the running statistics too."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, eps: float, running: tuple[Any, ...], x: Tensor, shortcut: Tensor, *parameters: Tensor
+    ) -> Any:
+        """Compute the output; `running` holds mean, variance, count of batches and momentum, or nothing."""
+        out, *kept = operators.tail_forward(x, shortcut, *parameters, eps, *running)
+        ctx.eps = eps
+        ctx.save_for_backward(x, *kept, *parameters)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        """Compute all gradients from that of the output."""
+        maps.refuse_second_derivative()
+        return None, None, *operators.tail_backward(grad, *ctx.saved_tensors, ctx.eps)
 
 
 def fused_tail(
@@ -65,6 +84,8 @@ def fused_tail(
     """
     if type(norm) is not nn.BatchNorm2d:  # such as SyncBatchNorm, whose statistics are not those of this process
         return textbook_tail(x, shortcut, norm, se)
+    if _trains_natively(x, shortcut, norm):
+        return _native_training(x, shortcut, norm, se)
     small = (norm.weight, norm.bias, norm.running_mean, norm.running_var)
     fits = maps.fits_channels(x, se.reduce.weight, se.expand.weight, *small)
     if not (fits and _is_plain(x, shortcut) and _can_run(x, norm)):
@@ -96,12 +117,25 @@ def textbook_tail(x: Tensor, shortcut: Tensor, norm: nn.Module, se: nn.Module) -
     return torch.relu(se(norm(x)) + shortcut)
 
 
+def _trains_natively(x: Tensor, shortcut: Tensor, norm: nn.BatchNorm2d) -> bool:
+    """Tell whether the C++ kernels can do all of it; a short way, since on a small map each check counts."""
+    if torch.compiler.is_compiling() or not norm.training or type(x) is not Tensor or type(shortcut) is not Tensor:
+        return False
+    running = norm.running_mean
+    return (running is None or running.dtype == torch.float32) and forms.fits_native(x, shortcut)
+
+
+def _native_training(x: Tensor, shortcut: Tensor, norm: nn.BatchNorm2d, se: SEBlock) -> Tensor:
+    _check_count(x)
+    running: tuple[Any, ...] = ()
+    if norm.track_running_stats:
+        running = norm.running_mean, norm.running_var, norm.num_batches_tracked, norm.momentum
+    out = NativeTail.apply(norm.eps, running, x, shortcut, *_parameters(norm, se, x))  # type: ignore[no-untyped-call]
+    return cast(Tensor, out)
+
+
 def _training(x: Tensor, shortcut: Tensor, norm: nn.BatchNorm2d, se: SEBlock) -> Tensor:
-    count = x.numel() // x.shape[1]
-    if count == 1:
-        raise ValueError(f"Expected more than 1 value per channel when training, got input size {tuple(x.shape)}")
-    layout = maps.memory_format_of(x)
-    x, shortcut = x.contiguous(memory_format=layout), shortcut.contiguous(memory_format=layout)
+    _check_count(x)
     parameters = _parameters(norm, se, x)
     if torch.compiler.is_compiling():
         out, _, _, mu, variance, *_ = forms.traced_forward(x, shortcut, parameters, norm.eps)
@@ -109,16 +143,19 @@ def _training(x: Tensor, shortcut: Tensor, norm: nn.BatchNorm2d, se: SEBlock) ->
         form = forms.form_for(x, shortcut)
         out, mu, variance = Tail.apply(form, norm.eps, x, shortcut, *parameters)  # type: ignore[no-untyped-call]
     if norm.training and norm.track_running_stats:
-        _update_running_statistics(norm, mu, variance, count)
+        _update_running_statistics(norm, mu, variance, x.numel() // x.shape[1])
     return out
+
+
+def _check_count(x: Tensor) -> None:
+    if x.numel() == x.shape[1]:
+        raise ValueError(f"Expected more than 1 value per channel when training, got input size {tuple(x.shape)}")
 
 
 def _inference(x: Tensor, shortcut: Tensor, norm: nn.BatchNorm2d, se: SEBlock, squeezed: Tensor | None) -> Tensor:
     reduce, expand = (product.weight.float().contiguous() for product in (se.reduce, se.expand))
     if x.is_cuda:
         infer = gpu.traced_tail_inference if torch.compiler.is_compiling() else gpu.tail_inference
-        layout = maps.memory_format_of(x)
-        x, shortcut = x.contiguous(memory_format=layout), shortcut.contiguous(memory_format=layout)
         return infer(x, shortcut, frozen(norm, x), reduce, expand)
     if torch.compiler.is_compiling():
         scale, shift = operators.tail_scaling(x, squeezed, *frozen(norm, x), reduce, expand)
@@ -135,8 +172,9 @@ def frozen(norm: nn.BatchNorm2d, x: Tensor) -> Frozen:
 
 def _parameters(norm: nn.BatchNorm2d, se: SEBlock, x: Tensor) -> Parameters:
     """Return the parameters in the dtype that the small tensors are computed in: at least fp32."""
-    dtype = torch.promote_types(torch.float32, x.dtype)
-    return Parameters(*(p.to(dtype).contiguous() for p in (*_affine(norm, x), se.reduce.weight, se.expand.weight)))
+    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+    weight, bias = _affine(norm, x)
+    return Parameters(*[p.to(dtype).contiguous() for p in (weight, bias, se.reduce.weight, se.expand.weight)])
 
 
 def _affine(norm: nn.BatchNorm2d, x: Tensor) -> tuple[Tensor, Tensor]:
