@@ -18,6 +18,7 @@ from cnnperf.fusion.linear_squeeze import squeeze_of_convolution
 from cnnperf.fusion.tail import frozen
 from cnnperf.measure.allocator import apply_policy
 from cnnperf.measure.clock import clock_for
+from cnnperf.measure.environment import cpu_model
 from cnnperf.measure.paired import sample_together
 from cnnperf.measure.sampler import Schedule
 from cnnperf.report.cases import ratio_text
@@ -39,7 +40,7 @@ class Way:
         draw = [torch.randn(shape).contiguous(memory_format=torch.channels_last) for _ in range(3)]
         self.first, self.second, self.shortcut = draw
         self.norm = nn.BatchNorm2d(channels).eval()
-        self.weight = torch.randn(channels, channels, 3, 3)
+        self.weight = torch.randn(channels, channels, 3, 3).contiguous(memory_format=torch.channels_last)
         self.excitation = (torch.randn(channels // 16, channels), torch.randn(channels, channels // 16))
         self.compiled = torch.compile(self.linear if linear else self.direct, dynamic=False)
 
@@ -83,14 +84,17 @@ def main() -> None:
     if not native.available():
         sys.exit("the C++ kernels could not be built")
     apply_policy("retain")
-    write("| shape | direct | linear | direct/linear | chosen |\n| --- | ---: | ---: | ---: | --- |")
+    machine = f"{cpu_model()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    write(f"{machine}; fp32, channels_last; n: timed rounds of each way:\n")
+    write("| shape | direct | linear | direct/linear | n | chosen |\n| --- | ---: | ---: | ---: | ---: | --- |")
     for shape in SHAPES:
         torch.compiler.reset()
         ways = {"linear": Way(shape, linear=True), "direct": Way(shape, linear=False)}
         together = sample_together(ways, clock_for(torch.device("cpu")), Schedule(budget=budget))
         times = (format_quantity(together.latency(name).value, "s") for name in ("direct", "linear"))
         chosen = "linear" if block.pays(ways["direct"].first) else "direct"
-        cells = ("x".join(map(str, shape)), *times, ratio_text(together.ratio("direct", "linear")), chosen)
+        rounds = str(sum(map(len, together.groups["direct"])))
+        cells = ("x".join(map(str, shape)), *times, ratio_text(together.ratio("direct", "linear")), rounds, chosen)
         write(f"| {' | '.join(cells)} |")
 
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Do everything worth doing on a machine with a CUDA device in one call: the tests marked `gpu`, the default suite and the
-# tables for README.md. Needs a Python with torch for CUDA, pytest and pytest-benchmark; cnnperf itself need not be installed.
+# Do everything worth doing on a machine with a CUDA device in one call: the tests marked `gpu`, the default suite, the
+# tables for README.md, and last the benchmark of the fusions, which takes longest. Needs a Python with torch for CUDA, pytest and pytest-benchmark; cnnperf itself need not be installed.
 #
 #     scripts/cuda.sh [FOLDER]        (default: results/cuda)
 #
@@ -34,11 +34,17 @@ step() {
 # shellcheck disable=SC2086 # no plugin is no argument
 {
     step tests "$python" -m pytest $plugin tests -m gpu
-    step fusion "$python" -m pytest $plugin benchmarks/test_se_fusion.py --cnnperf-device=cuda --cnnperf-suite=full --benchmark-autosave --benchmark-storage="$folder/runs"
     step suite "$python" -m pytest $plugin benchmarks --benchmark-autosave --benchmark-storage="$folder/runs"
 }
-printf '<!-- figures:begin -->\n<!-- figures:end -->\n' >"$folder/figures.md"
-step figures "$python" -m cnnperf.cli figures "$folder/figures.md" "$folder/runs"
+figures() {
+    printf '<!-- figures:begin -->\n<!-- figures:end -->\n' >"$folder/$1.md"
+    step "$1" "$python" -m cnnperf.cli figures "$folder/$1.md" "$folder/$2"
+}
+figures figures runs
+# shellcheck disable=SC2086
+step fusion "$python" -m pytest $plugin benchmarks/test_se_fusion.py --cnnperf-device=cuda --cnnperf-suite=full \
+    --benchmark-autosave --benchmark-storage="$folder/fusion-runs"
+figures fusion-figures fusion-runs
 
 if ((${#failed[@]})); then
     echo "failed: ${failed[*]}" >&2

@@ -164,7 +164,7 @@ def watched():
         (changed("fc2", nn.Identity()), "its fc2 is a Identity, not a Linear or Conv2d"),
         (changed("avgpool", nn.AdaptiveAvgPool2d(2)), "its avgpool is a AdaptiveAvgPool2d"),
         (changed("avgpool", None), "it has no avgpool"),
-        (watched(), "its activation has forward hooks"),
+        (watched(), "its activation has hooks"),
     ],
 )
 def test_a_module_whose_parts_were_changed_is_left_with_its_reason(module, reason):

@@ -77,9 +77,18 @@ def test_a_block_with_a_part_that_is_not_known_keeps_its_own_forward(changes, re
     assert reason in fuse(block(**changes)).left["0"]
 
 
-def test_a_block_whose_parts_are_watched_by_hooks_is_left():
+@pytest.mark.parametrize(
+    "register",
+    [
+        "register_forward_hook",
+        "register_forward_pre_hook",
+        "register_full_backward_hook",
+        "register_full_backward_pre_hook",
+    ],
+)
+def test_a_block_whose_parts_are_watched_by_hooks_is_left(register):
     model = block()
-    model[0].bn2.register_forward_hook(lambda *_: None)
+    getattr(model[0].bn2, register)(lambda *_: None)
     assert "hooks" in fuse(model).left["0"]
 
 
@@ -108,7 +117,7 @@ def hooked(linear):
         ({"reduce": nn.Linear(16, 4)}, "its reduce is not a Linear without bias"),
         ({"expand": nn.Identity()}, "its expand is not a Linear without bias"),
         ({"expand": Scaled(4, 16, bias=False)}, "Scaled, which may compute something else"),
-        ({"reduce": hooked(nn.Linear(16, 4, bias=False))}, "its reduce has forward hooks"),
+        ({"reduce": hooked(nn.Linear(16, 4, bias=False))}, "its reduce has hooks"),
     ],
 )
 def test_an_se_block_that_computes_more_than_its_weights_say_is_left_alone_and_in_a_block(changes, reason):

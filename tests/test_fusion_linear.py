@@ -100,9 +100,10 @@ def test_a_convolution_with_hooks_or_of_another_class_has_no_known_squeeze():
     assert not has_known_squeeze(nn.Identity())
 
 
-def block_and_twin(channels=32):
+def block_and_twin(channels=32, size=3):
     torch.manual_seed(0)
     plain = BasicBlock(channels, channels, 1, SEBlock)
+    plain.conv2 = nn.Conv2d(channels, channels, size, padding=size // 2, bias=False)
     for norm in (plain.bn1, plain.bn2):
         nn.init.uniform_(norm.running_mean, -1, 1)
         nn.init.uniform_(norm.running_var, 0.5, 2)
@@ -111,13 +112,27 @@ def block_and_twin(channels=32):
 
 
 @pytest.mark.parametrize("compiled", [False, True])
+def test_under_autocast_the_squeeze_is_not_taken_from_rounded_sums(monkeypatch, compiled):
+    monkeypatch.setattr(block, "pays", lambda _: True)
+    torch.compiler.reset()
+    ours, twin = block_and_twin()
+    x = torch.randn(2, 32, 9, 7)
+    with torch.no_grad():
+        exact = copy.deepcopy(twin).double()(x.double())
+        with torch.autocast("cpu", torch.bfloat16):
+            found = (torch.compile(ours, fullgraph=True) if compiled else ours)(x)
+    assert relative(found, exact) <= TOLERANCE[torch.bfloat16]
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("size", [1, 3])
 @pytest.mark.parametrize("linear", [False, True])
 @pytest.mark.parametrize("layout", FORMATS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_block_infers_what_the_textbook_infers(monkeypatch, compiled, linear, layout, dtype):
+def test_a_block_infers_what_the_textbook_infers(monkeypatch, compiled, size, linear, layout, dtype):
     monkeypatch.setattr(block, "pays", lambda _: linear)
     torch.compiler.reset()
-    ours, twin = (one.to(dtype) for one in block_and_twin())
+    ours, twin = (one.to(dtype) for one in block_and_twin(size=size))
     x = torch.randn(2, 32, 9, 7).to(dtype).contiguous(memory_format=FORMATS[layout])
     with torch.no_grad():
         exact = copy.deepcopy(twin).double()(x.double())

@@ -25,9 +25,10 @@ from torch.utils.checkpoint import checkpoint
 from cnnperf.fusion import algebra, forms, native, operators
 from cnnperf.fusion.algebra import Frozen, Parameters
 from cnnperf.fusion.maps import fits_channels
-from cnnperf.fusion.tail import Tail, fused_tail, textbook_tail
+from cnnperf.fusion.tail import NativeTail, Tail, fused_tail, textbook_tail
 from cnnperf.models.squeeze_excitation import SEBlock
 
+KERNELS = "the C++ kernels"
 SHAPES = [(3, 32, 8, 7), (9, 16, 1, 1), (1, 48, 5, 5), (5, 20, 3, 4), (4, 70, 2, 9), (2, 64, 33, 31)]
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
@@ -62,9 +63,14 @@ def exact_results(x, shortcut, parameters, grad):
     return [out.detach(), *torch.autograd.grad(out, leaves, grad.double())]
 
 
+def tail_of(form, *leaves):
+    """Run the tail in training in a form of `forms`, or in the C++ kernels."""
+    return NativeTail.apply(EPS, (), *leaves) if form is KERNELS else Tail.apply(form, EPS, *leaves)[0]
+
+
 def results_of(form, x, shortcut, parameters, grad):
     leaves = [one.detach().requires_grad_() for one in (x, shortcut, *parameters)]
-    out, _, _ = Tail.apply(form, EPS, *leaves)
+    out = tail_of(form, *leaves)
     return [out.detach(), *torch.autograd.grad(out, leaves, grad)]
 
 
@@ -84,7 +90,7 @@ def check(form, *given_tensors):
 @pytest.fixture(scope="module")
 def kernels():
     assert native.available(), "these tests need g++"
-    return forms.NATIVE
+    return KERNELS
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -111,11 +117,11 @@ def test_the_kernels_do_what_the_algebra_does_whatever_the_shape(kernels, shape,
     shape = (batch + 1, channels, height, width + 1)  # at least four values a channel, or the variance is all rounding
     x, shortcut, parameters, grad = tensors(shape, torch.float32, layout, offset, seed)
     wide = Parameters(*(one.double() for one in parameters))
-    kept = kernels.forward(x, shortcut, parameters, EPS)
+    kept = algebra.Forward(*operators.tail_forward(x, shortcut, *parameters, EPS))
     exact = algebra.tail_forward(x.double(), shortcut.double(), wide, EPS)
     assert close(kept.out, exact.out)
     # From the same mask and the same hidden values, so that no activation near 0 can fall on two sides.
-    found = kernels.backward(grad, x, kept, parameters, EPS)
+    found = operators.tail_backward(grad, x, *kept[1:], *parameters, EPS)
     same = algebra.Forward(*(one if one.dtype == torch.uint8 else one.double() for one in kept))
     expected = algebra.tail_backward(grad.double(), x.double(), same, wide, EPS)
     scale = 0.1 * max(float(one.norm()) for one in expected)
@@ -177,7 +183,7 @@ def test_gradients_hold_against_finite_differences():
 def test_a_second_derivative_is_refused_in_words(kernels):
     x, shortcut, parameters, grad = tensors((2, 16, 3, 3), torch.float32)
     leaves = [one.requires_grad_() for one in (x, shortcut, *parameters)]
-    out, _, _ = Tail.apply(kernels, EPS, *leaves)
+    out = tail_of(kernels, *leaves)
     with pytest.raises(RuntimeError, match="no second derivative"):
         torch.autograd.grad(out, leaves[:1], grad, create_graph=True)
 
@@ -246,7 +252,7 @@ def test_maps_of_another_layout_or_none_are_laid_out_first(kernels, layout):
 def test_an_operator_reads_no_numbers_that_are_not_there(kernels):
     x, shortcut, parameters, _ = tensors((2, 16, 3, 3), torch.float32)
     weight, bias, reduce, expand = parameters
-    with pytest.raises(RuntimeError, match="expected 16 contiguous numbers in float32, got 15"):
+    with pytest.raises(RuntimeError, match="expected 16 x 1 numbers in float32, got 15"):
         operators.tail_forward(x, shortcut, weight[:15], bias, reduce, expand, EPS)
     with pytest.raises(RuntimeError, match="differ in shape"):
         operators.tail_forward(x, shortcut[:, :, 1:], weight, bias, reduce, expand, EPS)
@@ -254,6 +260,77 @@ def test_an_operator_reads_no_numbers_that_are_not_there(kernels):
         operators.tail_forward(x.double(), shortcut.double(), weight, bias, reduce, expand, EPS)
     with pytest.raises(RuntimeError, match="not empty"):
         operators.tail_forward(x[:0], shortcut[:0], weight, bias, reduce, expand, EPS)
+    with pytest.raises(RuntimeError, match="expected 16 x 4 numbers"):
+        operators.tail_forward(x, shortcut, weight, bias, reduce, expand.reshape(4, 16), EPS)
+
+
+@pytest.mark.parametrize("which", ["reduce", "expand"])
+def test_a_weight_that_was_never_loaded_is_not_for_the_kernels(monkeypatch, which):
+    bn, se = modules()
+    se.get_submodule(which).to("meta")
+    monkeypatch.setattr(operators, "tail_forward", None)  # any call of it would fail
+    fused_tail(*maps(2, 32, 4, 4), bn, se)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_transposed_weight_is_read_as_it_is_meant(kernels, compiled):
+    bn, se = modules()
+    twin = copy.deepcopy(se)
+    se.reduce.weight = nn.Parameter(se.reduce.weight.detach().t().contiguous().t())
+    torch.compiler.reset()
+    tail = torch.compile(fused_tail) if compiled else fused_tail
+    given_maps = maps(2, 32, 4, 4)
+    torch.testing.assert_close(tail(*given_maps, bn, se), textbook_tail(*given_maps, copy.deepcopy(bn), twin))
+
+
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize("change", ["transposed", "sliced"])
+def test_a_compilation_takes_maps_of_any_strides(kernels, train, change):
+    bn, se = modules()
+    bn.train(train)
+    twin = copy.deepcopy(bn)
+    wide = torch.randn(2, 64, 5, 4).contiguous(memory_format=torch.channels_last)
+    x = wide.transpose(2, 3)[:, :32].contiguous().transpose(2, 3) if change == "transposed" else wide[:, :32]
+    shortcut = torch.randn(2, 32, 5, 4)
+    torch.compiler.reset()
+    with torch.set_grad_enabled(train):
+        ours = torch.compile(lambda *given: fused_tail(*given, bn, se) + 1, fullgraph=True)(x, shortcut)
+        torch.testing.assert_close(ours, textbook_tail(x, shortcut, twin, se) + 1)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
+def test_the_tangents_of_forward_mode_are_not_lost():
+    bn, se = modules()
+    bn.eval().requires_grad_(requires_grad=False)
+    se.requires_grad_(requires_grad=False)
+    x, shortcut = maps(2, 32, 4, 4)
+    tangent = torch.randn_like(x)
+    ours, theirs = (
+        torch.func.jvp(lambda given, tail=tail: tail(given, shortcut, bn, se), (x,), (tangent,))
+        for tail in (fused_tail, textbook_tail)
+    )
+    torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("momentum", [0.1, None])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("counted", [True, False])
+def test_running_statistics_move_as_those_of_the_norm(kernels, momentum, dtype, counted):
+    bn, se = modules(momentum=momentum)
+    for name in ("running_mean", "running_var"):
+        setattr(bn, name, bn.get_buffer(name).to(dtype))
+    if not counted:
+        bn.num_batches_tracked = None
+    twin = copy.deepcopy(bn)
+    for seed in range(2):
+        torch.manual_seed(seed)
+        x, shortcut = (1e-4 * one for one in maps(4, 32, 4, 4))
+        fused_tail(x, shortcut, bn, se)
+        twin.float()(x)
+        twin.running_mean, twin.running_var = twin.running_mean.to(dtype), twin.running_var.to(dtype)
+    limit = {"rtol": 1e-5, "atol": 1e-12} if dtype == torch.float32 else {"rtol": 2e-2, "atol": 1e-6}
+    torch.testing.assert_close(bn.running_mean, twin.running_mean, **limit)
+    torch.testing.assert_close(bn.running_var, twin.running_var, **limit)
 
 
 def test_gradients_in_inference_mode_of_the_norm_are_the_textbook_s():
@@ -417,6 +494,18 @@ def test_tensors_without_numbers_pass():
     assert block.to("meta")(x.to("meta"), shortcut.to("meta")).is_meta
 
 
+def test_compiled_inference_with_a_cumulative_norm_is_fused(kernels):
+    from torch._dynamo.utils import counters
+
+    block = Block(momentum=None).eval()
+    graphs = []
+    counters.clear()
+    torch.compiler.reset()
+    with torch.no_grad():
+        torch.compile(block, backend=lambda graph, _: graphs.append(graph) or graph)(*maps(2, 32, 4, 4))
+    assert any(node.target is operators.tail_scaling for node in graphs[0].graph.nodes)
+
+
 def test_a_used_block_survives_copying_and_pickling():
     block = Block().eval()
     given_maps = maps(2, 32, 4, 4)
@@ -426,14 +515,18 @@ def test_a_used_block_survives_copying_and_pickling():
         torch.testing.assert_close(pickle.loads(pickle.dumps(block.state_dict()))["bn.weight"], block.bn.weight)
 
 
-def test_autocast_gives_the_dtype_that_the_textbook_gives():
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_autocast_gives_the_dtype_and_the_gradients_that_the_textbook_gives(dtype):
     bn, se = modules()
     twin = copy.deepcopy(bn)
-    x, shortcut = maps(2, 32, 4, 4, dtype=torch.bfloat16)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    x, shortcut = maps(2, 32, 4, 4, dtype=dtype)
+    with torch.autocast("cpu", dtype=dtype):
         ours, theirs = fused_tail(x, shortcut, bn, se), textbook_tail(x, shortcut, twin, se)
-    assert ours.dtype == theirs.dtype == torch.bfloat16
+    assert ours.dtype == theirs.dtype == dtype
     assert float(((ours - theirs).norm() / theirs.norm()).detach()) <= TOLERANCE[torch.bfloat16]
+    ours.float().sum().backward()
+    theirs.float().sum().backward()
+    assert float((bn.weight.grad - twin.weight.grad).norm() / twin.weight.grad.norm()) <= 2 * TOLERANCE[torch.bfloat16]
 
 
 def test_at_most_a_map_and_a_quarter_is_kept_for_the_backward(kernels):
@@ -446,7 +539,7 @@ def test_at_most_a_map_and_a_quarter_is_kept_for_the_backward(kernels):
 
     leaves = [one.requires_grad_() for one in (x, shortcut, *parameters)]
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        Tail.apply(kernels, EPS, *leaves)
+        tail_of(kernels, *leaves)
     small = sum(one.numel() * 4 for one in parameters) + 4 * (4 * 8 * 64 + 2 * 64)
     assert sum(kept.values()) - small <= 1.25 * x.numel() * 4
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnperf.fusion import operators
-from cnnperf.fusion.linear_squeeze import has_known_squeeze, squeeze_of_convolution
+from cnnperf.fusion.linear_squeeze import has_known_squeeze, squeeze_of_convolution, sums_for
 from cnnperf.fusion.tail import frozen, fused_tail, infers_natively
 from cnnperf.models.resnet import BasicBlock
 
@@ -38,15 +38,17 @@ def norm_and_relu(x: Tensor, norm: nn.BatchNorm2d, convolution: nn.Module) -> tu
     Returns:
         N x C x H x W; and the means of the convolution's output, N x C', or None.
     """
-    linear = torch.compiler.is_compiling() and pays(x) and has_known_squeeze(convolution)
-    fused = linear or not torch.compiler.is_compiling()  # a compiler fuses these two by itself
+    compiling = torch.compiler.is_compiling()
+    # Autocast would compute the product that follows in half precision.
+    linear = compiling and pays(x) and has_known_squeeze(convolution) and not torch.is_autocast_enabled(x.device.type)
+    fused = linear or not compiling  # a compiler fuses these two by itself
     if not (fused and infers_natively(norm, x)):
         return torch.relu(norm(x)), None
     out, sums = operators.rectified_norm(x, *frozen(norm, x))
     if not linear:
         return out, None
     weight: Tensor = convolution.weight  # type: ignore[assignment]  # of a convolution, as was seen
-    return out, squeeze_of_convolution(sums, weight, x.shape[2] * x.shape[3])
+    return out, squeeze_of_convolution(sums_for(weight, sums), weight, x.shape[2] * x.shape[3])
 
 
 def pays(x: Tensor) -> bool:

@@ -13,6 +13,9 @@ from torch import Tensor, nn
 
 from cnnperf.fusion.gate import Excitation, gate_map
 
+UNBATCHED = 3
+"""Dimensions of a map without a batch."""
+
 
 @dataclass(frozen=True)
 class Names:
@@ -63,12 +66,13 @@ class FusedForeignSE(nn.Module):
         """Gate a feature map.
 
         Args:
-            x: N x C x H x W.
+            x: N x C x H x W, or C x H x W where the library takes that.
 
         Returns:
-            N x C x H x W.
+            As x.
         """
-        return gate_map(x, _excitation_of(self, FOREIGN[key_of(self.fused_from)]))
+        excitation = _excitation_of(self, FOREIGN[key_of(self.fused_from)])
+        return gate_map(x[None], excitation)[0] if x.dim() == UNBATCHED else gate_map(x, excitation)
 
     def extra_repr(self) -> str:
         """Say what it was."""
@@ -108,7 +112,7 @@ def reason_to_leave_foreign(module: nn.Module) -> str | None:
         *(_plain(module.get_submodule(name), name, kind) for name, kind in names.plain),
         *(f"its {name} is on" for name in names.off if getattr(module, name, False)),
         *(
-            f"its {name} has forward hooks, which a fused form would not call"
+            f"its {name} has hooks, which a fused form would not call"
             for name in parts
             if has_hooks(module.get_submodule(name))
         ),
@@ -147,5 +151,6 @@ def _plain(part: nn.Module, name: str, kind: type[nn.Module]) -> str | None:
 
 
 def has_hooks(module: nn.Module) -> bool:
-    """Tell whether a forward of a module calls more than its own code."""
-    return bool(module._forward_hooks or module._forward_pre_hooks)  # noqa: SLF001 - there is no public way to ask
+    """Tell whether a call of a module, or its backward, runs more than its own code."""
+    kinds = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)  # noqa: SLF001 - there is no public way to ask
+    return any(kinds)

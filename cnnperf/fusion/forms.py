@@ -30,23 +30,12 @@ def fits_native(x: Tensor, *others: Tensor) -> bool:
     return alike and x.is_cpu and x.dtype in native.DTYPES and x.numel() > 0 and native.available()
 
 
-def native_forward(x: Tensor, shortcut: Tensor, parameters: Parameters, eps: float) -> Forward:
-    """Do what `algebra.tail_forward` does in one call of C++, for parameters in fp32."""
-    return Forward(*operators.tail_forward(x, shortcut, *parameters, eps))
-
-
-def native_backward(grad: Tensor, x: Tensor, kept: Forward, parameters: Parameters, eps: float) -> Gradients:
-    """Do what `algebra.tail_backward` does in one call of C++, for parameters in fp32."""
-    return Gradients(*operators.tail_backward(grad, x, *kept[1:], *parameters, eps))
-
-
 @cache
 def compiled() -> Form:
     """Return the algebra compiled with torch.compile, forward and backward each one graph."""
     return Form(torch.compile(algebra.tail_forward), torch.compile(algebra.tail_backward))
 
 
-NATIVE = Form(native_forward, native_backward)
 TRITON = Form(gpu.tail_forward, gpu.tail_backward)
 ALGEBRA = Form(algebra.tail_forward, algebra.tail_backward)
 
@@ -57,10 +46,10 @@ def fits_kernels(*maps: Tensor) -> bool:
 
 
 def form_for(x: Tensor, shortcut: Tensor) -> Form:
-    """Return the form for these maps: C++ on the CPU, Triton on a GPU, where those take them; else the algebra."""
-    if not fits_kernels(x, shortcut):
-        return compiled() if x.is_cuda else ALGEBRA
-    return TRITON if x.is_cuda else NATIVE
+    """Return the form for maps that are not for C++: Triton on a GPU where it takes them, else the algebra."""
+    if not x.is_cuda:
+        return ALGEBRA
+    return TRITON if gpu.fits(x, shortcut) else compiled()
 
 
 def traced_forward(x: Tensor, shortcut: Tensor, parameters: Parameters, eps: float) -> Forward:

@@ -112,7 +112,7 @@ def _reason_to_leave_block(block: BasicBlock) -> str | None:
     if type(block.bn2) is not nn.BatchNorm2d:
         return f"its last normalization is a {type(block.bn2).__name__}, not BatchNorm2d"
     if has_hooks(block.bn2) or has_hooks(block.se):
-        return "its BatchNorm or SE block has forward hooks, which a fused tail would not call"
+        return "its BatchNorm or SE block has hooks, which a fused tail would not call"
     return _reason_to_leave_se(block.se)
 
 
@@ -123,7 +123,7 @@ def _reason_to_leave_se(se: nn.Module) -> str | None:
         if not isinstance(product, nn.Linear) or getattr(product, "bias", None) is not None:
             return f"its {name} is not a Linear without bias"
         if has_hooks(product):
-            return f"its {name} has forward hooks, which a fused form would not call"
+            return f"its {name} has hooks, which a fused form would not call"
         if type(product).forward is not nn.Linear.forward:
             return f"its {name} is a {type(product).__name__}, which may compute something else"
     return None

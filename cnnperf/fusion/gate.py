@@ -72,7 +72,8 @@ def gate_map(x: Tensor, excitation: Excitation) -> Tensor:
         excitation: Its weights may be those of 1x1 convolutions.
 
     Returns:
-        N x C x H x W. In an export, under autocast, and on meta and fake tensors, the textbook formula.
+        N x C x H x W. In an export and on meta and fake tensors the textbook formula is computed; what else the kernels
+        do not take, under autocast for instance, is left to torch.compile.
     """
     excitation = excitation._replace(reduce=_matrix(excitation.reduce), expand=_matrix(excitation.expand))
     if not _runs_in_kernels(x, excitation):

@@ -107,19 +107,19 @@ def _(x: Tensor, shortcut: Tensor, weight: Tensor, bias: Tensor, reduce: Tensor,
     batch, channels = x.shape[:2]
     mean, squeezed, gate = (weight.new_empty(batch, channels) for _ in range(3))
     mu, variance = (weight.new_empty(channels) for _ in range(2))
-    out, hidden = _like(x), weight.new_empty(batch, reduce.shape[0])
+    out, hidden = maps.like(x), weight.new_empty(batch, reduce.shape[0])
     return list(Forward(out, torch.empty_like(out, dtype=torch.uint8), mean, mu, variance, squeezed, hidden, gate))
 
 
 @backward_operator.register_fake
 def _(grad: Tensor, x: Tensor, kept: list[Tensor], *parameters: Any) -> list[Tensor]:
     del grad, kept
-    return [_like(x), _like(x), *(torch.empty_like(one) for one in parameters[:4])]
+    return [maps.like(x), maps.like(x), *(torch.empty_like(one) for one in parameters[:4])]
 
 
 @inference_operator.register_fake
 def _(x: Tensor, *_: Any) -> Tensor:
-    return _like(x)
+    return maps.like(x)
 
 
 @se_operator.register_fake
@@ -129,17 +129,13 @@ def _(x: Tensor, reduce: Tensor, expand: Tensor, *kind: Any) -> list[Tensor]:
     squeezed, gate = (reduce.new_empty(batch, channels) for _ in range(2))
     width, activation = reduce.shape[0], kind[2]
     slopes = reduce.new_empty(batch if activation == "silu" else 0, width)
-    return list(Excited(_like(x), squeezed, reduce.new_empty(batch, width), slopes, gate))
+    return list(Excited(maps.like(x), squeezed, reduce.new_empty(batch, width), slopes, gate))
 
 
 @se_backward_operator.register_fake
 def _(grad: Tensor, x: Tensor, kept: list[Tensor], *excitation: Any) -> list[Tensor]:
     del grad, kept
-    return [_like(x), *(torch.empty_like(one) for one in excitation[:4] if one is not None)]
-
-
-def _like(x: Tensor) -> Tensor:
-    return torch.empty_like(x, memory_format=maps.memory_format_of(x))
+    return [maps.like(x), *(torch.empty_like(one) for one in excitation[:4] if one is not None)]
 
 
 def _keep_tail(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:

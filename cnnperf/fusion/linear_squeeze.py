@@ -52,6 +52,11 @@ def squeeze_of_convolution(sums: Tensor, weight: Tensor, pixels: int) -> Tensor:
     return sums.flatten(1) @ weight.to(sums.dtype).flatten(1).t() / pixels
 
 
+def sums_for(weight: Tensor, sums: Tensor) -> Tensor:
+    """Return of the sums for a 3x3 convolution, N x C x 3 x 3, those that a weight needs; a 1x1 one needs the total."""
+    return sums if weight.shape[2] == sums.shape[2] else sums[:, :, 1:2, 1:2]
+
+
 def has_known_squeeze(convolution: nn.Module) -> bool:
     """Tell whether a module is a plain convolution without bias whose squeeze follows from the sums of its input."""
     if type(convolution) is not nn.Conv2d or has_hooks(convolution) or convolution.bias is not None:

@@ -14,6 +14,23 @@ def memory_format_of(x: Tensor) -> torch.memory_format:
     return torch.channels_last if last else torch.contiguous_format
 
 
+def like(x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """Return an empty map of the shape and memory format of x: what a kernel makes, whatever the strides of x are."""
+    return torch.empty_like(x, dtype=dtype or x.dtype, memory_format=memory_format_of(x))
+
+
+def wants_derivative(*tensors: Tensor | None) -> bool:
+    """Tell whether autograd would record what is done with these tensors, or a function transform follows them."""
+    if torch.compiler.is_compiling():
+        return _records(*tensors)
+    forward_mode = torch.autograd.forward_ad._current_level >= 0  # noqa: SLF001 - there is no public way to ask
+    return forward_mode or torch._C._functorch.peek_interpreter_stack() is not None or _records(*tensors)  # noqa: SLF001
+
+
+def _records(*tensors: Tensor | None) -> bool:
+    return torch.is_grad_enabled() and any(one is not None and one.requires_grad for one in tensors)
+
+
 def refuse_second_derivative() -> None:
     """Raise in a backward whose own gradients are wanted, which would be silently wrong.
 

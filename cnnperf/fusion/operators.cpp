@@ -37,13 +37,21 @@ Tensor small(Ints... sizes) {  // in fp32, contiguous
 
 float* at(const Tensor& t) { return static_cast<float*>(t.data_ptr()); }
 
-// Address of a small tensor that the kernels will read `count` numbers of.
-const float* read(const Tensor& t, int64_t count) {
-    STD_TORCH_CHECK(t.scalar_type() == ScalarType::Float && t.is_contiguous() && t.numel() == count,
-                    "cnnperf: expected ", count, " contiguous numbers in float32, got ", t.numel());
-    return at(t);
+// Make a small tensor one that the kernels can read as rows x columns numbers in a row.
+void settle(Tensor& t, int64_t rows, int64_t columns = 1) {
+    bool shaped = t.scalar_type() == ScalarType::Float && t.numel() == rows * columns;
+    shaped = shaped && (columns == 1 || (t.dim() == 2 && t.size(0) == rows));
+    STD_TORCH_CHECK(shaped, "cnnperf: expected ", rows, " x ", columns, " numbers in float32, got ", t.numel(),
+                    t.scalar_type() == ScalarType::Float ? "" : " in another dtype");
+    if (t.is_contiguous()) return;
+    Tensor moved = columns == 1 && t.dim() == 1 ? small(rows) : small(rows, columns);
+    torch::stable::copy_(moved, t);
+    t = moved;
 }
-const float* read(const Maybe& t, int64_t count) { return t ? read(*t, count) : nullptr; }
+void settle(Maybe& t, int64_t rows) {
+    if (t) settle(*t, rows);
+}
+float* at(const Maybe& t) { return t ? at(*t) : nullptr; }
 
 // --- maps: all those of one call in the layout of the first ---------------------------------------------------------------
 
@@ -99,10 +107,11 @@ void by_dtype(ScalarType dtype, F f) {
 }
 #define STORED std::remove_pointer_t<decltype(null)>
 
-Excitation excitation(const Shape& z, const Tensor& reduce, const Tensor& expand, const Maybe& reduce_bias = {},
-                      const Maybe& expand_bias = {}, bool silu = false, bool hard = false) {
-    int64_t hidden = reduce.size(0), count = hidden * z.c;
-    return {read(reduce, count), read(expand, count), read(reduce_bias, hidden), read(expand_bias, z.c), hidden, silu, hard};
+Excitation excitation(const Shape& z, Tensor& reduce, Tensor& expand) {
+    int64_t hidden = reduce.size(0);
+    settle(reduce, hidden, z.c);
+    settle(expand, z.c, hidden);
+    return {at(reduce), at(expand), nullptr, nullptr, hidden, false, false};
 }
 
 // --- the operators ----------------------------------------------------------------------------------------------------------
@@ -114,7 +123,10 @@ using Eight = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor,
 Five se_forward_(Tensor given, Tensor reduce, Tensor expand, Maybe reduce_bias, Maybe expand_bias, bool silu, bool hard) {
     Layout layout(given);
     const Shape& z = layout.shape;
-    Excitation e = excitation(z, reduce, expand, reduce_bias, expand_bias, silu, hard);
+    Excitation e = excitation(z, reduce, expand);
+    settle(reduce_bias, e.hidden);
+    settle(expand_bias, z.c);
+    e = {e.reduce, e.expand, at(reduce_bias), at(expand_bias), e.hidden, silu, hard};
     Tensor x = layout.take(given), out = layout.make(), squeezed = small(z.n, z.c), gate = small(z.n, z.c);
     Tensor hidden = small(z.n, e.hidden), slopes = small(z.n, e.hidden), scratch = small(z.c, e.hidden);
     by_dtype(layout.dtype, [&](auto* null) {
@@ -127,24 +139,40 @@ Five se_backward_(Tensor grad, Tensor given, Tensor reduce, Tensor expand, Tenso
                   bool silu, bool hard) {
     Layout layout(given);
     const Shape& z = layout.shape;
-    Excitation e = excitation(z, reduce, expand, {}, {}, silu, hard);
-    int64_t nc = z.n * z.c, nh = z.n * e.hidden;
+    Excitation e = excitation(z, reduce, expand);
+    e = {e.reduce, e.expand, nullptr, nullptr, e.hidden, silu, hard};
+    int64_t nc = z.n * z.c;
+    settle(squeezed, z.n, z.c);
+    settle(hidden, z.n, e.hidden);
+    settle(slopes, z.n, e.hidden);
+    settle(gate, z.n, z.c);
     Tensor x = layout.take(given), upstream = layout.take(grad), dx = layout.make();
     Tensor dreduce = small(e.hidden, z.c), dexpand = small(z.c, e.hidden), into_gate = small(z.n, z.c);
     Tensor into_activation = small(z.n, e.hidden), scratch = small(2 * nc + 2 * z.c * e.hidden);
     by_dtype(layout.dtype, [&](auto* null) {
-        se_backward<STORED>(z, at<STORED>(x), at<STORED>(upstream), e, read(squeezed, nc), read(hidden, nh), read(slopes, nh),
-                            read(gate, nc), at<STORED>(dx), at(dreduce), at(dexpand), at(into_activation), at(into_gate),
+        se_backward<STORED>(z, at<STORED>(x), at<STORED>(upstream), e, at(squeezed), at(hidden), at(slopes),
+                            at(gate), at<STORED>(dx), at(dreduce), at(dexpand), at(into_activation), at(into_gate),
                             at(scratch));
     });
     return {dx, dreduce, dexpand, into_activation, into_gate};
 }
 
-float* write(const Maybe& t, int64_t count) { return t ? const_cast<float*>(read(*t, count)) : nullptr; }
+Norm norm_of(const Shape& z, Tensor& weight, Tensor& bias, double eps) {
+    settle(weight, z.c);
+    settle(bias, z.c);
+    return {at(weight), at(bias), float(eps)};
+}
+
+// Running statistics are written where they are.
+float* writable(Maybe& t, int64_t count) {
+    STD_TORCH_CHECK(!t || t->is_contiguous(), "cnnperf: expected running statistics that are contiguous");
+    settle(t, count);
+    return at(t);
+}
 
 // One more batch was seen; without a momentum the running statistics are the mean of all batches.
 float count_batch(const Maybe& batches, std::optional<double> momentum) {
-    if (!batches) return 0;
+    if (!batches) return float(momentum ? *momentum : 0);
     STD_TORCH_CHECK(batches->scalar_type() == ScalarType::Long && batches->numel() == 1, "cnnperf: expected a count of batches in int64");
     int64_t seen = ++*at<int64_t>(*batches);
     return float(momentum ? *momentum : 1.0 / double(seen));
@@ -155,11 +183,11 @@ Eight tail_forward_(Tensor given, Tensor beside, Tensor weight, Tensor bias, Ten
     Layout layout(given);
     const Shape& z = layout.shape;
     Excitation e = excitation(z, reduce, expand);
-    Norm norm{read(weight, z.c), read(bias, z.c), float(eps)};
+    Norm norm = norm_of(z, weight, bias, eps);
     Tensor x = layout.take(given), shortcut = layout.take(beside), out = layout.make(), mask = layout.make_mask();
     Tensor mean = small(z.n, z.c), squeezed = small(z.n, z.c), gate = small(z.n, z.c), hidden = small(z.n, e.hidden);
     Tensor mu = small(z.c), variance = small(z.c), scratch = small(2 * z.n * z.c + z.c * e.hidden);
-    Running running{write(running_mean, z.c), write(running_variance, z.c), 0};
+    Running running{writable(running_mean, z.c), writable(running_variance, z.c), 0};
     running.momentum = count_batch(batches, momentum);
     by_dtype(layout.dtype, [&](auto* null) {
         tail_forward<STORED>(z, at<STORED>(x), at<STORED>(shortcut), norm, running, e, at<STORED>(out), at<uint8_t>(mask), at(mean),
@@ -177,22 +205,26 @@ Six tail_backward_(Tensor grad, Tensor given, Tensor given_mask, Tensor mean, Te
     Layout layout(given);
     const Shape& z = layout.shape;
     Excitation e = excitation(z, reduce, expand);
-    Norm norm{read(weight, z.c), read(bias, z.c), float(eps)};
+    Norm norm = norm_of(z, weight, bias, eps);
     int64_t nc = z.n * z.c, nh = z.n * e.hidden;
+    for (Tensor* one : {&mean, &squeezed, &gate}) settle(*one, z.n, z.c);
+    for (Tensor* one : {&mu, &variance}) settle(*one, z.c);
+    settle(hidden, z.n, e.hidden);
     Tensor x = layout.take(given), upstream = layout.take(grad), mask = layout.take(given_mask, ScalarType::Byte);
     Tensor dx = layout.make(), dshortcut = layout.make(), dweight = small(z.c), dbias = small(z.c);
     Tensor dreduce = small(e.hidden, z.c), dexpand = small(z.c, e.hidden);
     Tensor scratch = small(6 * nc + nh + 2 * z.c * e.hidden);
     by_dtype(layout.dtype, [&](auto* null) {
-        tail_backward<STORED>(z, at<STORED>(x), at<STORED>(upstream), at<uint8_t>(mask), norm, e, read(mean, nc), read(mu, z.c),
-                              read(variance, z.c), read(squeezed, nc), read(hidden, nh), read(gate, nc), at<STORED>(dx),
+        tail_backward<STORED>(z, at<STORED>(x), at<STORED>(upstream), at<uint8_t>(mask), norm, e, at(mean), at(mu),
+                              at(variance), at(squeezed), at(hidden), at(gate), at<STORED>(dx),
                               at<STORED>(dshortcut), at(dweight), at(dbias), at(dreduce), at(dexpand), at(scratch));
     });
     return {dx, dshortcut, dweight, dbias, dreduce, dexpand};
 }
 
-Frozen frozen(const Shape& z, const Tensor& weight, const Tensor& bias, const Tensor& mean, const Tensor& variance, double eps) {
-    return {read(weight, z.c), read(bias, z.c), read(mean, z.c), read(variance, z.c), float(eps)};
+Frozen frozen(const Shape& z, Tensor& weight, Tensor& bias, Tensor& mean, Tensor& variance, double eps) {
+    for (Tensor* one : {&weight, &bias, &mean, &variance}) settle(*one, z.c);
+    return {at(weight), at(bias), at(mean), at(variance), float(eps)};
 }
 
 std::tuple<Tensor, Tensor> tail_scaling_(Tensor given, Maybe squeezed, Tensor weight, Tensor bias, Tensor mean, Tensor variance, double eps,
@@ -201,9 +233,10 @@ std::tuple<Tensor, Tensor> tail_scaling_(Tensor given, Maybe squeezed, Tensor we
     const Shape& z = layout.shape;
     Excitation e = excitation(z, reduce, expand);
     Frozen norm = frozen(z, weight, bias, mean, variance, eps);
+    if (squeezed) settle(*squeezed, z.n, z.c);
     Tensor x = layout.take(given), scale = small(z.n, z.c), shift = small(z.n, z.c);
     Tensor scratch = small(z.n * z.c + z.n * e.hidden + z.c * e.hidden);
-    by_dtype(layout.dtype, [&](auto* null) { tail_scaling<STORED>(z, at<STORED>(x), read(squeezed, z.n * z.c), norm, e, at(scale), at(shift), at(scratch)); });
+    by_dtype(layout.dtype, [&](auto* null) { tail_scaling<STORED>(z, at<STORED>(x), at(squeezed), norm, e, at(scale), at(shift), at(scratch)); });
     return {scale, shift};
 }
 
@@ -213,10 +246,11 @@ Tensor tail_inference_(Tensor given, Tensor beside, Maybe squeezed, Tensor weigh
     const Shape& z = layout.shape;
     Excitation e = excitation(z, reduce, expand);
     Frozen norm = frozen(z, weight, bias, mean, variance, eps);
+    if (squeezed) settle(*squeezed, z.n, z.c);
     Tensor x = layout.take(given), shortcut = layout.take(beside), out = layout.make();
     Tensor scratch = small(3 * z.n * z.c + z.n * e.hidden + z.c * e.hidden);
     by_dtype(layout.dtype, [&](auto* null) {
-        tail_inference<STORED>(z, at<STORED>(x), at<STORED>(shortcut), read(squeezed, z.n * z.c), norm, e, at<STORED>(out), at(scratch));
+        tail_inference<STORED>(z, at<STORED>(x), at<STORED>(shortcut), at(squeezed), norm, e, at<STORED>(out), at(scratch));
     });
     return out;
 }

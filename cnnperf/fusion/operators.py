@@ -43,18 +43,18 @@ SCHEMAS = {
     "tail_inference": f"(Tensor x, Tensor shortcut, Tensor? squeezed, {_FROZEN}, {_EXCITATION}) -> Tensor",
     "rectified_norm": f"(Tensor x, {_FROZEN}) -> {_tensors(2)}",
 }
-"""Operator to its arguments and results. Maps come in any layout; other tensors are contiguous and in float32."""
+"""Operator to its arguments and results. Maps come in any layout; other tensors are in float32."""
 
 
 def _se_forward(x: Tensor, reduce: Tensor, *_: Any) -> tuple[Tensor, ...]:
     of_channels, of_hidden = (x.shape[0], x.shape[1]), (x.shape[0], reduce.shape[0])
-    return torch.empty_like(x), *(reduce.new_empty(size) for size in (of_channels, of_hidden, of_hidden, of_channels))
+    return maps.like(x), *(reduce.new_empty(size) for size in (of_channels, of_hidden, of_hidden, of_channels))
 
 
 def _se_backward(
     _: Tensor, x: Tensor, reduce: Tensor, expand: Tensor, squeezed: Tensor, hidden: Tensor, *__: Any
 ) -> Any:
-    return tuple(torch.empty_like(one) for one in (x, reduce, expand, hidden, squeezed))
+    return maps.like(x), *(_contiguous(one) for one in (reduce, expand, hidden, squeezed))
 
 
 def _tail_forward(x: Tensor, _: Tensor, weight: Tensor, bias: Tensor, reduce: Tensor, *__: Any) -> tuple[Tensor, ...]:
@@ -69,11 +69,11 @@ def _tail_forward(x: Tensor, _: Tensor, weight: Tensor, bias: Tensor, reduce: Te
         (batch, channels),
     )
     small = (weight.new_empty(size) for size in sizes)
-    return torch.empty_like(x), torch.empty_like(x, dtype=torch.uint8), *small
+    return maps.like(x), maps.like(x, torch.uint8), *small
 
 
 def _tail_backward(_: Tensor, x: Tensor, *others: Any) -> tuple[Tensor, ...]:
-    return tuple(torch.empty_like(one) for one in (x, x, *others[-5:-1]))
+    return maps.like(x), maps.like(x), *(_contiguous(one) for one in others[-5:-1])
 
 
 def _tail_scaling(x: Tensor, _: Tensor | None, weight: Tensor, *__: Any) -> tuple[Tensor, ...]:
@@ -81,11 +81,15 @@ def _tail_scaling(x: Tensor, _: Tensor | None, weight: Tensor, *__: Any) -> tupl
 
 
 def _tail_inference(x: Tensor, *_: Any) -> Tensor:
-    return torch.empty_like(x)
+    return maps.like(x)
+
+
+def _contiguous(small: Tensor) -> Tensor:
+    return small.new_empty(small.shape)
 
 
 def _rectified_norm(x: Tensor, weight: Tensor, *_: Any) -> tuple[Tensor, ...]:
-    return torch.empty_like(x), weight.new_empty(*x.shape[:2], 3, 3)
+    return maps.like(x), weight.new_empty(*x.shape[:2], 3, 3)
 
 
 _RESULTS: dict[str, Callable[..., Any]] = {

@@ -9,10 +9,10 @@ from cnnperf.models.squeeze_excitation import SEBlock
 class FusedSEBlock(SEBlock):
     """Do what `SEBlock` does, with the same state_dict, in one fused function.
 
-    On the CPU that is a C++ kernel for maps in fp32 and bf16; everything else goes through torch.compile, with one
-    compiled function for all blocks of a width. The block itself holds neither, so it copies and pickles like any
-    module. Within an outer torch.compile or torch.export it is part of the outer graph, and on meta and fake
-    tensors, which hold no numbers, it is not compiled.
+    On the CPU that is a C++ kernel for maps in fp32 and bf16, on a GPU Triton kernels, for fp16 too; everything else
+    goes through torch.compile, with one compiled function for all blocks of a width. The block itself holds none of
+    them, so it copies and pickles like any module. Within an outer torch.compile or torch.export it is part of the
+    outer graph, and on meta and fake tensors, which hold no numbers, it is not compiled.
 
     Source: Hu et al., 2017, section 3, equations 2 to 4, https://arxiv.org/abs/1709.01507.
     """

@@ -6,7 +6,6 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensor
 
 from cnnperf.fusion import algebra, forms, gpu, maps, operators
 from cnnperf.fusion.algebra import Forward, Frozen, Parameters
@@ -24,7 +23,8 @@ class Tail(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, form: Form, eps: float, x: Tensor, shortcut: Tensor, *parameters: Tensor) -> Any:
         """Compute the output, and keep x, the byte mask and what is small for the backward."""
-        kept = form.forward(x, shortcut, Parameters(*parameters), eps)
+        with torch.autocast(x.device.type, enabled=False):  # the backward runs without it, and needs the same dtypes
+            kept = form.forward(x, shortcut, Parameters(*parameters), eps)
         ctx.form, ctx.eps = form, eps
         ctx.save_for_backward(x, *kept[1:], *parameters)
         ctx.mark_non_differentiable(kept.mu, kept.variance)
@@ -80,19 +80,20 @@ def fused_tail(
 
     Raises:
         ValueError: In training with a single value a channel, as BatchNorm raises it.
-        RuntimeError: If norm or SE block are for another number of channels, as PyTorch's operators raise it.
+        RuntimeError: If norm or SE block are for another number of channels.
     """
     if type(norm) is not nn.BatchNorm2d:  # such as SyncBatchNorm, whose statistics are not those of this process
         return textbook_tail(x, shortcut, norm, se)
-    if _trains_natively(x, shortcut, norm):
+    by_batch = norm.training or norm.running_mean is None
+    if by_batch and not torch.compiler.is_compiling() and _is_native(x, shortcut, norm, se):
         return _native_training(x, shortcut, norm, se)
     small = (norm.weight, norm.bias, norm.running_mean, norm.running_var)
     fits = maps.fits_channels(x, se.reduce.weight, se.expand.weight, *small)
     if not (fits and _is_plain(x, shortcut) and _can_run(x, norm)):
         return textbook_tail(x, shortcut, norm, se)
-    if norm.training or norm.running_mean is None:
+    if by_batch:
         return _training(x, shortcut, norm, se)
-    wanted = wants_gradient(x, shortcut, norm.weight, norm.bias, se.reduce.weight, se.expand.weight)
+    wanted = maps.wants_derivative(x, shortcut, norm.weight, norm.bias, se.reduce.weight, se.expand.weight)
     if wanted or not forms.fits_kernels(x, shortcut):
         return textbook_tail(x, shortcut, norm, se)
     return _inference(x, shortcut, norm, se, squeezed)
@@ -104,12 +105,7 @@ def infers_natively(norm: nn.BatchNorm2d, x: Tensor) -> bool:
         return False
     affine = (norm.weight, norm.bias)
     fits = maps.fits_norm(x, *affine, norm.running_mean, norm.running_var)
-    return fits and not wants_gradient(x, *affine) and _can_run(x, norm) and forms.fits_native(x)
-
-
-def wants_gradient(*tensors: Tensor | None) -> bool:
-    """Tell whether autograd would record what is done with these tensors."""
-    return torch.is_grad_enabled() and any(one is not None and one.requires_grad for one in tensors)
+    return fits and not maps.wants_derivative(x, *affine) and _can_run(x, norm) and forms.fits_native(x)
 
 
 def textbook_tail(x: Tensor, shortcut: Tensor, norm: nn.Module, se: nn.Module) -> Tensor:
@@ -117,20 +113,28 @@ def textbook_tail(x: Tensor, shortcut: Tensor, norm: nn.Module, se: nn.Module) -
     return torch.relu(se(norm(x)) + shortcut)
 
 
-def _trains_natively(x: Tensor, shortcut: Tensor, norm: nn.BatchNorm2d) -> bool:
+def _is_native(x: Tensor, shortcut: Tensor, norm: nn.BatchNorm2d, se: SEBlock) -> bool:
     """Tell whether the C++ kernels can do all of it; a short way, since on a small map each check counts."""
-    if torch.compiler.is_compiling() or not norm.training or type(x) is not Tensor or type(shortcut) is not Tensor:
+    if type(x) is not Tensor or type(shortcut) is not Tensor or not forms.fits_native(x, shortcut):
         return False
-    running = norm.running_mean
-    return (running is None or running.dtype == torch.float32) and forms.fits_native(x, shortcut)
+    batches = norm.num_batches_tracked
+    if batches is not None and batches.dtype != torch.int64:
+        return False
+    present = (norm.weight, norm.bias, norm.running_mean, norm.running_var, se.reduce.weight, se.expand.weight)
+    return all(one is None or one.is_cpu for one in present)
 
 
 def _native_training(x: Tensor, shortcut: Tensor, norm: nn.BatchNorm2d, se: SEBlock) -> Tensor:
     _check_count(x)
     running: tuple[Any, ...] = ()
-    if norm.track_running_stats:
+    if norm.training and norm.track_running_stats and norm.running_mean is not None:
         running = norm.running_mean, norm.running_var, norm.num_batches_tracked, norm.momentum
-    out = NativeTail.apply(norm.eps, running, x, shortcut, *_parameters(norm, se, x))  # type: ignore[no-untyped-call]
+    wide = [one.float() for one in running[:2]]
+    given = (*wide, *running[2:])
+    out = NativeTail.apply(norm.eps, given, x, shortcut, *_parameters(norm, se, x))  # type: ignore[no-untyped-call]
+    for buffer, one in zip(running, wide, strict=False):
+        if one is not buffer:  # it is not in float32
+            buffer.copy_(one)
     return cast(Tensor, out)
 
 
@@ -187,9 +191,12 @@ def _affine(norm: nn.BatchNorm2d, x: Tensor) -> tuple[Tensor, Tensor]:
 def _update_running_statistics(norm: nn.BatchNorm2d, mu: Tensor, variance: Tensor, count: int) -> None:
     """Do what `nn.BatchNorm2d` does: with momentum None, the cumulative mean of all batches."""
     running_mean, running_var = cast(Tensor, norm.running_mean), cast(Tensor, norm.running_var)
-    batches = cast(Tensor, norm.num_batches_tracked)
-    batches.add_(1)
-    momentum = 1 / float(batches) if norm.momentum is None else norm.momentum
+    batches = norm.num_batches_tracked
+    if batches is not None:
+        batches.add_(1)
+    momentum = norm.momentum
+    if momentum is None:
+        momentum = 0.0 if batches is None else 1 / float(batches)
     running_mean.lerp_(mu.to(running_mean.dtype), momentum)
     running_var.lerp_((variance * (count / (count - 1))).to(running_var.dtype), momentum)
 
@@ -202,9 +209,10 @@ def _is_plain(x: Tensor, shortcut: Tensor) -> bool:
 def _can_run(x: Tensor, norm: nn.BatchNorm2d) -> bool:
     """Tell whether a fused form can take part: in a compilation only the operators can, in an export none."""
     if torch.compiler.is_compiling():
-        counted = norm.momentum is None  # reading the number of batches would break the graph
+        counted = norm.training and norm.momentum is None  # reading the number of batches would break the graph
         return not torch.compiler.is_exporting() and not counted and forms.fits_kernels(x)
-    return not x.is_meta and not isinstance(x, FakeTensor)
+    # Fake tensors have no numbers, and other kinds of tensor have ways of their own.
+    return type(x) in {Tensor, nn.Parameter} and not x.is_meta
 
 
 __all__ = ["Tail", "fused_tail", "textbook_tail"]

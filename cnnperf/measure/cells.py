@@ -7,6 +7,7 @@ from typing import cast
 
 import torch
 
+from cnnperf.errors import WrongResult
 from cnnperf.measure.clock import clock_for
 from cnnperf.measure.metrics import Value
 from cnnperf.measure.paired import Together, sample_together
@@ -27,6 +28,10 @@ IMAGES = ((4, 3, 32, 32), (32, 3, 32, 32))
 # for the scaling, from cache where a sample fits there. Convolutions do not wait for memory, so that blocks and
 # networks have no such floor.
 FLOOR_PASSES = {("se", "forward"): 2.0, ("se", "train"): 5.0, ("tail", "forward"): 3.0, ("tail", "train"): 10.0}
+TOLERANCE = {"fp32": 5e-3, "bf16": 1e-1}
+"""Norm of the difference of two forms' outputs over the norm of the output: a few roundings in each layer."""
+FORMS_TO_CHECK = {"compile", "fused", "fused-compile"}
+"""Those with the same parameters as `eager`."""
 MASK_BYTES = 2  # of the tail in training: written once, read once
 
 
@@ -85,24 +90,42 @@ def measure_cell(cell: Cell, schedule: Schedule) -> tuple[Together, dict[str, ob
         The samples, and the record for the run file: the cell, seconds by form, ratios of each form to the fused one,
         the fused form's time over that of its least passes at the speed of the copy, and what SE adds in each form to
         the part without it.
+
+    Raises:
+        WrongResult: If a form computes something else than the textbook formula, or the clock jumped.
     """
     torch.compiler.reset()
     facts = {name: getattr(cell, name) for name in ("trains", "layout", "precision", "device")}
     forms, floor = list(forms_of(cell.part)), floor_passes(cell)
     subjects: dict[str, Subject] = {} if floor is None else {COPY: Copy(cell.shape, cell.precision, cell.device)}
-    subjects |= {form: Part(cell.part, form, cell.shape, **facts) for form in forms}
+    parts = {form: Part(cell.part, form, cell.shape, **facts) for form in forms}
+    _check_equal(cell, parts)
+    subjects |= parts
     together = sample_together(subjects, clock_for(torch.device(cell.device)), schedule)
     record = {
         **asdict(cell),
         "seconds": {name: _json(together.latency(name)) for name in subjects},
         "over_fused": {name: _json(together.ratio(name, "fused")) for name in forms[:-1]},
         "over_floor": None if floor is None else _json(together.ratio("fused", COPY), 2 / floor),
+        "over_fused_compile": _json(together.ratio("compile", "fused-compile")) if "fused-compile" in forms else None,
         "over_plain": {form: _json(together.ratio(form, plain)) for form, plain in _plain_of(forms).items()},
         "floor_passes": floor,
         "rounds": sum(map(len, together.groups["fused"])),
         "stopped": together.stopped,
     }
     return together, record
+
+
+def _check_equal(cell: Cell, parts: dict[str, Part]) -> None:
+    """Raise WrongResult where a form of ours computes something else than the textbook formula."""
+    expected, limit = parts["eager"].output().double(), TOLERANCE[cell.precision]
+    for form in FORMS_TO_CHECK & parts.keys():
+        error = float((parts[form].output().double() - expected).norm() / expected.norm())
+        if not error <= limit:
+            raise WrongResult(
+                f"{cell.id()}: the output of `{form}` is {error:.2g} of its norm away from that of `eager`, more than "
+                f"{limit:.2g}; no time was taken"
+            )
 
 
 def _plain_of(forms: list[str]) -> dict[str, str]:

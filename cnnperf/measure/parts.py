@@ -23,7 +23,7 @@ Build = Callable[[int], nn.Module]
 """Makes a module from its number of channels."""
 
 
-class Tail(nn.Module):
+class TextbookTail(nn.Module):
     """Compute relu(se(norm(x)) + shortcut) operator by operator."""
 
     def __init__(self, channels: int) -> None:
@@ -36,7 +36,7 @@ class Tail(nn.Module):
         return textbook_tail(x, shortcut, self.norm, self.se)
 
 
-class FusedTail(Tail):
+class FusedTail(TextbookTail):
     """Compute the same in one function."""
 
     def forward(self, x: Tensor, shortcut: Tensor) -> Tensor:
@@ -44,7 +44,7 @@ class FusedTail(Tail):
         return fused_tail(x, shortcut, self.norm, self.se)
 
 
-class Form(NamedTuple):
+class Recipe(NamedTuple):
     """Say how a form of a part is made: what builds it, and whether torch.compile takes it."""
 
     build: Build
@@ -84,35 +84,37 @@ def _fused(build: Build, channels: int) -> nn.Module:
 
 def _torchvision(channels: int) -> nn.Module:
     operators = import_module("torchvision.ops")
-    return cast(nn.Module, operators.SqueezeExcitation(channels, max(1, channels // 16)))
+    module = cast(Any, operators.SqueezeExcitation(channels, max(1, channels // 16)))
+    module.fc1.bias = module.fc2.bias = None  # like the others
+    return cast(nn.Module, module)
 
 
 def _timm(channels: int) -> nn.Module:
     layers = import_module("timm.layers")
-    return cast(nn.Module, layers.SEModule(channels, rd_channels=max(1, channels // 16)))
+    return cast(nn.Module, layers.SEModule(channels, rd_channels=max(1, channels // 16), bias=False))
 
 
 _SE_BLOCK, _SE_NETWORK = partial(_block, SEBlock), partial(_network, SEBlock)
 PARTS = {
     "se": Kind(SEBlock, FusedSEBlock, libraries=(("torchvision", _torchvision), ("timm", _timm))),
-    "tail": Kind(Tail, FusedTail, maps=2),
+    "tail": Kind(TextbookTail, FusedTail, maps=2),
     "block": Kind(_SE_BLOCK, partial(_fused, _SE_BLOCK), partial(_block, None)),
     "network": Kind(_SE_NETWORK, partial(_fused, _SE_NETWORK), partial(_network, None)),
 }
 """The parts; `network` is ResNet-18, which takes images."""
 
 
-def forms_of(part: str) -> dict[str, Form]:
+def forms_of(part: str) -> dict[str, Recipe]:
     """Return the forms of a part that can be measured here, `fused` last."""
     kind = PARTS[part]
-    forms = {"eager": Form(kind.textbook, compiled=False), "compile": Form(kind.textbook, compiled=True)}
+    forms = {"eager": Recipe(kind.textbook, compiled=False), "compile": Recipe(kind.textbook, compiled=True)}
     for library, build in kind.libraries:
         if find_spec(library):
-            forms |= {library: Form(build, compiled=False), f"{library}-compile": Form(build, compiled=True)}
+            forms |= {library: Recipe(build, compiled=False), f"{library}-compile": Recipe(build, compiled=True)}
     if kind.plain is not None:
-        forms |= {"plain": Form(kind.plain, compiled=False), "plain-compile": Form(kind.plain, compiled=True)}
-        forms |= {"fused-compile": Form(kind.fused, compiled=True)}
-    return forms | {"fused": Form(kind.fused, compiled=False)}
+        forms |= {"plain": Recipe(kind.plain, compiled=False), "plain-compile": Recipe(kind.plain, compiled=True)}
+        forms |= {"fused-compile": Recipe(kind.fused, compiled=True)}
+    return forms | {"fused": Recipe(kind.fused, compiled=False)}
 
 
 class Part:
@@ -168,6 +170,11 @@ class Part:
             return
         with torch.no_grad():
             self.module(*self.maps)
+
+    def output(self) -> Tensor:
+        """Return what the part makes of its maps."""
+        with torch.no_grad():
+            return self.module(*self.maps)
 
     def relocate(self) -> None:
         """Put the maps at fresh addresses behind a random amount of padding."""

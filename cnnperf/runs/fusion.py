@@ -28,6 +28,8 @@ class FusionRecord:
         seconds: Median by form.
         over_fused: Ratio of each other form to the fused one.
         over_floor: The fused form over its least passes at the speed of a copy; None for a part without such a floor.
+        over_fused_compile: Ratio of the compiled textbook form to the fused one within torch.compile; None where that
+            was not measured.
         over_plain: Ratio of each form with SE to the same part without, run in the same way; empty where there is none.
         rounds: Of each form.
     """
@@ -41,6 +43,7 @@ class FusionRecord:
     seconds: Mapping[str, Value]
     over_fused: Mapping[str, Value]
     over_floor: Value | None
+    over_fused_compile: Value | None
     over_plain: Mapping[str, Value]
     rounds: int
 
@@ -61,7 +64,6 @@ def fusion_records(benchmarks: Sequence[object]) -> Iterator[FusionRecord]:
 def _record(found: Object, where: str) -> FusionRecord:
     shape = as_list(need(found, "shape", where), f"{where}.shape")
     texts = {key: as_text(need(found, key, where), f"{where}.{key}") for key in ("part", "layout", "precision")}
-    floor = need(found, "over_floor", where)
     return FusionRecord(
         **texts,
         trains=bool(need(found, "trains", where)),
@@ -69,7 +71,8 @@ def _record(found: Object, where: str) -> FusionRecord:
         device=as_text(found.get("device", "cpu"), f"{where}.device"),  # older records are all of the CPU
         seconds=_values(found, "seconds", (*TEXTBOOK, FUSED), where),
         over_fused=_values(found, "over_fused", TEXTBOOK, where),
-        over_floor=None if floor is None else _value(floor, f"{where}.over_floor"),
+        over_floor=_optional(found, "over_floor", where),
+        over_fused_compile=_optional(found, "over_fused_compile", where),
         over_plain=_values(found, "over_plain", (), where) if "over_plain" in found else {},
         rounds=as_count(need(found, "rounds", where), f"{where}.rounds"),
     )
@@ -80,6 +83,11 @@ def _values(found: Object, key: str, needed: Sequence[str], where: str) -> dict[
     for name in needed:
         need(container, name, f"{where}.{key}")
     return {name: _value(entry, f"{where}.{key}.{name}") for name, entry in container.items()}
+
+
+def _optional(container: Object, key: str, where: str) -> Value | None:
+    given = container.get(key)  # older records lack some
+    return None if given is None else _value(given, f"{where}.{key}")
 
 
 def _value(given: object, where: str) -> Value:
