@@ -227,17 +227,21 @@ Frozen frozen(const Shape& z, Tensor& weight, Tensor& bias, Tensor& mean, Tensor
     return {at(weight), at(bias), at(mean), at(variance), float(eps)};
 }
 
-std::tuple<Tensor, Tensor> tail_scaling_(Tensor given, Maybe squeezed, Tensor weight, Tensor bias, Tensor mean, Tensor variance, double eps,
-                                         Tensor reduce, Tensor expand) {
+// Scale and shift in one tensor, because in a compiled network each result of an operator costs some time in Python.
+Tensor tail_scaling_(Tensor given, Maybe squeezed, Tensor weight, Tensor bias, Tensor mean, Tensor variance, double eps,
+                     Tensor reduce, Tensor expand) {
     Layout layout(given);
     const Shape& z = layout.shape;
     Excitation e = excitation(z, reduce, expand);
     Frozen norm = frozen(z, weight, bias, mean, variance, eps);
     if (squeezed) settle(*squeezed, z.n, z.c);
-    Tensor x = layout.take(given), scale = small(z.n, z.c), shift = small(z.n, z.c);
+    Tensor x = layout.take(given), scaling = small(2, z.n, z.c);
     Tensor scratch = small(z.n * z.c + z.n * e.hidden + z.c * e.hidden);
-    by_dtype(layout.dtype, [&](auto* null) { tail_scaling<STORED>(z, at<STORED>(x), at(squeezed), norm, e, at(scale), at(shift), at(scratch)); });
-    return {scale, shift};
+    float* scale = at(scaling);
+    by_dtype(layout.dtype, [&](auto* null) {
+        tail_scaling<STORED>(z, at<STORED>(x), at(squeezed), norm, e, scale, scale + z.n * z.c, at(scratch));
+    });
+    return scaling;
 }
 
 Tensor tail_inference_(Tensor given, Tensor beside, Maybe squeezed, Tensor weight, Tensor bias, Tensor mean, Tensor variance, double eps,

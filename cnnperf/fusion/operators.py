@@ -39,7 +39,7 @@ SCHEMAS = {
     "tail_forward": f"(Tensor x, Tensor shortcut, {_NORM}, {_EXCITATION}, float eps, {_RUNNING}) -> {_tensors(8)}",
     "tail_training": f"(Tensor x, Tensor shortcut, {_NORM}, {_EXCITATION}, float eps) -> {_tensors(8)}",
     "tail_backward": f"(Tensor grad, Tensor x, {_KEPT}, {_NORM}, {_EXCITATION}, float eps) -> {_tensors(6)}",
-    "tail_scaling": f"(Tensor x, Tensor? squeezed, {_FROZEN}, {_EXCITATION}) -> {_tensors(2)}",
+    "tail_scaling": f"(Tensor x, Tensor? squeezed, {_FROZEN}, {_EXCITATION}) -> Tensor",
     "tail_inference": f"(Tensor x, Tensor shortcut, Tensor? squeezed, {_FROZEN}, {_EXCITATION}) -> Tensor",
     "rectified_norm": f"(Tensor x, {_FROZEN}) -> {_tensors(2)}",
 }
@@ -76,8 +76,8 @@ def _tail_backward(_: Tensor, x: Tensor, *others: Any) -> tuple[Tensor, ...]:
     return maps.like(x), maps.like(x), *(_contiguous(one) for one in others[-5:-1])
 
 
-def _tail_scaling(x: Tensor, _: Tensor | None, weight: Tensor, *__: Any) -> tuple[Tensor, ...]:
-    return weight.new_empty(x.shape[:2]), weight.new_empty(x.shape[:2])
+def _tail_scaling(x: Tensor, _: Tensor | None, weight: Tensor, *__: Any) -> Tensor:
+    return weight.new_empty(2, *x.shape[:2])
 
 
 def _tail_inference(x: Tensor, *_: Any) -> Tensor:
