@@ -145,7 +145,7 @@ def test_the_squeeze_is_taken_from_sums_in_a_compiled_network_where_maps_are_lar
     taken = []
     monkeypatch.setattr(block, "squeeze_of_convolution", lambda *given: taken.append(given) or None)
     norm, convolution = nn.BatchNorm2d(2).eval(), nn.Conv2d(2, 2, 3, padding=1, bias=False)
-    large, small = torch.zeros(1, 2, 2048, 1024), torch.zeros(1, 2, 8, 8)
+    large, small = torch.zeros(1, 2, 2048, 2048), torch.zeros(1, 2, 8, 8)
 
     def run(x):
         return block.norm_and_relu(x, norm, convolution)[0]

@@ -13,7 +13,7 @@ from cnnperf.models.resnet import BasicBlock
 # Where taking the squeeze from sums of the second convolution's input beats reading its output, measured on two cores
 # by scripts/crossovers.py (docs/fusion.md, "Inference"): only in a compiled network, whose second reading of a map that
 # large does not come from cache, and with so many pixels a channel that the product with the weight is small beside it.
-LINEAR_NUMBERS = 1 << 22
+LINEAR_NUMBERS = 6 << 20
 LINEAR_PIXELS_PER_CHANNEL = 16
 
 
