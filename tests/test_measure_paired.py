@@ -1,12 +1,13 @@
 """Subjects side by side, on a scripted clock."""
 
 import math
-from itertools import chain, repeat
+from collections import Counter
+from itertools import chain, pairwise, repeat
 
 import pytest
 
 from cnnperf.errors import WrongResult
-from cnnperf.measure.paired import sample_together
+from cnnperf.measure.paired import draw_order, sample_together
 from cnnperf.measure.sampler import Schedule
 from cnnperf.testing import ScriptedClock, ScriptedSubject
 
@@ -40,11 +41,24 @@ def test_a_machine_that_becomes_slower_moves_the_latency_but_not_the_ratio():
     assert together.ratio("slow", "fast").value == pytest.approx(2.0, rel=0.01)
 
 
-def test_the_order_turns_round_with_every_round():
+@pytest.mark.parametrize("names", ["ab", "abc", "abcdef"])
+def test_every_round_has_an_order_of_its_own_in_which_no_subject_follows_itself(names):
+    order = draw_order(list(names), 600, seed=1)
+    assert all(sorted(order[start : start + len(names)]) == list(names) for start in range(0, len(order), len(names)))
+    pairs = Counter(pairwise([names[-1], *order]))
+    assert all(first != second for first, second in pairs)
+    if len(names) > 2:  # each follows each other as often, but for chance
+        assert len(pairs) == len(names) * (len(names) - 1)
+        assert max(pairs.values()) <= 2 * min(pairs.values())
+
+
+def test_the_rounds_are_taken_in_the_order_that_was_drawn():
     clock, order = ScriptedClock(0.01), []
-    subjects = {name: ScriptedSubject(body=lambda name=name: order.append(name)) for name in "ab"}
-    sample_together(subjects, clock, Schedule(budget=0.4, least_groups=1, settled_groups=1))
-    assert "".join(order).startswith("aaabbb" + "ab" + "abbaab")
+    subjects = {name: ScriptedSubject(body=lambda name=name: order.append(name)) for name in "abc"}
+    together = sample_together(subjects, clock, Schedule(budget=0.4, least_groups=1, settled_groups=1))
+    rounds = len(together.groups["a"][0])
+    drawn = draw_order(["a", "b", "c"], rounds, seed=1)
+    assert "".join(order).startswith("aaabbbccc" + "abc" + "".join(drawn))
 
 
 def test_every_group_of_every_subject_begins_at_a_fresh_placement():

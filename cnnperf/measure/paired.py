@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -39,8 +40,9 @@ class Together:
 def sample_together(subjects: Mapping[str, Subject], clock: Clock, schedule: Schedule) -> Together:
     """Take rounds of all subjects in turn, in groups at fresh placements, until all ratios to the last are narrow.
 
-    The order turns round with every round, so that no subject always follows the same other. The schedule's budget is
-    that of each subject.
+    The order is drawn anew for every round, so that no subject always follows the same other, and none ever follows
+    itself: it would find its own data in cache, which turning a fixed order round gives to the first and the last. The
+    schedule's budget is that of each subject.
 
     Args:
         subjects: By name, at least two; the last is the one whose ratios end the sampling.
@@ -81,6 +83,21 @@ def _take_group(
         subject.relocate()
         take_round(subject, clock)
         groups[name].append([])
-    for number in range(rounds):
-        for name in list(subjects)[:: 1 if number % 2 == 0 else -1]:
-            groups[name][-1].append(take_round(subjects[name], clock).wall)
+    for name in draw_order(list(subjects), rounds, len(groups[next(iter(subjects))])):
+        groups[name][-1].append(take_round(subjects[name], clock).wall)
+
+
+def draw_order(names: list[str], rounds: int, seed: int) -> list[str]:
+    """Return every name once a round, in an order drawn for each, and none twice in a row, nor the last name first.
+
+    Args:
+        names: At least two, in the order in which they ran before.
+        rounds: How many.
+        seed: Of the drawing; the same gives the same order.
+    """
+    generator, order = random.Random(seed), names[-1:]  # noqa: S311 - mixes rounds, hides nothing
+    while len(order) <= rounds * len(names):
+        drawn = generator.sample(names, len(names))
+        if drawn[0] != order[-1]:
+            order += drawn
+    return order[1:]
