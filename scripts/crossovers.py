@@ -8,6 +8,7 @@ Both ways go from the output of a block's first convolution and that of its seco
 first BatchNorm and ReLU are computed.
 """
 
+import argparse
 import sys
 
 import torch
@@ -80,7 +81,9 @@ def write(line: str) -> None:
 
 def main() -> None:
     """Measure all shapes, and print a row as soon as it is known."""
-    budget = float(sys.argv[1]) if len(sys.argv) > 1 else 2.0
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("seconds", nargs="?", type=float, default=2.0, help="measuring budget for each shape and way")
+    budget = parser.parse_args().seconds
     if not native.available():
         sys.exit("the C++ kernels could not be built")
     apply_policy("retain")

@@ -258,6 +258,15 @@ def test_a_map_of_another_shape_is_refused_before_any_kernel_reads(shape: tuple[
         block_of(FusedSEBlock, 16)(torch.zeros(shape))
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
+def test_function_transforms_do_what_they_do_to_eager() -> None:
+    fused, eager = block_of(FusedSEBlock, 16), block_of(SEBlock, 16)
+    many = feature_map(6, 16, 4, 4).view(3, 2, 16, 4, 4)
+    torch.testing.assert_close(torch.func.vmap(fused)(many), torch.func.vmap(eager)(many))
+    x, tangent = many[0], many[1]
+    torch.testing.assert_close(torch.func.jvp(fused, (x,), (tangent,)), torch.func.jvp(eager, (x,), (tangent,)))
+
+
 def test_autocast_gives_the_dtype_that_eager_gives() -> None:
     x = feature_map(2, 16, 4, 4).bfloat16()
     with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn import functional as F
 
 from cnnperf.fusion import forms, gpu, maps, operators
@@ -77,7 +76,9 @@ def gate_map(x: Tensor, excitation: Excitation) -> Tensor:
     """
     excitation = excitation._replace(reduce=_matrix(excitation.reduce), expand=_matrix(excitation.expand))
     if not _runs_in_kernels(x, excitation):
-        form = squeeze_and_excite if _is_only_traced(x) else _compiled(*excitation.reduce.shape)
+        # Compiled kernels read memory that meta and fake tensors lack; with the latter PyTorch 2.13 crashes.
+        plain = not torch.compiler.is_compiling() and maps.is_plain(x)
+        form = _compiled(*excitation.reduce.shape) if plain else squeeze_and_excite
         return form(x, excitation)
     *_, activation, gate = excitation
     tensors = (None if one is None else one.float().contiguous() for one in excitation[:4])
@@ -114,20 +115,13 @@ def _matrix(weight: Tensor) -> Tensor:
 
 
 def _runs_in_kernels(x: Tensor, excitation: Excitation) -> bool:
-    if torch.compiler.is_exporting() or _has_no_memory(x) or torch.is_autocast_enabled(x.device.type):
+    if torch.compiler.is_exporting() or not (torch.compiler.is_compiling() or maps.is_plain(x)):
+        return False
+    if torch.is_autocast_enabled(x.device.type):
         return False
     reduce, expand, reduce_bias, expand_bias, *_ = excitation
     biased = reduce_bias is None or reduce_bias.device == x.device
     return biased and maps.fits_channels(x, reduce, expand, expand_bias) and forms.fits_kernels(x)
-
-
-def _is_only_traced(x: Tensor) -> bool:
-    # Compiled kernels read memory that meta and fake tensors lack; with the latter PyTorch 2.13 crashes.
-    return torch.compiler.is_compiling() or _has_no_memory(x)
-
-
-def _has_no_memory(x: Tensor) -> bool:
-    return x.is_meta or (not torch.compiler.is_compiling() and isinstance(x, FakeTensor))
 
 
 @cache

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 MAP_DIMENSIONS = 4  # N, C, H, W
 
@@ -19,15 +19,20 @@ def like(x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     return torch.empty_like(x, dtype=dtype or x.dtype, memory_format=memory_format_of(x))
 
 
-def wants_derivative(*tensors: Tensor | None) -> bool:
-    """Tell whether autograd would record what is done with these tensors, or a function transform follows them."""
-    if torch.compiler.is_compiling():
-        return _records(*tensors)
-    forward_mode = torch.autograd.forward_ad._current_level >= 0  # noqa: SLF001 - there is no public way to ask
-    return forward_mode or torch._C._functorch.peek_interpreter_stack() is not None or _records(*tensors)  # noqa: SLF001
+def is_plain(x: Tensor) -> bool:
+    """Tell whether kernels can read the numbers of a tensor, outside of a compilation.
+
+    Not those of a meta or fake tensor or of another class, and not while a function transform or forward mode follows:
+    for these there are PyTorch's own operators.
+    """
+    # There is no public way to ask for the last two.
+    forward_mode = torch.autograd.forward_ad._current_level >= 0  # noqa: SLF001
+    followed = forward_mode or torch._C._functorch.peek_interpreter_stack() is not None  # noqa: SLF001
+    return type(x) in {Tensor, nn.Parameter} and not x.is_meta and not followed
 
 
-def _records(*tensors: Tensor | None) -> bool:
+def wants_gradient(*tensors: Tensor | None) -> bool:
+    """Tell whether autograd would record what is done with these tensors."""
     return torch.is_grad_enabled() and any(one is not None and one.requires_grad for one in tensors)
 
 

@@ -93,7 +93,7 @@ def fused_tail(
         return textbook_tail(x, shortcut, norm, se)
     if by_batch:
         return _training(x, shortcut, norm, se)
-    wanted = maps.wants_derivative(x, shortcut, norm.weight, norm.bias, se.reduce.weight, se.expand.weight)
+    wanted = maps.wants_gradient(x, shortcut, norm.weight, norm.bias, se.reduce.weight, se.expand.weight)
     if wanted or not forms.fits_kernels(x, shortcut):
         return textbook_tail(x, shortcut, norm, se)
     return _inference(x, shortcut, norm, se, squeezed)
@@ -105,7 +105,7 @@ def infers_natively(norm: nn.BatchNorm2d, x: Tensor) -> bool:
         return False
     affine = (norm.weight, norm.bias)
     fits = maps.fits_norm(x, *affine, norm.running_mean, norm.running_var)
-    return fits and not maps.wants_derivative(x, *affine) and _can_run(x, norm) and forms.fits_native(x)
+    return fits and not maps.wants_gradient(x, *affine) and _can_run(x, norm) and forms.fits_native(x)
 
 
 def textbook_tail(x: Tensor, shortcut: Tensor, norm: nn.Module, se: nn.Module) -> Tensor:
@@ -115,7 +115,7 @@ def textbook_tail(x: Tensor, shortcut: Tensor, norm: nn.Module, se: nn.Module) -
 
 def _is_native(x: Tensor, shortcut: Tensor, norm: nn.BatchNorm2d, se: SEBlock) -> bool:
     """Tell whether the C++ kernels can do all of it; a short way, since on a small map each check counts."""
-    if type(x) is not Tensor or type(shortcut) is not Tensor or not forms.fits_native(x, shortcut):
+    if not (maps.is_plain(x) and maps.is_plain(shortcut) and forms.fits_native(x, shortcut)):
         return False
     batches = norm.num_batches_tracked
     if batches is not None and batches.dtype != torch.int64:
@@ -211,8 +211,7 @@ def _can_run(x: Tensor, norm: nn.BatchNorm2d) -> bool:
     if torch.compiler.is_compiling():
         counted = norm.training and norm.momentum is None  # reading the number of batches would break the graph
         return not torch.compiler.is_exporting() and not counted and forms.fits_kernels(x)
-    # Fake tensors have no numbers, and other kinds of tensor have ways of their own.
-    return type(x) in {Tensor, nn.Parameter} and not x.is_meta
+    return maps.is_plain(x)
 
 
 __all__ = ["Tail", "fused_tail", "textbook_tail"]
