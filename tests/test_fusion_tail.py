@@ -30,6 +30,7 @@ from cnnperf.models.squeeze_excitation import SEBlock
 
 KERNELS = "the C++ kernels"
 SHAPES = [(3, 32, 8, 7), (9, 16, 1, 1), (1, 48, 5, 5), (5, 20, 3, 4), (4, 70, 2, 9), (2, 64, 33, 31)]
+LARGE = [(4, 64, 128, 144), (3, 67, 151, 149)]  # over 8 MiB in bf16, with vectors that are aligned and that are not
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
 
@@ -100,7 +101,7 @@ def test_the_algebra_equals_autograd_in_float64(shape):
 
 @pytest.mark.parametrize("layout", FORMATS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", SHAPES + LARGE)
 def test_the_kernels_equal_float64_in_each_shape_dtype_and_layout(kernels, shape, dtype, layout):
     check(kernels, *tensors(shape, dtype, layout))
 
@@ -223,7 +224,7 @@ def test_modules_give_what_the_textbook_gives_in_training_and_inference(norm, la
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("layout", FORMATS)
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", SHAPES + LARGE)
 def test_inference_equals_float64(kernels, shape, layout, dtype):
     x, shortcut, parameters, _ = tensors(shape, dtype, layout)
     weight, bias, reduce, expand = parameters

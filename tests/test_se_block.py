@@ -137,9 +137,11 @@ def test_output_and_gradients_equal_eager_in_each_dtype_and_layout(dtype: str, l
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_output_and_gradients_equal_eager_at_each_batch_and_image_size(device: str) -> None:
-    for shape in ((2, 16, 4, 4), (5, 16, 4, 4), (4, 16, 9, 7), (3, 16, 32, 32), (1, 16, 4, 4), (3, 16, 1, 1)):
-        check_against_eager(shape, device=device)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_output_and_gradients_equal_eager_at_each_batch_and_image_size(layout: str, device: str) -> None:
+    small = ((2, 16, 4, 4), (5, 16, 4, 4), (4, 16, 9, 7), (3, 16, 32, 32), (1, 16, 4, 4), (3, 16, 1, 1))
+    for shape in (*small, (3, 16, 257, 211)):  # the last is large enough to be written around the cache
+        check_against_eager(shape, device=device, layout=LAYOUTS[layout])
 
 
 @pytest.mark.parametrize("device", DEVICES)

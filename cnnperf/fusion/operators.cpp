@@ -68,7 +68,7 @@ struct Layout {
     explicit Layout(const Tensor& x) : dtype(x.scalar_type()) {
         STD_TORCH_CHECK(x.dim() == 4 && x.numel() > 0, "cnnperf: expected a map of N x C x H x W that is not empty");
         for (int i = 0; i < 4; ++i) size[i] = x.size(i);
-        shape = {size[0], size[1], size[2] * size[3], false, int(torch::stable::get_num_threads())};
+        shape = {size[0], size[1], size[2] * size[3], false, int(torch::stable::get_num_threads()), exceeds_cache(x.numel() * x.element_size())};
         stride = strides_of(shape, size[3]);
         if (is(x)) return;
         shape.last = true;
@@ -148,7 +148,7 @@ Five se_backward_(Tensor grad, Tensor given, Tensor reduce, Tensor expand, Tenso
     settle(gate, z.n, z.c);
     Tensor x = layout.take(given), upstream = layout.take(grad), dx = layout.make();
     Tensor dreduce = small(e.hidden, z.c), dexpand = small(z.c, e.hidden), into_gate = small(z.n, z.c);
-    Tensor into_activation = small(z.n, e.hidden), scratch = small(2 * nc + 2 * z.c * e.hidden);
+    Tensor into_activation = small(z.n, e.hidden), scratch = small(2 * nc + z.c * e.hidden);
     by_dtype(layout.dtype, [&](auto* null) {
         se_backward<STORED>(z, at<STORED>(x), at<STORED>(upstream), e, at(squeezed), at(hidden), at(slopes),
                             at(gate), at<STORED>(dx), at(dreduce), at(dexpand), at(into_activation), at(into_gate),
@@ -186,7 +186,7 @@ Eight tail_forward_(Tensor given, Tensor beside, Tensor weight, Tensor bias, Ten
     Norm norm = norm_of(z, weight, bias, eps);
     Tensor x = layout.take(given), shortcut = layout.take(beside), out = layout.make(), mask = layout.make_mask();
     Tensor mean = small(z.n, z.c), squeezed = small(z.n, z.c), gate = small(z.n, z.c), hidden = small(z.n, e.hidden);
-    Tensor mu = small(z.c), variance = small(z.c), scratch = small(2 * z.n * z.c + z.c * e.hidden);
+    Tensor mu = small(z.c), variance = small(z.c), scratch = small(2 * z.n * z.c + z.c * e.hidden + z.c);
     Running running{writable(running_mean, z.c), writable(running_variance, z.c), 0};
     running.momentum = count_batch(batches, momentum);
     by_dtype(layout.dtype, [&](auto* null) {
@@ -213,7 +213,7 @@ Six tail_backward_(Tensor grad, Tensor given, Tensor given_mask, Tensor mean, Te
     Tensor x = layout.take(given), upstream = layout.take(grad), mask = layout.take(given_mask, ScalarType::Byte);
     Tensor dx = layout.make(), dshortcut = layout.make(), dweight = small(z.c), dbias = small(z.c);
     Tensor dreduce = small(e.hidden, z.c), dexpand = small(z.c, e.hidden);
-    Tensor scratch = small(6 * nc + nh + 2 * z.c * e.hidden);
+    Tensor scratch = small(6 * nc + nh + z.c * e.hidden + z.c);
     by_dtype(layout.dtype, [&](auto* null) {
         tail_backward<STORED>(z, at<STORED>(x), at<STORED>(upstream), at<uint8_t>(mask), norm, e, at(mean), at(mu),
                               at(variance), at(squeezed), at(hidden), at(gate), at<STORED>(dx),
@@ -236,7 +236,7 @@ Tensor tail_scaling_(Tensor given, Maybe squeezed, Tensor weight, Tensor bias, T
     Frozen norm = frozen(z, weight, bias, mean, variance, eps);
     if (squeezed) settle(*squeezed, z.n, z.c);
     Tensor x = layout.take(given), scaling = small(2, z.n, z.c);
-    Tensor scratch = small(z.n * z.c + z.n * e.hidden + z.c * e.hidden);
+    Tensor scratch = small(z.n * z.c + z.n * e.hidden + z.c * e.hidden + z.c);
     float* scale = at(scaling);
     by_dtype(layout.dtype, [&](auto* null) {
         tail_scaling<STORED>(z, at<STORED>(x), at(squeezed), norm, e, scale, scale + z.n * z.c, at(scratch));
@@ -252,7 +252,7 @@ Tensor tail_inference_(Tensor given, Tensor beside, Maybe squeezed, Tensor weigh
     Frozen norm = frozen(z, weight, bias, mean, variance, eps);
     if (squeezed) settle(*squeezed, z.n, z.c);
     Tensor x = layout.take(given), shortcut = layout.take(beside), out = layout.make();
-    Tensor scratch = small(3 * z.n * z.c + z.n * e.hidden + z.c * e.hidden);
+    Tensor scratch = small(3 * z.n * z.c + z.n * e.hidden + z.c * e.hidden + z.c);
     by_dtype(layout.dtype, [&](auto* null) {
         tail_inference<STORED>(z, at<STORED>(x), at<STORED>(shortcut), at(squeezed), norm, e, at<STORED>(out), at(scratch));
     });
@@ -263,8 +263,10 @@ std::tuple<Tensor, Tensor> rectified_norm_(Tensor given, Tensor weight, Tensor b
     Layout layout(given);
     const Shape& z = layout.shape;
     Frozen norm = frozen(z, weight, bias, mean, variance, eps);
-    Tensor x = layout.take(given), out = layout.make(), sums = small(z.n, z.c, 3, 3);
-    by_dtype(layout.dtype, [&](auto* null) { rectified_norm<STORED>(z, layout.size[3], at<STORED>(x), norm, at<STORED>(out), at(sums)); });
+    Tensor x = layout.take(given), out = layout.make(), sums = small(z.n, z.c, 3, 3), scratch = small(2 * z.c);
+    by_dtype(layout.dtype, [&](auto* null) {
+        rectified_norm<STORED>(z, layout.size[3], at<STORED>(x), norm, at<STORED>(out), at(sums), at(scratch));
+    });
     return {out, sums};
 }
 
