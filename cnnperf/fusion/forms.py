@@ -26,8 +26,10 @@ class Form:
 
 def fits_native(x: Tensor, *others: Tensor) -> bool:
     """Tell whether the C++ kernels take these maps: on the CPU, of one shape and a dtype that they know, not empty."""
-    alike = all(one.is_cpu and one.dtype == x.dtype and one.shape == x.shape for one in others)
-    return alike and x.is_cpu and x.dtype in native.DTYPES and x.numel() > 0 and native.available()
+    for one in others:
+        if not (one.is_cpu and one.dtype is x.dtype and one.shape == x.shape):
+            return False
+    return x.is_cpu and x.dtype in native.DTYPES and x.numel() > 0 and native.available()
 
 
 @cache

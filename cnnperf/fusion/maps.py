@@ -19,16 +19,21 @@ def like(x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     return torch.empty_like(x, dtype=dtype or x.dtype, memory_format=memory_format_of(x))
 
 
-def is_plain(x: Tensor) -> bool:
-    """Tell whether kernels can read the numbers of a tensor, outside of a compilation.
+_PLAIN = frozenset({Tensor, nn.Parameter})
+
+
+def is_plain(*tensors: Tensor) -> bool:
+    """Tell whether kernels can read the numbers of tensors, outside of a compilation.
 
     Not those of a meta or fake tensor or of another class, and not while a function transform or forward mode follows:
     for these there are PyTorch's own operators.
     """
-    # There is no public way to ask for the last two.
+    for one in tensors:
+        if type(one) not in _PLAIN or one.is_meta:
+            return False
+    # There is no public way to ask for these two.
     forward_mode = torch.autograd.forward_ad._current_level >= 0  # noqa: SLF001
-    followed = forward_mode or torch._C._functorch.peek_interpreter_stack() is not None  # noqa: SLF001
-    return type(x) in {Tensor, nn.Parameter} and not x.is_meta and not followed
+    return not forward_mode and torch._C._functorch.peek_interpreter_stack() is None  # noqa: SLF001
 
 
 def wants_gradient(*tensors: Tensor | None) -> bool:
