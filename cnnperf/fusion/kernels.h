@@ -58,6 +58,13 @@ struct Team {
     inline void share(int64_t count, F f) const {  // the same thread gets the same part every time, for its cache
         for (int64_t i = count * thread / threads; i < count * (thread + 1) / threads; ++i) f(i);
     }
+    // Call f(first, count) with a constant count, four at a time where there are that many, so that weights are read once for four.
+    template <class F>
+    inline void share_in_fours(int64_t count, F f) const {
+        int64_t i = count * thread / threads, stop = count * (thread + 1) / threads;
+        for (; i + 4 <= stop; i += 4) f(i, std::integral_constant<int64_t, 4>());
+        for (; i < stop; ++i) f(i, std::integral_constant<int64_t, 1>());
+    }
     inline void meet() const {
         finish_stores();
         if (threads > 1) meeting->wait(threads);
@@ -266,19 +273,28 @@ inline int64_t width_of(const Shape& z) { return z.last ? BLOCK : LANES; }
 inline int64_t blocks(const Shape& z) { return (z.c + width_of(z) - 1) / width_of(z); }
 inline int64_t rows(const Shape& z) { return z.n * blocks(z); }
 
+struct Pair { V first, second; };
 template <class F>
-inline void reduce_plane(int64_t p, F term, V& first, V& second) {
-    int64_t stretch = STRETCH * LANES;
+inline Pair reduce_vector(F term) {
+    V s = {}, q = {};
+    term(0, LANES, s, q);
+    return {s, q};
+}
+template <class F>
+inline Pair reduce_plane(int64_t p, F term) {
+    constexpr int64_t LONG = STRETCH * LANES;
     V a = {}, b = {};
-    in_lanes(p < stretch ? p : stretch, [&](int64_t i, int64_t count) { term(i, count, a, b); });
-    for (int64_t start = stretch; start < p; start += stretch) {
+    int64_t i = 0;
+    while (p - i > LONG) {
         V s = {}, q = {};
-        in_lanes(p - start < stretch ? p - start : stretch, [&](int64_t i, int64_t count) { term(start + i, count, s, q); });
+        for (int64_t stop = i + LONG; i < stop; i += LANES) term(i, LANES, s, q);
         a += s;
         b += q;
     }
-    first = a;
-    second = b;
+    V s = {}, q = {};
+    for (; i + LANES <= p; i += LANES) term(i, LANES, s, q);
+    if (i < p) term(i, p - i, s, q);
+    return {a + s, b + q};
 }
 
 template <int64_t COUNT, class F>
@@ -322,11 +338,15 @@ inline void reduce_row(const Shape& z, int64_t row, F term, G done) {
         return;
     }
     V s[LANES], q[LANES];
-    for (int64_t k = begin; k < stop; ++k) {
+    auto fill = [&](int64_t k, Pair sums) { s[k - begin] = sums.first, q[k - begin] = sums.second; };
+    auto term_of = [=](int64_t k) {
         int64_t from = (n * z.c + k) * z.p;
-        reduce_plane(z.p, [=](int64_t i, int64_t count, V& s, V& q) { term(from + i, Channels{k, false, count}, count, s, q); },
-                     s[k - begin], q[k - begin]);
-    }
+        return [=](int64_t i, int64_t count, V& s, V& q) { term(from + i, Channels{k, false, count}, count, s, q); };
+    };
+    if (z.p == LANES)  // as in the last stage of a network for images of 32 x 32; without the loop it takes half the time
+        for (int64_t k = begin; k < stop; ++k) fill(k, reduce_vector(term_of(k)));
+    else
+        for (int64_t k = begin; k < stop; ++k) fill(k, reduce_plane(z.p, term_of(k)));
     for (int64_t k = stop - begin; k < LANES; ++k) s[k] = q[k] = V{};
     done(begin, stop - begin, totals(s), totals(q));
 }
@@ -397,34 +417,62 @@ void transpose(const Team& team, const float* from, float* to, int64_t height, i
     });
 }
 
-inline float dot(const float* a, const float* b, int64_t size) {
-    V sums[VECTORS] = {};
-    int64_t i = 0;
-    for (; i + BLOCK <= size; i += BLOCK)
-        for (int64_t k = 0; k < VECTORS; ++k) sums[k] += load(a + i + k * LANES, LANES) * load(b + i + k * LANES, LANES);
-    in_lanes(size - i, [&](int64_t k, int64_t count) { sums[0] += load(a + i + k, count) * load(b + i + k, count); });
-    return total((sums[0] + sums[1]) + (sums[2] + sums[3]));
+// Sixteen products at once, of SAMPLES rows of z with 16 / SAMPLES rows of a weight: lane s * (16 / SAMPLES) + j holds that of
+// sample s and row j, of which there are `count`.
+template <int64_t SAMPLES>
+inline V dots(const float* rows, int64_t count, const float* z, int64_t size) {
+    constexpr int64_t ROWS = LANES / SAMPLES;
+    V sums[LANES] = {};
+    const float* at[ROWS];
+    for (int64_t j = 0; j < ROWS; ++j) at[j] = rows + (j < count ? j : 0) * size;
+    in_lanes(size, [&](int64_t k, int64_t width) {
+        V of[SAMPLES];
+        for (int64_t s = 0; s < SAMPLES; ++s) of[s] = load(z + s * size + k, width);
+        for (int64_t j = 0; j < ROWS; ++j) {
+            V weights = load(at[j] + k, width);
+            for (int64_t s = 0; s < SAMPLES; ++s) sums[s * ROWS + j] += of[s] * weights;
+        }
+    });
+    return totals(sums);
 }
 
-// sum[k] = start[k] + sum over j < terms of factor[j * step] * rows[j * stride + k], for k < size; start may be null.
-inline void combine(const float* start, const float* factor, int64_t step, const float* rows, int64_t stride, int64_t terms,
-                    float* sum, int64_t size) {
+// Call f(s, j, product) for the product of each sample of z with each of the height rows of a weight.
+template <int64_t SAMPLES, class F>
+inline void multiply(const float* rows, int64_t height, const float* z, int64_t size, F f) {
+    constexpr int64_t ROWS = LANES / SAMPLES;
+    for (int64_t j = 0; j < height; j += ROWS) {
+        int64_t count = height - j < ROWS ? height - j : ROWS;
+        float products[LANES];
+        store(products, dots<SAMPLES>(rows + j * size, count, z, size), LANES);
+        for (int64_t s = 0; s < SAMPLES; ++s)
+            for (int64_t l = 0; l < count; ++l) f(s, j + l, products[s * ROWS + l]);
+    }
+}
+
+// sum[s, k] = start[k] + sum over j < terms of factor[s, j] * rows[j, k], for k < size; start may be null.
+template <int64_t SAMPLES>
+inline void combine(const float* start, const float* factor, const float* rows, int64_t terms, float* sum, int64_t size) {
     int64_t k = 0;
     for (; k + BLOCK <= size; k += BLOCK) {
-        V s[VECTORS] = {};
-        if (start)
-            for (int64_t i = 0; i < VECTORS; ++i) s[i] = load(start + k + i * LANES, LANES);
-        for (int64_t j = 0; j < terms; ++j) {
-            V of = factor[j * step] - V{};
-            for (int64_t i = 0; i < VECTORS; ++i) s[i] += of * load(rows + j * stride + k + i * LANES, LANES);
-        }
-        for (int64_t i = 0; i < VECTORS; ++i) store(sum + k + i * LANES, s[i], LANES);
+        V sums[SAMPLES][VECTORS] = {};
+        for (int64_t j = 0; j < terms; ++j)
+            for (int64_t i = 0; i < VECTORS; ++i) {
+                V weights = load(rows + j * size + k + i * LANES, LANES);
+                for (int64_t s = 0; s < SAMPLES; ++s) sums[s][i] += factor[s * terms + j] * weights;
+            }
+        for (int64_t s = 0; s < SAMPLES; ++s)
+            for (int64_t i = 0; i < VECTORS; ++i) {
+                int64_t at = k + i * LANES;
+                store(sum + s * size + at, start ? sums[s][i] + load(start + at, LANES) : sums[s][i], LANES);
+            }
     }
     in_lanes(size - k, [=](int64_t i, int64_t count) {
-        V s = {};
-        if (start) s = load(start + k + i, count);
-        for (int64_t j = 0; j < terms; ++j) s += factor[j * step] * load(rows + j * stride + k + i, count);
-        store(sum + k + i, s, count);
+        for (int64_t s = 0; s < SAMPLES; ++s) {
+            V one = {};
+            if (start) one = load(start + k + i, count);
+            for (int64_t j = 0; j < terms; ++j) one += factor[s * terms + j] * load(rows + j * size + k + i, count);
+            store(sum + s * size + k + i, one, count);
+        }
     });
 }
 
@@ -441,37 +489,42 @@ inline int64_t work(const Shape& z, const Excitation& e, int64_t passes, int64_t
     return z.n * z.c * (passes * z.p + products * e.hidden);
 }
 
-// Gives hidden values and gate of one sample from its squeeze z; into dh, where it is given, what dh/d(before) is.
-void excite_sample(const Excitation& e, int64_t c, const float* z, float* h, float* gate, float* dh = nullptr) {
-    for (int64_t j = 0; j < e.hidden; ++j) h[j] = dot(e.reduce + j * c, z, c) + (e.reduce_bias ? e.reduce_bias[j] : 0.f);
-    in_lanes(e.hidden, [=](int64_t j, int64_t count) {
+// Gives hidden values and gate of samples from their squeeze z; into dh, where it is given, what dh/d(before) is.
+template <int64_t SAMPLES>
+void excite(const Excitation& e, int64_t c, const float* z, float* h, float* gate, float* dh = nullptr) {
+    multiply<SAMPLES>(e.reduce, e.hidden, z, c, [=](int64_t s, int64_t j, float product) {
+        h[s * e.hidden + j] = product + (e.reduce_bias ? e.reduce_bias[j] : 0.f);
+    });
+    in_lanes(SAMPLES * e.hidden, [=](int64_t j, int64_t count) {
         V before = load(h + j, count), s = sigmoid(before);
         V after = e.silu ? before * s : rectify(before);
         if (dh) store(dh + j, e.silu ? s * (1 + before * (1 - s)) : both(1.f - V{}, (V)(~(U)(before <= 0))), count);
         store(h + j, after, count);
     });
-    combine(e.expand_bias, h, 1, e.expand, c, e.hidden, gate, c);
-    in_lanes(c, [=](int64_t k, int64_t count) {
+    combine<SAMPLES>(e.expand_bias, h, e.expand, e.hidden, gate, c);
+    in_lanes(SAMPLES * c, [=](int64_t k, int64_t count) {
         V before = load(gate + k, count);
         V soft = e.hard ? clamp_to_one(before / 6.f + 0.5f) : sigmoid(before);
         store(gate + k, soft, count);
     });
 }
 
-// From the gradient of the gate to that of the squeeze; leaves the gradients before both activations in de and dh. In
-// dh comes what excite_sample left there, or nothing where slopes is null: ReLU's slope is known from h.
-void excite_sample_backward(const Excitation& e, int64_t c, const float* gate, const float* h, const float* slopes, const float* dgate,
-                            float* de, float* dh, float* dz) {
-    in_lanes(c, [=](int64_t k, int64_t count) {
+// From the gradient of the gate to that of the squeeze; leaves the gradients before both activations in de and dh. Slopes
+// are what `excite` left in dh, or null: that of ReLU is known from h.
+template <int64_t SAMPLES>
+void excite_backward(const Excitation& e, int64_t c, const float* gate, const float* h, const float* slopes, const float* dgate,
+                     float* de, float* dh, float* dz) {
+    in_lanes(SAMPLES * c, [=](int64_t k, int64_t count) {
         V g = load(gate + k, count);
         V slope = e.hard ? both(1.f / 6 - V{}, (V)((U)(g > 0) & (U)(g < 1))) : g * (1 - g);
         store(de + k, load(dgate + k, count) * slope, count);
     });
-    for (int64_t j = 0; j < e.hidden; ++j) {
-        float slope = slopes ? slopes[j] : float(!(h[j] <= 0));
-        dh[j] = slope == 0 ? 0 : slope * dot(de, e.expand + j * c, c);
-    }
-    combine(nullptr, dh, 1, e.reduce, c, e.hidden, dz, c);
+    multiply<SAMPLES>(e.expand, e.hidden, de, c, [=](int64_t s, int64_t j, float product) {
+        int64_t at = s * e.hidden + j;
+        float slope = slopes ? slopes[at] : float(!(h[at] <= 0));
+        dh[at] = slope == 0 ? 0 : slope * product;
+    });
+    combine<SAMPLES>(nullptr, dh, e.reduce, e.hidden, dz, c);
 }
 
 // The sum over samples of what is narrow times what is wide, by squares that stay in registers: hidden x C, or transposed.
@@ -530,7 +583,7 @@ void se_forward(Shape z, const T* x, Excitation e, T* out, float* squeezed, floa
         transpose(team, e.expand, scratch, z.c, e.hidden);
         by_sample(team, z,
             [=](int64_t row) { sum_row(z, row, 1.f / z.p, squeezed, [=](int64_t i, int64_t count) { return load(x + i, count); }); },
-            [=](int64_t n) { excite_sample(t, z.c, squeezed + n * z.c, h + n * e.hidden, gate + n * z.c, slopes + n * e.hidden); },
+            [=](int64_t n) { excite<1>(t, z.c, squeezed + n * z.c, h + n * e.hidden, gate + n * z.c, slopes + n * e.hidden); },
             [=](int64_t row) {
                 map_row(z, row, [=](int64_t i, int64_t count, Channels of) { store(out + i, load(x + i, count) * of[gate], count, z.around); });
             });
@@ -551,7 +604,7 @@ void se_backward(Shape z, const T* x, const T* grad, Excitation e, const float* 
                 sum_row(z, row, 1.f, dgate, [=](int64_t i, int64_t count) { return load(x + i, count) * load(grad + i, count); });
             },
             [=](int64_t n) {
-                excite_sample_backward(t, z.c, gate + n * z.c, h + n * e.hidden, slopes + n * e.hidden, dgate + n * z.c,
+                excite_backward<1>(t, z.c, gate + n * z.c, h + n * e.hidden, slopes + n * e.hidden, dgate + n * z.c,
                                        de + n * z.c, dh + n * e.hidden, dz + n * z.c);
             },
             [=](int64_t row) {
@@ -625,18 +678,19 @@ void tail_forward(Shape z, const T* x, const T* shortcut, Norm norm, Running run
             scale_channels(z, row, norm.weight, variance, norm.eps, scaled);
         });
         team.meet();
-        team.share(z.n, [=](int64_t n) {
-            float *to = squeezed + n * z.c, *s = gate + n * z.c, *a = slope + n * z.c, *d = offset + n * z.c, *m = mean + n * z.c;
-            in_lanes(z.c, [=](int64_t k, int64_t count) {
-                V centred = load(m + k, count) - load(mu + k, count);
-                store(to + k, centred * load(scaled + k, count) + load(norm.bias + k, count), count);
-            });
-            excite_sample(t, z.c, to, h + n * e.hidden, s);
-            in_lanes(z.c, [=](int64_t k, int64_t count) {
-                V of = load(scaled + k, count), gated = load(s + k, count);
-                store(d + k, (load(norm.bias + k, count) - load(mu + k, count) * of) * gated, count);
-                store(a + k, of * gated, count);
-            });
+        team.share_in_fours(z.n, [=](int64_t n, auto samples) {
+            for (int64_t at = n * z.c; at < (n + samples) * z.c; at += z.c)
+                in_lanes(z.c, [=](int64_t k, int64_t count) {
+                    V centred = load(mean + at + k, count) - load(mu + k, count);
+                    store(squeezed + at + k, centred * load(scaled + k, count) + load(norm.bias + k, count), count);
+                });
+            excite<samples>(t, z.c, squeezed + n * z.c, h + n * e.hidden, gate + n * z.c);
+            for (int64_t at = n * z.c; at < (n + samples) * z.c; at += z.c)
+                in_lanes(z.c, [=](int64_t k, int64_t count) {
+                    V of = load(scaled + k, count), gated = load(gate + at + k, count);
+                    store(offset + at + k, (load(norm.bias + k, count) - load(mu + k, count) * of) * gated, count);
+                    store(slope + at + k, of * gated, count);
+                });
         });
         team.meet();
         // Backwards, because what was read last is still in cache.
@@ -678,13 +732,14 @@ void tail_backward(Shape z, const T* x, const T* grad, const uint8_t* mask, Norm
         team.share(channel_rows(z), [=](int64_t row) { scale_channels(z, row, norm.weight, variance, norm.eps, scaled); });
         team.share(rows(z), [=](int64_t row) { gate_sums_row(z, x, grad, mask, mu, row, dshortcut, s1, s2); });
         team.meet();
-        team.share(z.n, [=](int64_t n) {
-            int64_t at = n * z.c;
-            in_lanes(z.c, [=](int64_t k, int64_t count) {
-                V sum = load(scaled + k, count) * load(s2 + at + k, count) + load(norm.bias + k, count) * load(s1 + at + k, count);
-                store(dgate + at + k, sum, count);
-            });
-            excite_sample_backward(t, z.c, gate + at, h + n * e.hidden, nullptr, dgate + at, de + at, dh + n * e.hidden, dz + at);
+        team.share_in_fours(z.n, [=](int64_t n, auto samples) {
+            for (int64_t at = n * z.c; at < (n + samples) * z.c; at += z.c)
+                in_lanes(z.c, [=](int64_t k, int64_t count) {
+                    V sum = load(scaled + k, count) * load(s2 + at + k, count) + load(norm.bias + k, count) * load(s1 + at + k, count);
+                    store(dgate + at + k, sum, count);
+                });
+            int64_t at = n * z.c, hidden = n * e.hidden;
+            excite_backward<samples>(t, z.c, gate + at, h + hidden, nullptr, dgate + at, de + at, dh + hidden, dz + at);
         });
         team.meet();
         team.share(channel_rows(z), [=](int64_t row) {
@@ -724,7 +779,7 @@ inline void scale_sample(const Frozen& norm, const Excitation& e, int64_t c, con
         store(shift + k, d, count);
         store(squeezed + k, load(means + k, count) * a + d, count);
     });
-    excite_sample(e, c, squeezed, h, scale);
+    excite<1>(e, c, squeezed, h, scale);
     in_lanes(c, [=](int64_t k, int64_t count) {
         V s = load(scale + k, count);
         store(shift + k, load(shift + k, count) * s, count);
