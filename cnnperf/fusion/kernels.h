@@ -196,12 +196,6 @@ inline V totals(V* v) {
     merge<1>(v);
     return v[0];
 }
-inline float total(V value) {
-    value = merged<8>(value, value);
-    value = merged<4>(value, value);
-    value = merged<2>(value, value);
-    return merged<1>(value, value)[0];
-}
 template <int64_t BY>
 inline void swap_halves(V* v) {
     for (int64_t i = 0; i < LANES; ++i)
