@@ -19,12 +19,14 @@ if TYPE_CHECKING:
 FINE = 0
 DIFFERENT = 1
 UNUSABLE = 2
+INTERRUPTED = 130
 
 EPILOG = """\
 exit status:
   0  fine
-  1  `repeat`: the runs differ
-  2  unknown arguments, or a file that cannot be read
+  1  `repeat`: the runs differ; `gate`: something is surely worse
+  2  unknown arguments, or a file or a commit that cannot be used
+  3  `gate`: something could not be told
 
 Runs are made by `pytest benchmarks --benchmark-autosave`, which saves them under .benchmarks/.
 """
@@ -39,12 +41,14 @@ class Command:
         help: One phrase, shown in the list of commands and in its own help.
         arguments: Name and help of each positional argument that is a path.
         run: Takes the parsed arguments and returns the exit status.
+        add: Adds further arguments and longer help, or None.
     """
 
     name: str
     help: str
     arguments: tuple[tuple[str, str], ...]
     run: Callable[[argparse.Namespace], int]
+    add: Callable[[argparse.ArgumentParser], None] | None = None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -62,6 +66,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except CnnperfError as error:
         sys.stderr.write(f"cnnperf: {error}\n")
         return UNUSABLE
+    except KeyboardInterrupt:
+        sys.stderr.write("cnnperf: interrupted\n")
+        return INTERRUPTED
     except BrokenPipeError:  # such as `cnnperf show ... | head`: the reader has what it wanted
         # Python flushes once more at exit; see https://docs.python.org/3/library/signal.html#note-on-sigpipe.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -71,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="cnnperf",
-        description="Read the runs of cnnperf's benchmarks.",
+        description="Read the runs of cnnperf's benchmarks, and compare commits.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -83,6 +90,8 @@ def _parser() -> argparse.ArgumentParser:
         )
         for name, text in command.arguments:
             one.add_argument(name, type=Path, metavar=name.upper(), help=text)
+        if command.add is not None:
+            command.add(one)
         one.set_defaults(run=command.run)
     return parser
 
@@ -113,6 +122,27 @@ def _figures(given: argparse.Namespace) -> int:
     _write(given.document, changed)
     _print([f"{given.document}: {'the figures were already these' if changed == text else 'figures replaced'}"])
     return FINE
+
+
+def _gate(given: argparse.Namespace) -> int:
+    from cnnperf.gate.arguments import request_of
+    from cnnperf.gate.command import run_gate
+    from cnnperf.report.gate import gate_lines
+
+    result = run_gate(request_of(given), Path.cwd(), _tell)
+    _print(gate_lines(result))
+    return result.status()
+
+
+def _tell(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
+
+
+def _gate_arguments(parser: argparse.ArgumentParser) -> None:
+    from cnnperf.gate.arguments import add_arguments
+
+    add_arguments(parser)
 
 
 def _text_of(document: Path) -> str:
@@ -163,6 +193,7 @@ COMMANDS = (
         (("document", "such as README.md"), ("path", _PATH)),
         _figures,
     ),
+    Command("gate", "tell whether anything became slower or hungrier since a commit", (), _gate, _gate_arguments),
 )
 
 

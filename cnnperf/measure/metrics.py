@@ -54,6 +54,10 @@ _TABLE = (
     Metric("other_memory", "B", "lower", True, "images, targets and temporaries at the peak"),
     Metric("reserved_memory", "B", "lower", False, "bytes that CUDA's caching allocator holds from the driver"),
     Metric("live_tensor_memory", "B", "lower", True, "most bytes of tensors alive between operators (eager)"),
+    Metric("saved_memory", "B", "lower", True, "bytes that the forward keeps for the backward (eager)"),
+    Metric("leaked_memory", "B", "lower", True, "bytes that a finished round leaves behind"),
+    Metric("operators", "1", "lower", True, "operators that one call runs (eager)"),
+    Metric("moved", "B", "lower", True, "bytes that compiled kernels read and write, as the compiler counts them"),
     Metric("parameters", "1", "neither", True, "number of parameters"),
     Metric(
         "flop",
@@ -70,6 +74,7 @@ _TABLE = (
     Metric("compile_warm", "s", "lower", False, "seconds of compilation with a filled compile cache"),
     Metric("graphs", "1", "lower", True, "graphs captured for one call"),
     Metric("graph_breaks", "1", "lower", True, "graph breaks"),
+    Metric("uncompiled", "1", "lower", True, "1 where a compiled case runs without any graph"),
     Metric("recompiles", "1", "lower", True, "compilations after the first call"),
     Metric("kernels", "1", "lower", True, "kernels that the compiler generated for one call"),
     Metric("break_even", "1", "lower", False, "calls after which compilation has paid for itself against eager"),

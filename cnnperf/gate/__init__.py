@@ -1,0 +1,1 @@
+"""The gate: a commit and the work tree measured side by side, with a verdict for each case."""

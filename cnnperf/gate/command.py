@@ -1,0 +1,201 @@
+"""The gate as a command: options to sides, cases, counters, times and the result."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from cnnperf.errors import CnnperfError
+from cnnperf.gate.gate import BASE, CANDIDATE, CONTROL, Gate, Series, control_of, samples_of, verdict_of
+from cnnperf.gate.processes import CannotMeasure, Peer, Process
+from cnnperf.gate.sides import Repository, Side
+from cnnperf.measure.case import Case
+from cnnperf.runs.sequential import Rule
+from cnnperf.runs.verdicts import CaseVerdict, CounterChange, GateResult, counter_changes, print_changes
+
+Given = Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Request:
+    """Say what a gate is asked.
+
+    Attributes:
+        base: Revision that is compared with.
+        head: Revision that is compared, or None for the work tree.
+        allowance: Allowed slowdown as a fraction.
+        seconds: Time budget for the measurement of time.
+        given: Options of the suite by key, as texts.
+        accepted: Counters that may get worse.
+        base_python: Interpreter of the base.
+        parts: What to compare, of `counters` and `time`.
+        samples: Where to write all seconds, or None.
+    """
+
+    base: str
+    head: str | None = None
+    allowance: float = 0.05
+    seconds: float = 600.0
+    given: Given = field(default_factory=dict)
+    accepted: tuple[str, ...] = ()
+    base_python: str = sys.executable
+    parts: tuple[str, ...] = ("counters", "time")
+    samples: Path | None = None
+
+
+def run_gate(request: Request, folder: Path, tell: Callable[[str], None]) -> GateResult:
+    """Compare the candidate with the base.
+
+    Args:
+        request: What is asked.
+        folder: Somewhere in the repository; the same place below the checkout is where a side's Python code lies.
+        tell: Takes lines of progress.
+
+    Raises:
+        CnnperfError: If a side does not exist, lacks cnnperf, or its worker dies.
+    """
+    begun = time.monotonic()
+    if request.samples is not None:
+        _save(request.samples, [])  # better told before ten minutes of measuring than after
+    repository = Repository(folder)
+    with _terminated_as_interrupted(), ExitStack() as stack:
+        for tree in repository.remove_left_behind():
+            tell(f"removed {tree}, which a gate that was killed had left behind")
+        base = stack.enter_context(repository.checkout(request.base))
+        candidate = (
+            repository.work_tree() if request.head is None else stack.enter_context(repository.checkout(request.head))
+        )
+        if base.commit == candidate.commit and not candidate.dirty:
+            tell("base and candidate are the same commit: what is measured is the gate itself")
+        sides = {BASE: base, CANDIDATE: candidate, CONTROL: base}
+        return _compare(request, sides, tell, begun)
+
+
+def _compare(request: Request, sides: Mapping[str, Side], tell: Callable[[str], None], begun: float) -> GateResult:
+    def start(name: str) -> Process:
+        python = sys.executable if name == CANDIDATE else request.base_python
+        return Process(sides[name], python)
+
+    shared, odd = _plan(request, start)
+    rule = Rule(request.allowance, cases=max(1, len(shared)))
+    texts = {key: values[0] for key, values in request.given.items()}
+    input_kind = texts.get("cnnperf_input", "synthetic")
+    allocator = texts.get("cnnperf_cpu_allocator", "retain")
+    counts = _count(shared, input_kind, start, tell) if "counters" in request.parts else Counts({}, {}, {})
+    comparable = [case for case in shared if case not in counts.failed]
+    gate = Gate(start, rule, time.monotonic() + request.seconds, input_kind, allocator, tell)
+    series = gate.measure(comparable) if "time" in request.parts else []
+    if request.samples is not None:
+        _save(request.samples, series)
+    failed = [CaseVerdict(case, "not-comparable", reason) for case, reason in counts.failed.items()]
+    return GateResult(
+        base=sides[BASE].label(),
+        candidate=sides[CANDIDATE].label(),
+        rule=rule,
+        cases=(*(verdict_of(one) for one in series), *failed, *odd),
+        control=tuple(control_of(series, rule)),
+        counted=len(counts.changes),
+        counters=tuple(
+            replace(one, accepted=one.name in request.accepted)
+            for changes in counts.changes.values()
+            for one in changes
+        ),
+        wrong={case.label(): reason for case, reason in counts.wrong.items()},
+        seconds=time.monotonic() - begun,
+    )
+
+
+def _plan(request: Request, start: Callable[[str], Process]) -> tuple[list[Case], list[CaseVerdict]]:
+    """Return the cases that both sides have, and verdicts on those that one side has."""
+    found: dict[str, list[Case]] = {}
+    for name in (BASE, CANDIDATE):
+        with start(name) as peer:
+            try:
+                answer = peer.ask("plan", given={key: list(values) for key, values in request.given.items()})
+            except CannotMeasure as error:
+                raise CnnperfError(_why_no_plan(name, error)) from error
+        found[name] = [Case.from_axes(axes) for axes in answer["cases"]]
+    gone = [CaseVerdict(case, "gone", "the candidate lacks it") for case in found[BASE] if case not in found[CANDIDATE]]
+    new = [CaseVerdict(case, "new", "the base lacks it") for case in found[CANDIDATE] if case not in found[BASE]]
+    return [case for case in found[BASE] if case in found[CANDIDATE]], gone + new
+
+
+def _why_no_plan(name: str, error: CannotMeasure) -> str:
+    if error.kind == "ModuleNotFoundError":
+        return (
+            f"the {name} cannot be measured: {error}. It needs cnnperf and its dependencies: choose a base that has "
+            "them, or name an interpreter that has them with --base-python"
+        )
+    return f"the {name} has no such cases: {error}"
+
+
+@dataclass
+class Counts:
+    """Hold what counting found.
+
+    Attributes:
+        changes: By case that was counted on both sides, what differs.
+        failed: Cases that a side cannot run, and why.
+        wrong: Those of them where only the candidate fails.
+    """
+
+    changes: dict[Case, list[CounterChange]]
+    failed: dict[Case, str]
+    wrong: dict[Case, str]
+
+
+def _count(
+    cases: Sequence[Case], input_kind: str, start: Callable[[str], Process], tell: Callable[[str], None]
+) -> Counts:
+    """Count every case on both sides, in processes that time nothing."""
+    counts = Counts({}, {}, {})
+    with start(BASE) as base, start(CANDIDATE) as candidate:
+        for index, case in enumerate(cases, start=1):
+            tell(f"counters {index}/{len(cases)}: {case.label()}")
+            _count_one(case, {BASE: base, CANDIDATE: candidate}, input_kind, counts)
+    return counts
+
+
+def _count_one(case: Case, peers: Mapping[str, Peer], input_kind: str, counts: Counts) -> None:
+    found: dict[str, Any] = {}
+    for name, peer in peers.items():
+        try:
+            found[name] = peer.ask("count", axes=case.axes(), input_kind=input_kind)
+        except CannotMeasure as error:
+            counts.failed[case] = f"{name}: {error}"
+            if name == CANDIDATE and error.kind == "WrongResult":
+                counts.wrong[case] = str(error)
+            return
+    before, after = found[BASE], found[CANDIDATE]
+    counts.changes[case] = [
+        *counter_changes(case, before["counters"], after["counters"]),
+        *print_changes(case, before["prints"], after["prints"]),
+    ]
+
+
+def _save(path: Path, series: Sequence[Series]) -> None:
+    try:
+        path.write_text(json.dumps({"cnnperf_gate": 1, "cases": list(samples_of(series))}), encoding="utf-8")
+    except OSError as error:
+        raise CnnperfError(f"{path}: the samples cannot be written: {error.strerror or error}") from error
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """Let SIGTERM unwind like Ctrl-C, so that worktrees are removed."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,141 @@
+"""The counters of one case: what can be compared to the last digit, taken where nothing is timed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.autograd.graph import saved_tensors_hooks
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from cnnperf.measure import compilation
+from cnnperf.measure.case import Case
+from cnnperf.measure.correctness import References, results_of
+from cnnperf.measure.memory import measure_memory
+from cnnperf.measure.work import count_work
+from cnnperf.measure.workload import Workload, check_supported, matmul_precision
+
+
+def count(case: Case, input_kind: str = "synthetic") -> dict[str, Any]:
+    """Check the results of a case and count what it does.
+
+    Args:
+        case: What to count.
+        input_kind: `synthetic` or `photos`.
+
+    Returns:
+        `counters`, values by the names of `METRICS`, and `prints`: by result, `output` or `gradient of NAME`, its
+        2-norm and its product with a vector of seeded normal numbers. Both are plain JSON.
+
+    Raises:
+        UnsupportedCase: If the device does not exist or does not compute in the precision.
+        WrongResult: If the results are wrong.
+    """
+    check_supported(case)
+    with matmul_precision(case):
+        return _count(case, lambda one: Workload(one, input_kind=input_kind))
+
+
+def _count(case: Case, build: Callable[[Case], Workload]) -> dict[str, Any]:
+    workload = build(case)
+    work = count_work(case)
+    counters: dict[str, float] = {"parameters": work.parameters, "flop": work.flop, "traffic": work.traffic}
+    if case.engine == "compile":
+        counters |= _compiled(workload)
+    else:
+        workload.run_once()
+        counters |= {"live_tensor_memory": work.live, "operators": _operators(workload)}
+    References(build).verify(workload)
+    memory = measure_memory(workload)
+    counters |= {
+        "peak_memory": memory.peak,
+        "parameter_memory": memory.parameters,
+        "gradient_memory": memory.gradients,
+        "optimizer_memory": memory.optimizer,
+        "activation_memory": memory.activations,
+        "other_memory": memory.other,
+        "leaked_memory": memory.leaked,
+    }
+    if case.engine == "compile":
+        counters["recompiles"] = compilation.captured_graphs() - counters["graphs"]
+    elif case.trains:
+        counters["saved_memory"] = _saved(workload)
+    return {"counters": counters, "prints": {name: _print(value) for name, value in results_of(workload).items()}}
+
+
+def _compiled(workload: Workload) -> dict[str, float]:
+    """Compile with an empty cache, because kernels that come from one are not counted.
+
+    A break in a module within the network can leave no graph at all, so that the counts of graphs, kernels and bytes
+    fall to 0 where they got worse; `uncompiled` tells.
+    """
+    from torch._dynamo.utils import counters
+    from torch._inductor import config, metrics
+    from torch._logging._internal import set_logs
+
+    workload.compile()
+    set_logs(inductor_metrics=True)  # the count of bytes stays 0 without it
+    try:
+        with config.patch(fx_graph_cache=False):
+            compilation.compile_first_round(workload)
+    finally:
+        set_logs()
+    graphs = compilation.captured_graphs()
+    return {
+        "graphs": graphs,
+        "uncompiled": int(graphs == 0),
+        "graph_breaks": sum(counters["graph_break"].values()),
+        "kernels": metrics.generated_kernel_count,
+        "moved": metrics.num_bytes_accessed,
+    }
+
+
+class _Operators(TorchDispatchMode):
+    """Count the operators that run."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += 1
+        return func(*args, **(kwargs or {}))
+
+
+def _operators(workload: Workload) -> int:
+    operators = _Operators()
+    if not workload.case.trains:
+        with torch.no_grad(), operators:  # a forward in inference mode would hide them
+            workload.network(workload.images)
+        return operators.count
+    workload.setup()
+    with operators:
+        workload.run()
+    return operators.count
+
+
+def _saved(workload: Workload) -> int:
+    """Return the bytes that the forward pass keeps for the backward, parameters and images left out."""
+    own = {
+        tensor.untyped_storage().data_ptr()
+        for tensor in (*workload.model.parameters(), *workload.model.buffers(), workload.images)
+    }
+    kept: dict[int, torch.UntypedStorage] = {}  # alive, or an address could come twice
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage
+        return tensor
+
+    with saved_tensors_hooks(keep, lambda tensor: tensor):
+        workload.run_once()
+    workload.release()
+    return sum(storage.nbytes() for storage in kept.values())
+
+
+def _print(value: torch.Tensor) -> list[float]:
+    flat = value.detach().cpu().double().flatten()
+    direction = torch.randn(flat.numel(), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return [float(flat.norm()), float(flat @ direction)]

@@ -1,0 +1,108 @@
+"""A gate for a terminal: the answer, what is behind it, and what could have been seen."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+
+from cnnperf.measure.metrics import METRICS
+from cnnperf.report.layout import WIDTH, Row, grid, printable, shorten, wrap
+from cnnperf.runs.sequential import Estimate
+from cnnperf.runs.verdicts import CaseVerdict, CounterChange, GateResult
+from cnnperf.units import ABSENT, format_duration, format_quantity
+
+HEADER = ("", "verdict", "candidate/base", "base", "n", "visible")
+ORDER = ("slower", "not-comparable", "gone", "unsure", "faster", "new", "same")
+
+
+def gate_lines(result: GateResult) -> list[str]:
+    """Return the answer first, then counters, then times with what could have been seen."""
+    lines = [
+        *wrap(_headline(result)),
+        *_counters(result),
+        "",
+        f"time of {result.candidate} over {result.base}",
+        *grid(HEADER, [_row(one) for one in _sorted(result.cases)]),
+        *_reasons(result),
+        *_control(result),
+        "",
+        *wrap(_power(result)),
+    ]
+    return [shorten(printable(line), WIDTH) for line in lines]
+
+
+def _headline(result: GateResult) -> str:
+    counts = Counter(one.verdict for one in result.cases)
+    told = ", ".join(f"{counts[verdict]} {verdict}" for verdict in ORDER if counts[verdict]) or "no time measured"
+    worse = sum(change.kind == "worse" and not change.accepted for change in result.counters)
+    parts = [f"{result.candidate} against {result.base}: {told}"]
+    if result.withdrawn:
+        parts = [f"{result.candidate} against {result.base}: no verdict on time, because the base differs from itself"]
+    parts.append(f"{worse} counters worse" if worse else f"no counter worse in {result.counted} cases")
+    if result.wrong:
+        parts.append(f"{len(result.wrong)} cases give wrong results")
+    return f"{'; '.join(parts)} ({format_duration(result.seconds)})."
+
+
+def _counters(result: GateResult) -> list[str]:
+    lines = [f"  {label}: wrong result: {reason}" for label, reason in (result.wrong or {}).items()]
+    return lines + [f"  {_change(change)}" for change in result.counters]
+
+
+def _change(change: CounterChange) -> str:
+    unit = METRICS[change.name].unit if change.name in METRICS else "1"
+    before, after = (ABSENT if value is None else _exact(value, unit) for value in (change.before, change.after))
+    accepted = ", accepted" if change.accepted else ""
+    return f"{change.case.label()}: {change.name} {before} -> {after} ({change.kind}{accepted})"
+
+
+def _exact(value: float, unit: str) -> str:
+    return f"{value:,.0f} {unit}".removesuffix(" 1") if float(value).is_integer() else f"{value:.9g}"
+
+
+def _sorted(cases: Sequence[CaseVerdict]) -> list[CaseVerdict]:
+    return sorted(cases, key=lambda one: ORDER.index(one.verdict))
+
+
+def _row(one: CaseVerdict) -> Row:
+    found = one.found
+    return (
+        one.case.label(),
+        one.verdict,
+        ABSENT if found is None else _interval(found),
+        ABSENT if one.base_seconds is None else format_quantity(one.base_seconds, "s"),
+        ABSENT if found is None else str(found.count),
+        ABSENT if found is None else f"{math.expm1(found.visible):+.1%}",
+    )
+
+
+def _interval(found: Estimate) -> str:
+    middle, low, high = (math.expm1(value) for value in (found.middle, found.low, found.high))
+    return f"{middle:+.1%} [{low:+.1%}, {high:+.1%}]"
+
+
+def _reasons(result: GateResult) -> list[str]:
+    told = [one for one in _sorted(result.cases) if one.verdict not in {"same", "faster"}]
+    return ["", *(line for one in told for line in wrap(f"{one.case.label()}: {one.reason}"))] if told else []
+
+
+def _control(result: GateResult) -> list[str]:
+    if not result.withdrawn:
+        return []
+    cases = ", ".join(f"{one.case.label()} {_interval(one.found)}" for one in result.control)
+    return [
+        "",
+        *wrap(f"the base against itself should show nothing, but did: {cases}. Something disturbs this machine."),
+    ]
+
+
+def _power(result: GateResult) -> str:
+    seen = [math.expm1(one.found.visible) for one in result.cases if one.found is not None]
+    allowed = f"Allowed is {result.rule.allowance:.3g} a case, and half of it is reported."
+    if not seen:
+        return f"No time was measured. {allowed}"
+    return (
+        f"{allowed} In the case seen best, a slowdown of {min(seen):.1%} would have been found 19 times out "
+        f"of 20, in the one seen worst, {max(seen):.1%}. False alarms: at most {result.rule.error:.0%} of runs."
+    )

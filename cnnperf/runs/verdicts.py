@@ -1,0 +1,153 @@
+"""What a gate found, as plain records, and what it means for an exit status."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from cnnperf.measure.case import Case
+from cnnperf.measure.metrics import METRICS
+from cnnperf.runs.sequential import Estimate, Rule
+
+FINE, WORSE, NO_VERDICT = 0, 1, 3
+
+TOLERANCE: Mapping[str, float] = {"fp32": 1e-4, "tf32": 1e-2, "bf16": 3e-2, "fp16": 1e-2}
+"""Distance of two fingerprints relative to their norm, within which results count as the same, by precision."""
+
+Prints = Mapping[str, Sequence[float]]
+"""By result, its norm and its product with a fixed direction."""
+
+
+@dataclass(frozen=True)
+class CaseVerdict:
+    """Say what the time of one case did.
+
+    Attributes:
+        case: The case.
+        verdict: `faster`, `same`, `slower`, `unsure`, `new`, `gone` or `not-comparable`.
+        reason: Why, in words.
+        found: Log ratio of candidate over base with its interval, or None where nothing was measured.
+        base_seconds: Median of the base, or None.
+        candidate_seconds: Median of the candidate, or None.
+    """
+
+    case: Case
+    verdict: str
+    reason: str
+    found: Estimate | None = None
+    base_seconds: float | None = None
+    candidate_seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class ControlFound:
+    """Name a case in which the base seemed to differ from itself."""
+
+    case: Case
+    found: Estimate
+
+
+@dataclass(frozen=True)
+class CounterChange:
+    """Name a counter, or a result, that differs between the sides.
+
+    Attributes:
+        case: The case.
+        name: Of the counter; `output` or `gradient of NAME` for a result.
+        before: Of the base; for a result its norm. None where the base has none.
+        after: Of the candidate.
+        kind: `worse`, `better` or `changed`.
+        accepted: Whether the user said that it may change.
+    """
+
+    case: Case
+    name: str
+    before: float | None
+    after: float | None
+    kind: str
+    accepted: bool = False
+
+
+@dataclass(frozen=True)
+class GateResult:
+    """Hold everything that a gate found.
+
+    Attributes:
+        base: Label of the base.
+        candidate: Label of the candidate.
+        rule: What was allowed.
+        cases: Verdict on the time of each case.
+        control: Cases in which the base differed from itself; if there is one, verdicts on time do not count.
+        counted: Number of cases whose counters were compared.
+        counters: Counters and results that differ.
+        wrong: By label of a case, why its candidate gives wrong results though its base does not.
+        seconds: That the gate took.
+    """
+
+    base: str
+    candidate: str
+    rule: Rule
+    cases: tuple[CaseVerdict, ...]
+    control: tuple[ControlFound, ...] = ()
+    counted: int = 0
+    counters: tuple[CounterChange, ...] = ()
+    wrong: Mapping[str, str] | None = None
+    seconds: float = 0.0
+
+    @property
+    def withdrawn(self) -> bool:
+        """Tell whether the control found a difference where there is none."""
+        return bool(self.control)
+
+    def of(self, verdict: str) -> list[CaseVerdict]:
+        """Return the cases with a verdict."""
+        return [one for one in self.cases if one.verdict == verdict]
+
+    def status(self) -> int:
+        """Return 1 where anything is surely worse, 3 where something could not be told, and 0 otherwise."""
+        counters = any(change.kind == "worse" and not change.accepted for change in self.counters)
+        if counters or self.wrong or (self.of("slower") and not self.withdrawn):
+            return WORSE
+        untold = any(self.of(verdict) for verdict in ("unsure", "not-comparable", "gone"))
+        nothing = not self.cases and not self.counted
+        return NO_VERDICT if untold or self.withdrawn or nothing else FINE
+
+
+def counter_changes(case: Case, before: Mapping[str, float], after: Mapping[str, float]) -> list[CounterChange]:
+    """Compare the counters of one case exactly.
+
+    A counter that only one side has is `changed`: what is counted differs between the sides.
+    """
+    names = [*before, *(name for name in after if name not in before)]
+    pairs = [(name, before.get(name), after.get(name)) for name in names]
+    return [CounterChange(case, name, old, new, _kind(name, old, new)) for name, old, new in pairs if old != new]
+
+
+def print_changes(case: Case, before: Prints, after: Prints) -> list[CounterChange]:
+    """Compare the results of one case within the tolerance of its precision; of many gradients the furthest is told."""
+    tolerance = TOLERANCE[case.precision]
+    names = [*before, *(name for name in after if name not in before)]
+    away = {name: _distance(before.get(name), after.get(name)) for name in names}
+    far = [name for name in names if not away[name] <= tolerance]  # so that NaN is far
+    changes = []
+    for group in ([name for name in far if name == "output"], [name for name in far if name != "output"]):
+        if group:
+            worst = max(group, key=lambda name: away[name])
+            others = f" and {len(group) - 1} others" if len(group) > 1 else ""
+            old, new = (side[worst][0] if worst in side else None for side in (before, after))
+            changes.append(CounterChange(case, f"{worst}{others}", old, new, "changed"))
+    return changes
+
+
+def _distance(before: Sequence[float] | None, after: Sequence[float] | None) -> float:
+    if before is None or after is None:
+        return float("inf")
+    scale = max(abs(before[0]), abs(after[0])) or 1.0
+    return max(abs(old - new) for old, new in zip(before, after, strict=True)) / scale
+
+
+def _kind(name: str, before: float | None, after: float | None) -> str:
+    better = METRICS[name].better if name in METRICS else "neither"
+    if before is None or after is None or better == "neither":
+        return "changed"
+    return "worse" if (after > before) == (better == "lower") else "better"

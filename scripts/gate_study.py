@@ -1,0 +1,205 @@
+"""Measure the gate itself: how often it cries wolf, what it finds, and how long it takes.
+
+    python scripts/gate_study.py run results/gate/study.jsonl --hours 1
+    python scripts/gate_study.py table results/gate/study.jsonl
+
+A run of the gate compares two folders whose network differs by extra layers, or not at all: a hundred equal layers
+against a hundred and some more, so that 5 more are a slowdown of 5 %. Settings are taken in turn, and each line of the
+file is one whole run with fresh processes; `run` goes on where the file ends. Beside the gate's verdict stands that of
+a comparison of medians with one process a side, as `pytest --benchmark-compare-fail=median:5%` makes it, on the samples
+of the first pass.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from scipy.stats import binomtest
+
+from cnnperf.gate.gate import BASE, CANDIDATE, CONTROL, Gate, Series, control_of, ratios, verdict_of
+from cnnperf.gate.lockstep import ESTIMATORS
+from cnnperf.gate.processes import Process
+from cnnperf.gate.sides import Side
+from cnnperf.measure.case import Case
+from cnnperf.runs.sequential import Rule
+
+NETWORK = '''
+from torch import nn
+
+def layers():
+    """Each takes as long as every other."""
+    return [nn.{layer} for _ in range({count})]
+
+def make():
+    last = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear({width}, 10)
+    return nn.Sequential(nn.Conv2d(3, {width}, 1), *layers(), *last)
+'''
+KINDS = {
+    "layer-bound": {"layer": "Conv2d(32, 32, 3, padding=1, bias=False)", "width": 32, "batch": 4, "image_size": 24},
+    "dispatch-bound": {"layer": "ReLU()", "width": 4, "batch": 1, "image_size": 4},
+}
+SLOWDOWNS = (0, 5, 10, 0, 3, 20)  # in percent; what matters most comes twice
+THREADS = (2, 1)
+LOADS = (False, True)
+SECONDS = 120.0  # the time budget of a run
+LAYERS = 100
+
+
+def settings() -> Iterator[dict[str, Any]]:
+    """Yield the settings for ever, each as often as it stands in the tables."""
+    while True:
+        for slowdown, load, threads, kind in product(SLOWDOWNS, LOADS, THREADS, KINDS):
+            yield {"kind": kind, "threads": threads, "load": load, "slowdown": slowdown}
+
+
+@contextmanager
+def competing_load(*, wanted: bool) -> Iterator[None]:
+    """Keep one core busy with matrix products."""
+    if not wanted:
+        yield
+        return
+    busy = "import torch; torch.set_num_threads(1); a = torch.randn(512, 512)\nwhile True: a @ a"
+    process = subprocess.Popen([sys.executable, "-c", busy], stderr=subprocess.DEVNULL)  # noqa: S603 - ours
+    try:
+        time.sleep(3)  # until it is past loading
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+def side(folder: Path, kind: str, slowdown: int) -> Side:
+    """Write a network and return its folder as a side."""
+    folder.mkdir()
+    count = LAYERS + slowdown
+    (folder / "planted.py").write_text(
+        NETWORK.format(layer=KINDS[kind]["layer"], width=KINDS[kind]["width"], count=count)
+    )
+    return Side(f"{count} layers", "0" * 40, False, folder)
+
+
+def run_once(setting: dict[str, Any]) -> dict[str, Any]:
+    """Run the gate once and return what it said."""
+    kind = setting["kind"]
+    case = Case("planted:make", batch=KINDS[kind]["batch"], image_size=KINDS[kind]["image_size"])
+    rule = Rule()
+    with tempfile.TemporaryDirectory() as above, competing_load(wanted=setting["load"]):
+        base = side(Path(above, "base"), kind, 0)
+        sides = {BASE: base, CONTROL: base, CANDIDATE: side(Path(above, "candidate"), kind, setting["slowdown"])}
+        environment = {**os.environ, "OMP_NUM_THREADS": str(setting["threads"])}
+        begun = time.monotonic()
+        gate = Gate(lambda name: Process(sides[name], environment=environment), rule, begun + SECONDS)
+        (series,) = gate.measure([case])
+        seconds = time.monotonic() - begun
+    verdict = verdict_of(series)
+    found = verdict.found
+    return {
+        **setting,
+        "verdict": verdict.verdict,
+        "seconds": round(seconds, 2),
+        "count": None if found is None else found.count,
+        "estimate": None if found is None else found.middle,
+        "withdrawn": bool(control_of([series], rule)),
+        "base_seconds": verdict.base_seconds,
+        "median_rule": median_rule(series),
+        "ratios": {name: ratios([*series.first, *series.second], estimator=name) for name in ESTIMATORS},
+        "cpu_ratios": ratios([*series.first, *series.second], cpu=True),
+        "control": ratios([*series.first, *series.second], CONTROL),
+    }
+
+
+def median_rule(series: Series) -> bool | None:
+    """Tell whether medians over one process a side differ by more than 5 %."""
+    if not series.first:
+        return None
+    medians = {
+        name: statistics.median(seconds for placement in series.first[0] for seconds in placement.wall[name])
+        for name in (BASE, CANDIDATE)
+    }
+    return medians[CANDIDATE] > 1.05 * medians[BASE]
+
+
+def run(path: Path, hours: float) -> None:
+    """Append runs to the file until the time is over."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    done = len(path.read_text().splitlines()) if path.exists() else 0
+    end = time.monotonic() + 3600 * hours
+    for number, setting in enumerate(settings()):
+        if time.monotonic() > end:
+            return
+        if number < done:
+            continue
+        found = run_once(setting)
+        with path.open("a") as file:
+            file.write(json.dumps(found) + "\n")
+        sys.stdout.write(f"{number + 1}: {setting} -> {found['verdict']} after {found['seconds']:.0f} s\n")
+        sys.stdout.flush()
+
+
+def table(path: Path) -> list[str]:
+    """Return the table of a file."""
+    runs = [json.loads(line) for line in path.read_text().splitlines()]
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for one in runs:
+        groups.setdefault((one["kind"], one["threads"], one["load"], one["slowdown"]), []).append(one)
+    header = "case threads load slowdown runs slower same faster unsure withdrawn median:5% seconds"
+    lines = [
+        f"| {' | '.join(header.split())} |",
+        "| --- | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for (kind, threads, load, slowdown), group in sorted(groups.items()):
+        seconds = [one["seconds"] for one in group]
+        cells = [
+            kind,
+            str(threads),
+            "busy" if load else "quiet",
+            f"{slowdown} %",
+            str(len(group)),
+            *(_share(group, verdict) for verdict in ("slower", "same", "faster", "unsure")),
+            _rate(sum(one["withdrawn"] for one in group), len(group)),
+            _rate(sum(bool(one["median_rule"]) for one in group), len(group)),
+            f"{statistics.median(seconds):.0f}, {max(seconds):.0f}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def _share(group: Sequence[dict[str, Any]], verdict: str) -> str:
+    counted = [one for one in group if not one["withdrawn"]]
+    return _rate(sum(one["verdict"] == verdict for one in counted), len(counted))
+
+
+def _rate(count: int, total: int) -> str:
+    if total == 0:
+        return "-"
+    interval = binomtest(count, total).proportion_ci(method="exact")
+    return f"{count} [{interval.low:.1%}, {interval.high:.1%}]" if count else "0"
+
+
+def main() -> None:
+    """Read the arguments."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("do", choices=("run", "table"), help="take more runs, or print the table of those there are")
+    parser.add_argument("path", type=Path, help="the file of runs, one a line")
+    parser.add_argument("--hours", type=float, default=1.0, help="how long to run (default: 1)")
+    given = parser.parse_args()
+    if given.do == "run":
+        run(given.path, given.hours)
+    else:
+        sys.stdout.writelines(f"{line}\n" for line in table(given.path))
+
+
+if __name__ == "__main__":
+    main()
