@@ -3,9 +3,10 @@
     python scripts/gate_study.py run results/gate/study.jsonl --hours 1
     python scripts/gate_study.py table results/gate/study.jsonl
 
-A run of the gate compares two folders whose network differs by extra layers, or not at all: a hundred equal layers
-against a hundred and some more, so that 5 more are a slowdown of 5 %. Settings are taken in turn, and each line of the
-file is one whole run with fresh processes; `run` goes on where the file ends. Beside the gate's verdict stands that of
+A run of the gate compares two folders whose two networks differ by extra layers, or not at all: a hundred equal layers
+against a hundred and some more, so that 5 more are a slowdown of 5 %. One network is bound by its layers, the other by
+the dispatch of tiny ones. Settings are taken in turn, and each line of the file is one network of one whole run with
+fresh processes; `run` goes on where the file ends. Beside the gate's verdict stands that of
 a comparison of medians with one process a side, as `pytest --benchmark-compare-fail=median:5%` makes it, on the samples
 of the first pass.
 """
@@ -35,33 +36,34 @@ from cnnperf.gate.sides import Side
 from cnnperf.measure.case import Case
 from cnnperf.runs.sequential import Rule
 
-NETWORK = '''
+NETWORK = """
 from torch import nn
 
-def layers():
-    """Each takes as long as every other."""
-    return [nn.{layer} for _ in range({count})]
-
 def make():
+    layers = [nn.{layer} for _ in range({count})]
     last = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear({width}, 10)
-    return nn.Sequential(nn.Conv2d(3, {width}, 1), *layers(), *last)
-'''
+    return nn.Sequential(nn.Conv2d(3, {width}, 1), *layers, *last)
+"""
 KINDS = {
-    "layer-bound": {"layer": "Conv2d(32, 32, 3, padding=1, bias=False)", "width": 32, "batch": 4, "image_size": 24},
-    "dispatch-bound": {"layer": "ReLU()", "width": 4, "batch": 1, "image_size": 4},
+    "layer": {"layer": "Conv2d(32, 32, 3, padding=1, bias=False)", "width": 32},
+    "dispatch": {"layer": "ReLU()", "width": 4},
 }
-SLOWDOWNS = (0, 5, 10, 0, 3, 20)  # in percent; what matters most comes twice
+CASES = {
+    "layer": Case("planted_layer:make", batch=4, image_size=24),
+    "dispatch": Case("planted_dispatch:make", batch=1, image_size=4),
+}
+SLOWDOWNS = (0, 5, 0, 10, 0, 3, 0, 20)  # in percent; what matters most comes most often
 THREADS = (2, 1)
 LOADS = (False, True)
-SECONDS = 120.0  # the time budget of a run
+SECONDS = 120.0  # the time budget of a case
 LAYERS = 100
 
 
 def settings() -> Iterator[dict[str, Any]]:
     """Yield the settings for ever, each as often as it stands in the tables."""
     while True:
-        for slowdown, load, threads, kind in product(SLOWDOWNS, LOADS, THREADS, KINDS):
-            yield {"kind": kind, "threads": threads, "load": load, "slowdown": slowdown}
+        for slowdown, threads, load in product(SLOWDOWNS, THREADS, LOADS):
+            yield {"threads": threads, "load": load, "slowdown": slowdown}
 
 
 @contextmanager
@@ -80,44 +82,52 @@ def competing_load(*, wanted: bool) -> Iterator[None]:
         process.wait()
 
 
-def side(folder: Path, kind: str, slowdown: int) -> Side:
-    """Write a network and return its folder as a side."""
+def side(folder: Path, slowdown: int) -> Side:
+    """Write the networks and return their folder as a side."""
     folder.mkdir()
-    count = LAYERS + slowdown
-    (folder / "planted.py").write_text(
-        NETWORK.format(layer=KINDS[kind]["layer"], width=KINDS[kind]["width"], count=count)
-    )
-    return Side(f"{count} layers", "0" * 40, False, folder)
+    for kind, network in KINDS.items():
+        (folder / f"planted_{kind}.py").write_text(NETWORK.format(**network, count=LAYERS + slowdown))
+    return Side(f"{LAYERS + slowdown} layers", "0" * 40, False, folder)
 
 
-def run_once(setting: dict[str, Any]) -> dict[str, Any]:
-    """Run the gate once and return what it said."""
-    kind = setting["kind"]
-    case = Case("planted:make", batch=KINDS[kind]["batch"], image_size=KINDS[kind]["image_size"])
-    rule = Rule()
+def run_once(setting: dict[str, Any]) -> list[dict[str, Any]]:
+    """Run the gate once and return what it said, one entry a case."""
+    rule = Rule(cases=len(CASES))
     with tempfile.TemporaryDirectory() as above, competing_load(wanted=setting["load"]):
-        base = side(Path(above, "base"), kind, 0)
-        sides = {BASE: base, CONTROL: base, CANDIDATE: side(Path(above, "candidate"), kind, setting["slowdown"])}
+        base = side(Path(above, "base"), 0)
+        sides = {BASE: base, CONTROL: base, CANDIDATE: side(Path(above, "candidate"), setting["slowdown"])}
         environment = {**os.environ, "OMP_NUM_THREADS": str(setting["threads"])}
         begun = time.monotonic()
-        gate = Gate(lambda name: Process(sides[name], environment=environment), rule, begun + SECONDS)
-        (series,) = gate.measure([case])
-        seconds = time.monotonic() - begun
-    verdict = verdict_of(series)
-    found = verdict.found
+        deadline = begun + SECONDS * len(CASES)
+        gate = Gate(lambda name: Process(sides[name], environment=environment), rule, deadline)
+        measured = gate.measure(list(CASES.values()))
+        seconds = (time.monotonic() - begun) / len(CASES)
+    withdrawn = bool(control_of(measured, rule))
+    return [
+        {**setting, "kind": kind, "seconds": round(seconds, 2), "withdrawn": withdrawn, **entry_of(series)}
+        for kind, series in zip(CASES, measured, strict=True)
+    ]
+
+
+def entry_of(series: Series) -> dict[str, Any]:
+    """Return what a series says, and what other rules would need."""
+    verdict, every = verdict_of(series), [*series.first, *series.second]
     return {
-        **setting,
         "verdict": verdict.verdict,
-        "seconds": round(seconds, 2),
-        "count": None if found is None else found.count,
-        "estimate": None if found is None else found.middle,
-        "withdrawn": bool(control_of([series], rule)),
+        "reason": verdict.reason,
+        "count": sum(map(len, every)),
+        "estimate": None if verdict.found is None else verdict.found.middle,
         "base_seconds": verdict.base_seconds,
         "median_rule": median_rule(series),
-        "ratios": {name: ratios([*series.first, *series.second], estimator=name) for name in ESTIMATORS},
-        "cpu_ratios": ratios([*series.first, *series.second], cpu=True),
-        "control": ratios([*series.first, *series.second], CONTROL),
+        "ratios": {name: rounded(ratios(every, estimator=name)) for name in ESTIMATORS},
+        "cpu_ratios": rounded(ratios(every, cpu=True)),
+        "control": rounded(ratios(every, CONTROL)),
     }
+
+
+def rounded(passes: list[list[float]]) -> list[list[float]]:
+    """Return log ratios to the hundredth of a percent."""
+    return [[round(value, 4) for value in one] for one in passes]
 
 
 def median_rule(series: Series) -> bool | None:
@@ -134,17 +144,18 @@ def median_rule(series: Series) -> bool | None:
 def run(path: Path, hours: float) -> None:
     """Append runs to the file until the time is over."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    done = len(path.read_text().splitlines()) if path.exists() else 0
+    done = len(path.read_text().splitlines()) // len(CASES) if path.exists() else 0
     end = time.monotonic() + 3600 * hours
     for number, setting in enumerate(settings()):
         if time.monotonic() > end:
             return
         if number < done:
             continue
-        found = run_once(setting)
+        entries = run_once(setting)
         with path.open("a") as file:
-            file.write(json.dumps(found) + "\n")
-        sys.stdout.write(f"{number + 1}: {setting} -> {found['verdict']} after {found['seconds']:.0f} s\n")
+            file.writelines(json.dumps(entry) + "\n" for entry in entries)
+        said = ", ".join(f"{entry['kind']} {entry['verdict']}" for entry in entries)
+        sys.stdout.write(f"{number + 1}: {setting}: {said} after {entries[0]['seconds']:.0f} s a case\n")
         sys.stdout.flush()
 
 

@@ -34,7 +34,7 @@ class ScriptedPeer:
         self._architecture = axes["architecture"]
         if self._seconds() is None:
             raise CannotMeasure("UnsupportedCase", "no CUDA device")
-        return {"first": 1.0, "seconds": self._seconds()}
+        return {}
 
     def place(self):
         self._factor = math.exp(0.01 * self._generator.gauss(0, 1))
@@ -153,7 +153,7 @@ def test_a_case_that_a_side_cannot_run_is_not_comparable_and_the_others_go_on():
         return None if architecture == "lenet5" else 0.02
 
     (impossible, possible), _ = measure(script, (FIRST, SECOND))
-    assert (verdict_of(impossible).verdict, verdict_of(impossible).reason) == ("not-comparable", "no CUDA device")
+    assert (verdict_of(impossible).verdict, verdict_of(impossible).reason) == ("not-comparable", "base: no CUDA device")
     assert verdict_of(possible).verdict == "same"
 
 

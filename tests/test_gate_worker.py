@@ -35,8 +35,7 @@ def scripted(monkeypatch, tmp_path):
 
 def test_a_worker_builds_places_and_times_a_case(tmp_path):
     with Process(side(tmp_path)) as worker:
-        answer = worker.ask("build", axes=CASE.axes(), input_kind="synthetic", seed=3, allocator="retain")
-        assert answer["seconds"] > 0
+        assert worker.ask("build", axes=CASE.axes(), input_kind="synthetic", seed=3, allocator="retain") == {}
         assert worker.ask("place") == {}
         answer = worker.ask("time", rounds=3, warm=1)
     assert len(answer["wall"]) == len(answer["cpu"]) == 3
@@ -56,7 +55,7 @@ def test_a_worker_takes_the_code_of_its_side(tmp_path):
     with Process(side(tmp_path)) as worker:
         (axes,) = worker.ask("plan", given=given)["cases"]
         assert axes["architecture"] == "mine:make"
-        assert worker.ask("build", axes=axes, input_kind="synthetic", seed=0, allocator="system")["seconds"] > 0
+        assert worker.ask("build", axes=axes, input_kind="synthetic", seed=0, allocator="system") == {}
 
 
 def test_an_error_of_the_side_s_code_is_an_answer_and_the_worker_lives_on():

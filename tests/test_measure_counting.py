@@ -88,9 +88,7 @@ def test_an_added_convolution_is_worse_in_work_memory_and_operators(count_of):
     assert changes["parameters"] == "changed"
 
 
-@pytest.mark.filterwarnings(
-    "ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning"
-)
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
 def test_a_lost_graph_is_named(count_of):
     changes = changes_of(count_of, lambda: network([Breaks()]), engine="compile")
     assert changes["graph_breaks"] == changes["uncompiled"] == "worse"

@@ -46,7 +46,7 @@ class Worker:
         return count(Case.from_axes(axes), input_kind)
 
     def build(self, axes: dict[str, Any], input_kind: str, seed: int, allocator: str) -> Answer:
-        """Build a case, compile it where it is compiled, and return the seconds of a warm round."""
+        """Build a case, compile it where it is compiled, and run a round of it."""
         import torch
 
         from cnnperf.measure.allocator import apply_policy
@@ -62,8 +62,8 @@ class Worker:
             workload.compile()
         self._workload = workload
         self._synchronize = torch.cuda.synchronize if workload.images.is_cuda else lambda: None
-        first = self._round()[0]
-        return {"first": first, "seconds": min(self._round()[0] for _ in range(3))}
+        self._round()
+        return {}
 
     def place(self) -> Answer:
         """Put all tensors at fresh addresses, and run a round there."""
