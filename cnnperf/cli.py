@@ -24,9 +24,9 @@ INTERRUPTED = 130
 EPILOG = """\
 exit status:
   0  fine
-  1  `repeat`: the runs differ; `gate`: something is surely worse
+  1  `repeat`: the runs differ; `compare`, `gate`: something is surely worse
   2  unknown arguments, or a file or a commit that cannot be used
-  3  `gate`: something could not be told
+  3  `compare`, `gate`: something could not be told
 
 Runs are made by `pytest benchmarks --benchmark-autosave`, which saves them under .benchmarks/.
 """
@@ -124,13 +124,32 @@ def _figures(given: argparse.Namespace) -> int:
     return FINE
 
 
+def _compare(given: argparse.Namespace) -> int:
+    from cnnperf.gate.arguments import fraction_of
+    from cnnperf.report.verdicts import comparison_lines
+    from cnnperf.runs.comparison import compare_runs
+    from cnnperf.runs.sequential import Rule
+
+    base, candidate = _runs(given.base), _runs(given.candidate)
+    cases = len({record.case for _, run in (*base, *candidate) for record in run.cases})
+    rule = Rule(fraction_of(given.allow), cases=max(1, cases))
+    comparison = compare_runs(base, candidate, rule, any_machine=given.any_machine)
+    _print(comparison_lines(comparison))
+    return comparison.status()
+
+
+def _compare_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--allow", default="5%", metavar="PERCENT", help="slowdown that is allowed (default: 5%%)")
+    parser.add_argument("--any-machine", action="store_true", help="compare runs of unlike environments too")
+
+
 def _gate(given: argparse.Namespace) -> int:
     from cnnperf.gate.arguments import request_of
     from cnnperf.gate.command import run_gate
-    from cnnperf.report.gate import gate_lines
+    from cnnperf.report.verdicts import comparison_lines
 
     result = run_gate(request_of(given), Path.cwd(), _tell)
-    _print(gate_lines(result))
+    _print(comparison_lines(result))
     return result.status()
 
 
@@ -179,6 +198,7 @@ def _print(lines: Iterable[str]) -> None:
 
 _PATH = "a run file, the journal of an interrupted run, or a directory of both"
 _ONE = "a run file, or a directory with one"
+_SIDE = "a run file, or a directory with runs of one commit"
 COMMANDS = (
     Command("show", "print the summary of runs, as the benchmarks did at their end", (("path", _PATH),), _show),
     Command(
@@ -192,6 +212,13 @@ COMMANDS = (
         "write the tables of runs into a Markdown document, between its marks for figures",
         (("document", "such as README.md"), ("path", _PATH)),
         _figures,
+    ),
+    Command(
+        "compare",
+        "compare saved runs of two commits; without several runs of each, times tell nothing",
+        (("base", _SIDE), ("candidate", _SIDE)),
+        _compare,
+        _compare_arguments,
     ),
     Command("gate", "tell whether anything became slower or hungrier since a commit", (), _gate, _gate_arguments),
 )

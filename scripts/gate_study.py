@@ -29,9 +29,9 @@ from typing import Any
 
 from scipy.stats import binomtest
 
+from cnnperf.gate.command import Starter
 from cnnperf.gate.gate import BASE, CANDIDATE, CONTROL, Gate, Series, control_of, ratios, verdict_of
 from cnnperf.gate.lockstep import ESTIMATORS
-from cnnperf.gate.processes import Process
 from cnnperf.gate.sides import Side
 from cnnperf.measure.case import Case
 from cnnperf.runs.sequential import Rule
@@ -99,7 +99,7 @@ def run_once(setting: dict[str, Any]) -> list[dict[str, Any]]:
         environment = {**os.environ, "OMP_NUM_THREADS": str(setting["threads"])}
         begun = time.monotonic()
         deadline = begun + SECONDS * len(CASES)
-        gate = Gate(lambda name: Process(sides[name], environment=environment), rule, deadline)
+        gate = Gate(Starter(sides, environment=environment), rule, deadline)
         measured = gate.measure(list(CASES.values()))
         seconds = (time.monotonic() - begun) / len(CASES)
     withdrawn = bool(control_of(measured, rule))

@@ -55,16 +55,16 @@ class Workers:
 
     def __init__(self, script, seed=0, seconds_a_start=1.0):
         self.script, self.generator, self.log, self.now = script, random.Random(seed), [], 0.0
-        self.running, self.most = 0, 0
+        self.running = 0
         self._step = seconds_a_start
 
     @contextmanager
-    def start(self, side):
+    def start(self, compiles):
+        assert not compiles
         self.now += self._step
         self.running += 1
-        self.most = max(self.most, self.running)
         try:
-            yield ScriptedPeer(side, self.script, self.generator, self.log)
+            yield {side: ScriptedPeer(side, self.script, self.generator, self.log) for side in SIDES}
         finally:
             self.running -= 1
 
@@ -84,7 +84,7 @@ def test_unchanged_code_is_the_same_after_two_passes_of_fresh_processes():
     verdict = verdict_of(series)
     assert (verdict.verdict, verdict.found.count) == ("same", LOOKS[0])
     assert len(series.first) == LOOKS[0] / PLACEMENTS_IN_PASS
-    assert workers.now == len(series.first) * len(SIDES)
+    assert workers.now == len(series.first)
     assert workers.running == 0
 
 
@@ -104,10 +104,10 @@ def test_an_alarm_that_goes_away_is_no_slowdown():
     ours = Workers(script)
 
     @contextmanager
-    def start(side):
-        calls["passes"] += side == BASE
-        with ours.start(side) as peer:
-            yield peer
+    def start(compiles):
+        calls["passes"] += 1
+        with ours.start(compiles) as peers:
+            yield peers
 
     (series,) = Gate(start, Rule(), 1000.0, now=lambda: ours.now).measure([FIRST])
     assert verdict_of(series).verdict == "unsure"
@@ -121,15 +121,17 @@ def test_a_speedup_is_faster():
 
 def test_only_undecided_cases_are_measured_on():
     def script(side, architecture):
-        near_the_limit = architecture == "resnet18" and side == CANDIDATE
-        return 0.02 * (1.012 if near_the_limit else 1.0)
+        return 0.02 * (1.1 if architecture == "resnet18" and side == CANDIDATE else 1.0)
 
-    (easy, hard), _ = measure(script, (FIRST, SECOND), rule=Rule(allowance=0.02, cases=2))
-    assert len(easy.first) < len(hard.first)
+    (easy, hard), workers = measure(script, (FIRST, SECOND))
+    assert (verdict_of(easy).verdict, verdict_of(hard).verdict) == ("same", "slower")
+    builds = sum(do == "build" for _, do in workers.log)
+    assert builds == len(SIDES) * len([*easy.first, *easy.second, *hard.first, *hard.second])
+    assert len(easy.first) < len([*hard.first, *hard.second])
 
 
 def test_time_that_is_used_up_ends_in_unsure_with_what_was_seen():
-    (series,), _ = measure(slower_by(1.0), deadline=3.5)
+    (series,), _ = measure(slower_by(1.0), deadline=1.5)
     verdict = verdict_of(series)
     assert verdict.verdict == "unsure"
     assert "time budget" in verdict.reason
@@ -137,7 +139,7 @@ def test_time_that_is_used_up_ends_in_unsure_with_what_was_seen():
 
 
 def test_an_alarm_without_time_to_confirm_it_is_unsure_and_says_so():
-    (series,), _ = measure(slower_by(1.1), deadline=6.5)
+    (series,), _ = measure(slower_by(1.1), deadline=2.5)
     assert verdict_of(series).verdict == "unsure"
     assert "not yet measured again" in verdict_of(series).reason
 
@@ -174,8 +176,8 @@ def test_all_samples_are_kept_as_plain_json():
 
 def test_all_sides_take_turns_and_none_follows_itself():
     ours = Workers(slower_by(1.0))
-    with ours.start(BASE) as base, ours.start(CANDIDATE) as candidate, ours.start(CONTROL) as control:
-        lockstep = Lockstep({BASE: base, CANDIDATE: candidate, CONTROL: control})
+    with ours.start(compiles=False) as peers:
+        lockstep = Lockstep(peers)
         lockstep.build(FIRST.axes(), "synthetic", "retain")
         ours.log.clear()
         (placement,) = lockstep.placements(1)

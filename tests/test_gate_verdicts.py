@@ -5,9 +5,9 @@ import math
 import pytest
 
 from cnnperf.measure.case import Case
-from cnnperf.report.gate import gate_lines
+from cnnperf.report.verdicts import comparison_lines
 from cnnperf.runs.sequential import Estimate, Rule
-from cnnperf.runs.verdicts import CaseVerdict, ControlFound, CounterChange, GateResult, counter_changes, print_changes
+from cnnperf.runs.verdicts import CaseVerdict, Comparison, ControlFound, CounterChange, counter_changes, print_changes
 
 CASE = Case("lenet5", batch=128)
 FOUND = Estimate(math.log(1.08), math.log(1.06), math.log(1.1), 24, "re-instantiation", math.log(1.03))
@@ -19,7 +19,7 @@ def verdict(word, found=FOUND):
 
 def result(*words, **others):
     cases = tuple(map(verdict, words))
-    return GateResult("main (0123456789)", "work tree (abcdefabcd)", Rule(), cases, **{"counted": 1, **others})
+    return Comparison("main (0123456789)", "work tree (abcdefabcd)", Rule(), cases, **{"counted": 1, **others})
 
 
 WORSE = CounterChange(CASE, "graph_breaks", 0, 1, "worse")
@@ -87,7 +87,7 @@ def test_a_result_that_one_side_lacks_is_named():
 
 
 def test_the_report_leads_with_the_answer_and_ends_with_what_could_have_been_seen():
-    lines = gate_lines(result("same", "slower", counters=(WORSE,), seconds=75.0))
+    lines = comparison_lines(result("same", "slower", counters=(WORSE,), seconds=75.0))
     text = "\n".join(lines)
     assert lines[0].startswith("work tree (abcdefabcd) against main (0123456789): 1 slower, 1 same; 1 counters worse")
     assert "graph_breaks 0 -> 1 (worse)" in text
@@ -98,9 +98,9 @@ def test_the_report_leads_with_the_answer_and_ends_with_what_could_have_been_see
 
 
 def test_a_report_of_a_withdrawn_gate_says_so_first():
-    lines = gate_lines(result("slower", control=(ControlFound(CASE, FOUND),)))
+    lines = comparison_lines(result("slower", control=(ControlFound(CASE, FOUND),)))
     assert "no verdict on time, because the base differs from itself" in " ".join(" ".join(lines[:2]).split())
 
 
 def test_a_report_without_any_case_says_that_nothing_was_measured():
-    assert gate_lines(result())[-1].startswith("No time was measured")
+    assert comparison_lines(result())[-1].startswith("No time was measured")

@@ -1,61 +1,93 @@
-"""The worker of a side: a process that answers line by line, and how the gate treats one that does not."""
+"""The workers of a gate: processes that answer line by line, and how the gate treats one that does not."""
 
 import io
 import json
+import os
+import re
 import sys
+import time
 
 import pytest
 
 from cnnperf.errors import CnnperfError
 from cnnperf.gate import processes
-from cnnperf.gate.processes import CannotMeasure, Process
+from cnnperf.gate.processes import CALM, CannotMeasure, Nursery, Process
 from cnnperf.gate.sides import Side
 from cnnperf.gate.worker import Worker, answer_all
 from cnnperf.measure.case import Case
 
 CASE = Case("lenet5", batch=2)
+OWN = {
+    "cnnperf_architecture": ["mine:make"],
+    "cnnperf_axis": ["phase=forward", "engine=eager"],
+    "cnnperf_device": ["cpu"],
+}
+NETWORK = """
+from torch import nn
+
+print("said by the side")
 
 
-def side(folder):
-    return Side("work tree", "0" * 40, False, folder)
+def make():
+    return nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 5))
+"""
+
+
+@pytest.fixture(scope="module")
+def nursery():
+    with Nursery() as one:
+        yield one
 
 
 @pytest.fixture
-def scripted(monkeypatch, tmp_path):
-    """Give a function that starts a process which runs these lines instead of the worker's."""
+def worker(nursery, tmp_path):
+    """Give a function that starts a worker whose side has these lines as its module `mine`."""
+    running = []
 
-    def start(lines):
-        script = tmp_path / "script.py"
-        script.write_text(lines)
-        monkeypatch.setattr(processes, "SCRIPT", script)
-        return Process(side(tmp_path))
+    def start(lines=""):
+        (tmp_path / "mine.py").write_text(lines)
+        running.append(Process(nursery, Side("work tree", "0" * 40, False, tmp_path)))
+        return running[-1]
 
-    return start
+    yield start
+    for one in running:
+        one.stop()
 
 
-def test_a_worker_builds_places_and_times_a_case(tmp_path):
-    with Process(side(tmp_path)) as worker:
-        assert worker.ask("build", axes=CASE.axes(), input_kind="synthetic", seed=3, allocator="retain") == {}
-        assert worker.ask("place") == {}
-        answer = worker.ask("time", rounds=3, warm=1)
+def is_alive(number):
+    try:
+        os.kill(number, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_a_worker_builds_places_and_times_a_case(worker):
+    one = worker()
+    assert one.ask("build", axes=CASE.axes(), input_kind="synthetic", seed=3, allocator="retain") == {}
+    assert one.ask("place") == {}
+    answer = one.ask("time", rounds=3, warm=1)
     assert len(answer["wall"]) == len(answer["cpu"]) == 3
     assert all(seconds > 0 for seconds in answer["wall"])
 
 
-def test_a_worker_takes_the_code_of_its_side(tmp_path):
-    (tmp_path / "mine.py").write_text(
-        "from torch import nn\nprint('said by the side')\n"
-        "def make():\n    return nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 5))\n"
-    )
-    given = {
-        "cnnperf_architecture": ["mine:make"],
-        "cnnperf_axis": ["phase=forward", "engine=eager"],
-        "cnnperf_device": ["cpu"],
-    }
-    with Process(side(tmp_path)) as worker:
-        (axes,) = worker.ask("plan", given=given)["cases"]
-        assert axes["architecture"] == "mine:make"
-        assert worker.ask("build", axes=axes, input_kind="synthetic", seed=0, allocator="system") == {}
+def test_a_worker_takes_the_code_of_its_side(worker):
+    one = worker(NETWORK)
+    (axes,) = one.ask("plan", given=OWN)["cases"]
+    assert axes["architecture"] == "mine:make"
+    assert one.ask("build", axes=axes, input_kind="synthetic", seed=0, allocator="system") == {}
+
+
+def test_workers_of_two_sides_have_each_their_own_code(nursery, tmp_path):
+    for name, outputs in (("first", 5), ("second", 7)):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "mine.py").write_text(NETWORK.replace("5)", f"{outputs})"))
+    sides = [Side(name, "0" * 40, False, tmp_path / name) for name in ("first", "second")]
+    axes = Case("mine:make", batch=2).axes()
+    with Process(nursery, sides[0]) as first, Process(nursery, sides[1]) as second:
+        prints = [one.ask("count", axes=axes, input_kind="synthetic")["counters"] for one in (first, second)]
+    assert [one["parameters"] for one in prints] == [(3 * 32 * 32 + 1) * outputs for outputs in (5, 7)]
 
 
 def test_an_error_of_the_side_s_code_is_an_answer_and_the_worker_lives_on():
@@ -71,48 +103,81 @@ def test_an_error_of_the_side_s_code_is_an_answer_and_the_worker_lives_on():
     assert second["cases"]
 
 
-def test_the_side_s_error_is_raised_with_its_kind(tmp_path):
-    with Process(side(tmp_path)) as worker, pytest.raises(CannotMeasure, match="nonesuch") as caught:
-        worker.ask("build", axes={"architecture": "nonesuch"}, input_kind="synthetic", seed=0, allocator="system")
+def test_the_side_s_error_is_raised_with_its_kind(worker):
+    with pytest.raises(CannotMeasure, match="nonesuch") as caught:
+        worker().ask("build", axes={"architecture": "nonesuch"}, input_kind="synthetic", seed=0, allocator="system")
     assert caught.value.kind == "OptionError"
 
 
-def test_a_worker_that_dies_is_told_with_its_last_words(scripted):
-    worker = scripted("import sys\nsys.stdin.readline()\nsys.exit('out of luck')")
-    with worker, pytest.raises(CnnperfError, match="ended with status 1; it said: out of luck"):
-        worker.ask("place")
+def test_a_worker_that_ends_is_told_with_its_last_words(worker):
+    one = worker("import sys\nsys.exit('out of luck')")
+    with pytest.raises(CnnperfError, match=r"worker of work tree ended with status 1; it said: .*out of luck"):
+        one.ask("plan", given=OWN)
 
 
-def test_a_worker_that_was_killed_is_told(scripted):
-    worker = scripted("import os, sys\nsys.stdin.readline()\nos.kill(os.getpid(), 9)")
-    with worker, pytest.raises(CnnperfError, match="killed by signal 9 without a word"):
-        worker.ask("place")
+def test_a_worker_that_was_killed_is_told(worker):
+    one = worker("import os\nos.kill(os.getpid(), 9)")
+    with pytest.raises(CnnperfError, match="killed by signal 9"):
+        one.ask("plan", given=OWN)
 
 
-def test_a_worker_that_hangs_is_stopped(scripted, monkeypatch):
-    monkeypatch.setattr(processes, "PATIENCE", 0.1)
-    with scripted("import time\ntime.sleep(600)") as worker, pytest.raises(CnnperfError, match="no answer"):
-        worker.ask("place")
+def test_a_worker_that_hangs_is_stopped(worker, monkeypatch):
+    monkeypatch.setattr(processes, "PATIENCE", 1.0)
+    one = worker("import time\ntime.sleep(600)")
+    number = one._number
+    with pytest.raises(CnnperfError, match="no answer in 1 s"):
+        one.ask("plan", given=OWN)
+    assert not is_alive(number)
 
 
-def test_an_interpreter_that_does_not_exist_is_named(tmp_path):
+def test_a_worker_is_gone_after_it_was_stopped(worker):
+    one = worker()
+    number = one._number
+    assert is_alive(number)
+    one.stop()
+    assert not is_alive(number)
+
+
+def test_workers_end_when_the_gate_is_gone(tmp_path):
+    nursery = Nursery()
+    one = Process(nursery, Side("work tree", "0" * 40, False, tmp_path))
+    number = one._number
+    nursery.stop()
+    one.stop()  # closes the sockets, as the system does for a gate that was killed
+    for _ in range(100):
+        if not is_alive(number):
+            break
+        time.sleep(0.1)
+    assert not is_alive(number)
+
+
+def test_an_interpreter_that_does_not_exist_is_named():
     with pytest.raises(CnnperfError, match="/nowhere/python cannot be started"):
-        Process(side(tmp_path), "/nowhere/python")
+        Nursery("/nowhere/python")
 
 
-def test_workers_wait_without_spinning_and_ask_for_huge_pages_unless_told_otherwise(scripted, monkeypatch):
-    names = sorted(processes.CALM)
-    answer = f"{{n: os.environ[n] for n in {names}}}"
-    lines = f"import json, os, sys\nsys.stdin.readline()\nprint(json.dumps({answer}), flush=True)"
-    for name in names:
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
-    with scripted(lines) as worker:
-        assert worker.ask("place") == processes.CALM | {"OMP_WAIT_POLICY": "ACTIVE"}
+def test_an_interpreter_that_cannot_run_the_worker_is_told_with_its_last_words(tmp_path):
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho this is no Python >&2\nexit 3\n")
+    python.chmod(0o755)
+    with Nursery(str(python)) as nursery, pytest.raises(CnnperfError, match="status 3; it said: this is no Python"):
+        Process(nursery, Side("work tree", "0" * 40, False, tmp_path))
 
 
-def test_the_gate_s_own_folder_is_not_where_a_side_s_modules_come_from(tmp_path):
-    (tmp_path / "lockstep.py").write_text("raise SystemExit('the side has a module of that name too')")
-    with Process(side(tmp_path)) as worker, pytest.raises(CannotMeasure):
-        worker.ask("build", axes={"architecture": "gate:make"}, input_kind="synthetic", seed=0, allocator="system")
+def test_workers_wait_without_spinning_and_ask_for_huge_pages_unless_told_otherwise(tmp_path):
+    names = sorted(CALM)
+    (tmp_path / "mine.py").write_text(f"import os\nraise ValueError([os.environ[name] for name in {names}])")
+    environment, side = {**os.environ, "OMP_WAIT_POLICY": "ACTIVE"}, Side("work tree", "0" * 40, False, tmp_path)
+    expected = CALM | {name: os.environ[name] for name in CALM if name in os.environ} | {"OMP_WAIT_POLICY": "ACTIVE"}
+    values = re.escape(str([expected[name] for name in names]))
+    told = pytest.raises(CannotMeasure, match=values)
+    with Nursery(modules=(), environment=environment) as nursery, Process(nursery, side) as one, told:
+        one.ask("plan", given=OWN)
+
+
+def test_the_gate_s_own_folder_is_not_where_a_side_s_modules_come_from(worker):
+    with pytest.raises(CannotMeasure):
+        worker().ask(
+            "build", axes={"architecture": "lockstep:Turn"}, input_kind="synthetic", seed=0, allocator="system"
+        )
     assert sys.modules.get("lockstep") is None

@@ -92,7 +92,7 @@ def request_of(given: argparse.Namespace) -> Request:
     return Request(
         base=given.base,
         head=given.head,
-        allowance=_fraction(given.allow),
+        allowance=fraction_of(given.allow),
         seconds=0.0 if given.only == "counters" else _seconds(given.time_budget),
         given=read_given(lambda key: getattr(given, key, None)),
         accepted=tuple(given.accept),
@@ -102,7 +102,12 @@ def request_of(given: argparse.Namespace) -> Request:
     )
 
 
-def _fraction(text: str) -> float:
+def fraction_of(text: str) -> float:
+    """Return an allowance as a fraction.
+
+    Raises:
+        OptionError: If it is not a percentage above 0 and below 100.
+    """
     try:
         value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
     except ValueError:

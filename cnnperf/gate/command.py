@@ -14,11 +14,11 @@ from typing import Any
 
 from cnnperf.errors import CnnperfError
 from cnnperf.gate.gate import BASE, CANDIDATE, CONTROL, Gate, Series, control_of, samples_of, verdict_of
-from cnnperf.gate.processes import CannotMeasure, Peer, Process
+from cnnperf.gate.processes import COMPILER_MODULES, EAGER_MODULES, CannotMeasure, Nursery, Peer, Process
 from cnnperf.gate.sides import Repository, Side
 from cnnperf.measure.case import Case
 from cnnperf.runs.sequential import Rule
-from cnnperf.runs.verdicts import CaseVerdict, CounterChange, GateResult, counter_changes, print_changes
+from cnnperf.runs.verdicts import CaseVerdict, Comparison, CounterChange, counter_changes, print_changes
 
 Given = Mapping[str, tuple[str, ...]]
 
@@ -50,7 +50,7 @@ class Request:
     samples: Path | None = None
 
 
-def run_gate(request: Request, folder: Path, tell: Callable[[str], None]) -> GateResult:
+def run_gate(request: Request, folder: Path, tell: Callable[[str], None]) -> Comparison:
     """Compare the candidate with the base.
 
     Args:
@@ -78,11 +78,8 @@ def run_gate(request: Request, folder: Path, tell: Callable[[str], None]) -> Gat
         return _compare(request, sides, tell, begun)
 
 
-def _compare(request: Request, sides: Mapping[str, Side], tell: Callable[[str], None], begun: float) -> GateResult:
-    def start(name: str) -> Process:
-        python = sys.executable if name == CANDIDATE else request.base_python
-        return Process(sides[name], python)
-
+def _compare(request: Request, sides: Mapping[str, Side], tell: Callable[[str], None], begun: float) -> Comparison:
+    start = Starter(sides, {BASE: request.base_python, CONTROL: request.base_python})
     shared, odd = _plan(request, start)
     rule = Rule(request.allowance, cases=max(1, len(shared)))
     texts = {key: values[0] for key, values in request.given.items()}
@@ -95,7 +92,7 @@ def _compare(request: Request, sides: Mapping[str, Side], tell: Callable[[str], 
     if request.samples is not None:
         _save(request.samples, series)
     failed = [CaseVerdict(case, "not-comparable", reason) for case, reason in counts.failed.items()]
-    return GateResult(
+    return Comparison(
         base=sides[BASE].label(),
         candidate=sides[CANDIDATE].label(),
         rule=rule,
@@ -112,16 +109,46 @@ def _compare(request: Request, sides: Mapping[str, Side], tell: Callable[[str], 
     )
 
 
-def _plan(request: Request, start: Callable[[str], Process]) -> tuple[list[Case], list[CaseVerdict]]:
+@dataclass(frozen=True)
+class Starter:
+    """Start workers of sides, those with one interpreter from one nursery.
+
+    Attributes:
+        sides: By name.
+        pythons: Interpreter by name of the side, where it is not the gate's own.
+        environment: Variables of the workers, or None for those of the gate.
+    """
+
+    sides: Mapping[str, Side]
+    pythons: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] | None = None
+
+    @contextmanager
+    def __call__(self, compiles: bool = False, names: Sequence[str] | None = None) -> Iterator[dict[str, Peer]]:  # noqa: FBT001, FBT002 - it is a `Start`
+        """Start a worker for each of the names, by default of all sides."""
+        modules = COMPILER_MODULES if compiles else EAGER_MODULES
+        with ExitStack() as stack:
+            nurseries: dict[str, Nursery] = {}
+            peers: dict[str, Peer] = {}
+            for name in self.sides if names is None else names:
+                python = self.pythons.get(name, sys.executable)
+                if python not in nurseries:
+                    nurseries[python] = stack.enter_context(Nursery(python, modules, self.environment))
+                peers[name] = stack.enter_context(Process(nurseries[python], self.sides[name]))
+            yield peers
+
+
+def _plan(request: Request, start: Starter) -> tuple[list[Case], list[CaseVerdict]]:
     """Return the cases that both sides have, and verdicts on those that one side has."""
     found: dict[str, list[Case]] = {}
-    for name in (BASE, CANDIDATE):
-        with start(name) as peer:
+    given = {key: list(values) for key, values in request.given.items()}
+    with start(names=(BASE, CANDIDATE)) as peers:
+        for name, peer in peers.items():
             try:
-                answer = peer.ask("plan", given={key: list(values) for key, values in request.given.items()})
+                answer = peer.ask("plan", given=given)
             except CannotMeasure as error:
                 raise CnnperfError(_why_no_plan(name, error)) from error
-        found[name] = [Case.from_axes(axes) for axes in answer["cases"]]
+            found[name] = [Case.from_axes(axes) for axes in answer["cases"]]
     gone = [CaseVerdict(case, "gone", "the candidate lacks it") for case in found[BASE] if case not in found[CANDIDATE]]
     new = [CaseVerdict(case, "new", "the base lacks it") for case in found[CANDIDATE] if case not in found[BASE]]
     return [case for case in found[BASE] if case in found[CANDIDATE]], gone + new
@@ -151,15 +178,13 @@ class Counts:
     wrong: dict[Case, str]
 
 
-def _count(
-    cases: Sequence[Case], input_kind: str, start: Callable[[str], Process], tell: Callable[[str], None]
-) -> Counts:
+def _count(cases: Sequence[Case], input_kind: str, start: Starter, tell: Callable[[str], None]) -> Counts:
     """Count every case on both sides, in processes that time nothing."""
     counts = Counts({}, {}, {})
-    with start(BASE) as base, start(CANDIDATE) as candidate:
+    with start(any(case.engine == "compile" for case in cases), (BASE, CANDIDATE)) as peers:
         for index, case in enumerate(cases, start=1):
             tell(f"counters {index}/{len(cases)}: {case.label()}")
-            _count_one(case, {BASE: base, CANDIDATE: candidate}, input_kind, counts)
+            _count_one(case, peers, input_kind, counts)
     return counts
 
 

@@ -1,6 +1,6 @@
 """The gate: from two sides to a verdict for each case, in passes of fresh processes until every case is decided.
 
-A pass starts a new worker for each side, and takes some re-instantiations of every case that is not decided yet; so
+A pass starts new workers, and takes some re-instantiations of every case that is not decided yet; so
 what is left of the time goes to the undecided, and each case meets several processes and several moments of the
 machine. The baseline runs twice, and what its two workers differ by is the control.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,8 +23,8 @@ from cnnperf.runs.verdicts import CaseVerdict, ControlFound
 BASE, CANDIDATE, CONTROL = "base", "candidate", "control"
 PLACEMENTS_IN_PASS = 8
 
-Start = Callable[[str], AbstractContextManager[Peer]]
-"""Starts a worker for `base`, `candidate` or `control`, which is the base again."""
+Start = Callable[[bool], AbstractContextManager[Mapping[str, Peer]]]
+"""Starts workers for `base`, `candidate` and `control`, the base again; with the compiler loaded, or without it."""
 
 
 @dataclass
@@ -96,7 +96,7 @@ class Gate:
     """Measure cases until all are decided or the time is over.
 
     Attributes:
-        start: Starts the worker of a side.
+        start: Starts the workers of a pass.
         rule: What is allowed.
         deadline: On `now`'s clock, in seconds.
         input_kind: `synthetic` or `photos`.
@@ -130,8 +130,7 @@ class Gate:
         return series
 
     def _pass(self, undecided: Sequence[Series], number: int) -> None:
-        with ExitStack() as stack:
-            peers = {name: stack.enter_context(self.start(name)) for name in (BASE, CANDIDATE, CONTROL)}
+        with self.start(any(one.case.engine == "compile" for one in undecided)) as peers:
             lockstep = Lockstep(peers, seed=number << 20)
             for one in undecided:
                 if self.now() >= self.deadline:

@@ -1,11 +1,15 @@
-"""One side of a gate: a process that times the cases of the code it was given, as it is told line by line.
+"""The processes of a gate: one that loads PyTorch and then forks a worker for each side, which times that side's cases.
 
-This file is run as a script, in a process of its own, by whichever Python belongs to the side. The code that is timed
-comes from the side; how it is timed is written here, so that both sides are timed in the same way. Of the side's
-cnnperf it uses `Case`, `Workload` and the options, whose names have to stay.
+This file is run as a script. The code that is timed comes from a side; how it is timed is written here, so that all
+sides are timed in the same way. Of a side's cnnperf it uses `Case`, `Workload`, `count` and the options, whose names
+have to stay.
 
-It reads requests as lines of JSON from its standard input, and answers each with one line. What the side prints goes to
-standard error.
+Workers are forked because then PyTorch and the interpreter lie at the same addresses, in the same pages of memory, for
+all sides. In processes that are started one by one they do not, and then a case of many tiny calls was seen to differ
+between two of them by 5 % as long as they lived, though both ran the same code.
+
+A worker reads requests as lines of JSON from a socket, and answers each with one line. What the side prints goes to a
+file.
 """
 
 from __future__ import annotations
@@ -13,11 +17,17 @@ from __future__ import annotations
 import gc
 import json
 import os
+import signal
+import socket
 import sys
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
+from importlib import import_module
 from typing import Any
+
+MESSAGE_BYTES = 1 << 16
 
 Answer = dict[str, Any]
 
@@ -101,14 +111,72 @@ def answer_all(worker: Worker, read: Any, write: Any) -> None:
         write.flush()
 
 
-def main() -> None:
-    """Take the side's folders from the arguments, and answer."""
+def live(paths: list[str], folder: str, connection: int, errors: int) -> None:
+    """Be a worker: import from the side's folders, and answer until the gate hangs up."""
+    os.dup2(errors, 1)
+    os.dup2(errors, 2)
+    os.chdir(folder)
     # The folder of this script is not the side's, and holds modules that are none of its business.
-    sys.path[:1] = sys.argv[1:]
-    write = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
+    sys.path[:1] = paths
     gc.disable()  # a collection in the middle of a round is not the round's time; cases are built anew often
-    answer_all(Worker(), sys.stdin, write)
+    with socket.socket(fileno=connection) as ours, ours.makefile("r") as read, ours.makefile("w") as write:
+        answer_all(Worker(), read, write)
+
+
+def fork(request: dict[str, Any], descriptors: list[int], control: socket.socket) -> int:
+    """Return the number of a new worker; in the worker, never return."""
+    number = os.fork()
+    if number:
+        for descriptor in descriptors:
+            os.close(descriptor)
+        return number
+    status = 1
+    try:
+        control.close()
+        live(request["paths"], request["folder"], *descriptors)
+        status = 0
+    except SystemExit as end:
+        sys.stderr.write(f"{end}\n")
+    except BaseException:  # noqa: BLE001 - whatever it is, it must not go on in a second copy of the parent
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def end(number: int, grace: float) -> int:
+    """Return the exit status of a worker that may end by itself for some seconds, and is then killed."""
+    deadline = time.monotonic() + grace
+    while time.monotonic() < deadline:
+        ended, status = os.waitpid(number, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.001)
+    os.kill(number, signal.SIGKILL)
+    return os.waitstatus_to_exitcode(os.waitpid(number, 0)[1])
+
+
+def serve(control: socket.socket) -> None:
+    """Fork workers and end them, as the gate says, until it hangs up."""
+    while True:
+        message, descriptors, _, _ = socket.recv_fds(control, MESSAGE_BYTES, 2)
+        if not message:
+            return
+        request = json.loads(message)
+        if "end" in request:
+            answer = end(request["end"], request["grace"])
+        else:
+            answer = fork(request, list(descriptors), control)
+        control.send(json.dumps(answer).encode())
+
+
+def main() -> None:
+    """Load what the sides share, and serve; the arguments are a socket and the modules to load."""
+    control, *modules = sys.argv[1:]
+    for module in modules:
+        with suppress(ImportError):  # a worker that needs it will say so
+            import_module(module)
+    serve(socket.socket(fileno=int(control)))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a gate found, as plain records, and what it means for an exit status."""
+"""What a comparison found, as plain records, and what it means for an exit status."""
 
 from __future__ import annotations
 
@@ -69,8 +69,8 @@ class CounterChange:
 
 
 @dataclass(frozen=True)
-class GateResult:
-    """Hold everything that a gate found.
+class Comparison:
+    """Hold everything that a comparison found.
 
     Attributes:
         base: Label of the base.
@@ -81,7 +81,7 @@ class GateResult:
         counted: Number of cases whose counters were compared.
         counters: Counters and results that differ.
         wrong: By label of a case, why its candidate gives wrong results though its base does not.
-        seconds: That the gate took.
+        seconds: That measuring took; 0 for saved runs.
     """
 
     base: str

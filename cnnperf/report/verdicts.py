@@ -1,4 +1,4 @@
-"""A gate for a terminal: the answer, what is behind it, and what could have been seen."""
+"""A comparison for a terminal: the answer, what is behind it, and what could have been seen."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from cnnperf.measure.metrics import METRICS
 from cnnperf.report.layout import WIDTH, Row, grid, printable, shorten, wrap
 from cnnperf.runs.sequential import Estimate
-from cnnperf.runs.verdicts import CaseVerdict, CounterChange, GateResult
+from cnnperf.runs.verdicts import CaseVerdict, Comparison, CounterChange
 from cnnperf.units import ABSENT, format_duration, format_quantity
 
 HEADER = ("", "verdict", "candidate/base", "base", "n", "visible")
 ORDER = ("slower", "not-comparable", "gone", "unsure", "faster", "new", "same")
 
 
-def gate_lines(result: GateResult) -> list[str]:
+def comparison_lines(result: Comparison) -> list[str]:
     """Return the answer first, then counters, then times with what could have been seen."""
     lines = [
         *wrap(_headline(result)),
@@ -32,7 +32,7 @@ def gate_lines(result: GateResult) -> list[str]:
     return [shorten(printable(line), WIDTH) for line in lines]
 
 
-def _headline(result: GateResult) -> str:
+def _headline(result: Comparison) -> str:
     counts = Counter(one.verdict for one in result.cases)
     told = ", ".join(f"{counts[verdict]} {verdict}" for verdict in ORDER if counts[verdict]) or "no time measured"
     worse = sum(change.kind == "worse" and not change.accepted for change in result.counters)
@@ -45,7 +45,7 @@ def _headline(result: GateResult) -> str:
     return f"{'; '.join(parts)} ({format_duration(result.seconds)})."
 
 
-def _counters(result: GateResult) -> list[str]:
+def _counters(result: Comparison) -> list[str]:
     lines = [f"  {label}: wrong result: {reason}" for label, reason in (result.wrong or {}).items()]
     return lines + [f"  {_change(change)}" for change in result.counters]
 
@@ -82,12 +82,12 @@ def _interval(found: Estimate) -> str:
     return f"{middle:+.1%} [{low:+.1%}, {high:+.1%}]"
 
 
-def _reasons(result: GateResult) -> list[str]:
+def _reasons(result: Comparison) -> list[str]:
     told = [one for one in _sorted(result.cases) if one.verdict not in {"same", "faster"}]
     return ["", *(line for one in told for line in wrap(f"{one.case.label()}: {one.reason}"))] if told else []
 
 
-def _control(result: GateResult) -> list[str]:
+def _control(result: Comparison) -> list[str]:
     if not result.withdrawn:
         return []
     cases = ", ".join(f"{one.case.label()} {_interval(one.found)}" for one in result.control)
@@ -97,7 +97,7 @@ def _control(result: GateResult) -> list[str]:
     ]
 
 
-def _power(result: GateResult) -> str:
+def _power(result: Comparison) -> str:
     seen = [math.expm1(one.found.visible) for one in result.cases if one.found is not None]
     allowed = f"Allowed is {result.rule.allowance:.3g} a case, and half of it is reported."
     if not seen:

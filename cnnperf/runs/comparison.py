@@ -1,0 +1,151 @@
+"""Saved runs compared: two sides, each of one run or of several that were made by one commit.
+
+A run is one process, and processes of one commit differ by as much as many a change of code. So the run is the datum:
+with several on each side the interval is that of Welch, with one there is no interval and no verdict on time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from statistics import fmean, median, variance
+
+from scipy import stats
+
+from cnnperf.errors import RunFileError
+from cnnperf.measure.case import Case
+from cnnperf.measure.metrics import METRICS
+from cnnperf.runs.records import CaseRecord, Run
+from cnnperf.runs.sequential import POWER, Estimate, Rule
+from cnnperf.runs.verdicts import CaseVerdict, Comparison, CounterChange, counter_changes
+
+MOMENTARY = frozenset(
+    {
+        "load_average",
+        "cpu_frequency_mhz",
+        "gpu_clock_sm_mhz",
+        "gpu_clock_memory_mhz",
+        "gpu_power_w",
+        "gpu_temperature_c",
+        "gpu_throttle_reasons",
+        "gpu_utilization_percent",
+    }
+)
+"""What differs between two moments of one machine."""
+
+Runs = Sequence[tuple[str, Run]]
+"""Each with its name."""
+
+
+def compare_runs(base: Runs, candidate: Runs, rule: Rule, *, any_machine: bool = False) -> Comparison:
+    """Compare saved runs.
+
+    Args:
+        base: At least one run.
+        candidate: At least one run.
+        rule: What is allowed. The error of the suite is shared out among its cases; there is one look.
+        any_machine: Compare runs of unlike environments too.
+
+    Returns:
+        A verdict for each case that any run has. `gone` and `new` are cases that one side lacks.
+
+    Raises:
+        RunFileError: If a side is of several commits, or the environments differ and that is not allowed.
+    """
+    labels = _labelled(base), _labelled(candidate)
+    if not any_machine:
+        _check_environments([run for _, run in (*base, *candidate)])
+    before, after = (_records(side) for side in (base, candidate))
+    shared = [case for case in before if case in after]
+    changes = [change for case in shared for change in _counter_changes(case, before[case], after[case])]
+    verdicts = [_verdict(case, before[case], after[case], rule) for case in shared]
+    reasons = {Case.from_axes(one.axes): one.reason for _, run in candidate for one in run.not_measured}
+    gone = [
+        CaseVerdict(case, "gone", reasons.get(case, "the candidate lacks it")) for case in before if case not in after
+    ]
+    new = [CaseVerdict(case, "new", "the base lacks it") for case in after if case not in before]
+    return Comparison(
+        labels[0], labels[1], rule, (*verdicts, *gone, *new), counted=len(shared), counters=tuple(changes)
+    )
+
+
+def unpaired(base: Sequence[float], candidate: Sequence[float], rule: Rule) -> Estimate:
+    """Return the log ratio of two independent samples with Welch's interval.
+
+    Source: B. L. Welch, "The generalization of Student's problem when several different population variances are
+    involved", Biometrika 34, 1947.
+
+    Args:
+        base: Seconds of each process, at least two.
+        candidate: Likewise.
+        rule: Of which each case has an equal share of the error.
+    """
+    logs = [[math.log(value) for value in side] for side in (base, candidate)]
+    shares = [variance(side) / len(side) for side in logs]
+    middle, error = fmean(logs[1]) - fmean(logs[0]), math.sqrt(sum(shares))
+    freedom = float(len(base) + len(candidate) - 2)
+    if error > 0:
+        freedom = sum(shares) ** 2 / sum(share**2 / (len(side) - 1) for share, side in zip(shares, logs, strict=True))
+    reach = float(stats.t.ppf(1 - rule.error / rule.cases, freedom)) * error
+    visible = max(reach, rule.alarm) + float(stats.t.ppf(POWER, freedom)) * error
+    return Estimate(middle, middle - reach, middle + reach, len(base) + len(candidate), "process", visible)
+
+
+def _verdict(case: Case, base: Sequence[CaseRecord], candidate: Sequence[CaseRecord], rule: Rule) -> CaseVerdict:
+    times = [
+        [record.values["latency"].value for record in side if "latency" in record.values] for side in (base, candidate)
+    ]
+    if not all(times) or any(not value > 0 for side in times for value in side):
+        return CaseVerdict(case, "not-comparable", "a run has no time above 0 for it")
+    medians = [median(side) for side in times]
+    if min(map(len, times)) == 1:
+        reason = "one process on a side: its code cannot be told from its process; save several runs of each commit"
+        return CaseVerdict(case, "unsure", reason, None, *medians)
+    found = unpaired(times[0], times[1], rule)
+    verdict, reason = _judged(found, rule)
+    return CaseVerdict(case, verdict, reason, found, *medians)
+
+
+def _judged(found: Estimate, rule: Rule) -> tuple[str, str]:
+    if found.low > 0 and found.middle > rule.alarm:
+        return "slower", "the interval lies above 1"
+    if found.high < 0 and found.middle < -rule.alarm:
+        return "faster", "the interval lies below 1"
+    if found.high < rule.limit:
+        return "same", "a slowdown beyond the allowance is excluded"
+    return "unsure", f"{found.count} processes do not tell; save more runs of each commit, or use `cnnperf gate`"
+
+
+def _counter_changes(case: Case, base: Sequence[CaseRecord], candidate: Sequence[CaseRecord]) -> list[CounterChange]:
+    return counter_changes(case, _counters(base[0]), _counters(candidate[0]))
+
+
+def _counters(record: CaseRecord) -> dict[str, float]:
+    return {name: one.value for name, one in record.values.items() if name in METRICS and METRICS[name].counter}
+
+
+def _records(side: Runs) -> Mapping[Case, list[CaseRecord]]:
+    records: dict[Case, list[CaseRecord]] = {}
+    for _, run in side:
+        for record in run.cases:
+            records.setdefault(record.case, []).append(record)
+    return records
+
+
+def _labelled(side: Runs) -> str:
+    commits = sorted({run.commit for _, run in side})
+    if len(commits) > 1:
+        raise RunFileError(f"runs of several commits on one side: {', '.join(commits)}; name a folder or file of one")
+    names = side[0][0] if len(side) == 1 else f"{len(side)} runs"
+    return f"{names} ({commits[0] or 'unknown commit'})"
+
+
+def _check_environments(runs: Sequence[Run]) -> None:
+    keys = sorted({key for run in runs for key in run.environment} - MOMENTARY)
+    found = {key: list(dict.fromkeys(run.environment.get(key) for run in runs)) for key in keys}
+    unlike = [f"{key} {' and '.join(map(repr, values))}" for key, values in found.items() if len(values) > 1]
+    if unlike:
+        raise RunFileError(
+            f"the runs come from unlike environments, in which times cannot be compared: {'; '.join(unlike)}. "
+            "--any-machine compares them all the same"
+        )
