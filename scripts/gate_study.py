@@ -122,6 +122,8 @@ def entry_of(series: Series) -> dict[str, Any]:
         "ratios": {name: rounded(ratios(every, estimator=name)) for name in ESTIMATORS},
         "cpu_ratios": rounded(ratios(every, cpu=True)),
         "control": rounded(ratios(every, CONTROL)),
+        "cpu_control": rounded(ratios(every, CONTROL, cpu=True)),
+        "by_cpu": series.by_cpu,
     }
 
 

@@ -45,8 +45,9 @@ def run_rule(generator, rule=RULE, **noise):
     for count in LOOKS:
         verdict = judge(passes_of(data[:count]), rule).verdict
         if verdict == "slower":
-            again = passes_of(draw(generator, count, **noise))
-            return ("slower" if confirm(again, rule) else "unsure"), 2 * count
+            again = draw(generator, LOOKS[-1], **noise)
+            told = (confirm(passes_of(again[:more]), rule) for more in LOOKS if more >= count)
+            return ("slower" if next((one for one in told if one is not None), False) else "unsure"), 2 * count
         if verdict:
             return verdict, count
     return "unsure", LOOKS[-1]

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from statistics import median
 from typing import Any
 
 from cnnperf.errors import CnnperfError
@@ -22,6 +23,7 @@ from cnnperf.runs.verdicts import CaseVerdict, ControlFound
 
 BASE, CANDIDATE, CONTROL = "base", "candidate", "control"
 PLACEMENTS_IN_PASS = 8
+STEADIER = 2.0  # times as steady as wall seconds are CPU seconds where they are judged by instead
 
 Start = Callable[[bool], AbstractContextManager[Mapping[str, Peer]]]
 """Starts workers for `base`, `candidate` and `control`, the base again; with the compiler loaded, or without it."""
@@ -50,19 +52,31 @@ class Series:
         (self.first if self.alarm is None else self.second).append(placements)
         if self.alarm is None:
             self._look(rule)
-        elif _count(self.second) >= _count(self.first):
+        else:
             self._confirm(rule)
 
-    def give_up(self, reason: str) -> None:
-        """End without a verdict."""
-        found = None if self.decided is None else self.decided.found
-        self.decided = Judgement("unsure", reason, found)
+    @property
+    def by_cpu(self) -> bool:
+        """Tell whether the case is judged by CPU seconds, because its wall seconds are too unsteady.
+
+        The control tells, in which the base is compared with itself: what the candidate does has no part in the choice.
+        CPU seconds do not see waiting, so that they have to be much steadier.
+        """
+        every = [*self.first, *self.second]
+        if self.case.device_type != "cpu" or not every:
+            return False
+        wall, cpu = (unsteadiness(ratios(every, CONTROL, cpu=by_cpu)) for by_cpu in (False, True))
+        return cpu < wall / STEADIER
+
+    def ratios(self, passes: Sequence[Sequence[Placement]]) -> list[list[float]]:
+        """Return the log ratios that the case is judged by."""
+        return ratios(passes, cpu=self.by_cpu)
 
     def end(self, rule: Rule, reason: str) -> None:
         """End because there is no time left."""
         if self.decided is None:
             several = _count(self.first) > 1
-            found = estimate(ratios(self.first), rule, rule.level) if several else None
+            found = estimate(self.ratios(self.first), rule, rule.level) if several else None
             waiting = "an alarm was not yet measured again" if self.alarm else "undecided"
             self.decided = Judgement("unsure", f"{waiting}; {reason}", found)
 
@@ -70,7 +84,7 @@ class Series:
         count = _count(self.first)
         if count not in LOOKS:
             return
-        judgement = judge(ratios(self.first), rule)
+        judgement = judge(self.ratios(self.first), rule)
         if judgement.verdict == "slower":
             self.alarm = judgement
         elif judgement.verdict:
@@ -79,11 +93,22 @@ class Series:
             self.decided = Judgement("unsure", f"{judgement.reason} after {count} re-instantiations", judgement.found)
 
     def _confirm(self, rule: Rule) -> None:
-        together = estimate([*ratios(self.first), *ratios(self.second)], rule, rule.level)
-        if confirm(ratios(self.second), rule):
+        count = _count(self.second)
+        if count < _count(self.first) or count not in LOOKS:
+            return
+        told = confirm(self.ratios(self.second), rule)
+        if told is None and count < LOOKS[-1]:
+            return
+        together = estimate(self.ratios([*self.first, *self.second]), rule, rule.level)
+        if told:
             self.decided = Judgement("slower", "found, and found again by a second measurement", together)
         else:
             self.decided = Judgement("unsure", "an alarm that a second measurement did not confirm", together)
+
+
+def unsteadiness(passes: Sequence[Sequence[float]]) -> float:
+    """Return the median distance of log ratios from the median of their pass."""
+    return median(abs(value - median(one)) for one in passes for value in one)
 
 
 def ratios(passes: Sequence[Sequence[Placement]], numerator: str = CANDIDATE, **how: Any) -> list[list[float]]:
@@ -157,7 +182,7 @@ def verdict_of(series: Series) -> CaseVerdict:
     return CaseVerdict(
         case=series.case,
         verdict=decided.verdict,
-        reason=decided.reason,
+        reason=f"{decided.reason}, in CPU seconds" if series.by_cpu else decided.reason,
         found=decided.found,
         base_seconds=_middle(every, BASE),
         candidate_seconds=_middle(every, CANDIDATE),
@@ -168,15 +193,13 @@ def control_of(series: Sequence[Series], rule: Rule) -> list[ControlFound]:
     """Return the cases in which the base differs from itself, of which there should be none."""
     found = []
     for one in series:
-        passes = ratios([*one.first, *one.second], CONTROL)
+        passes = ratios([*one.first, *one.second], CONTROL, cpu=one.by_cpu)
         if control_differs(passes, rule):
             found.append(ControlFound(one.case, estimate(passes, rule, rule.control_level)))
     return found
 
 
 def _middle(placements: Sequence[Placement], side: str) -> float | None:
-    from statistics import median
-
     seconds = [median(one.wall[side]) for one in placements]
     return median(seconds) if seconds else None
 

@@ -25,6 +25,7 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 MESSAGE_BYTES = 1 << 16
@@ -116,8 +117,7 @@ def live(paths: list[str], folder: str, connection: int, errors: int) -> None:
     os.dup2(errors, 1)
     os.dup2(errors, 2)
     os.chdir(folder)
-    # The folder of this script is not the side's, and holds modules that are none of its business.
-    sys.path[:1] = paths
+    sys.path[:0] = paths
     gc.disable()  # a collection in the middle of a round is not the round's time; cases are built anew often
     with socket.socket(fileno=connection) as ours, ours.makefile("r") as read, ours.makefile("w") as write:
         answer_all(Worker(), read, write)
@@ -173,6 +173,8 @@ def serve(control: socket.socket) -> None:
 def main() -> None:
     """Load what the sides share, and serve; the arguments are a socket and the modules to load."""
     control, *modules = sys.argv[1:]
+    if Path(sys.path[0]) == Path(__file__).parent:
+        del sys.path[0]  # the folder of this script holds modules that are nobody else's business
     for module in modules:
         with suppress(ImportError):  # a worker that needs it will say so
             import_module(module)

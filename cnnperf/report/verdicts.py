@@ -99,7 +99,7 @@ def _control(result: Comparison) -> list[str]:
 
 def _power(result: Comparison) -> str:
     seen = [math.expm1(one.found.visible) for one in result.cases if one.found is not None]
-    allowed = f"Allowed is {result.rule.allowance:.3g} a case, and half of it is reported."
+    allowed = f"Allowed is {result.rule.allowance:.1%} a case, and half of it is reported."
     if not seen:
         return f"No time was measured. {allowed}"
     return (

@@ -27,7 +27,7 @@ STRICTEST = 0.0005
 """One-sided error of one look, where the budget of the suite allows more."""
 
 CONFIRMATION = 0.01
-"""One-sided error of the second measurement, which every alarm must survive."""
+"""One-sided error of the second measurement, all its looks together, which every alarm must survive."""
 
 PROCESSES_DIFFER = 0.001
 """Below this probability, passes differ by more than their data explain, and the pass becomes the datum."""
@@ -188,14 +188,16 @@ def judge(passes: Sequence[Sequence[float]], rule: Rule) -> Judgement:
     if found.high < 0 and found.middle < -rule.alarm:
         return Judgement("faster", "the interval lies below 1", found)
     if found.high < rule.limit:
-        return Judgement("same", f"a slowdown of {rule.allowance:.3g} is excluded", found)
+        return Judgement("same", f"a slowdown of {rule.allowance:.1%} is excluded", found)
     return Judgement("", "the interval holds both no change and more than is allowed", found)
 
 
-def confirm(passes: Sequence[Sequence[float]], rule: Rule) -> bool:
-    """Tell whether a second measurement finds the slowdown too."""
-    found = estimate(passes, rule, CONFIRMATION)
-    return found.low > 0 and found.middle > rule.alarm
+def confirm(passes: Sequence[Sequence[float]], rule: Rule) -> bool | None:
+    """Tell whether a second measurement finds the slowdown too; None where more data may tell."""
+    found = estimate(passes, rule, CONFIRMATION / len(LOOKS))
+    if found.low > 0 and found.middle > rule.alarm:
+        return True
+    return False if found.high < rule.alarm else None
 
 
 def control_differs(passes: Sequence[Sequence[float]], rule: Rule) -> bool:
