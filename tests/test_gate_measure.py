@@ -9,7 +9,17 @@ from itertools import pairwise
 import pytest
 
 from cnnperf.errors import CnnperfError
-from cnnperf.gate.gate import BASE, CANDIDATE, CONTROL, PLACEMENTS_IN_PASS, Gate, control_of, samples_of, verdict_of
+from cnnperf.gate.gate import (
+    BASE,
+    CANDIDATE,
+    CONTROL,
+    PLACEMENTS_IN_PASS,
+    Gate,
+    Series,
+    control_of,
+    samples_of,
+    verdict_of,
+)
 from cnnperf.gate.lockstep import CYCLES, ESTIMATORS, Lockstep, Placement, Turn
 from cnnperf.gate.processes import CannotMeasure
 from cnnperf.measure.case import Case
@@ -205,3 +215,30 @@ def test_every_estimator_finds_a_factor_of_two(estimator):
 def test_a_time_that_is_none_is_refused(seconds):
     with pytest.raises(CnnperfError, match="above 0"):
         Placement({BASE: [1.0], CANDIDATE: [seconds]}, {}).log_ratio(CANDIDATE, BASE)
+
+
+def crowded(generator, factor, wall_noise):
+    """Give a placement in which a neighbour makes wall seconds unsteady and leaves CPU seconds alone."""
+    slow = {side: factor if side == CANDIDATE else 1.0 for side in SIDES}
+    wall = {side: [slow[side] * math.exp(abs(generator.gauss(0, wall_noise)))] for side in SIDES}
+    cpu = {side: [slow[side] * math.exp(generator.gauss(0, 0.01))] for side in SIDES}
+    return Placement(wall, cpu)
+
+
+@pytest.mark.parametrize(("factor", "verdict"), [(1.0, "same"), (1.1, "slower")])
+def test_where_wall_seconds_are_unsteady_cpu_seconds_decide_and_the_reason_says_so(factor, verdict):
+    generator, series, rule = random.Random(0), Series(FIRST), Rule()
+    while series.decided is None:
+        series.add([crowded(generator, factor, 0.3) for _ in range(PLACEMENTS_IN_PASS)], rule)
+    assert series.by_cpu
+    assert verdict_of(series).verdict == verdict
+    assert "in CPU seconds" in verdict_of(series).reason
+    assert control_of([series], rule) == []
+
+
+def test_steady_wall_seconds_decide_and_on_a_gpu_always():
+    generator = random.Random(0)
+    for case, noise in ((FIRST, 0.01), (Case("lenet5", device="cuda"), 0.3)):
+        series = Series(case)
+        series.add([crowded(generator, 1.0, noise) for _ in range(PLACEMENTS_IN_PASS)], Rule())
+        assert not series.by_cpu

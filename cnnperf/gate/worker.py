@@ -5,8 +5,8 @@ sides are timed in the same way. Of a side's cnnperf it uses `Case`, `Workload`,
 have to stay.
 
 Workers are forked because then PyTorch and the interpreter lie at the same addresses, in the same pages of memory, for
-all sides. In processes that are started one by one they do not, and then a case of many tiny calls was seen to differ
-between two of them by 5 % as long as they lived, though both ran the same code.
+all sides. In processes that are started one by one they do not, and then, beside a competing load, a case of many tiny
+calls was seen to differ between two of them by 5 % as long as they lived, though both ran the same code.
 
 A worker reads requests as lines of JSON from a socket, and answers each with one line. What the side prints goes to a
 file.
