@@ -57,6 +57,8 @@ THREADS = (2, 1)
 LOADS = (False, True)
 SECONDS = 120.0  # the time budget of a case
 LAYERS = 100
+VERDICTS = ("slower", "same", "faster", "unsure")
+NAMES = {False: "quiet", True: "busy"}
 
 
 def settings() -> Iterator[dict[str, Any]]:
@@ -163,26 +165,20 @@ def run(path: Path, hours: float) -> None:
         sys.stdout.flush()
 
 
-def table(path: Path) -> list[str]:
-    """Return the table of a file."""
+def table(path: Path, axes: Sequence[str]) -> list[str]:
+    """Return the table of a file, one row for each point of the axes."""
     runs = [json.loads(line) for line in path.read_text().splitlines()]
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for one in runs:
-        groups.setdefault((one["kind"], one["threads"], one["load"], one["slowdown"]), []).append(one)
-    header = "case threads load slowdown runs slower same faster unsure withdrawn median:5% seconds"
-    lines = [
-        f"| {' | '.join(header.split())} |",
-        "| --- | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
-    ]
-    for (kind, threads, load, slowdown), group in sorted(groups.items()):
+        groups.setdefault(tuple(one[axis] for axis in axes), []).append(one)
+    header = [*axes, "cases", *VERDICTS, "withdrawn", "median:5%", "seconds, median and most"]
+    lines = [f"| {' | '.join(header)} |", f"| {' | '.join(['---:'] * len(header))} |"]
+    for point, group in sorted(groups.items()):
         seconds = [one["seconds"] for one in group]
         cells = [
-            kind,
-            str(threads),
-            "busy" if load else "quiet",
-            f"{slowdown} %",
+            *(NAMES.get(value, f"{value}") if isinstance(value, bool) else f"{value}" for value in point),
             str(len(group)),
-            *(_share(group, verdict) for verdict in ("slower", "same", "faster", "unsure")),
+            *(_share(group, verdict) for verdict in VERDICTS),
             _rate(sum(one["withdrawn"] for one in group), len(group)),
             _rate(sum(bool(one["median_rule"]) for one in group), len(group)),
             f"{statistics.median(seconds):.0f}, {max(seconds):.0f}",
@@ -200,7 +196,7 @@ def _rate(count: int, total: int) -> str:
     if total == 0:
         return "-"
     interval = binomtest(count, total).proportion_ci(method="exact")
-    return f"{count} [{interval.low:.1%}, {interval.high:.1%}]" if count else "0"
+    return f"{count} [{interval.low:.0%}, {interval.high:.0%}]"
 
 
 def main() -> None:
@@ -209,11 +205,16 @@ def main() -> None:
     parser.add_argument("do", choices=("run", "table"), help="take more runs, or print the table of those there are")
     parser.add_argument("path", type=Path, help="the file of runs, one a line")
     parser.add_argument("--hours", type=float, default=1.0, help="how long to run (default: 1)")
+    parser.add_argument(
+        "--by",
+        default="slowdown,load,threads,kind",
+        help="what the rows of the table tell apart (default: slowdown,load,threads,kind)",
+    )
     given = parser.parse_args()
     if given.do == "run":
         run(given.path, given.hours)
     else:
-        sys.stdout.writelines(f"{line}\n" for line in table(given.path))
+        sys.stdout.writelines(f"{line}\n" for line in table(given.path, given.by.split(",")))
 
 
 if __name__ == "__main__":
