@@ -48,15 +48,7 @@ def _count(case: Case, build: Callable[[Case], Workload]) -> dict[str, Any]:
         counters |= {"live_tensor_memory": work.live, "operators": _operators(workload)}
     References(build).verify(workload)
     memory = measure_memory(workload)
-    counters |= {
-        "peak_memory": memory.peak,
-        "parameter_memory": memory.parameters,
-        "gradient_memory": memory.gradients,
-        "optimizer_memory": memory.optimizer,
-        "activation_memory": memory.activations,
-        "other_memory": memory.other,
-        "leaked_memory": memory.leaked,
-    }
+    counters |= memory.split() | {"leaked_memory": memory.leaked}
     if case.engine == "compile":
         counters["recompiles"] = compilation.captured_graphs() - counters["graphs"]
     elif case.trains:

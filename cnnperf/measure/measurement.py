@@ -231,14 +231,7 @@ def _device_values(workload: Workload, clock: Clock, samples: Samples) -> dict[s
 
 
 def _memory_values(memory: Memory) -> dict[str, Value]:
-    values = {
-        "peak_memory": memory.peak,
-        "parameter_memory": memory.parameters,
-        "gradient_memory": memory.gradients,
-        "optimizer_memory": memory.optimizer,
-        "activation_memory": memory.activations,
-        "other_memory": memory.other,
-    }
+    values = memory.split()
     if memory.reserved is not None:
         values["reserved_memory"] = memory.reserved
     return {name: Value(value) for name, value in values.items()}

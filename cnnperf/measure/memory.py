@@ -64,6 +64,17 @@ class Memory:
     leaked: int = 0
     reserved: int | None = None
 
+    def split(self) -> dict[str, int]:
+        """Return the peak and its five parts by the names of their metrics."""
+        return {
+            "peak_memory": self.peak,
+            "parameter_memory": self.parameters,
+            "gradient_memory": self.gradients,
+            "optimizer_memory": self.optimizer,
+            "activation_memory": self.activations,
+            "other_memory": self.other,
+        }
+
 
 def measure_memory(workload: Workload) -> Memory:
     """Run one round of a warm workload under the allocator's eyes, in a pass of its own.
