@@ -21,9 +21,7 @@ def comparison_lines(result: Comparison) -> list[str]:
     lines = [
         *wrap(_headline(result)),
         *_counters(result),
-        "",
-        f"time of {result.candidate} over {result.base}",
-        *grid(HEADER, [_row(one) for one in _sorted(result.cases)]),
+        *_times(result),
         *_reasons(result),
         *_control(result),
         "",
@@ -43,6 +41,11 @@ def _headline(result: Comparison) -> str:
     if result.wrong:
         parts.append(f"{len(result.wrong)} cases give wrong results")
     return f"{'; '.join(parts)} ({format_duration(result.seconds)})."
+
+
+def _times(result: Comparison) -> list[str]:
+    rows = [_row(one) for one in _sorted(result.cases)]
+    return ["", f"time of {result.candidate} over {result.base}", *grid(HEADER, rows)] if rows else []
 
 
 def _counters(result: Comparison) -> list[str]:
