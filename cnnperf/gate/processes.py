@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -53,7 +54,25 @@ class Peer(Protocol):
         """Send one request and return its answer."""
 
 
-class Nursery:
+class Stoppable(ABC):
+    """Be stopped at the end of a `with`."""
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop it."""
+        self.stop()
+
+    @abstractmethod
+    def stop(self) -> None:
+        """End what runs, and wait until it is gone."""
+
+
+class Nursery(Stoppable):
     """Be the process that loads PyTorch once and forks workers."""
 
     def __init__(
@@ -86,16 +105,6 @@ class Nursery:
                 self._errors.close()
                 self._control.close()
                 raise CnnperfError(f"{python} cannot be started: {error.strerror or error}") from error
-
-    def __enter__(self) -> Self:
-        """Return itself."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Stop it."""
-        self.stop()
 
     def stop(self) -> None:
         """End the process; its workers end when their sockets are closed."""
@@ -130,7 +139,7 @@ class Nursery:
         return int(json.loads(answer))
 
 
-class Process:
+class Process(Stoppable):
     """Be the worker of one side."""
 
     def __init__(self, nursery: Nursery, side: Side) -> None:
@@ -151,16 +160,6 @@ class Process:
         except BaseException:
             self.stop()
             raise
-
-    def __enter__(self) -> Self:
-        """Return itself."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Stop it."""
-        self.stop()
 
     def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
         """Send one request and return its answer.
