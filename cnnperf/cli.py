@@ -125,21 +125,25 @@ def _figures(given: argparse.Namespace) -> int:
 
 
 def _compare(given: argparse.Namespace) -> int:
-    from cnnperf.gate.arguments import fraction_of
+    from cnnperf.allowance import parse_allowance
     from cnnperf.report.verdicts import comparison_lines
     from cnnperf.runs.comparison import compare_runs
     from cnnperf.runs.sequential import Rule
 
+    allowance = parse_allowance(given.allow)
     base, candidate = _runs(given.base), _runs(given.candidate)
     cases = len({record.case for _, run in (*base, *candidate) for record in run.cases})
-    rule = Rule(fraction_of(given.allow), cases=max(1, cases))
+    rule = Rule(allowance.general, cases=max(1, cases), overrides=allowance.overrides)
     comparison = compare_runs(base, candidate, rule, any_machine=given.any_machine)
     _print(comparison_lines(comparison))
     return comparison.status()
 
 
 def _compare_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--allow", default="5%", metavar="PERCENT", help="slowdown that is allowed (default: 5%%)")
+    from cnnperf.allowance import ALLOWANCE_HELP
+
+    text = ALLOWANCE_HELP.replace("%", "%%")
+    parser.add_argument("--allow", action="append", default=[], metavar="PERCENT", help=text)
     parser.add_argument("--any-machine", action="store_true", help="compare runs of unlike environments too")
 
 
@@ -179,9 +183,9 @@ def _write(document: Path, text: str) -> None:
 
 
 def _runs(path: Path) -> list[tuple[str, Run]]:
-    from cnnperf.runs import read_runs
+    from cnnperf.runs.choose import choose_runs
 
-    return read_runs(path)
+    return choose_runs(str(path))
 
 
 def _only(path: Path) -> tuple[str, Run]:

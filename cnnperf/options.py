@@ -10,12 +10,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from cnnperf.allowance import parse_allowance
 from cnnperf.errors import OptionError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from cnnperf.measure.plan import Plan
     from cnnperf.measure.sampler import Schedule
     from cnnperf.models.architecture import Architecture
+    from cnnperf.runs.baseline import Baseline
+
+
+MOST_PROCESSES = 100  # each holds PyTorch in memory
 
 
 @dataclass(frozen=True)
@@ -29,6 +36,7 @@ class Option:
         help: One phrase.
         choices: The values that exist, or an empty tuple.
         repeatable: Whether it may be given several times.
+        of_runs: Whether it is about the runs of the benchmarks alone, and not about which cases there are.
     """
 
     name: str
@@ -37,6 +45,7 @@ class Option:
     help: str
     choices: tuple[str, ...] = ()
     repeatable: bool = False
+    of_runs: bool = False
 
     @property
     def key(self) -> str:
@@ -74,12 +83,13 @@ OPTIONS = (
         "smoke (each case a few rounds), default, or full (every precision and layout, and batch 1)",
         choices=("smoke", "default", "full"),
     ),
-    Option("time", "SECONDS", ("1.0",), "measuring budget for one case in seconds"),
+    Option("time", "SECONDS", ("1.0",), "measuring budget for one case in seconds", of_runs=True),
     Option(
         "interval",
         "PERCENT",
         ("2%",),
         "wanted half-width of the median's interval; a case ends when it is reached",
+        of_runs=True,
     ),
     Option(
         "input",
@@ -94,6 +104,29 @@ OPTIONS = (
         ("retain",),
         "retain freed CPU memory in the process, as CUDA does, or leave it to the system",
         choices=("retain", "system"),
+    ),
+    Option(
+        "processes",
+        "N",
+        ("1",),
+        "time each case in so many processes, one after the other: without several, code cannot be told from process",
+        of_runs=True,
+    ),
+    Option(
+        "baseline",
+        "RUN",
+        (),
+        "compare with saved runs: a file or folder, latest, latest~2, the number of a run, a commit, or a branch",
+        of_runs=True,
+    ),
+    Option(
+        "fail-over",
+        "PERCENT",
+        (),
+        "end with exit status 1 where a case is slower than the baseline by more, such as 5%, or 'se_*=3%' for some "
+        "cases, and with 3 where that cannot be told",
+        repeatable=True,
+        of_runs=True,
     ),
 )
 
@@ -111,6 +144,9 @@ class Options:
         interval: Wanted half-width of the interval, relative.
         input_kind: `synthetic` or `photos`.
         cpu_allocator: `retain` or `system`.
+        processes: In how many each case is timed.
+        baseline: What the run is compared with, as typed; empty for nothing.
+        fail_over: Allowed slowdowns as typed; with none the comparison fails nothing.
     """
 
     devices: tuple[str, ...] = ("auto",)
@@ -121,6 +157,9 @@ class Options:
     interval: float = 0.02
     input_kind: str = "synthetic"
     cpu_allocator: str = "retain"
+    processes: int = 1
+    baseline: str = ""
+    fail_over: tuple[str, ...] = ()
     _brought: dict[str, Architecture] = field(default_factory=dict, compare=False)
 
     def plan(self) -> Plan:
@@ -149,12 +188,35 @@ class Options:
         Raises:
             OptionError: If a CUDA device is asked for that this machine or this build of PyTorch lacks.
         """
-        found = [name for wanted in self.devices for name in _devices_for(wanted)]
+        from cnnperf.measure.devices import devices_for
+
+        found = [name for wanted in self.devices for name in devices_for(wanted)]
         return tuple(dict.fromkeys(found))
 
     def misses_cuda(self) -> bool:
         """Tell whether `auto` found no CUDA device."""
         return "auto" in self.devices and not any(name.startswith("cuda") for name in self.devices_here())
+
+    def find_baseline(self, storage: Path) -> Baseline | None:
+        """Return what the run is compared with, or None.
+
+        Args:
+            storage: Folder of the saved runs.
+
+        Raises:
+            OptionError: If a percentage cannot be understood, or there is one without a baseline.
+            RunFileError: If the baseline does not exist or cannot be read.
+        """
+        allowance = parse_allowance(self.fail_over, "--cnnperf-fail-over")
+        if not self.baseline:
+            if self.fail_over:
+                raise OptionError("--cnnperf-fail-over needs --cnnperf-baseline, such as latest, to compare with")
+            return None
+        from cnnperf.runs.baseline import Baseline
+        from cnnperf.runs.choose import choose_runs
+
+        runs = choose_runs(self.baseline, storage, sound=True)
+        return Baseline(runs, allowance, fails=bool(self.fail_over))
 
     def architectures(self) -> list[Architecture]:
         """Return the architectures to measure: those of the catalog that match, then the user's own.
@@ -193,6 +255,9 @@ def parse_options(given: Mapping[str, tuple[str, ...]]) -> Options:
         interval=_fraction(texts["cnnperf_interval"][0]),
         input_kind=texts["cnnperf_input"][0],
         cpu_allocator=texts["cnnperf_cpu_allocator"][0],
+        processes=_processes(texts["cnnperf_processes"][0]),
+        baseline=next(iter(texts["cnnperf_baseline"]), ""),
+        fail_over=texts["cnnperf_fail_over"],
     )
     if given:
         _check_together(options)
@@ -215,6 +280,12 @@ def _check_together(options: Options) -> None:
         check_photos()
 
 
+def _processes(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= MOST_PROCESSES:
+        raise OptionError(f"--cnnperf-processes takes a whole number from 1 to {MOST_PROCESSES}, not {text!r}")
+    return int(text)
+
+
 def _check_choice(option: Option, texts: tuple[str, ...]) -> None:
     for text in texts:
         if option.choices and text not in option.choices:
@@ -233,39 +304,6 @@ def _fraction(text: str) -> float:
         return float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
     except ValueError:
         raise OptionError(f"--cnnperf-interval takes a number such as 2% or 0.02, not {text!r}") from None
-
-
-def _devices_for(wanted: str) -> tuple[str, ...]:
-    kind, colon, index = wanted.partition(":")
-    finders: dict[str, Callable[[str], tuple[str, ...]]] = {"auto": _auto, "cpu": _cpu, "cuda": _cuda}
-    if kind not in finders or (colon and (kind != "cuda" or not index.isdecimal())):
-        raise OptionError(f"--cnnperf-device takes auto, cpu, cuda or cuda:N, not {wanted!r}")
-    return finders[kind](index)
-
-
-def _auto(_: str) -> tuple[str, ...]:
-    import torch
-
-    return ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
-
-
-def _cpu(_: str) -> tuple[str, ...]:
-    return ("cpu",)
-
-
-def _cuda(index: str) -> tuple[str, ...]:
-    import torch
-
-    if not torch.backends.cuda.is_built():
-        raise OptionError(
-            f"--cnnperf-device cuda: this PyTorch ({torch.__version__}) was built without CUDA; install a build with "
-            "CUDA, or use --cnnperf-device cpu"
-        )
-    count = torch.cuda.device_count()
-    if not torch.cuda.is_available() or int(index or 0) >= count:
-        name = f"cuda:{index}" if index else "cuda"
-        raise OptionError(f"--cnnperf-device {name}: this machine has {count} CUDA devices that PyTorch can use")
-    return (f"cuda:{index}" if index else "cuda",)
 
 
 def read_given(read: Callable[[str], Any]) -> dict[str, tuple[str, ...]]:

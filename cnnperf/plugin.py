@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from cnnperf.errors import CnnperfError, OptionError
+from cnnperf.errors import CnnperfError
 from cnnperf.options import OPTIONS, Options, parse_options, read_given
 
 if TYPE_CHECKING:
@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 
 OPTIONS_KEY: pytest.StashKey[Options] = pytest.StashKey()
 SESSION_KEY: pytest.StashKey[Any] = pytest.StashKey()  # a Session, whose module must not be loaded here
+BASELINE_KEY: pytest.StashKey[Any] = pytest.StashKey()
 FILE_KEY: pytest.StashKey[Any] = pytest.StashKey()
 SAVED_KEY = pytest.StashKey[bool]()
+UNUSABLE = 2  # exit status of the command line for a file that cannot be used
 MARKER = "cnnperf"
 MARKER_HELP = (
     "cnnperf(*architectures, own=False): measure these architectures of the catalog; with own=True, those that "
@@ -83,8 +85,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     config.addinivalue_line("markers", MARKER_HELP)
     try:
-        config.stash[OPTIONS_KEY] = parse_options(read_given(lambda key: _value(config, key)))
-    except OptionError as error:
+        config.stash[OPTIONS_KEY] = options = parse_options(read_given(lambda key: _value(config, key)))
+        config.stash[BASELINE_KEY] = options.find_baseline(_storage(config))
+    except CnnperfError as error:
         raise pytest.UsageError(str(error)) from error
 
 
@@ -187,19 +190,26 @@ def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, Any]) -> None:
-    """Add environment, ceilings and cases not measured to the run file."""
+    """Add environment, ceilings and cases not measured to the run file, and whether it is worse than its baseline."""
     session = config.stash.get(SESSION_KEY, None)
     if session is not None:
         output_json["cnnperf"] = session.facts()
+        if session.compare(output_json):  # said in the file itself, so that it never becomes a baseline by itself
+            output_json["cnnperf"]["regressed"] = session.comparison.base
         config.stash[SAVED_KEY] = True
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Delete the journal once pytest-benchmark, whose hook runs first, has saved the run file."""
+    """Compare with the baseline, and delete the journal once pytest-benchmark, whose hook runs first, has saved."""
     ours = session.config.stash.get(SESSION_KEY, None)
-    if ours is not None and ours.journal is not None and session.config.stash.get(SAVED_KEY, False):
+    if ours is None:
+        return
+    if ours.journal is not None and session.config.stash.get(SAVED_KEY, False):
         ours.journal.close()
+    status = ours.end()
+    if session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = status
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
@@ -214,7 +224,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         )
     elif session is not None and (session.benchmarks or session.not_measured):
         terminalreporter.section("cnnperf", sep="=")
-        for line in session.summary():
+        for line in (*session.summary(), *session.comparison_lines()):
             terminalreporter.write_line(line)
         if session.journal is not None and session.journal.path.exists():
             terminalreporter.write_line(f"the cases so far are kept in {session.journal.path}")
@@ -256,7 +266,11 @@ def _session(request: pytest.FixtureRequest) -> Session:
         from cnnperf.session import Session
 
         planned = sum(item.get_closest_marker(MARKER) is not None for item in request.session.items)
-        config.stash[SESSION_KEY] = session = Session.begin(config.stash[OPTIONS_KEY], planned)
+        try:
+            session = Session.begin(config.stash[OPTIONS_KEY], planned, config.stash[BASELINE_KEY])
+        except CnnperfError as error:
+            pytest.exit(f"cnnperf: {error}", returncode=UNUSABLE)
+        config.stash[SESSION_KEY] = session
         if any(config.getoption(f"benchmark_{name}") for name in ("autosave", "save", "json")):
             commit = config.hook.pytest_benchmark_generate_commit_info(config=config)
             session.keep_journal(_storage(config), commit)
@@ -265,7 +279,7 @@ def _session(request: pytest.FixtureRequest) -> Session:
 
 def _storage(config: pytest.Config) -> Path:
     """Return the folder of the run files; a storage that is no folder leaves the journal in the default one."""
-    text = str(config.getoption("benchmark_storage"))
+    text = str(config.getoption("benchmark_storage", ".benchmarks"))
     return Path(text.removeprefix("file://")) if "://" not in text.removeprefix("file://") else Path(".benchmarks")
 
 

@@ -9,8 +9,9 @@ import json
 import platform
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,12 @@ from cnnperf.measure.case import Case
 from cnnperf.measure.checks import machine_findings
 from cnnperf.measure.environment import Record, load_average, read_environment
 from cnnperf.measure.measurement import Laboratory, Measured
+from cnnperf.measure.replicas import Replicas
 from cnnperf.options import Options
 from cnnperf.report.terminal import render
+from cnnperf.report.verdicts import comparison_lines
+from cnnperf.runs.baseline import Baseline
+from cnnperf.runs.verdicts import FINE, WORSE, Comparison
 from cnnperf.units import format_duration, format_percent, format_quantity
 
 SCHEMA = 1
@@ -66,6 +71,9 @@ class Session:
         not_measured: Cases with the reason why they were not measured.
         environment: Read when the run began.
         journal: Or None when the run is not to be saved.
+        baseline: What the run is compared with, or None.
+        replicas: Further processes that time each case, or None.
+        comparison: With the baseline, once the run has ended.
     """
 
     options: Options
@@ -75,6 +83,9 @@ class Session:
     not_measured: list[dict[str, Any]] = field(default_factory=list)
     environment: Record = field(default_factory=dict)
     journal: Journal | None = None
+    baseline: Baseline | None = None
+    replicas: Replicas | None = None
+    comparison: Comparison | None = None
     compile_seconds: float = 0.0
     round_seconds: float = 0.0
     _started: float = field(default_factory=time.perf_counter)
@@ -82,11 +93,20 @@ class Session:
     _case_started: float = 0.0
 
     @classmethod
-    def begin(cls, options: Options, planned: int) -> Session:
-        """Apply the memory policy, read the environment and get ready."""
+    def begin(cls, options: Options, planned: int, baseline: Baseline | None = None) -> Session:
+        """Apply the memory policy, read the environment and get ready.
+
+        Raises:
+            RunFileError: If the baseline comes from an environment in which times cannot be compared.
+        """
         policy = apply_policy(options.cpu_allocator)
         environment = read_environment(cpu_allocator=policy, input_kind=options.input_kind)
-        session = cls(options, planned, Laboratory(options.schedule(), options.input_kind), environment=environment)
+        laboratory = Laboratory(options.schedule(), options.input_kind)
+        session = cls(options, planned, laboratory, environment=environment, baseline=baseline)
+        if baseline is not None:
+            baseline.check(environment)
+        if options.processes > 1:
+            session.replicas = Replicas(options.processes - 1, partial(_laboratory, options))
         if options.misses_cuda():
             session.not_measured.append({"axes": {"device": "cuda"}, "reason": "no CUDA device"})
         return session
@@ -115,6 +135,9 @@ class Session:
             WrongResult: If its results are wrong; nothing is kept.
         """
         measured = self.laboratory.measure(case)
+        if self.replicas is not None:
+            others = self.replicas.latencies(case)
+            measured = replace(measured, processes=(measured.values["latency"].value, *others))
         self.compile_seconds += measured.compile_seconds
         self.round_seconds += measured.timed_seconds()
         return measured
@@ -154,9 +177,37 @@ class Session:
             "round_seconds": self.round_seconds,
         }
 
+    def compare(self, document: Mapping[str, Any]) -> bool:
+        """Compare the run with its baseline and tell whether it is worse; only the first call compares.
+
+        Args:
+            document: The run file as it will be saved, or as much of it as there is.
+
+        Raises:
+            RunFileError: If the runs cannot be compared.
+        """
+        if self.baseline is not None and self.comparison is None:
+            self.comparison = self.baseline.compare(document)
+        return self.comparison is not None and self.comparison.status() == WORSE
+
+    def end(self) -> int:
+        """End the further processes, and return the exit status that the comparison with the baseline asks for."""
+        if self.replicas is not None:
+            self.replicas.close()
+        self.compare(self._document())
+        asked = self.comparison is not None and self.baseline is not None and self.baseline.fails
+        return self.comparison.status() if asked and self.comparison is not None else FINE
+
     def summary(self) -> list[str]:
         """Return the lines that answer what was asked without opening a file."""
-        return render({"benchmarks": self.benchmarks, "cnnperf": self.facts()})
+        return render(self._document())
+
+    def comparison_lines(self) -> list[str]:
+        """Return the lines of the comparison with the baseline; none without one."""
+        return comparison_lines(self.comparison) if self.comparison is not None else []
+
+    def _document(self) -> dict[str, Any]:
+        return {"benchmarks": self.benchmarks, "cnnperf": self.facts()}
 
     def _tried(self) -> int:
         return sum("architecture" in entry["axes"] for entry in self.not_measured)
@@ -168,3 +219,9 @@ class Session:
         if left <= 0:
             return ""
         return f"  ({left} left, about {format_duration(left * sum(spent) / len(spent))})"
+
+
+def _laboratory(options: Options) -> Laboratory:
+    """Get ready in a further process."""
+    apply_policy(options.cpu_allocator)
+    return Laboratory(options.schedule(), options.input_kind)

@@ -237,3 +237,95 @@ def test_the_replay_gives_back_each_sample_exactly():
         start = replay()
         differences.append(replay() - start)
     assert differences == [0.1, 0.2, 0.3]
+
+
+FORWARD = ("--cnnperf-architecture=lenet5", "--cnnperf-axis=phase=forward", "--benchmark-autosave")
+
+
+def test_a_case_is_timed_in_several_processes_and_their_medians_are_saved(suite):
+    run(suite, *FORWARD, "--cnnperf-processes=3").assert_outcomes(passed=1)
+    (record,) = saved(suite)["benchmarks"]
+    seconds = record["extra_info"]["processes"]
+    assert len(seconds) == 3
+    assert min(seconds) > 0
+    assert seconds[0] == record["extra_info"]["metrics"]["latency"]["value"]
+
+
+def plant(suite, factor, **facts):
+    """Change the saved run into one whose processes took `factor` times as long."""
+    (path,) = (suite.path / ".benchmarks").rglob("*.json")
+    document = json.loads(path.read_text())
+    extra = document["benchmarks"][0]["extra_info"]
+    extra["processes"] = [factor * seconds for seconds in extra["processes"]]
+    document["cnnperf"] |= facts
+    path.write_text(json.dumps(document))
+
+
+def later_runs(suite):
+    return [json.loads(path.read_text()) for path in sorted((suite.path / ".benchmarks").rglob("0002_*.json"))]
+
+
+COMPARED = ("--cnnperf-baseline=latest", "--cnnperf-fail-over=5%", "--cnnperf-processes=5")
+
+
+def test_a_run_slower_than_its_baseline_fails_and_never_becomes_the_next_one_by_itself(suite):
+    run(suite, *FORWARD, "--cnnperf-processes=5")
+    plant(suite, 1e-3)
+    result = run(suite, *FORWARD, *COMPARED)
+    assert result.ret == 1
+    result.stdout.re_match_lines([r".*1 slower.*"])
+    (second,) = later_runs(suite)
+    assert "0001" in second["cnnperf"]["regressed"]
+    again = run(suite, *FORWARD, *COMPARED)
+    assert again.ret == 1
+    again.stdout.re_match_lines([r"this run .* against 0001_.*1 slower.*"])
+
+
+def test_a_run_faster_than_its_baseline_is_fine(suite):
+    run(suite, *FORWARD, "--cnnperf-processes=5")
+    plant(suite, 1e3)
+    result = run(suite, *FORWARD, *COMPARED)
+    assert result.ret == 0
+    result.stdout.re_match_lines([r".*1 faster.*"])
+    assert later_runs(suite)[0]["cnnperf"].get("regressed") is None
+
+
+def test_one_process_a_side_cannot_tell_and_does_not_pass_for_fine(suite):
+    run(suite, *FORWARD)
+    compared = ("--cnnperf-baseline=latest", "--cnnperf-fail-over=5%")
+    result = run(suite, *FORWARD, *compared)
+    assert result.ret == 3
+    result.stdout.fnmatch_lines(["*cannot separate code from process*"])
+    assert run(suite, *FORWARD, compared[0]).ret == 0
+
+
+def test_a_case_that_the_run_lacks_is_gone_and_does_not_pass_for_fine(suite):
+    run(suite, "--cnnperf-architecture=lenet5", "--benchmark-autosave")
+    result = run(suite, *FORWARD, "--cnnperf-baseline=latest", "--cnnperf-fail-over=5%")
+    assert result.ret == 3
+    result.stdout.re_match_lines([r".*2 gone.*"])
+
+
+def test_an_unlike_machine_is_refused_before_anything_is_measured(suite):
+    run(suite, *FORWARD, "--cnnperf-processes=2")
+    plant(suite, 1, environment={"cpu_model": "Abacus"})
+    result = run(suite, *FORWARD, *COMPARED)
+    assert result.ret == 2
+    result.stdout.re_match_lines([r".*unlike environments.*cpu_model 'Abacus' and .*"])
+    assert not later_runs(suite)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--cnnperf-fail-over=5%",), "--cnnperf-fail-over needs --cnnperf-baseline"),
+        (("--cnnperf-baseline=latest",), "latest: no such file or folder"),
+        (("--cnnperf-baseline=x.json",), "x.json: no such file or directory"),
+        (("--cnnperf-baseline=.", "--cnnperf-fail-over=0"), "--cnnperf-fail-over takes a percentage"),
+        (("--cnnperf-processes=0",), "--cnnperf-processes takes a whole number from 1"),
+    ],
+)
+def test_a_baseline_that_cannot_be_used_is_one_sentence_before_anything_runs(suite, arguments, message):
+    result = run(suite, *FORWARD, *arguments)
+    assert result.ret == 4
+    result.stderr.fnmatch_lines([f"ERROR: {message}*"])

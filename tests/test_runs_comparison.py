@@ -40,7 +40,7 @@ def test_with_several_processes_a_side_there_is_a_verdict(factor, verdict):
 def test_one_process_a_side_cannot_tell_code_from_process():
     comparison = compare_runs(runs_of(1e-3), runs_of(2e-3, commit="b" * 40), RULE)
     assert only(comparison).verdict == "unsure"
-    assert "cannot be told from its process" in only(comparison).reason
+    assert "cannot separate code from process" in only(comparison).reason
     assert (only(comparison).base_seconds, only(comparison).candidate_seconds) == (1e-3, 2e-3)
     assert comparison.status() == 3
 

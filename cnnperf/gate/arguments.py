@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cnnperf.allowance import ALLOWANCE_HELP, parse_allowance
 from cnnperf.errors import OptionError
 from cnnperf.options import OPTIONS, read_given
 
@@ -50,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--base", required=True, metavar="REV", help="commit, tag or branch to compare with")
     add("--head", metavar="REV", help="what is compared with it (default: the work tree as it is)")
-    add("--allow", default="5%", metavar="PERCENT", help="slowdown that is allowed (default: 5%%)")
+    add("--allow", action="append", default=[], metavar="PERCENT", help=ALLOWANCE_HELP.replace("%", "%%"))
     add("--time-budget", default="10m", metavar="TIME", help="for timing: seconds, or 90s, 10m, 1h (default: 10m)")
     add("--only", choices=("counters", "time"), help="compare counters alone, or time alone")
     add(
@@ -69,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--samples", type=Path, metavar="FILE", help="write all seconds to a JSON file")
     suite = parser.add_argument_group("the suite's own options")
     for option in OPTIONS:
-        if option.name not in {"time", "interval"}:  # of runs, not of a comparison
+        if not option.of_runs:
             action = "append" if option.repeatable else "store"
             suite.add_argument(
                 option.flag, dest=option.key, metavar=option.metavar, action=action, help=option.help.replace("%", "%%")
@@ -92,7 +93,7 @@ def request_of(given: argparse.Namespace) -> Request:
     return Request(
         base=given.base,
         head=given.head,
-        allowance=fraction_of(given.allow),
+        allowance=parse_allowance(given.allow),
         seconds=0.0 if given.only == "counters" else _seconds(given.time_budget),
         given=read_given(lambda key: getattr(given, key, None)),
         accepted=tuple(given.accept),
@@ -100,21 +101,6 @@ def request_of(given: argparse.Namespace) -> Request:
         parts=(given.only,) if given.only else ("counters", "time"),
         samples=given.samples,
     )
-
-
-def fraction_of(text: str) -> float:
-    """Return an allowance as a fraction.
-
-    Raises:
-        OptionError: If it is not a percentage above 0 and below 100.
-    """
-    try:
-        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-    except ValueError:
-        value = float("nan")
-    if not 0 < value < 1:
-        raise OptionError(f"--allow takes a percentage above 0 and below 100 such as 5%, not {text!r}")
-    return value
 
 
 def _seconds(text: str) -> float:

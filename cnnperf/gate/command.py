@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from cnnperf.allowance import Allowance, parse_allowance
 from cnnperf.errors import CnnperfError
 from cnnperf.gate.gate import BASE, CANDIDATE, CONTROL, Gate, Series, control_of, samples_of, verdict_of
 from cnnperf.gate.processes import COMPILER_MODULES, EAGER_MODULES, CannotMeasure, Nursery, Peer, Process
@@ -30,7 +31,7 @@ class Request:
     Attributes:
         base: Revision that is compared with.
         head: Revision that is compared, or None for the work tree.
-        allowance: Allowed slowdown as a fraction.
+        allowance: Allowed slowdowns.
         seconds: Time budget for the measurement of time.
         given: Options of the suite by key, as texts.
         accepted: Counters that may get worse.
@@ -41,7 +42,7 @@ class Request:
 
     base: str
     head: str | None = None
-    allowance: float = 0.05
+    allowance: Allowance = field(default_factory=lambda: parse_allowance(()))
     seconds: float = 600.0
     given: Given = field(default_factory=dict)
     accepted: tuple[str, ...] = ()
@@ -81,7 +82,8 @@ def run_gate(request: Request, folder: Path, tell: Callable[[str], None]) -> Com
 def _compare(request: Request, sides: Mapping[str, Side], tell: Callable[[str], None], begun: float) -> Comparison:
     start = Starter(sides, {BASE: request.base_python, CONTROL: request.base_python})
     shared, odd = _plan(request, start)
-    rule = Rule(request.allowance, cases=max(1, len(shared)))
+    allowance = request.allowance
+    rule = Rule(allowance.general, cases=max(1, len(shared)), overrides=allowance.overrides)
     texts = {key: values[0] for key, values in request.given.items()}
     input_kind = texts.get("cnnperf_input", "synthetic")
     allocator = texts.get("cnnperf_cpu_allocator", "retain")

@@ -50,10 +50,8 @@ class Series:
     def add(self, placements: list[Placement], rule: Rule) -> None:
         """Take the placements of one pass and look, where it is time to."""
         (self.first if self.alarm is None else self.second).append(placements)
-        if self.alarm is None:
-            self._look(rule)
-        else:
-            self._confirm(rule)
+        look = self._look if self.alarm is None else self._confirm
+        look(rule.of(self.case))
 
     @property
     def by_cpu(self) -> bool:
@@ -75,7 +73,7 @@ class Series:
     def end(self, rule: Rule, reason: str) -> None:
         """End because there is no time left."""
         if self.decided is None:
-            several = _count(self.first) > 1
+            several, rule = _count(self.first) > 1, rule.of(self.case)
             found = estimate(self.ratios(self.first), rule, rule.level) if several else None
             waiting = "an alarm was not yet measured again" if self.alarm else "undecided"
             self.decided = Judgement("unsure", f"{waiting}; {reason}", found)
@@ -193,9 +191,9 @@ def control_of(series: Sequence[Series], rule: Rule) -> list[ControlFound]:
     """Return the cases in which the base differs from itself, of which there should be none."""
     found = []
     for one in series:
-        passes = ratios([*one.first, *one.second], CONTROL, cpu=one.by_cpu)
-        if control_differs(passes, rule):
-            found.append(ControlFound(one.case, estimate(passes, rule, rule.control_level)))
+        passes, its = ratios([*one.first, *one.second], CONTROL, cpu=one.by_cpu), rule.of(one.case)
+        if control_differs(passes, its):
+            found.append(ControlFound(one.case, estimate(passes, its, its.control_level)))
     return found
 
 

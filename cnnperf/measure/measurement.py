@@ -37,6 +37,7 @@ class Measured:
         samples: The readings.
         findings: Reasons to distrust the values.
         compile_seconds: Spent compiling and loading the compiler, not part of the harness's own time.
+        processes: Median seconds of one call in each process that timed the case, this one first.
     """
 
     case: Case
@@ -44,6 +45,7 @@ class Measured:
     samples: Samples
     findings: list[Finding]
     compile_seconds: float
+    processes: tuple[float, ...] = ()
 
     def record(self) -> dict[str, object]:
         """Return the plain record for `extra_info`."""
@@ -54,6 +56,7 @@ class Measured:
             "groups": [len(group) for group in self.samples.groups],
             "stopped": self.samples.stopped,
             "findings": [finding.as_json() for finding in self.findings],
+            **({"processes": list(self.processes)} if self.processes else {}),
         }
 
     def seconds(self) -> list[float]:
@@ -99,6 +102,14 @@ class Laboratory:
         check_supported(case)
         with _out_of_memory_told(), matmul_precision(case):
             return self._measure(case)
+
+    def latency(self, case: Case) -> float:
+        """Return the median seconds of one call, and nothing else; raises as `measure` does for an unsupported case."""
+        check_supported(case)
+        with _out_of_memory_told(), matmul_precision(case):
+            workload = self._prepare(case)
+            compilation.compile_first_round(workload)
+            return sample(workload, self.make_clock(torch.device(case.device)), self.schedule).latency().value
 
     def check(self, case: Case) -> Verified:
         """Check the results of one case without timing it; raises as `measure` does."""

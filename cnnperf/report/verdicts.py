@@ -86,8 +86,19 @@ def _interval(found: Estimate) -> str:
 
 
 def _reasons(result: Comparison) -> list[str]:
-    told = [one for one in _sorted(result.cases) if one.verdict not in {"same", "faster"}]
-    return ["", *(line for one in told for line in wrap(f"{one.case.label()}: {one.reason}"))] if told else []
+    """Return why, one line a reason: of many cases with the same one the first is named."""
+    cases: dict[str, list[CaseVerdict]] = {}
+    for one in _sorted(result.cases):
+        if one.verdict not in {"same", "faster"}:
+            cases.setdefault(one.reason, []).append(one)
+    return (
+        ["", *(line for reason, those in cases.items() for line in wrap(f"{_names(those)}: {reason}"))] if cases else []
+    )
+
+
+def _names(cases: Sequence[CaseVerdict]) -> str:
+    first, others = cases[0].case.label(), len(cases) - 1
+    return f"{first} and {others} more" if others else first
 
 
 def _control(result: Comparison) -> list[str]:
@@ -102,7 +113,8 @@ def _control(result: Comparison) -> list[str]:
 
 def _power(result: Comparison) -> str:
     seen = [math.expm1(one.found.visible) for one in result.cases if one.found is not None]
-    allowed = f"Allowed is {result.rule.allowance:.1%} a case, and half of it is reported."
+    others = "".join(f", {allowance:.1%} in {glob!r}" for glob, allowance in result.rule.overrides)
+    allowed = f"Allowed is {result.rule.allowance:.1%} a case{others}; half of it is reported."
     if not seen:
         return f"No time was measured. {allowed}"
     return (

@@ -33,6 +33,8 @@ MOMENTARY = frozenset(
 )
 """What differs between two moments of one machine."""
 
+_MORE = "take more with --cnnperf-processes, or save more runs of each commit"
+
 Runs = Sequence[tuple[str, Run]]
 """Each with its name."""
 
@@ -54,7 +56,7 @@ def compare_runs(base: Runs, candidate: Runs, rule: Rule, *, any_machine: bool =
     """
     labels = _labelled(base), _labelled(candidate)
     if not any_machine:
-        _check_environments([run for _, run in (*base, *candidate)])
+        check_environments([run for _, run in (*base, *candidate)])
     before, after = (_records(side) for side in (base, candidate))
     shared = [case for case in before if case in after]
     changes = [change for case in shared for change in _counter_changes(case, before[case], after[case])]
@@ -92,17 +94,15 @@ def unpaired(base: Sequence[float], candidate: Sequence[float], rule: Rule) -> E
 
 
 def _verdict(case: Case, base: Sequence[CaseRecord], candidate: Sequence[CaseRecord], rule: Rule) -> CaseVerdict:
-    times = [
-        [record.values["latency"].value for record in side if "latency" in record.values] for side in (base, candidate)
-    ]
+    times = [[seconds for record in side for seconds in _processes(record)] for side in (base, candidate)]
     if not all(times) or any(not value > 0 for side in times for value in side):
         return CaseVerdict(case, "not-comparable", "a run has no time above 0 for it")
     medians = [median(side) for side in times]
     if min(map(len, times)) == 1:
-        reason = "one process on a side: its code cannot be told from its process; save several runs of each commit"
+        reason = f"one process on a side: cannot separate code from process; {_MORE}"
         return CaseVerdict(case, "unsure", reason, None, *medians)
-    found = unpaired(times[0], times[1], rule)
-    verdict, reason = _judged(found, rule)
+    found = unpaired(times[0], times[1], rule.of(case))
+    verdict, reason = _judged(found, rule.of(case))
     return CaseVerdict(case, verdict, reason, found, *medians)
 
 
@@ -113,7 +113,12 @@ def _judged(found: Estimate, rule: Rule) -> tuple[str, str]:
         return "faster", "the interval lies below 1"
     if found.high < rule.limit:
         return "same", "a slowdown beyond the allowance is excluded"
-    return "unsure", f"{found.count} processes do not tell; save more runs of each commit, or use `cnnperf gate`"
+    return "unsure", f"{found.count} processes do not tell; {_MORE}, or use `cnnperf gate`"
+
+
+def _processes(record: CaseRecord) -> Sequence[float]:
+    """Return the seconds of each process behind a record."""
+    return record.processes or [record.values["latency"].value for _ in range(int("latency" in record.values))]
 
 
 def _counter_changes(case: Case, base: Sequence[CaseRecord], candidate: Sequence[CaseRecord]) -> list[CounterChange]:
@@ -140,7 +145,12 @@ def _labelled(side: Runs) -> str:
     return f"{names} ({commits[0] or 'unknown commit'})"
 
 
-def _check_environments(runs: Sequence[Run]) -> None:
+def check_environments(runs: Sequence[Run]) -> None:
+    """Refuse runs of unlike environments.
+
+    Raises:
+        RunFileError: With what differs.
+    """
     keys = sorted({key for run in runs for key in run.environment} - MOMENTARY)
     found = {key: list(dict.fromkeys(run.environment.get(key) for run in runs)) for key in keys}
     unlike = [f"{key} {' and '.join(map(repr, values))}" for key, values in found.items() if len(values) > 1]

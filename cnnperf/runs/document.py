@@ -57,6 +57,7 @@ def parse_document(document: Object) -> Run:
         wall_seconds=as_number(facts.get("wall_seconds"), "cnnperf.wall_seconds"),
         compile_seconds=as_number(facts.get("compile_seconds"), "cnnperf.compile_seconds"),
         round_seconds=as_number(facts.get("round_seconds"), "cnnperf.round_seconds"),
+        regressed=as_text(facts.get("regressed", ""), "cnnperf.regressed"),
     )
 
 
@@ -84,6 +85,10 @@ def _case(entry: object, where: str) -> CaseRecord | None:
         units={name: _unit(name, value, f"{where_extra}.metrics.{name}") for name, value in entries.items()},
         groups=_groups(benchmark, extra, where),
         findings=_findings(extra, where_extra),
+        processes=tuple(
+            as_number(seconds, f"{where_extra}.processes[{index}]")
+            for index, seconds in enumerate(as_list(extra.get("processes", []), f"{where_extra}.processes"))
+        ),
     )
 
 

@@ -34,6 +34,7 @@ class CaseRecord:
         units: Unit by metric name.
         groups: Seconds of the rounds, one tuple a group; empty when the run was saved without raw rounds.
         findings: Reasons to distrust the values.
+        processes: Median seconds of one call in each process that timed the case; empty where only one did.
     """
 
     case: Case
@@ -41,6 +42,7 @@ class CaseRecord:
     units: Mapping[str, str] = field(default_factory=dict)
     groups: tuple[tuple[float, ...], ...] = ()
     findings: tuple[Finding, ...] = ()
+    processes: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ class Run:
         wall_seconds: Of the whole run.
         compile_seconds: Spent compiling, a part of `wall_seconds`.
         round_seconds: Spent inside rounds whose times were kept, a part of `wall_seconds`.
+        regressed: Against which baseline it was found to be worse when it was made; empty where it was not.
     """
 
     time: datetime | None = None
@@ -93,3 +96,4 @@ class Run:
     wall_seconds: float = math.nan
     compile_seconds: float = math.nan
     round_seconds: float = math.nan
+    regressed: str = ""

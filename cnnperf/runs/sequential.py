@@ -7,15 +7,17 @@ when it can tell. How its errors add up is in `Rule`.
 
 from __future__ import annotations
 
+import fnmatch
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
 from scipy import stats
 
 from cnnperf.errors import CnnperfError
+from cnnperf.measure.case import Case
 
 LOOKS = (16, 24, 32, 48, 64, 96)
 """After how many re-instantiations the rule looks."""
@@ -49,11 +51,13 @@ class Rule:
         allowance: Slowdown that is allowed, as a fraction: 0.05 is 5 %.
         error: Probability that any case of the suite is called slower though nothing changed.
         cases: How many there are.
+        overrides: Globs over architectures or labels of cases, with the allowance of those; the last that fits counts.
     """
 
     allowance: float = 0.05
     error: float = 0.01
     cases: int = 1
+    overrides: tuple[tuple[str, float], ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant.
@@ -67,6 +71,14 @@ class Rule:
             raise CnnperfError(f"the error of a suite is a probability between 0 and 1, not {self.error:g}")
         if self.cases < 1:
             raise CnnperfError(f"a suite has at least one case, not {self.cases}")
+
+    def of(self, case: Case) -> Rule:
+        """Return the rule of one case, with its own allowance."""
+        names = case.architecture, case.label()
+        fitting = [
+            allowance for glob, allowance in self.overrides if any(fnmatch.fnmatchcase(name, glob) for name in names)
+        ]
+        return replace(self, allowance=fitting[-1]) if fitting else self
 
     @property
     def level(self) -> float:

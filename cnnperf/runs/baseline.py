@@ -1,0 +1,48 @@
+"""The baseline of a run under way: what it has to hold up to, and whether it did."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cnnperf.allowance import Allowance
+from cnnperf.runs.comparison import Runs, check_environments, compare_runs
+from cnnperf.runs.document import parse_document
+from cnnperf.runs.fields import Object
+from cnnperf.runs.records import Run, Scalar
+from cnnperf.runs.sequential import Rule
+from cnnperf.runs.verdicts import Comparison
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """Hold the runs that a new one is compared with.
+
+    Attributes:
+        runs: At least one, of one commit.
+        allowance: What is allowed.
+        fails: Whether the new run fails where it is slower.
+    """
+
+    runs: Runs
+    allowance: Allowance
+    fails: bool
+
+    def check(self, environment: Mapping[str, Scalar]) -> None:
+        """Refuse an environment in which times cannot be compared with the baseline's.
+
+        Raises:
+            RunFileError: With what differs.
+        """
+        check_environments([*(run for _, run in self.runs), Run(environment=environment)])
+
+    def compare(self, document: Object) -> Comparison:
+        """Compare a run that is still in memory.
+
+        Raises:
+            RunFileError: If the runs cannot be compared.
+        """
+        candidate = [("this run", parse_document(document))]
+        cases = {record.case for _, run in (*self.runs, *candidate) for record in run.cases}
+        rule = Rule(self.allowance.general, cases=max(1, len(cases)), overrides=self.allowance.overrides)
+        return compare_runs(self.runs, candidate, rule)
