@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cnnperf
-from cnnperf.errors import CnnperfError, RunFileError
+from cnnperf.errors import CnnperfError, OptionError, RunFileError
 
 if TYPE_CHECKING:
     from cnnperf.runs import Run
@@ -19,16 +19,33 @@ if TYPE_CHECKING:
 FINE = 0
 DIFFERENT = 1
 UNUSABLE = 2
+UNTOLD = 3
 INTERRUPTED = 130
 
 EPILOG = """\
 exit status:
   0  fine
-  1  `repeat`: the runs differ; `compare`, `gate`: something is surely worse
+  1  `repeat`: the runs differ; `compare`, `gate`, `history`: something is surely worse
   2  unknown arguments, or a file or a commit that cannot be used
-  3  `compare`, `gate`: something could not be told
+  3  `compare`, `gate`, `history`: something could not be told
 
 Runs are made by `pytest benchmarks --benchmark-autosave`, which saves them under .benchmarks/.
+"""
+
+
+HISTORY_EPILOG = """\
+examples:
+  cnnperf history
+  cnnperf history 'se_*' --metric peak_memory
+  cnnperf history 'resnet18 train*' --least 5% --runs nightly
+
+A line of the file of known shifts is COMMIT | METRIC | CASE | REASON. Shifts are told with it, and do not fail.
+
+exit status:
+  0  no change for the worse, or only known ones
+  1  a change for the worse
+  2  unknown arguments, or runs that cannot be read
+  3  too few runs
 """
 
 
@@ -147,6 +164,39 @@ def _compare_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--any-machine", action="store_true", help="compare runs of unlike environments too")
 
 
+def _history(given: argparse.Namespace) -> int:
+    from cnnperf.allowance import fraction_of
+    from cnnperf.measure.metrics import METRICS
+    from cnnperf.report.history import history_lines
+    from cnnperf.runs.acknowledged import accept, read_acknowledged
+    from cnnperf.runs.history import changes_of, series_of
+    from cnnperf.runs.shifts import LEAST_RUNS
+
+    least = fraction_of(given.least, "--least")
+    if given.metric not in METRICS:
+        raise OptionError(f"--metric: there is no metric {given.metric!r}; the metrics are {', '.join(METRICS)}")
+    known = read_acknowledged(given.acknowledged) if given.acknowledged.exists() else []
+    series = series_of(_runs(given.runs), given.metric, given.case)
+    changes = accept(changes_of(series, least), known)
+    _print(history_lines(series, changes))
+    if any(change.worse and not change.reason for change in changes):
+        return DIFFERENT
+    searched = METRICS[given.metric].counter or any(len(one.points) >= LEAST_RUNS for one in series)
+    return FINE if searched else UNTOLD
+
+
+def _history_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = HISTORY_EPILOG
+    add = parser.add_argument
+    add("case", nargs="?", default="*", metavar="CASE", help="a glob over architectures or labels (default: all)")
+    add("--runs", type=Path, default=Path(".benchmarks"), help="where they are saved (default: .benchmarks)")
+    add("--metric", default="latency", help="which (default: latency); anchor_ratio goes on from machine to machine")
+    add("--least", default="2.5%", metavar="PERCENT", help="smallest shift that matters (default: 2.5%%)")
+    text = "text file of shifts that people know of (default: acknowledged-shifts.txt)"
+    add("--acknowledged", type=Path, default=Path("acknowledged-shifts.txt"), metavar="FILE", help=text)
+
+
 def _gate(given: argparse.Namespace) -> int:
     from cnnperf.gate.arguments import request_of
     from cnnperf.gate.command import run_gate
@@ -223,6 +273,13 @@ COMMANDS = (
         (("base", _SIDE), ("candidate", _SIDE)),
         _compare,
         _compare_arguments,
+    ),
+    Command(
+        "history",
+        "find level shifts over all saved runs, and the commits in which they happened",
+        (),
+        _history,
+        _history_arguments,
     ),
     Command("gate", "tell whether anything became slower or hungrier since a commit", (), _gate, _gate_arguments),
 )

@@ -28,6 +28,7 @@ class Metric:
 
 _TABLE = (
     Metric("latency", "s", "lower", False, "median seconds of one call, synchronized before and after"),
+    Metric("anchor_ratio", "ratio", "lower", False, "latency over that of a pinned commit, in turns in one job"),
     Metric("graph_latency", "s", "lower", False, "median seconds of the forward and loss that a backward call undoes"),
     Metric("throughput", "images/s", "higher", False, "batch over latency"),
     Metric("queued_throughput", "images/s", "higher", False, "images/s with a full queue of calls (CUDA)"),

@@ -57,6 +57,7 @@ def parse_document(document: Object) -> Run:
         wall_seconds=as_number(facts.get("wall_seconds"), "cnnperf.wall_seconds"),
         compile_seconds=as_number(facts.get("compile_seconds"), "cnnperf.compile_seconds"),
         round_seconds=as_number(facts.get("round_seconds"), "cnnperf.round_seconds"),
+        anchor=as_text(facts.get("anchor", ""), "cnnperf.anchor"),
         regressed=as_text(facts.get("regressed", ""), "cnnperf.regressed"),
     )
 

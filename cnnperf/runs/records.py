@@ -78,6 +78,7 @@ class Run:
         wall_seconds: Of the whole run.
         compile_seconds: Spent compiling, a part of `wall_seconds`.
         round_seconds: Spent inside rounds whose times were kept, a part of `wall_seconds`.
+        anchor: Commit to which the metric `anchor_ratio` relates; empty where there is none.
         regressed: Against which baseline it was found to be worse when it was made; empty where it was not.
     """
 
@@ -96,4 +97,5 @@ class Run:
     wall_seconds: float = math.nan
     compile_seconds: float = math.nan
     round_seconds: float = math.nan
+    anchor: str = ""
     regressed: str = ""

@@ -1,0 +1,87 @@
+"""The history for a terminal: what changed and in which commits, then every series with its last level."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import median
+
+from cnnperf.measure.metrics import METRICS
+from cnnperf.report.layout import WIDTH, grid, printable, shorten, wrap
+from cnnperf.runs.acknowledged import FILE, line_of
+from cnnperf.runs.history import Change, Facts, Series
+from cnnperf.runs.shifts import LEAST_RUNS
+from cnnperf.units import format_quantity
+
+HEADER = ("", "runs", "first", "last", "changes")
+NAMING = ("cpu_model", "gpu_model", "machine", "relative to")
+LAST = 5  # runs whose median stands for an end of a series
+
+
+def history_lines(series: Sequence[Series], changes: Sequence[Change]) -> list[str]:
+    """Return the answer first, then each change, then each series."""
+    lines = [*wrap(_headline(series, changes)), *_told(changes), *_table(series, changes), *_to_acknowledge(changes)]
+    return [shorten(printable(line), WIDTH) for line in lines]
+
+
+def _headline(series: Sequence[Series], changes: Sequence[Change]) -> str:
+    worse = [change for change in changes if change.worse and not change.reason]
+    accepted = sum(bool(change.reason) for change in changes)
+    others = len(changes) - len(worse) - accepted
+    short = sum(len(one.points) < LEAST_RUNS for one in series if not METRICS[one.metric].counter)
+    parts = [f"{len(worse)} changes for the worse", f"{accepted} acknowledged", f"{others} others"]
+    told = f"{', '.join(parts)}, in {len(series)} series of {series[0].metric}"
+    return told + (f"; {short} of them have fewer than {LEAST_RUNS} runs and are not searched." if short else ".")
+
+
+def _told(changes: Sequence[Change]) -> list[str]:
+    ordered = sorted(changes, key=lambda change: (bool(change.reason), not change.worse))
+    return ["", *(line for change in ordered for line in wrap(_change(change)))] if changes else []
+
+
+def _change(change: Change) -> str:
+    word = "worse" if change.worse else "changed"
+    found = f"{change.ratio - 1:+.1%}"
+    if change.low != change.high:
+        found += f" [{change.low - 1:+.1%}, {change.high - 1:+.1%}]"
+    told = (
+        f"{change.series.case.label()}: {change.series.metric} {found} ({word}) after "
+        f"{change.last.commit or change.last.run}, at the latest in {change.first.commit or change.first.run}"
+    )
+    software = ", ".join(f"{name} {before} -> {after}" for name, (before, after) in change.software.items())
+    return told + (f"; with it {software}" if software else "") + (f"; known: {change.reason}" if change.reason else "")
+
+
+def _table(series: Sequence[Series], changes: Sequence[Change]) -> list[str]:
+    lines: list[str] = []
+    machines = list(dict.fromkeys(one.machine for one in series))
+    for machine, name in zip(machines, _names(machines), strict=True):
+        rows = [_row(one, changes) for one in series if one.machine == machine]
+        lines += ["", *wrap(f"{series[0].metric}, {name}"), *grid(HEADER, rows)]
+    return lines
+
+
+def _names(machines: Sequence[Facts]) -> list[str]:
+    """Name each machine by its processors, and by what tells it from the others."""
+    shared = set.intersection(*(set(machine) for machine in machines))
+    return [
+        ", ".join(f"{name} {value}" for name, value in machine if name in NAMING or (name, value) not in shared)
+        for machine in machines
+    ]
+
+
+def _row(series: Series, changes: Sequence[Change]) -> tuple[str, ...]:
+    unit = METRICS[series.metric].unit
+    ends = [median(point.value for point in part) for part in (series.points[:LAST], series.points[-LAST:])]
+    texts = (format_quantity(value, unit) if math.isfinite(value) else "-" for value in ends)
+    count = sum(change.series == series for change in changes)
+    return (series.case.label(), str(len(series.points)), *texts, str(count) if count else "")
+
+
+def _to_acknowledge(changes: Sequence[Change]) -> list[str]:
+    lines = [line_of(change) for change in changes if change.worse and not change.reason]
+    return (
+        ["", f"to acknowledge what is meant to be so, put into {FILE}:", *(f"  {line}" for line in lines)]
+        if lines
+        else []
+    )

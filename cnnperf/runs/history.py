@@ -1,0 +1,179 @@
+"""The history of saved runs: one series a case, metric and machine, its level shifts, and counters that changed.
+
+Seconds of two machines do not compare, so that another machine begins another series. A ratio to a pinned commit,
+measured in the same job, does compare: its series goes on from machine to machine, one for each pinned commit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
+from statistics import median
+
+from cnnperf.errors import RunFileError
+from cnnperf.measure.case import Case
+from cnnperf.measure.metrics import METRICS
+from cnnperf.runs.comparison import MOMENTARY
+from cnnperf.runs.records import CaseRecord, Run, Scalar
+from cnnperf.runs.shifts import LEVEL, Shift, find_shifts
+
+SOFTWARE = ("torch", "python", "cuda", "cudnn", "gpu_driver", "system")
+"""What may change within a series, and is told beside a shift: it may be the cause."""
+
+ANCHORED = "anchor_ratio"
+_EARLIEST = datetime.min.replace(tzinfo=UTC)
+
+Environment = Mapping[str, Scalar]
+Facts = tuple[tuple[str, Scalar], ...]
+
+
+@dataclass(frozen=True)
+class Point:
+    """Be one run in a series: its name, commit, value, and the software that it ran on."""
+
+    run: str
+    commit: str
+    value: float
+    software: Environment
+
+
+@dataclass(frozen=True)
+class Series:
+    """Hold what one case did over the runs of one machine.
+
+    Attributes:
+        case: The case.
+        metric: What its values are.
+        machine: In which all runs agree, as names and values; the pinned commit for ratios.
+        points: In the order of time.
+    """
+
+    case: Case
+    metric: str
+    machine: Facts
+    points: tuple[Point, ...]
+
+
+@dataclass(frozen=True)
+class Change:
+    """Say that a series changed its level.
+
+    Attributes:
+        series: The series.
+        last: The last run that surely was at the old level.
+        first: The first run that surely is at the new one.
+        ratio: New over old level.
+        low: Lower end of its 95 % interval; that of `ratio` itself for a counter.
+        high: Upper end.
+        worse: Whether that is for the worse.
+        software: What changed with it, each with its value before and after.
+        reason: Why it is accepted; empty where it is not.
+    """
+
+    series: Series
+    last: Point
+    first: Point
+    ratio: float
+    low: float
+    high: float
+    worse: bool
+    software: Mapping[str, tuple[Scalar, Scalar]]
+    reason: str = ""
+
+
+def series_of(runs: Iterable[tuple[str, Run]], metric: str, pattern: str = "*") -> list[Series]:
+    """Return the series of a metric.
+
+    Args:
+        runs: Each with its name.
+        metric: Of the table of metrics.
+        pattern: A glob over architectures or labels of cases.
+
+    Raises:
+        RunFileError: If no run has the metric for a case that fits; the message says what there is.
+    """
+    points: dict[tuple[Case, Facts], list[Point]] = {}
+    ordered = sorted(runs, key=lambda named: named[1].time or _EARLIEST)
+    for name, run in ordered:
+        for record in run.cases:
+            if metric in record.values and fits(record.case, pattern):
+                point = Point(name, run.commit, _value(record, metric), _software(run.environment))
+                points.setdefault((record.case, _machine(run, metric)), []).append(point)
+    if not points:
+        raise _nothing([run for _, run in ordered], metric, pattern)
+    return [Series(case, metric, machine, tuple(found)) for (case, machine), found in points.items()]
+
+
+def changes_of(series: Sequence[Series], least: float) -> list[Change]:
+    """Return the level shifts of times, and every change of counters.
+
+    Args:
+        series: All that are looked at: the error of the search is shared out among them.
+        least: Smallest shift of a time that matters, as a fraction.
+    """
+    return [change for one in series for change in _changes(one, least, LEVEL / len(series))]
+
+
+def fits(case: Case, pattern: str) -> bool:
+    """Tell whether a glob means a case, by its architecture or its label."""
+    return fnmatchcase(case.architecture, pattern) or fnmatchcase(case.label(), pattern)
+
+
+def _changes(series: Series, least: float, level: float) -> list[Change]:
+    values = [point.value for point in series.points]
+    if METRICS[series.metric].counter:
+        places = [index for index in range(1, len(values)) if values[index] != values[index - 1]]
+        return [_counted(series, index) for index in places]
+    if not all(math.isfinite(value) and value > 0 for value in values):
+        return []
+    return [_shifted(series, shift) for shift in find_shifts([math.log(v) for v in values], math.log1p(least), level)]
+
+
+def _counted(series: Series, index: int) -> Change:
+    before, after = series.points[index - 1], series.points[index]
+    ratio = after.value / before.value if before.value else math.inf
+    return _change(series, index - 1, index, (ratio, ratio, ratio), rises=after.value > before.value)
+
+
+def _shifted(series: Series, shift: Shift) -> Change:
+    ratios = math.exp(shift.size), math.exp(shift.low), math.exp(shift.high)
+    return _change(series, shift.earliest - 1, shift.latest, ratios, rises=shift.size > 0)
+
+
+def _change(series: Series, last: int, first: int, ratios: tuple[float, float, float], *, rises: bool) -> Change:
+    before, after = series.points[last], series.points[first]
+    better = METRICS[series.metric].better
+    worse = better != "neither" and rises == (better == "lower")
+    keys = sorted({*before.software, *after.software})
+    pairs = {key: (before.software.get(key), after.software.get(key)) for key in keys}
+    software = {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
+    return Change(series, before, after, *ratios, worse, software)
+
+
+def _value(record: CaseRecord, metric: str) -> float:
+    if metric == "latency" and record.processes:
+        return median(record.processes)
+    return record.values[metric].value
+
+
+def _software(environment: Environment) -> Environment:
+    return {name: environment[name] for name in SOFTWARE if name in environment}
+
+
+def _machine(run: Run, metric: str) -> Facts:
+    if metric == ANCHORED:
+        return (("relative to", run.anchor),)
+    hidden = MOMENTARY.union(SOFTWARE)
+    facts = sorted((name, value) for name, value in run.environment.items() if name not in hidden and value is not None)
+    return tuple(facts) or (("machine", run.machine),)
+
+
+def _nothing(runs: Sequence[Run], metric: str, pattern: str) -> RunFileError:
+    cases = sorted({record.case.label() for run in runs for record in run.cases})
+    fitting = sorted({name for run in runs for one in run.cases if fits(one.case, pattern) for name in one.values})
+    if fitting:
+        return RunFileError(f"no run has the metric {metric!r} for {pattern}; they have {', '.join(fitting)}")
+    return RunFileError(f"no run has a case {pattern!r}; they have {'; '.join(cases[:8])}{'; ...' * (len(cases) > 8)}")  # noqa: PLR2004 - as many as can be read

@@ -1,0 +1,151 @@
+"""The history as a person asks for it: planted runs on disk, shifts with their commits, and those that are known."""
+
+import json
+
+import numpy as np
+import pytest
+from documents import benchmark, document, metric
+
+from cnnperf.cli import main
+from cnnperf.errors import RunFileError
+from cnnperf.runs.acknowledged import read_acknowledged
+
+RUNS = 24
+MACHINE = {"cpu_model": "Example CPU", "cpu_count": 2, "torch": "2.12.0"}
+
+
+def commit(number):
+    return f"{number:040x}"[::-1]
+
+
+def plant(folder, latencies, *, environment=lambda number: MACHINE, anchor="", metrics=lambda latency: {}, begin=0):
+    folder.mkdir(exist_ok=True)
+    for number, latency in enumerate(latencies, start=begin):
+        values = {"latency": metric("latency", latency), **metrics(latency)}
+        found = document(benchmark(metrics=values), environment=environment(number), anchor=anchor)
+        found |= {"commit_info": {"id": commit(number), "dirty": False}}
+        found["datetime"] = f"2026-05-{number // 24 + 1:02}T{number % 24:02}:00:00+00:00"
+        (folder / f"{number:04}.json").write_text(json.dumps(found))
+
+
+def steady(runs=RUNS, seed=0):
+    return 1e-3 * np.exp(np.random.default_rng(seed).normal(0, 0.005, runs))
+
+
+def slower(at=16, factor=1.1):
+    return steady() * np.where(np.arange(RUNS) >= at, factor, 1.0)
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / ".benchmarks"
+
+
+def test_a_slowdown_is_told_with_the_commits_around_it(here, capsys):
+    plant(here, slower())
+    assert main(["history"]) == 1
+    out = capsys.readouterr().out
+    assert out.startswith("1 changes for the worse, 0 acknowledged")
+    assert f"(worse) after {commit(15)[:10]}, at the latest in {commit(16)[:10]}" in " ".join(out.split())
+
+
+def test_steady_runs_are_fine(here, capsys):
+    plant(here, steady())
+    assert main(["history"]) == 0
+    assert capsys.readouterr().out.startswith("0 changes for the worse")
+
+
+def test_becoming_faster_is_told_and_does_not_fail(here, capsys):
+    plant(here, slower(factor=0.9))
+    assert main(["history"]) == 0
+    assert "(changed)" in capsys.readouterr().out
+
+
+def test_another_machine_begins_another_series_and_is_no_regression(here, capsys):
+    plant(
+        here, slower(factor=2.0), environment=lambda n: MACHINE | {"cpu_model": "Slow CPU" if n >= 16 else "Fast CPU"}
+    )
+    assert main(["history"]) == 0
+    out = capsys.readouterr().out
+    assert "cpu_model Fast CPU" in out
+    assert "cpu_model Slow CPU" in out
+
+
+def test_another_pytorch_is_told_beside_the_shift_that_came_with_it(here, capsys):
+    plant(here, slower(), environment=lambda n: MACHINE | {"torch": "2.13.0" if n >= 16 else "2.12.0"})
+    assert main(["history"]) == 1
+    assert "with it torch 2.12.0 -> 2.13.0" in " ".join(capsys.readouterr().out.split())
+
+
+def test_ratios_to_an_anchor_go_on_from_machine_to_machine(here, capsys):
+    def ratio(latency):
+        return {"anchor_ratio": metric("anchor_ratio", 1e3 * latency)}
+
+    machines = [MACHINE | {"cpu_model": name} for name in ("A", "B", "C")]
+    plant(here, slower(), environment=lambda n: machines[n % 3], anchor="v1.0", metrics=ratio)
+    assert main(["history", "--metric", "anchor_ratio"]) == 1
+    assert "relative to v1.0" in capsys.readouterr().out
+
+
+def test_a_counter_that_changed_is_found_at_once(here, capsys):
+    plant(here, steady(3), metrics=lambda _: {"flop": metric("flop", 100)})
+    plant(here, steady(1), metrics=lambda _: {"flop": metric("flop", 101)}, begin=3)
+    assert main(["history", "--metric", "flop"]) == 1
+    assert "flop +1.0% (worse)" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_known_shift_is_told_with_its_reason_and_does_not_fail(here, capsys):
+    plant(here, slower())
+    main(["history"])
+    line = capsys.readouterr().out.splitlines()[-1].strip()
+    (here.parent / "acknowledged-shifts.txt").write_text(
+        f"# known\n\n{line.replace('why', 'wider layers | on purpose')}\n"
+    )
+    assert main(["history"]) == 0
+    assert "known: wider layers | on purpose" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("abcdef0123 | latency | *", "line 1: a line is COMMIT | METRIC | CASE | REASON"),
+        ("abcdef0123 | latency |  | why", "line 1: a line is COMMIT"),
+        ("abc | latency | * | why", "7 characters of a commit"),
+    ],
+)
+def test_a_line_of_another_form_is_refused_with_its_number(tmp_path, line, message):
+    path = tmp_path / "known.txt"
+    path.write_text(line + "\n")
+    with pytest.raises(RunFileError, match=message.replace("|", r"\|")):
+        read_acknowledged(path)
+
+
+def test_too_few_runs_are_said_and_are_not_fine(here, capsys):
+    plant(here, steady(4))
+    assert main(["history"]) == 3
+    assert "1 of them have fewer than 8 runs" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["resnet*"], "no run has a case 'resnet*'; they have lenet5"),
+        (["--metric", "flop"], "no run has the metric 'flop' for *; they have latency"),
+        (["--metric", "speed"], "there is no metric 'speed'"),
+        (["--least", "0"], "--least takes a percentage"),
+        (["--runs", "nowhere.json"], "nowhere.json: no such file or directory"),
+    ],
+)
+def test_what_cannot_be_answered_is_one_sentence(here, capsys, arguments, message):
+    plant(here, steady(1))
+    assert main(["history", *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_runs_that_name_no_machine_and_no_time_are_one_series(here, capsys):
+    plant(here, slower(), environment=lambda _: {})
+    for path in here.glob("*.json"):
+        path.write_text(path.read_text().replace('"datetime"', '"undated"'))
+    assert main(["history"]) == 1
+    assert "machine Example CPU (TM)" in capsys.readouterr().out
