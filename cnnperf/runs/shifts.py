@@ -121,7 +121,7 @@ def _segments(scaled: np.ndarray) -> list[int]:
     except ImportError as error:
         raise CnnperfError("the history needs the package ruptures; pip install 'cnnperf[history]'") from error
     method: Any = ruptures.KernelCPD(kernel="linear", min_size=LEAST_LASTING)
-    return [0, *method.fit(scaled.reshape(-1, 1)).predict(pen=PENALTY)]
+    return [0, *map(int, method.fit(scaled.reshape(-1, 1)).predict(pen=PENALTY))]
 
 
 def _autocorrelation(series: np.ndarray, ends: Sequence[int]) -> float:
@@ -140,9 +140,14 @@ def _doubt(series: np.ndarray, ends: Sequence[int], place: int, alike: float, le
     begin, step, end = ends[place - 1 : place + 2]
     short = step - begin < LEAST_INSIDE or (end - step < LEAST_INSIDE and end < series.size)
     size, error, freedom = _step(series[begin:end], step - begin, alike)
-    if short or abs(size) < least:
+    if short or abs(size) < least or not _lasts(series[step:end], float(np.median(series[begin:step])), size):
         return 2.0 - abs(size)  # the smallest first
     return float(2 * stats.t.sf(abs(size) / error, freedom)) if error > 0 else 0.0
+
+
+def _lasts(new: np.ndarray, old: float, size: float) -> bool:
+    """Tell whether a short end of a series is all at the new level: two spikes of three runs would pass for one."""
+    return new.size >= LEAST_INSIDE or bool(np.all((new - old) / size > 0.5))  # noqa: PLR2004 - nearer to the new level
 
 
 def _shift(series: np.ndarray, ends: Sequence[int], place: int, alike: float) -> Shift:
