@@ -207,6 +207,29 @@ def _gate(given: argparse.Namespace) -> int:
     return result.status()
 
 
+def _bisect(given: argparse.Namespace) -> int:
+    from cnnperf.gate.arguments import request_of
+    from cnnperf.gate.bisect import run_bisect
+    from cnnperf.report.verdicts import comparison_lines
+
+    given.base = given.good
+    found = run_bisect(given.case, request_of(given), given.bad, Path.cwd(), _tell)
+    if not found.confirmed:
+        _print([f"{given.bad} is not surely worse than {given.good}:", "", *comparison_lines(found.comparison)])
+        return UNTOLD
+    if len(found.commits) > 1:
+        _print([f"{given.case} became worse in one of these, of which some could not be measured:", *found.commits])
+        return UNTOLD
+    _print([f"{given.case} became worse in {found.commits[0]}"])
+    return FINE
+
+
+def _bisect_arguments(parser: argparse.ArgumentParser) -> None:
+    from cnnperf.gate.arguments import add_bisect_arguments
+
+    add_bisect_arguments(parser)
+
+
 def _tell(line: str) -> None:
     sys.stderr.write(f"{line}\n")
     sys.stderr.flush()
@@ -280,6 +303,9 @@ COMMANDS = (
         (),
         _history,
         _history_arguments,
+    ),
+    Command(
+        "bisect", "find the commit in which a case became worse, by measuring again", (), _bisect, _bisect_arguments
     ),
     Command("gate", "tell whether anything became slower or hungrier since a commit", (), _gate, _gate_arguments),
 )

@@ -84,6 +84,14 @@ def test_times_are_measured_until_the_budget_ends_and_all_samples_are_kept(repos
     assert case["axes"]["architecture"] == "mine:make"
 
 
+def test_ratios_to_the_base_are_saved_as_a_run_for_the_history(repository, capsys):
+    given = ["--only", "time", "--time-budget", "1s", "--save", "runs"]
+    assert main(["gate", "--base", "HEAD~1", *given, *OWN]) == 3
+    assert "saved runs/gate-" in capsys.readouterr().err
+    assert main(["history", "--runs", "runs", "--metric", "anchor_ratio"]) == 3
+    assert "anchor_ratio" in capsys.readouterr().out
+
+
 def test_a_network_that_only_one_side_has_is_new_or_gone(repository, capsys):
     more = NETWORK.format(extra="") + "\n\nother = make\n"
     (repository / "mine.py").write_text(more)
@@ -114,6 +122,7 @@ def test_a_candidate_that_fails_where_the_base_does_not_is_told(repository, caps
         (("--base", "HEAD", "--accept", "latency"), "there is no counter 'latency'"),
         (("--base", "HEAD", "--base-python", "/nowhere/python"), "/nowhere/python cannot be started"),
         (("--base", "HEAD", "--samples", "/nowhere/file"), "the samples cannot be written"),
+        (("--base", "HEAD", "--save", "mine.py"), "runs cannot be saved there"),
         (("--base", "HEAD", "--cnnperf-suite", "none"), "--cnnperf-suite takes one of"),
     ],
 )

@@ -33,6 +33,7 @@ examples:
   cnnperf gate --base origin/main
   cnnperf gate --base v1.2 --head HEAD --cnnperf-architecture 'se_*' --cnnperf-axis phase=train --allow 3%
   cnnperf gate --base HEAD~1 --only counters
+  cnnperf gate --base v1.0 --save .benchmarks    # on main: ratios to a pinned commit, for `cnnperf history`
 
 exit status:
   0  nothing is worse
@@ -41,6 +42,18 @@ exit status:
   3  something could not be told
 """
 
+BISECT_EXAMPLES = """\
+examples:
+  cnnperf bisect 'resnet18 train cpu eager batch 4' --good v1.2 --bad main
+  cnnperf bisect 'se_resnet18 forward cpu compile batch 4' --good HEAD~20 --bad HEAD --only counters
+
+exit status:
+  0  the commit was found
+  2  unknown arguments, or a commit that cannot be measured
+  3  the bad commit is not surely worse, or commits between could not be measured
+"""
+
+PARTS = ("counters", "time")
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -53,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--head", metavar="REV", help="what is compared with it (default: the work tree as it is)")
     add("--allow", action="append", default=[], metavar="PERCENT", help=ALLOWANCE_HELP.replace("%", "%%"))
     add("--time-budget", default="10m", metavar="TIME", help="for timing: seconds, or 90s, 10m, 1h (default: 10m)")
-    add("--only", choices=("counters", "time"), help="compare counters alone, or time alone")
+    add("--only", choices=PARTS, help="compare counters alone, or time alone")
     add(
         "--accept",
         action="append",
@@ -67,6 +80,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="interpreter of the base, where it needs other packages",
     )
+    add(
+        "--save",
+        type=Path,
+        metavar="FOLDER",
+        help="save a run file there, with the ratio to the base, for `cnnperf history --metric anchor_ratio`",
+    )
     add("--samples", type=Path, metavar="FILE", help="write all seconds to a JSON file")
     suite = parser.add_argument_group("the suite's own options")
     for option in OPTIONS:
@@ -75,6 +94,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             suite.add_argument(
                 option.flag, dest=option.key, metavar=option.metavar, action=action, help=option.help.replace("%", "%%")
             )
+
+
+def add_bisect_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what a bisection takes."""
+    parser.epilog, parser.formatter_class = BISECT_EXAMPLES, argparse.RawDescriptionHelpFormatter
+    add = parser.add_argument
+    add("case", metavar="CASE", help="its label, as reports print it, in quotes")
+    add("--good", required=True, metavar="REV", help="a commit before it became worse")
+    add("--bad", required=True, metavar="REV", help="a commit after it became worse")
+    add("--allow", action="append", default=[], metavar="PERCENT", help="slowdown that is allowed (default: 5%%)")
+    add("--time-budget", default="5m", metavar="TIME", help="for each commit: seconds, or 90s, 10m, 1h (default: 5m)")
+    add("--only", choices=PARTS, default="time", help="what became worse (default: time)")
+    parser.set_defaults(accept=[], head=None, base_python=sys.executable, samples=None, save=None)
 
 
 def request_of(given: argparse.Namespace) -> Request:
@@ -100,6 +132,7 @@ def request_of(given: argparse.Namespace) -> Request:
         base_python=given.base_python,
         parts=(given.only,) if given.only else ("counters", "time"),
         samples=given.samples,
+        save=given.save,
     )
 
 

@@ -16,6 +16,7 @@ from cnnperf.allowance import Allowance, parse_allowance
 from cnnperf.errors import CnnperfError
 from cnnperf.gate.gate import BASE, CANDIDATE, CONTROL, Gate, Series, control_of, samples_of, verdict_of
 from cnnperf.gate.processes import COMPILER_MODULES, EAGER_MODULES, CannotMeasure, Nursery, Peer, Process
+from cnnperf.gate.saving import check_folder, save_run
 from cnnperf.gate.sides import Repository, Side
 from cnnperf.measure.case import Case
 from cnnperf.runs.sequential import Rule
@@ -38,6 +39,7 @@ class Request:
         base_python: Interpreter of the base.
         parts: What to compare, of `counters` and `time`.
         samples: Where to write all seconds, or None.
+        save: Folder for a run file, or None.
     """
 
     base: str
@@ -49,6 +51,7 @@ class Request:
     base_python: str = sys.executable
     parts: tuple[str, ...] = ("counters", "time")
     samples: Path | None = None
+    save: Path | None = None
 
 
 def run_gate(request: Request, folder: Path, tell: Callable[[str], None]) -> Comparison:
@@ -65,6 +68,8 @@ def run_gate(request: Request, folder: Path, tell: Callable[[str], None]) -> Com
     begun = time.monotonic()
     if request.samples is not None:
         _save(request.samples, [])  # better told before ten minutes of measuring than after
+    if request.save is not None:
+        check_folder(request.save)
     repository = Repository(folder)
     with _terminated_as_interrupted(), ExitStack() as stack:
         for tree in repository.remove_left_behind():
@@ -93,6 +98,11 @@ def _compare(request: Request, sides: Mapping[str, Side], tell: Callable[[str], 
     series = gate.measure(comparable) if "time" in request.parts else []
     if request.samples is not None:
         _save(request.samples, series)
+    if request.save is not None:
+        with start(names=(CANDIDATE,)) as peers:
+            answer = peers[CANDIDATE].ask("environment", input_kind=input_kind, allocator=allocator)
+        path = save_run(request.save, series, sides[BASE], sides[CANDIDATE], answer["environment"])
+        tell(f"saved {path}")
     failed = [CaseVerdict(case, "not-comparable", reason) for case, reason in counts.failed.items()]
     return Comparison(
         base=sides[BASE].label(),

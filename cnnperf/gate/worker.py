@@ -49,6 +49,13 @@ class Worker:
         plan = options.plan()
         return {"cases": [case.axes() for row in options.architectures() for case in plan.cases(row)]}
 
+    def environment(self, input_kind: str, allocator: str) -> Answer:
+        """Return the environment in which the cases are timed."""
+        from cnnperf.measure.allocator import apply_policy
+        from cnnperf.measure.environment import read_environment
+
+        return {"environment": read_environment(cpu_allocator=apply_policy(allocator), input_kind=input_kind)}
+
     def count(self, axes: dict[str, Any], input_kind: str) -> Answer:
         """Return counters and results of a case, in a process that times nothing."""
         from cnnperf.measure.case import Case

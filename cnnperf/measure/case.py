@@ -120,3 +120,32 @@ class Case:
 
     def _is_default(self, name: str) -> bool:
         return bool(getattr(self, name) == AXIS_BY_NAME[name].default)
+
+
+def axes_of_label(label: str) -> dict[str, AxisValue]:
+    """Return the axes that the label of a case names, the reverse of `Case.label`.
+
+    Raises:
+        OptionError: If there is no architecture, or a word stands for no value of an axis.
+    """
+    words = label.split()
+    if not words:
+        raise OptionError(f"a case reads like 'resnet18 train cpu eager batch 4', not {label!r}")
+    axes: dict[str, AxisValue] = {"architecture": words[0]}
+    rest = iter(words[1:])
+    for word in rest:
+        name = "batch" if word == "batch" else _axis_of(word, label)
+        axes[name] = AXIS_BY_NAME[name].parse(next(rest, "") if word == "batch" else word)
+    return axes
+
+
+def _axis_of(word: str, label: str) -> str:
+    named = [axis.name for axis in AXES if word in axis.allowed]
+    if word.partition(":")[0] in {"cpu", "cuda"}:
+        named = ["device"]
+    if not named:
+        raise OptionError(
+            f"{word!r} in {label!r} is no phase, device, engine, precision or layout; a case reads like "
+            "'resnet18 train cpu eager batch 4'"
+        )
+    return named[0]

@@ -1,0 +1,121 @@
+"""Bisection: between a good and a bad commit, the one in which a case became worse, found by measuring again.
+
+git's own bisection does the search, in a worktree of its own, so that nothing of the user's repository is touched. At
+each step the gate compares with the good commit; one that cannot be measured, or of which it cannot tell, is skipped.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from cnnperf.errors import CnnperfError, OptionError
+from cnnperf.gate.command import Request, run_gate
+from cnnperf.gate.sides import Repository, Side
+from cnnperf.measure.case import axes_of_label
+from cnnperf.runs.verdicts import WORSE, Comparison
+
+# Statuses of the gate, as https://git-scm.com/docs/git-bisect#_bisect_run wants them: 125 skips, 128 and more end it.
+STEP = '"$@"; status=$?; case $status in 2|3) exit 125;; esac; exit $status'
+ABORTS = 128
+
+
+@dataclass(frozen=True)
+class Found:
+    """Say where a case became worse.
+
+    Attributes:
+        comparison: Of the bad commit with the good one, which confirms that there is something to be found.
+        commits: The first bad commit, or those among which it is where some had to be skipped; each with its subject.
+            Empty where the change was not confirmed.
+    """
+
+    comparison: Comparison
+    commits: tuple[str, ...]
+
+    @property
+    def confirmed(self) -> bool:
+        """Tell whether the bad commit is worse than the good one when measured again."""
+        return self.comparison.status() == WORSE
+
+
+def run_bisect(label: str, request: Request, bad: str, folder: Path, tell: Callable[[str], None]) -> Found:
+    """Find the commit in which a case became worse.
+
+    Args:
+        label: Of the case, as reports print it.
+        request: What each step asks, its base being the good commit.
+        bad: A commit in which the case is worse.
+        folder: Somewhere in the repository.
+        tell: Takes lines of progress.
+
+    Raises:
+        OptionError: If the label is none.
+        CnnperfError: If a commit does not exist, or git cannot bisect between the two.
+    """
+    given = options_of(label)
+    repository = Repository(folder)
+    good, bad = repository.resolve(request.base), repository.resolve(bad)
+    request = replace(request, base=good, given=given)
+    tell(f"measuring {bad[:10]} against {good[:10]} again")
+    comparison = run_gate(replace(request, head=bad), folder, tell)
+    if comparison.status() != WORSE:
+        return Found(comparison, ())
+    with repository.checkout(bad) as side:
+        return Found(comparison, tuple(_search(side, good, bad, step_command(request), tell)))
+
+
+def options_of(label: str) -> dict[str, tuple[str, ...]]:
+    """Return the options of the suite that stand for one case.
+
+    Raises:
+        OptionError: If the label is none.
+    """
+    axes = {name: str(value) for name, value in axes_of_label(label).items()}
+    architecture, device = axes.pop("architecture"), axes.pop("device", "cpu")
+    if not {"phase", "engine"} <= set(axes):
+        raise OptionError(
+            f"{label!r} names no phase or no engine; a case reads like 'resnet18 train cpu eager batch 4'"
+        )
+    return {
+        "cnnperf_architecture": (architecture,),
+        "cnnperf_device": (device,),
+        "cnnperf_axis": tuple(f"{name}={value}" for name, value in axes.items()),
+    }
+
+
+def step_command(request: Request) -> list[str]:
+    """Return the command of one step, which compares the work tree that it is run in with the good commit."""
+    # -P: the checkout may hold another cnnperf, which is to be measured and not to measure.
+    command = [sys.executable, "-P", "-m", "cnnperf.cli", "gate", "--base", request.base]
+    command += ["--allow", f"{request.allowance.general}", "--time-budget", f"{request.seconds or 1}"]
+    command += ["--only", *request.parts] if len(request.parts) == 1 else []
+    for key, values in request.given.items():
+        command += [word for value in values for word in (f"--{key.replace('_', '-')}", value)]
+    return ["sh", "-c", STEP, "sh", *command]
+
+
+def _search(side: Side, good: str, bad: str, command: Sequence[str], tell: Callable[[str], None]) -> list[str]:
+    _git(side.folder, "bisect", "start", bad, good)
+    run = ["git", "-C", str(side.folder), "bisect", "run", *command]
+    with subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:  # noqa: S603 - no shell, fixed program
+        for line in process.stdout or ():
+            tell(f"  {line.rstrip()}")
+    if process.returncode >= ABORTS:
+        raise KeyboardInterrupt
+    refs = _git(side.folder, "for-each-ref", "--format=%(refname)", "refs/bisect").split()
+    goods = [ref for ref in refs if ref.startswith("refs/bisect/good-")]
+    tell(f"{len(refs)} commits were measured or skipped")
+    log = _git(side.folder, "log", "--format=%H %s", "refs/bisect/bad", "--not", *goods)
+    return log.splitlines()
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(folder), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - no shell, fixed program
+    if done.returncode != 0:
+        raise CnnperfError(f"git {' '.join(arguments[:2])} failed: {done.stderr.strip() or done.stdout.strip()}")
+    return done.stdout.strip()

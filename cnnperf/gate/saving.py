@@ -1,0 +1,112 @@
+"""A gate as a run file: seconds of the candidate, and their ratio to the base, which is what the long term can use.
+
+Seconds of two machines do not compare, and not even those of one machine in two months. The ratio to a pinned commit
+that was measured in the same job does: with it as the base, a history goes on from machine to machine.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pytest_benchmark.stats import Stats
+
+from cnnperf.errors import CnnperfError
+from cnnperf.gate.gate import CANDIDATE, Series, verdict_of
+from cnnperf.gate.sides import Side
+from cnnperf.measure.metrics import METRICS, Value
+from cnnperf.runs.document import SCHEMA
+from cnnperf.runs.sequential import Estimate
+
+Object = dict[str, Any]
+
+
+def check_folder(folder: Path) -> None:
+    """Make the folder, so that it is told before measuring where that fails.
+
+    Raises:
+        CnnperfError: If it cannot be made or written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".cnnperf-can-write"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise CnnperfError(f"{folder}: runs cannot be saved there: {error.strerror or error}") from error
+
+
+def save_run(
+    folder: Path, series: Sequence[Series], base: Side, candidate: Side, environment: Mapping[str, Any]
+) -> Path:
+    """Write a run file of the cases that were timed, and return its path.
+
+    Raises:
+        CnnperfError: If it cannot be written; what was there before is still there.
+    """
+    now = datetime.now(UTC)
+    document = {
+        "machine_info": {"node": platform.node(), "cpu": {"brand_raw": environment.get("cpu_model")}},
+        "commit_info": {"id": candidate.commit, "dirty": candidate.dirty},
+        "benchmarks": [_benchmark(one) for one in series if _timed(one)],
+        "datetime": now.isoformat(),
+        "version": "",
+        "cnnperf": {
+            "schema": SCHEMA,
+            "suite": "gate",
+            "anchor": base.commit,
+            "environment": dict(environment),
+            "not_measured": [
+                {"axes": one.case.axes(), "reason": verdict_of(one).reason} for one in series if not _timed(one)
+            ],
+        },
+    }
+    path = folder / f"gate-{now:%Y%m%dT%H%M%S%f}-{candidate.commit[:10]}.json"
+    unfinished = path.with_suffix(".tmp")
+    try:
+        unfinished.write_text(json.dumps(document), encoding="utf-8")
+        unfinished.replace(path)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        raise CnnperfError(f"{path}: the run cannot be saved: {error.strerror or error}") from error
+    return path
+
+
+def _timed(series: Series) -> bool:
+    return series.decided is not None and series.decided.found is not None
+
+
+def _benchmark(series: Series) -> Object:
+    placements = [placement for one in (*series.first, *series.second) for placement in one]
+    groups = [list(placement.wall[CANDIDATE]) for placement in placements]
+    verdict, stats = verdict_of(series), Stats()
+    for seconds in (seconds for group in groups for seconds in group):
+        stats.update(seconds)
+    axes, latency = series.case.axes(), verdict.candidate_seconds
+    values = {"anchor_ratio": _ratio(verdict.found), "latency": None if latency is None else Value(latency)}
+    return {
+        "group": None,
+        "name": series.case.id(),
+        "fullname": f"cnnperf gate::{series.case.id()}",
+        "params": axes,
+        "param": series.case.id(),
+        "extra_info": {
+            "cnnperf": SCHEMA,
+            "axes": axes,
+            "metrics": {name: value.as_json(METRICS[name]) for name, value in values.items() if value is not None},
+            "groups": [len(group) for group in groups],
+            "findings": [],
+        },
+        "stats": {**stats.as_dict(), "data": stats.data},
+    }
+
+
+def _ratio(found: Estimate | None) -> Value | None:
+    if found is None:
+        return None
+    return Value(math.exp(found.middle), math.exp(found.low), math.exp(found.high), found.count)
