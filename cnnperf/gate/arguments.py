@@ -78,7 +78,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--base-python",
         default=sys.executable,
         metavar="PATH",
-        help="interpreter of the base, where it needs other packages",
+        help="interpreter of the base, where it needs other packages; auto makes an environment with pip where "
+        "dependencies differ",
     )
     add(
         "--save",

@@ -14,6 +14,7 @@ from typing import Any
 
 from cnnperf.allowance import Allowance, parse_allowance
 from cnnperf.errors import CnnperfError
+from cnnperf.gate.environments import interpreter_of
 from cnnperf.gate.gate import BASE, CANDIDATE, CONTROL, Gate, Series, control_of, samples_of, verdict_of
 from cnnperf.gate.processes import COMPILER_MODULES, EAGER_MODULES, CannotMeasure, Nursery, Peer, Process
 from cnnperf.gate.saving import check_folder, save_run
@@ -36,7 +37,7 @@ class Request:
         seconds: Time budget for the measurement of time.
         given: Options of the suite by key, as texts.
         accepted: Counters that may get worse.
-        base_python: Interpreter of the base.
+        base_python: Interpreter of the base, or `auto` for one in an environment of its own where dependencies differ.
         parts: What to compare, of `counters` and `time`.
         samples: Where to write all seconds, or None.
         save: Folder for a run file, or None.
@@ -80,12 +81,13 @@ def run_gate(request: Request, folder: Path, tell: Callable[[str], None]) -> Com
         )
         if base.commit == candidate.commit and not candidate.dirty:
             tell("base and candidate are the same commit: what is measured is the gate itself")
-        sides = {BASE: base, CANDIDATE: candidate, CONTROL: base}
-        return _compare(request, sides, tell, begun)
+        python = stack.enter_context(interpreter_of(base, candidate, request.base_python, tell))
+        start = Starter({BASE: base, CANDIDATE: candidate, CONTROL: base}, {BASE: python, CONTROL: python})
+        return _compare(request, start, tell, begun)
 
 
-def _compare(request: Request, sides: Mapping[str, Side], tell: Callable[[str], None], begun: float) -> Comparison:
-    start = Starter(sides, {BASE: request.base_python, CONTROL: request.base_python})
+def _compare(request: Request, start: Starter, tell: Callable[[str], None], begun: float) -> Comparison:
+    sides = start.sides
     shared, odd = _plan(request, start)
     allowance = request.allowance
     rule = Rule(allowance.general, cases=max(1, len(shared)), overrides=allowance.overrides)
