@@ -1,0 +1,324 @@
+"""The charts: each one specification, of which page, PNG and SVG are made by Vega-Altair."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cnnperf.errors import CnnperfError
+from cnnperf.measure.case import ENGINES, PHASES
+from cnnperf.report.rows import Row, case_rows, ceiling_rows, memory_rows, ratio_rows
+from cnnperf.runs.records import Run
+
+try:
+    import altair as alt
+    import vl_convert
+except ImportError as error:
+    raise CnnperfError(f"figures and pages need the package {error.name}; pip install 'cnnperf[report]'") from error
+
+SECONDS = "format(datum.value, '~s') + 's'"
+ROW_HEIGHT = 30  # pixels
+MEMORY_HEIGHT = 17
+PNG_SCALE = 2.0
+STATIC_WIDTH = 560
+
+THEMES: Mapping[str, Mapping[str, Any]] = {
+    "light": {"text": "#1f2430", "grid": "#e3e6eb", "colors": ["#0b6bcb", "#c2500a", "#0a7d5a", "#8a3ffc", "#6f6f6f"]},
+    "dark": {"text": "#e6e8ee", "grid": "#343a46", "colors": ["#63b3ff", "#ffab6b", "#54d6a8", "#c6a3ff", "#b0b4bd"]},
+}
+"""Colours that keep a contrast of 3 to 1 and more with the page, and that the colour-blind can tell apart."""
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Be one chart.
+
+    Attributes:
+        name: Of its files and its place in the page.
+        section: Under which heading it stands.
+        title: What it shows, in words.
+        dataset: Name of the rows that it is made from.
+        rows: Those rows.
+        chart: The Altair chart, without its rows.
+    """
+
+    name: str
+    section: str
+    title: str
+    dataset: str
+    rows: Sequence[Row]
+    chart: Any
+
+    def spec(self, theme: str | None = None) -> dict[str, Any]:
+        """Return the Vega-Lite specification; with a theme, complete with its rows, for a picture."""
+        spec: dict[str, Any] = self.chart.to_dict()
+        spec["description"] = self.title
+        if theme is None:
+            return spec
+        spec["datasets"] = {**spec.get("datasets", {}), self.dataset: list(self.rows)}
+        spec["title"] = self.title
+        spec["background"] = "#ffffff" if theme == "light" else "#161a22"
+        spec["config"] = {**spec.get("config", {}), **config_of(theme)}
+        return _with_width(spec, STATIC_WIDTH)
+
+    def svg(self, theme: str = "light") -> str:
+        """Return the chart as SVG."""
+        return str(vl_convert.vegalite_to_svg(self.spec(theme)))
+
+    def png(self, theme: str = "light") -> bytes:
+        """Return the chart as PNG."""
+        return bytes(vl_convert.vegalite_to_png(self.spec(theme), scale=PNG_SCALE))
+
+
+def charts_of(run: Run) -> list[Chart]:
+    """Return all charts for which a run has something to show."""
+    cases, memory, ratios = case_rows(run), memory_rows(run), ratio_rows(run)
+    phases = [phase for phase in PHASES if any(row["phase"] == phase for row in cases)]
+    charts = [_interval_chart("latency", phase, cases) for phase in phases]
+    charts += [_interval_chart("throughput", phase, cases) for phase in phases]
+    charts += [_memory_chart(phase, memory) for phase in phases if any(row["phase"] == phase for row in memory)]
+    for kind in RATIOS:
+        charts += [_ratio_chart(kind, phase, ratios) for phase in phases if _any(ratios, kind=kind, phase=phase)]
+    if run.ceilings and any(row["intensity"] for row in cases):
+        charts.append(_roofline(cases, ceiling_rows(run)))
+    return charts
+
+
+def config_of(theme: str) -> dict[str, Any]:
+    """Return Vega-Lite's configuration for a theme."""
+    colors = THEMES[theme]
+    text = {"labelColor": colors["text"], "titleColor": colors["text"]}
+    return {
+        "font": "system-ui, sans-serif",
+        "background": "transparent",
+        "axis": {
+            **text,
+            "gridColor": colors["grid"],
+            "domainColor": colors["grid"],
+            "tickColor": colors["grid"],
+            "labelLimit": 240,
+            "labelFontSize": 12,
+            "titleFontSize": 12,
+            "titleFontWeight": "normal",
+        },
+        "axisX": {"labelOverlap": "greedy", "labelSeparation": 6},
+        "legend": {**text, "orient": "top", "labelFontSize": 12, "title": None, "symbolBaseFillColor": colors["text"]},
+        "title": {"color": colors["text"], "anchor": "start", "fontSize": 14},
+        "view": {"stroke": None},
+        "range": {"category": colors["colors"]},
+    }
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """Say how one kind of ratio is shown.
+
+    Attributes:
+        section: Heading.
+        title: Before the phase.
+        axis: Title of the axis.
+    """
+
+    section: str
+    title: str
+    axis: str
+
+
+RATIOS: Mapping[str, Ratio] = {
+    "engine": Ratio("Compiled against eager", "Compiling pays above 1", "eager / compiled"),
+    "device": Ratio("CUDA against CPU", "CUDA is faster above 1", "CPU / CUDA"),
+    "cost": Ratio("What a part costs", "It costs above 1", "with / without"),
+}
+INTERVALS = {
+    "latency": ("Latency", "seconds a call, logarithmic", SECONDS, "~s"),
+    "throughput": ("Throughput", "images a second, logarithmic", "format(datum.value, '~s')", "~s"),
+}
+
+
+def _interval_chart(metric: str, phase: str, rows: Sequence[Row]) -> Chart:
+    section, title, label, number = INTERVALS[metric]
+    x = alt.X(
+        f"{metric}:Q",
+        title=title,
+        scale=alt.Scale(type="log", nice=False, padding=12),
+        axis=alt.Axis(labelExpr=label, tickCount=4),
+    )
+    tooltip = [
+        alt.Tooltip("label:N", title="case"),
+        alt.Tooltip(f"{metric}:Q", title=metric, format=f".3{number.removeprefix('~')}"),
+        alt.Tooltip(f"{metric}_low:Q", title="from", format=f".3{number.removeprefix('~')}"),
+        alt.Tooltip(f"{metric}_high:Q", title="to", format=f".3{number.removeprefix('~')}"),
+        alt.Tooltip(f"{metric}_rounds:Q", title="rounds"),
+        alt.Tooltip("doubt:N", title="to doubt"),
+    ]
+    common = {
+        "y": _rows_axis(),
+        "yOffset": alt.YOffset("engine:N", sort=list(ENGINES)),
+        "color": _color("engine"),
+        "tooltip": tooltip,
+    }
+    base = _over("cases").transform_filter(alt.datum.phase == phase)
+    line = base.mark_rule(strokeWidth=3, opacity=0.5).encode(
+        x=alt.X(f"{metric}_low:Q", title=title), x2=f"{metric}_high:Q", **common
+    )
+    point = base.mark_point(filled=True, size=70, opacity=1).encode(
+        x=x, shape=alt.Shape("engine:N", legend=None, sort=list(ENGINES)), **common
+    )
+    layered = _sized(line + point)
+    return Chart(f"{metric}-{phase}", section, f"{section}, {phase}", "cases", rows, layered)
+
+
+def _memory_chart(phase: str, rows: Sequence[Row]) -> Chart:
+    chart = (
+        _over("memory")
+        .transform_filter(alt.datum.phase == phase)
+        .mark_bar()
+        .encode(
+            y=_rows_axis(),
+            x=alt.X("sum(mib):Q", title="MiB at the peak", axis=alt.Axis(tickCount=5)),
+            color=alt.Color("part:N", sort=None, legend=alt.Legend()),
+            order=alt.Order("order:Q"),
+            tooltip=[alt.Tooltip("label:N", title="case"), "part:N", alt.Tooltip("mib:Q", title="MiB", format=".4g")],
+        )
+    )
+    return Chart(
+        f"memory-{phase}",
+        "Memory",
+        f"Memory at the peak, {phase}",
+        "memory",
+        rows,
+        chart.properties(width="container", height=alt.Step(MEMORY_HEIGHT)),
+    )
+
+
+def _ratio_chart(kind: str, phase: str, rows: Sequence[Row]) -> Chart:
+    about = RATIOS[kind]
+    base = _over("ratios").transform_filter((alt.datum.kind == kind) & (alt.datum.phase == phase))
+    tooltip = [alt.Tooltip("label:N", title="case"), alt.Tooltip("told:N", title="ratio")]
+    tooltip += [alt.Tooltip("break_even:Q", title="pays after calls", format=".3s")] if kind == "engine" else []
+    common = {
+        "y": _rows_axis(),
+        "yOffset": alt.YOffset("engine:N", sort=list(ENGINES)),
+        "color": _color("engine"),
+        "tooltip": tooltip,
+    }
+    scale = alt.Scale(type="log", nice=False, padding=12)
+    line = base.mark_rule(strokeWidth=3, opacity=0.5).encode(x=alt.X("low:Q", title=about.axis), x2="high:Q", **common)
+    opacity = alt.condition(alt.datum.seen == "difference seen", alt.value(1), alt.value(0.35))
+    point = base.mark_point(filled=True, size=70).encode(
+        x=alt.X("ratio:Q", title=about.axis, scale=scale, axis=alt.Axis(format=".2f", tickCount=4)),
+        opacity=opacity,
+        **common,
+    )
+    one = alt.Chart(alt.InlineData(values=[{"one": 1}])).mark_rule(strokeDash=[4, 4], color="#888888").encode(x="one:Q")
+    title = f"{about.title}, {phase}"
+    return Chart(f"{kind}-{phase}", about.section, title, "ratios", rows, _sized(one + line + point))
+
+
+def _roofline(rows: Sequence[Row], ceilings: Sequence[Row]) -> Chart:
+    lines = [
+        {
+            **row,
+            "intensity": intensity,
+            "flop_rate": min(float(row["bandwidth"] or 0) * intensity, float(row["rate"] or 0)),
+        }
+        for row in ceilings
+        for knee in [float(row["knee"] or 1)]
+        for intensity in (knee / 64, knee, knee * 64)
+    ]
+    scale = alt.Scale(type="log", nice=False)
+    x = alt.X(
+        "intensity:Q",
+        title="flop for each byte that must move, logarithmic",
+        scale=scale,
+        axis=alt.Axis(format="~s", tickCount=4),
+    )
+    y = alt.Y("flop_rate:Q", title="flop/s, logarithmic", scale=scale, axis=alt.Axis(format="~s", tickCount=4))
+    roof = (
+        alt.Chart(alt.InlineData(values=lines))
+        .mark_line(color="#888888")
+        .encode(x=x, y=y, detail="name:N", tooltip=["name:N"])
+    )
+    point = (
+        _over("cases")
+        .mark_point(filled=True, size=60, opacity=0.85)
+        .encode(
+            x=x,
+            y=y,
+            color=_color("engine"),
+            shape=alt.Shape("phase:N", legend=alt.Legend()),
+            tooltip=[
+                alt.Tooltip("label:N", title="case"),
+                alt.Tooltip("flop_rate:Q", title="flop/s", format=".3s"),
+                alt.Tooltip("intensity:Q", title="flop/byte", format=".3s"),
+            ],
+        )
+    )
+    title = "Roofline: what was reached under the ceilings of a copy and a matrix product"
+    return Chart("roofline", "Roofline", title, "cases", rows, (roof + point).properties(width="container", height=340))
+
+
+def rounds_chart() -> Any:
+    """Return the chart of the raw rounds of one case, from the rows `rounds`."""
+    chart = (
+        _over("rounds")
+        .mark_tick(thickness=2, opacity=0.6)
+        .encode(
+            x=alt.X(
+                "seconds:Q",
+                title="seconds a call",
+                scale=alt.Scale(zero=False),
+                axis=alt.Axis(labelExpr=SECONDS, tickCount=5),
+            ),
+            y=alt.Y("placement:O", title="placement in memory"),
+            tooltip=[alt.Tooltip("seconds:Q", title="seconds", format=".4s"), "placement:O"],
+        )
+    )
+    return chart.properties(width="container", height=alt.Step(16))
+
+
+def history_chart() -> Any:
+    """Return the chart of one series of the history, from the rows `history`."""
+    x = alt.X("number:Q", title="run", axis=alt.Axis(format="d", tickMinStep=1))
+    y = alt.Y("value:Q", title="seconds a call", scale=alt.Scale(zero=False), axis=alt.Axis(labelExpr=SECONDS))
+    tooltip = [
+        "run:N",
+        "commit:N",
+        alt.Tooltip("value:Q", title="seconds", format=".4s"),
+        alt.Tooltip("shift:N", title="level shift"),
+    ]
+    base = _over("history")
+    shifted = base.transform_filter(alt.datum.shift != "")
+    line = base.mark_line(opacity=0.5).encode(x=x, y=y)
+    point = base.mark_point(filled=True, size=40).encode(x=x, y=y, tooltip=tooltip)
+    rule = shifted.mark_rule(strokeDash=[4, 4], strokeWidth=2, color="#888888").encode(x=x, tooltip=tooltip)
+    text = shifted.mark_text(align="left", dx=5, dy=8, baseline="top", color="#888888").encode(
+        x=x, y=alt.value(0), text="shift:N"
+    )
+    return (rule + line + point + text).properties(width="container", height=260)
+
+
+def _over(dataset: str) -> Any:
+    return alt.Chart(alt.NamedData(name=dataset))
+
+
+def _rows_axis() -> Any:
+    return alt.Y("row:N", title=None, sort=None)
+
+
+def _color(field: str) -> Any:
+    return alt.Color(f"{field}:N", sort=list(ENGINES), legend=alt.Legend(symbolOpacity=1))
+
+
+def _sized(chart: Any) -> Any:
+    return chart.properties(width="container", height=alt.Step(step=ROW_HEIGHT, **{"for": "position"}))
+
+
+def _any(rows: Sequence[Row], **fields: str) -> bool:
+    return any(all(row[name] == value for name, value in fields.items()) for row in rows)
+
+
+def _with_width(spec: dict[str, Any], width: int) -> dict[str, Any]:
+    """Replace the width of the page, which a picture has none of."""
+    return {**spec, "width": width} if spec.get("width") == "container" else spec

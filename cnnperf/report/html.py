@@ -1,0 +1,129 @@
+"""One page to explore a run: self-contained, so that it works without a network and by double-click."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+from typing import Any
+
+import vl_convert
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from cnnperf.measure.case import PHASES
+from cnnperf.report.cases import distinct
+from cnnperf.report.charts import THEMES, Chart, charts_of, config_of, history_chart, rounds_chart
+from cnnperf.report.doubts import finding_lines, not_measured_lines
+from cnnperf.report.headline import headline
+from cnnperf.report.machine import machine_facts
+from cnnperf.report.rows import Row, case_rows, cases_of, crossover, history_rows, memory_rows, ratio_rows, round_rows
+from cnnperf.runs.history import Change, Series
+from cnnperf.runs.records import Run
+from cnnperf.units import format_quantity
+
+FILTERS = ("architecture", "device", "phase", "engine")
+_LOADER = PackageLoader("cnnperf.report", "page")
+
+
+def page_of(name: str, run: Run, series: Sequence[Series] = (), changes: Sequence[Change] = ()) -> str:
+    """Return the page of a run.
+
+    Args:
+        name: Of the run.
+        run: The run.
+        series: Of the history, or none.
+        changes: Found in it.
+
+    Returns:
+        HTML with scripts, styles and data inside.
+    """
+    environment = Environment(
+        loader=_LOADER, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    charts = charts_of(run)
+    history = history_rows(series, changes)
+    return environment.get_template("page.html.j2").render(
+        name=name,
+        run=run,
+        headline=headline(run),
+        machine=machine_facts(run),
+        filters=_filters(run),
+        sections=[(title, list(group)) for title, group in groupby(charts, key=lambda chart: chart.section)],
+        tables=_tables(run),
+        crossover=crossover(run),
+        changes=[row for row in history if row["shift"]],
+        history=sorted({str(row["series"]) for row in history}),
+        doubts=_joined([*not_measured_lines(run), *finding_lines(run)]),
+        environment=sorted((key, value) for key, value in run.environment.items() if value is not None),
+        data=_data(run, charts, history),
+        bundle=_script(_bundle()),
+        script=_script(_LOADER.get_source(environment, "page.js")[0]),
+        style=Markup(_LOADER.get_source(environment, "page.css")[0]),  # noqa: S704 - our own file
+    )
+
+
+def _data(run: Run, charts: Sequence[Chart], history: Sequence[Row]) -> Mapping[str, Any]:
+    return {
+        "charts": {chart.name: {"dataset": chart.dataset, "spec": chart.spec()} for chart in charts},
+        "datasets": {"cases": case_rows(run), "memory": memory_rows(run), "ratios": ratio_rows(run)},
+        "rounds": {"spec": rounds_chart().to_dict(), "of": round_rows(run)},
+        "history": {"spec": history_chart().to_dict(), "rows": history},
+        "themes": {theme: config_of(theme) for theme in THEMES},
+        "filters": FILTERS,
+    }
+
+
+def _filters(run: Run) -> dict[str, list[str]]:
+    """Return the values of each axis that the page filters by, where there is something to choose from."""
+    cases = cases_of(run)
+    values = {axis: distinct(cases, lambda case, axis=axis: str(getattr(case, axis))) for axis in FILTERS}  # type: ignore[misc]  # bound early
+    values["phase"] = [phase for phase in PHASES if phase in values["phase"]]
+    return values
+
+
+def _tables(run: Run) -> list[Mapping[str, str]]:
+    """Return the numbers behind the charts as texts, for those who read instead of looking."""
+    return [
+        {
+            "case": str(row["label"]),
+            "latency": _with_interval(row, "latency", "s"),
+            "images/s": _with_interval(row, "throughput", "images/s"),
+            "peak memory": _memory(run, str(row["id"])),
+            "to doubt": str(row["doubt"]),
+        }
+        for row in case_rows(run)
+    ]
+
+
+def _memory(run: Run, case_id: str) -> str:
+    values = (record.values.get("peak_memory") for record in run.cases if record.case.id() == case_id)
+    return next((format_quantity(value.value, "B") for value in values if value is not None), "-")
+
+
+def _with_interval(row: Row, metric: str, unit: str) -> str:
+    texts = [
+        format_quantity(float(value), unit) if isinstance(value := row[name], int | float) else "-"
+        for name in (metric, f"{metric}_low", f"{metric}_high")
+    ]
+    return f"{texts[0]} [{texts[1]}, {texts[2]}]" if texts[0] != "-" else "-"
+
+
+def _joined(lines: Iterable[str]) -> list[str]:
+    """Join the lines of a terminal's paragraphs."""
+    paragraphs: list[str] = []
+    for line in lines:
+        if line.startswith("    ") and paragraphs:
+            paragraphs[-1] += f" {line.strip()}"
+        elif line.strip():
+            paragraphs.append(line.strip())
+    return paragraphs
+
+
+def _bundle() -> str:
+    """Return Vega, Vega-Lite and Vega-Embed as one script."""
+    return str(vl_convert.javascript_bundle())  # type: ignore[call-arg]  # its stub forgets the default
+
+
+def _script(text: str) -> Markup:
+    """Return a script that its element cannot be ended by."""
+    return Markup(text.replace("</script", "<\\/script"))  # noqa: S704 - vl-convert's bundle and our own file
