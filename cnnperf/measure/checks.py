@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from scipy.stats import kendalltau
 
 from cnnperf.measure.compilation import CompileFacts
+from cnnperf.measure.finding import Finding
 from cnnperf.measure.memory import Memory
 from cnnperf.measure.sampler import Samples, Schedule
 
@@ -20,20 +21,6 @@ STALL_FACTOR = 10.0
 WAITING_SHARE = 0.5
 LAUNCH_BOUND = 0.7
 FEW_GROUPS = 6
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One reason to distrust a number."""
-
-    kind: str
-    seen: str
-    meaning: str
-    remedy: str
-
-    def as_json(self) -> dict[str, str]:
-        """Return the plain dictionary that goes into the run file."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)

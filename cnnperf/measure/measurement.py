@@ -12,11 +12,12 @@ from cnnperf.errors import UnsupportedCase, WrongResult
 from cnnperf.measure import compilation, environment
 from cnnperf.measure.case import Case
 from cnnperf.measure.ceilings import ceiling_seconds, measure_ceilings
-from cnnperf.measure.checks import Evidence, Finding, findings_of
+from cnnperf.measure.checks import Evidence, findings_of
 from cnnperf.measure.clock import Clock, clock_for
 from cnnperf.measure.compilation import CompileFacts
 from cnnperf.measure.correctness import References, Verified
 from cnnperf.measure.device import kernel_seconds, queued_seconds
+from cnnperf.measure.finding import Finding
 from cnnperf.measure.memory import Memory, measure_memory
 from cnnperf.measure.metrics import METRICS, Value
 from cnnperf.measure.sampler import Samples, Schedule, sample

@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterable, Mapping
 
 from cnnperf.measure.case import AXES, AXIS_BY_NAME, AxisValue, Case
+from cnnperf.measure.finding import Finding
 from cnnperf.report.layout import wrap
-from cnnperf.runs.records import CaseRecord, Finding, NotMeasured, Run
+from cnnperf.runs.records import CaseRecord, NotMeasured, Run
 
 MOST_KINDS = 12
 MOST_REASONS = 8

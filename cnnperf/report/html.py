@@ -121,7 +121,7 @@ def _joined(lines: Iterable[str]) -> list[str]:
 
 def _bundle() -> str:
     """Return Vega, Vega-Lite and Vega-Embed as one script."""
-    return str(vl_convert.javascript_bundle())  # type: ignore[call-arg]  # its stub forgets the default
+    return str(vl_convert.javascript_bundle())
 
 
 def _script(text: str) -> Markup:

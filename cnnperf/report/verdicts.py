@@ -19,18 +19,19 @@ ORDER = ("slower", "not-comparable", "gone", "unsure", "faster", "new", "same")
 def comparison_lines(result: Comparison) -> list[str]:
     """Return the answer first, then counters, then times with what could have been seen."""
     lines = [
-        *wrap(_headline(result)),
+        *wrap(headline_of(result)),
         *_counters(result),
         *_times(result),
         *_reasons(result),
         *_control(result),
         "",
-        *wrap(_power(result)),
+        *wrap(power_text(result)),
     ]
     return [shorten(printable(line), WIDTH) for line in lines]
 
 
-def _headline(result: Comparison) -> str:
+def headline_of(result: Comparison) -> str:
+    """Return the answer in one sentence."""
     counts = Counter(one.verdict for one in result.cases)
     told = ", ".join(f"{counts[verdict]} {verdict}" for verdict in ORDER if counts[verdict]) or "no time measured"
     worse = sum(change.kind == "worse" and not change.accepted for change in result.counters)
@@ -50,10 +51,11 @@ def _times(result: Comparison) -> list[str]:
 
 def _counters(result: Comparison) -> list[str]:
     lines = [f"  {label}: wrong result: {reason}" for label, reason in (result.wrong or {}).items()]
-    return lines + [f"  {_change(change)}" for change in result.counters]
+    return lines + [f"  {change_text(change)}" for change in result.counters]
 
 
-def _change(change: CounterChange) -> str:
+def change_text(change: CounterChange) -> str:
+    """Write a counter or a result before and after."""
     unit = METRICS[change.name].unit if change.name in METRICS else "1"
     before, after = (ABSENT if value is None else _exact(value, unit) for value in (change.before, change.after))
     accepted = ", accepted" if change.accepted else ""
@@ -73,14 +75,15 @@ def _row(one: CaseVerdict) -> Row:
     return (
         one.case.label(),
         one.verdict,
-        ABSENT if found is None else _interval(found),
+        ABSENT if found is None else interval_text(found),
         ABSENT if one.base_seconds is None else format_quantity(one.base_seconds, "s"),
         ABSENT if found is None else str(found.count),
         ABSENT if found is None else f"{math.expm1(found.visible):+.1%}",
     )
 
 
-def _interval(found: Estimate) -> str:
+def interval_text(found: Estimate) -> str:
+    """Write a ratio less 1 with its interval."""
     middle, low, high = (math.expm1(value) for value in (found.middle, found.low, found.high))
     return f"{middle:+.1%} [{low:+.1%}, {high:+.1%}]"
 
@@ -104,14 +107,15 @@ def _names(cases: Sequence[CaseVerdict]) -> str:
 def _control(result: Comparison) -> list[str]:
     if not result.withdrawn:
         return []
-    cases = ", ".join(f"{one.case.label()} {_interval(one.found)}" for one in result.control)
+    cases = ", ".join(f"{one.case.label()} {interval_text(one.found)}" for one in result.control)
     return [
         "",
         *wrap(f"the base against itself should show nothing, but did: {cases}. Something disturbs this machine."),
     ]
 
 
-def _power(result: Comparison) -> str:
+def power_text(result: Comparison) -> str:
+    """Return which slowdown could have been seen."""
     seen = [math.expm1(one.found.visible) for one in result.cases if one.found is not None]
     others = "".join(f", {allowance:.1%} in {glob!r}" for glob, allowance in result.rule.overrides)
     allowed = f"Allowed is {result.rule.allowance:.1%} a case{others}; half of it is reported."

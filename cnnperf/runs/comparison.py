@@ -67,7 +67,13 @@ def compare_runs(base: Runs, candidate: Runs, rule: Rule, *, any_machine: bool =
     ]
     new = [CaseVerdict(case, "new", "the base lacks it") for case in after if case not in before]
     return Comparison(
-        labels[0], labels[1], rule, (*verdicts, *gone, *new), counted=len(shared), counters=tuple(changes)
+        labels[0],
+        labels[1],
+        rule,
+        (*verdicts, *gone, *new),
+        counted=len(shared),
+        counters=tuple(changes),
+        environment=_differences(base[0][1], candidate[0][1]),
     )
 
 
@@ -143,6 +149,12 @@ def _labelled(side: Runs) -> str:
         raise RunFileError(f"runs of several commits on one side: {', '.join(commits)}; name a folder or file of one")
     names = side[0][0] if len(side) == 1 else f"{len(side)} runs"
     return f"{names} ({commits[0] or 'unknown commit'})"
+
+
+def _differences(base: Run, candidate: Run) -> dict[str, tuple[object, object]]:
+    keys = sorted({*base.environment, *candidate.environment} - MOMENTARY)
+    pairs = {key: (base.environment.get(key), candidate.environment.get(key)) for key in keys}
+    return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
 
 
 def check_environments(runs: Sequence[Run]) -> None:

@@ -13,10 +13,11 @@ from datetime import UTC, datetime
 
 from cnnperf.errors import RunFileError
 from cnnperf.measure.case import AXIS_BY_NAME, AxisValue, Case
+from cnnperf.measure.finding import Finding
 from cnnperf.measure.metrics import METRICS, Value
 from cnnperf.runs.fields import Object, as_count, as_list, as_number, as_object, as_text, need, part, wrong
 from cnnperf.runs.fusion import fusion_records
-from cnnperf.runs.records import CaseRecord, Finding, NotMeasured, Run, Scalar
+from cnnperf.runs.records import CaseRecord, NotMeasured, Run, Scalar
 
 SCHEMA = 1
 """The newest layout of run files that this version reads."""

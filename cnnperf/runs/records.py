@@ -8,20 +8,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from cnnperf.measure.case import AxisValue, Case
+from cnnperf.measure.finding import Finding
 from cnnperf.measure.metrics import Value
 from cnnperf.runs.fusion import FusionRecord
 
 Scalar = str | int | float | bool | None
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One reason to distrust a number: what was seen, what it means, what to do."""
-
-    kind: str
-    seen: str
-    meaning: str
-    remedy: str
 
 
 @dataclass(frozen=True)

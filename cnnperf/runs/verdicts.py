@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cnnperf.measure.case import Case
 from cnnperf.measure.metrics import METRICS
@@ -82,6 +82,7 @@ class Comparison:
         counters: Counters and results that differ.
         wrong: By label of a case, why its candidate gives wrong results though its base does not.
         seconds: That measuring took; 0 for saved runs.
+        environment: What differs between the environments, base first.
     """
 
     base: str
@@ -93,6 +94,7 @@ class Comparison:
     counters: tuple[CounterChange, ...] = ()
     wrong: Mapping[str, str] | None = None
     seconds: float = 0.0
+    environment: Mapping[str, tuple[object, object]] = field(default_factory=dict)
 
     @property
     def withdrawn(self) -> bool:

@@ -1,0 +1,204 @@
+"""The commands that read saved runs and print what is in them."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from cnnperf.commands.command import (
+    DIFFERENT,
+    FINE,
+    RUN,
+    UNTOLD,
+    Command,
+    add_storage,
+    only_run,
+    print_lines,
+    runs_of,
+    text_of,
+)
+from cnnperf.errors import OptionError
+
+KINDS = ("runs", "architectures", "metrics")
+FORMATS = ("csv", "parquet", "github", "bencher")
+KNOWN_SHIFTS = Path("acknowledged-shifts.txt")
+
+HISTORY_EPILOG = """\
+examples:
+  cnnperf history
+  cnnperf history 'se_*' --metric peak_memory
+  cnnperf history 'resnet18 train*' --least 5% --runs nightly
+
+A line of the file of known shifts is COMMIT | METRIC | CASE | REASON. Shifts are told with it, and do not fail.
+
+exit status:
+  0  no change for the worse, or only known ones
+  1  a change for the worse
+  2  unknown arguments, or runs that cannot be read
+  3  too few runs
+"""
+EXPORT_EPILOG = """\
+examples:
+  cnnperf export > runs.csv
+  cnnperf export .benchmarks --format parquet --out runs.parquet
+  cnnperf export latest --format github --out output.json    # for github-action-benchmark, customSmallerIsBetter
+  cnnperf export latest --format bencher --out bencher.json  # for `bencher run --adapter json --file bencher.json`
+"""
+
+
+def _list(given: argparse.Namespace) -> int:
+    from cnnperf.report.listing import architecture_lines, metric_lines, run_lines
+
+    if given.what == "runs":
+        from cnnperf.runs import read_runs
+
+        print_lines(run_lines(read_runs(given.runs)))
+    elif given.what == "metrics":
+        print_lines(metric_lines())
+    else:
+        from cnnperf.options import Options
+
+        print_lines(architecture_lines((row.name, row.summary) for row in Options().architectures()))
+    return FINE
+
+
+def _list_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("what", nargs="?", choices=KINDS, default="runs", help="default: runs")
+    add_storage(parser)
+
+
+def _show(given: argparse.Namespace) -> int:
+    from cnnperf.report.terminal import render_run
+
+    for name, run in runs_of(given.run_name, given):
+        print_lines([f"run {name}", *render_run(run), ""])
+    return FINE
+
+
+def _repeat(given: argparse.Namespace) -> int:
+    from cnnperf.report.repetition import repeat_lines
+    from cnnperf.runs.repeat import repeat_of
+
+    (_, first), (_, second) = only_run(given.first, given), only_run(given.second, given)
+    repeat = repeat_of(first, second)
+    print_lines(repeat_lines(repeat))
+    return FINE if repeat.agree else DIFFERENT
+
+
+def _figures(given: argparse.Namespace) -> int:
+    from cnnperf.report.figures import figures, replace_figures
+    from cnnperf.report.output import write_whole
+
+    text = text_of(given.document)
+    changed = replace_figures(text, figures(runs_of(given.run_name, given)))
+    write_whole(given.document, changed)
+    print_lines([f"{given.document}: {'the figures were already these' if changed == text else 'figures replaced'}"])
+    return FINE
+
+
+def _history(given: argparse.Namespace) -> int:
+    from cnnperf.allowance import fraction_of
+    from cnnperf.measure.metrics import METRICS
+    from cnnperf.report.history import history_lines
+    from cnnperf.runs.acknowledged import accept, read_acknowledged
+    from cnnperf.runs.choose import choose_runs
+    from cnnperf.runs.history import changes_of, series_of
+    from cnnperf.runs.shifts import LEAST_RUNS
+
+    least = fraction_of(given.least, "--least")
+    if given.metric not in METRICS:
+        raise OptionError(f"--metric: there is no metric {given.metric!r}; the metrics are {', '.join(METRICS)}")
+    known = read_acknowledged(given.acknowledged) if given.acknowledged.exists() else []
+    series = series_of(choose_runs(str(given.runs)), given.metric, given.case)
+    changes = accept(changes_of(series, least), known)
+    print_lines(history_lines(series, changes))
+    if any(change.worse and not change.reason for change in changes):
+        return DIFFERENT
+    searched = METRICS[given.metric].counter or any(len(one.points) >= LEAST_RUNS for one in series)
+    return FINE if searched else UNTOLD
+
+
+def _history_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.formatter_class, parser.epilog = argparse.RawDescriptionHelpFormatter, HISTORY_EPILOG
+    add = parser.add_argument
+    add("case", nargs="?", default="*", metavar="CASE", help="a glob over architectures or labels (default: all)")
+    add("--metric", default="latency", help="which (default: latency); anchor_ratio goes on from machine to machine")
+    add("--least", default="2.5%", metavar="PERCENT", help="smallest shift that matters (default: 2.5%%)")
+    text = f"text file of shifts that people know of (default: {KNOWN_SHIFTS})"
+    add("--acknowledged", type=Path, default=KNOWN_SHIFTS, metavar="FILE", help=text)
+    add_storage(parser)
+
+
+def _export(given: argparse.Namespace) -> int:
+    from cnnperf.report.export import FORMATS as WRITERS
+    from cnnperf.report.output import write_whole
+
+    content = WRITERS[given.format](runs_of(given.run_name, given))
+    if given.out is not None:
+        write_whole(given.out, content)
+    else:
+        sys.stdout.buffer.write(content)
+        sys.stdout.flush()
+    return FINE
+
+
+def _export_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.formatter_class, parser.epilog = argparse.RawDescriptionHelpFormatter, EXPORT_EPILOG
+    _add_run(parser)
+    parser.add_argument("--format", choices=FORMATS, default="csv", help="default: csv")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="default: the standard output")
+
+
+def _doctor(_: argparse.Namespace) -> int:
+    from cnnperf.measure.doctor import CHECKS, Machine, examine
+    from cnnperf.report.listing import doctor_lines
+
+    print_lines(doctor_lines(examine(Machine.here()), len(CHECKS)))
+    return FINE
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run_name", nargs="?", default="latest", metavar="RUN", help=f"{RUN} (default: latest)")
+    add_storage(parser)
+
+
+def _repeat_arguments(parser: argparse.ArgumentParser) -> None:
+    for name in ("first", "second"):
+        parser.add_argument(name, metavar=name.upper(), help=RUN)
+    add_storage(parser)
+
+
+def _figures_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("document", type=Path, metavar="DOCUMENT", help="such as README.md")
+    _add_run(parser)
+
+
+def _nothing(_: argparse.ArgumentParser) -> None:
+    """Take no arguments."""
+
+
+READING = (
+    Command("list", "list saved runs, the architectures, or the metrics", _list, _list_arguments),
+    Command("show", "print the summary of runs, as the benchmarks did at their end", _show, _add_run),
+    Command(
+        "repeat",
+        "check that two runs of one commit have equal counters, and print both times",
+        _repeat,
+        _repeat_arguments,
+    ),
+    Command(
+        "figures",
+        "write the tables of runs into a Markdown document, between its marks for figures",
+        _figures,
+        _figures_arguments,
+    ),
+    Command(
+        "history",
+        "find level shifts over all saved runs, and the commits in which they happened",
+        _history,
+        _history_arguments,
+    ),
+    Command("export", "write runs in the formats of others", _export, _export_arguments),
+    Command("doctor", "tell what on this machine disturbs measurements, and what mends it", _doctor, _nothing),
+)

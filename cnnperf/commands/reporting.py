@@ -1,0 +1,98 @@
+"""The command that makes files of a run: a page, Markdown, and pictures."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cnnperf.commands.command import FINE, RUN, Command, add_storage, only_run, print_lines, step_summary
+from cnnperf.errors import CnnperfError, OptionError
+
+if TYPE_CHECKING:
+    from cnnperf.runs import Run
+    from cnnperf.runs.history import Change, Series
+
+EPILOG = """\
+examples:
+  cnnperf report --html report.html                 # the latest run, with the history of all that are saved
+  cnnperf report results/cpu.json --md report.md --png figures
+  cnnperf report latest~1 --svg figures --dark
+
+Needs the extra `report`: pip install "cnnperf[report]"
+"""
+
+
+def _report(given: argparse.Namespace) -> int:
+    if not any((given.html, given.md, given.png, given.svg, given.step_summary)):
+        raise OptionError("nothing to make: give --html FILE, --md FILE, --png FOLDER, --svg FOLDER or --step-summary")
+    from cnnperf.report.output import append, write_whole
+
+    name, run = only_run(given.run_name, given)
+    written: list[Path] = []
+    if given.html:
+        from cnnperf.report.html import page_of
+
+        write_whole(given.html, page_of(name, run, *_history(given)))
+        written.append(given.html)
+    if given.md or given.step_summary:
+        from cnnperf.report.markdown import run_markdown
+
+        text = run_markdown(name, run)
+        if given.md:
+            write_whole(given.md, text)
+            written.append(given.md)
+        if given.step_summary:
+            append(step_summary(), text)
+    written += _pictures(run, given)
+    print_lines(f"wrote {path}" for path in written)
+    return FINE
+
+
+def _pictures(run: Run, given: argparse.Namespace) -> list[Path]:
+    if not given.png and not given.svg:
+        return []
+    from cnnperf.report.charts import charts_of
+    from cnnperf.report.output import write_whole
+
+    theme, written = "dark" if given.dark else "light", []
+    for chart in charts_of(run):
+        if given.png:
+            written.append(given.png / f"{chart.name}.png")
+            write_whole(written[-1], chart.png(theme))
+        if given.svg:
+            written.append(given.svg / f"{chart.name}.svg")
+            write_whole(written[-1], chart.svg(theme))
+    return written
+
+
+def _history(given: argparse.Namespace) -> tuple[list[Series], list[Change]]:
+    """Return the history of the saved runs; none where there are not several, or the package for it is missing."""
+    from cnnperf.runs import read_runs
+    from cnnperf.runs.history import changes_of, series_of
+
+    if not given.runs.is_dir():
+        return [], []
+    try:
+        series = [one for one in series_of(read_runs(given.runs), "latency") if len(one.points) > 1]
+        return series, changes_of(series, given.least) if series else []
+    except CnnperfError as error:
+        print_lines([f"without the history: {error}"])
+        return [], []
+
+
+def _report_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.formatter_class, parser.epilog = argparse.RawDescriptionHelpFormatter, EPILOG
+    add = parser.add_argument
+    add("run_name", nargs="?", default="latest", metavar="RUN", help=f"{RUN} (default: latest)")
+    add("--html", type=Path, metavar="FILE", help="one page to explore, which works without a network")
+    add("--md", type=Path, metavar="FILE", help="Markdown")
+    add("--step-summary", action="store_true", help="append the Markdown to the file that GITHUB_STEP_SUMMARY names")
+    add("--png", type=Path, metavar="FOLDER", help="a picture of each chart")
+    add("--svg", type=Path, metavar="FOLDER", help="a drawing of each chart")
+    add("--dark", action="store_true", help="pictures for a dark background")
+    parser.set_defaults(least=0.025)
+    add_storage(parser)
+
+
+REPORTING = (Command("report", "make a page, Markdown or pictures of a run", _report, _report_arguments),)

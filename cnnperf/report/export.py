@@ -1,0 +1,95 @@
+"""Runs in the formats of others: CSV and Parquet of the tidy frame, and the JSON of two services for benchmarks."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from io import BytesIO
+from typing import Any
+
+from cnnperf.errors import CnnperfError
+from cnnperf.measure.metrics import METRICS, Value
+from cnnperf.runs.frame import frame_of_runs
+from cnnperf.runs.records import CaseRecord, Run
+
+Runs = Sequence[tuple[str, Run]]
+
+NANO = 1e9
+
+
+def csv(runs: Runs) -> bytes:
+    """Return the tidy frame as CSV."""
+    return bytes(frame_of_runs(runs).to_csv(index=False).encode())
+
+
+def parquet(runs: Runs) -> bytes:
+    """Return the tidy frame as Parquet.
+
+    Raises:
+        CnnperfError: If pyarrow is not installed.
+    """
+    buffer = BytesIO()
+    try:
+        frame_of_runs(runs).to_parquet(buffer, index=False)
+    except ImportError as error:
+        raise CnnperfError("Parquet needs the package pyarrow; pip install 'cnnperf[history]'") from error
+    return buffer.getvalue()
+
+
+def github(runs: Runs) -> bytes:
+    """Return the input of github-action-benchmark for its tool `customSmallerIsBetter`.
+
+    Source: https://github.com/benchmark-action/github-action-benchmark#examples.
+    """
+    entries = [
+        {"name": f"{record.case.label()}: {name}", "unit": METRICS[name].unit, "value": value.value, **_range(value)}
+        for _, run in runs
+        for record in run.cases
+        for name, value in _smaller_is_better(record).items()
+    ]
+    return _json(entries)
+
+
+def bencher(runs: Runs) -> bytes:
+    """Return the Bencher Metric Format: latency in nanoseconds, other metrics in their SI units.
+
+    Source: https://bencher.dev/docs/reference/bencher-metric-format/.
+    """
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for _, run in runs:
+        for record in run.cases:
+            found[record.case.label()] = {
+                name.replace("_", "-"): _bounded(value, NANO if name == "latency" else 1.0)
+                for name, value in _smaller_is_better(record).items()
+            }
+    return _json(found)
+
+
+FORMATS: Mapping[str, Callable[[Runs], bytes]] = {
+    "csv": csv,
+    "parquet": parquet,
+    "github": github,
+    "bencher": bencher,
+}
+
+
+def _smaller_is_better(record: CaseRecord) -> dict[str, Value]:
+    return {
+        name: value
+        for name, value in record.values.items()
+        if name in METRICS and METRICS[name].better == "lower" and math.isfinite(value.value)
+    }
+
+
+def _range(value: Value) -> dict[str, str]:
+    return {} if math.isnan(value.half_width) else {"range": f"± {value.half_width:.1%}"}
+
+
+def _bounded(value: Value, factor: float) -> dict[str, float]:
+    ends = {"value": value.value, "lower_value": value.low, "upper_value": value.high}
+    return {name: end * factor for name, end in ends.items() if end is not None and math.isfinite(end)}
+
+
+def _json(content: Any) -> bytes:
+    return (json.dumps(content, indent=1) + "\n").encode()
