@@ -71,6 +71,11 @@ class Chart:
         return bytes(vl_convert.vegalite_to_png(self.spec(theme), scale=PNG_SCALE))
 
 
+def bundle() -> str:
+    """Return Vega, Vega-Lite and Vega-Embed as one script, for a page that asks no network for them."""
+    return str(vl_convert.javascript_bundle())
+
+
 def charts_of(run: Run) -> list[Chart]:
     """Return all charts for which a run has something to show."""
     cases, memory, ratios = case_rows(run), memory_rows(run), ratio_rows(run)

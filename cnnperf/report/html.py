@@ -6,13 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-import vl_convert
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-
+from cnnperf.errors import CnnperfError
 from cnnperf.measure.case import PHASES
 from cnnperf.report.cases import distinct
-from cnnperf.report.charts import THEMES, Chart, charts_of, config_of, history_chart, rounds_chart
+from cnnperf.report.charts import THEMES, Chart, bundle, charts_of, config_of, history_chart, rounds_chart
 from cnnperf.report.doubts import finding_lines, not_measured_lines
 from cnnperf.report.headline import headline
 from cnnperf.report.machine import machine_facts
@@ -20,6 +17,12 @@ from cnnperf.report.rows import Row, case_rows, cases_of, crossover, history_row
 from cnnperf.runs.history import Change, Series
 from cnnperf.runs.records import Run
 from cnnperf.units import format_quantity
+
+try:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+except ImportError as error:
+    raise CnnperfError(f"a page needs the package {error.name}; pip install 'cnnperf[report]'") from error
 
 FILTERS = ("architecture", "device", "phase", "engine")
 _LOADER = PackageLoader("cnnperf.report", "page")
@@ -37,12 +40,10 @@ def page_of(name: str, run: Run, series: Sequence[Series] = (), changes: Sequenc
     Returns:
         HTML with scripts, styles and data inside.
     """
-    environment = Environment(
-        loader=_LOADER, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+    templates = _templates()
     charts = charts_of(run)
     history = history_rows(series, changes)
-    return environment.get_template("page.html.j2").render(
+    return templates.get_template("page.html.j2").render(
         name=name,
         run=run,
         headline=headline(run),
@@ -56,10 +57,18 @@ def page_of(name: str, run: Run, series: Sequence[Series] = (), changes: Sequenc
         doubts=_joined([*not_measured_lines(run), *finding_lines(run)]),
         environment=sorted((key, value) for key, value in run.environment.items() if value is not None),
         data=_data(run, charts, history),
-        bundle=_script(_bundle()),
-        script=_script(_LOADER.get_source(environment, "page.js")[0]),
-        style=Markup(_LOADER.get_source(environment, "page.css")[0]),  # noqa: S704 - our own file
+        bundle=_script(bundle()),
+        script=_script(_LOADER.get_source(templates, "page.js")[0]),
+        style=Markup(_LOADER.get_source(templates, "page.css")[0]),  # noqa: S704 - our own file
     )
+
+
+def _templates() -> Environment:
+    templates = Environment(
+        loader=_LOADER, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    templates.policies["json.dumps_kwargs"] = {"sort_keys": False}  # the order of keys is that of the columns
+    return templates
 
 
 def _data(run: Run, charts: Sequence[Chart], history: Sequence[Row]) -> Mapping[str, Any]:
@@ -117,11 +126,6 @@ def _joined(lines: Iterable[str]) -> list[str]:
         elif line.strip():
             paragraphs.append(line.strip())
     return paragraphs
-
-
-def _bundle() -> str:
-    """Return Vega, Vega-Lite and Vega-Embed as one script."""
-    return str(vl_convert.javascript_bundle())
 
 
 def _script(text: str) -> Markup:

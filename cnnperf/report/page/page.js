@@ -14,8 +14,9 @@ function configFor(width) {
   return {...config, axis, legend};
 }
 
+// Level 1: errors alone; Vega-Lite warns of what it resolves as it should.
 async function draw(name, spec) {
-  const options = {actions: false, renderer: "svg", config: configFor(byId(`chart-${name}`).clientWidth)};
+  const options = {actions: false, renderer: "svg", logLevel: 1, config: configFor(byId(`chart-${name}`).clientWidth)};
   if (views[name]) views[name].finalize();
   const shown = await vegaEmbed(byId(`chart-${name}`), spec, options);
   views[name] = shown;

@@ -1,0 +1,219 @@
+"""The page in a real browser: offline, without an error, filtered, drawn, readable, and no wider than a phone."""
+
+import json
+import os
+import shutil
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from documents import benchmark, document, finding, metric
+from playwright.sync_api import sync_playwright
+
+from cnnperf.report.html import page_of
+from cnnperf.runs import parse_document
+from cnnperf.runs.history import changes_of, series_of
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM = next((path for name in NAMES if (path := shutil.which(name))), None)
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-sync"]
+PARTS = ("parameter_memory", "gradient_memory", "optimizer_memory", "activation_memory", "other_memory")
+NASTY = "pkg:<img src=x onerror=alert(1)>&\"'`$(rm)|</script>"
+
+
+def case(architecture="lenet5", latency=1e-3, **axes):
+    batch = axes.get("batch", 64)
+    values = {
+        "latency": metric("latency", latency, 0.02, 30),
+        "throughput": metric("throughput", batch / latency, 0.02),
+        "flop": metric("flop", 1e9),
+        "traffic": metric("traffic", 1e8),
+        "flop_rate": metric("flop_rate", 1e9 / latency, 0.02),
+        "peak_memory": metric("peak_memory", 10 * 2**20),
+        **{part: metric(part, 2 * 2**20) for part in PARTS},
+    }
+    groups = [[latency * (1 + 0.01 * index) for index in range(5)] for _ in range(3)]
+    return benchmark(architecture, latency, metrics=values, groups=groups, **axes)
+
+
+def whole():
+    cases = [
+        case(name, latency * (0.8 if engine == "compile" else 1.0), engine=engine, phase=phase)
+        for name, latency in (("resnet18", 0.04), ("se_resnet18", 0.05), ("se_resnet18_fused", 0.042))
+        for phase in ("forward", "train")
+        for engine in ("eager", "compile")
+    ]
+    cases += [case("resnet18", 0.001, device="cuda", batch=64), case("resnet18", 0.002, device="cuda", batch=8)]
+    cases += [case("resnet18", 0.001, device="cpu", batch=8), case(NASTY, 0.01)]
+    cases[0]["extra_info"]["findings"] = [finding()]
+    return cases
+
+
+def history():
+    runs = []
+    for number in range(20):
+        found = document(case(latency=1e-3 * (1.2 if number >= 12 else 1.0) * (1 + 0.001 * (number % 3))))
+        found |= {"datetime": f"2026-05-{number + 1:02}T00:00:00+00:00", "commit_info": {"id": f"{number:02}" * 20}}
+        runs.append((f"{number:04}", parse_document(found)))
+    series = series_of(runs, "latency")
+    return series, changes_of(series, 0.025)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if CHROMIUM is None:
+        if "CI" in os.environ:
+            pytest.fail("there is no browser here; install Debian's chromium")
+        pytest.skip("needs a browser: install Debian's chromium")
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    path.write_text(page_of("0001_run", parse_document(document(*whole())), *history()), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def open_page(browser, file):
+    """Open the page as a double-click does, without a network; note what it asks for and complains about."""
+    contexts = []
+
+    def opened(path=file, width=1280, scheme="light"):
+        context = browser.new_context(
+            viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True, reduced_motion="reduce"
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(10_000)
+        page.requests, page.errors = [], []
+        page.on("request", lambda request: page.requests.append(request.url))
+        page.on("console", lambda message: page.errors.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: page.errors.append(str(error)))
+        page.goto(path.as_uri())
+        page.wait_for_selector("html[data-drawn]", state="attached")
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+
+
+def redrawn(page, act):
+    before = page.get_attribute("html", "data-drawn")
+    act()
+    page.wait_for_function(f"document.documentElement.dataset.drawn !== '{before}'")
+
+
+def marks(page, name):
+    return page.locator(f"#chart-{name} svg .mark-symbol path, #chart-{name} svg .mark-rect path").count()
+
+
+def test_the_page_asks_for_nothing_and_complains_about_nothing(open_page, file):
+    page = open_page()
+    assert [url for url in page.requests if not url.startswith("data:")] == [file.as_uri()]
+    assert page.errors == []
+
+
+def test_every_chart_has_marks(open_page):
+    page = open_page()
+    charts = page.locator("figure[data-chart]").evaluate_all("all => all.map(one => one.dataset.chart)")
+    assert {"latency-train", "throughput-forward", "memory-train", "engine-train", "cost-train", "roofline"} <= set(
+        charts
+    )
+    assert {"device-forward"} <= set(charts)
+    assert [name for name in charts if marks(page, name) == 0] == []
+    assert page.locator("#chart-history svg .mark-symbol path").count() >= 20
+    assert page.locator("#chart-rounds svg .mark-rect path").count() == 15
+
+
+def test_filters_change_what_is_shown_and_come_back(open_page):
+    page = open_page()
+    before = marks(page, "latency-train")
+    redrawn(page, lambda: page.uncheck("input[value=compile]"))
+    assert marks(page, "latency-train") < before
+    assert page.locator("figure[data-chart=engine-train] .nothing").is_visible()
+    assert "of 16 cases shown" in page.inner_text("#shown")
+    redrawn(page, lambda: page.click("button[type=reset]"))
+    assert marks(page, "latency-train") == before
+    assert page.inner_text("#shown") == "16 of 16 cases shown"
+
+
+def test_a_click_on_a_mark_opens_its_rounds(open_page):
+    page = open_page()
+    page.locator("#chart-latency-train svg .mark-symbol.role-mark path").last.click(force=True)
+    page.wait_for_function("document.getElementById('rounds-caption').textContent.includes(' train ')")
+
+
+def test_the_download_is_the_table_that_is_shown(open_page):
+    page = open_page()
+    redrawn(page, lambda: page.uncheck("input[value=compile]"))
+    with page.expect_download() as waiting:
+        page.click("#csv")
+    lines = waiting.value.path().read_text().splitlines()
+    assert lines[0].startswith("id,label,architecture,phase")
+    assert len(lines) == 1 + 10
+    with page.expect_download() as waiting:
+        page.click("#json")
+    assert len(json.loads(waiting.value.path().read_text())["cases"]) == 16
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_page_is_no_wider_than_the_screen(open_page, width):
+    page = open_page(width=width)
+    page.locator("summary").first.click()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_the_theme_follows_the_system_and_the_button(open_page):
+    page = open_page(scheme="dark")
+    assert page.get_attribute("html", "data-theme") == "dark"
+    redrawn(page, lambda: page.click("#theme"))
+    assert page.get_attribute("html", "data-theme") == "light"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_scan_for_accessibility_finds_nothing_serious(open_page, scheme):
+    page = open_page(scheme=scheme)
+    for summary in page.locator("summary").all():
+        summary.click()
+    found = Axe().run(page).response["violations"]
+    serious = [one for one in found if one["impact"] in ("serious", "critical")]
+    assert [(one["id"], [node["html"][:120] for node in one["nodes"][:3]]) for one in serious] == []
+
+
+def test_everything_is_reached_with_the_keyboard(open_page):
+    page = open_page()
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    reached = set()
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        reached.add(page.evaluate("document.activeElement.id || document.activeElement.tagName.toLowerCase()"))
+    assert {"csv", "json", "theme", "input", "button", "case", "series", "summary"} <= reached
+
+
+def test_names_with_the_signs_of_html_and_shells_are_only_text(open_page):
+    page = open_page()
+    assert page.locator("img").count() == 0
+    assert NASTY in page.inner_text("#case")
+    assert page.errors == []
+
+
+def test_a_level_shift_is_told_with_its_commit(open_page):
+    text = open_page().inner_text("section[aria-labelledby=section-history]")
+    assert "+20.0%" in text
+    assert "1212121212" in text
+
+
+def test_a_run_in_which_every_case_failed_is_a_page_that_says_why(open_page, tmp_path):
+    path = tmp_path / "empty.html"
+    missing = [{"axes": {"device": "cuda"}, "reason": "no CUDA device"}]
+    path.write_text(page_of("x", parse_document(document(not_measured=missing))), encoding="utf-8")
+    page = open_page(path)
+    assert page.inner_text("h1") == "No case was measured: no CUDA device."
+    assert page.errors == []
+    assert page.locator("#csv").is_disabled()
