@@ -1,14 +1,21 @@
-"""Fakes for tests of measurements: a scripted clock, and a subject whose calls take scripted times.
+"""Fakes for tests: a scripted clock, a subject whose calls take scripted times, and made histories of runs.
 
 Nothing here looks at a real clock, so a test that uses it gives the same answer on any machine under any load.
 """
 
 from __future__ import annotations
 
+import json
+import math
+import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from itertools import chain, repeat
+from pathlib import Path
+from typing import Any
 
+from cnnperf.measure.case import PHASES, Case
 from cnnperf.measure.clock import Call, Reading
 
 
@@ -76,3 +83,79 @@ class ScriptedSubject:
     def relocate(self) -> None:
         """Note the move."""
         self.events.append("relocate")
+
+
+@dataclass(frozen=True)
+class MadeHistory:
+    """Be a history of runs whose truth is known.
+
+    Attributes:
+        runs: How many, one a day, each of a commit of its own.
+        cases: In each run.
+        rounds: Raw ones of each case.
+        spread: From run to run, as a standard deviation of logs.
+        shift: From the middle of the history on, every case takes longer by this fraction.
+        seed: Of everything.
+    """
+
+    runs: int = 40
+    cases: int = 6
+    rounds: int = 20
+    spread: float = 0.01
+    shift: float = 0.0
+    seed: int = 0
+
+    def write(self, folder: Path) -> None:
+        """Write the run files, named `0001_made.json` and so on."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for number in range(self.runs):
+            (folder / f"{number + 1:04}_made.json").write_text(json.dumps(self.document(number)), encoding="utf-8")
+
+    def document(self, number: int) -> dict[str, Any]:
+        """Return one run file as its JSON."""
+        generator = random.Random(f"{self.seed} {number}")  # noqa: S311 - repeatable, not secret
+        factor = 1 + self.shift if number >= self.runs // 2 else 1.0
+        cases = [self._benchmark(case, factor, generator) for case in self._cases()]
+        environment = {"cpu_model": "Made CPU", "cpu_count": 2, "threads": 2, "torch": "2.13.0"}
+        return {
+            "machine_info": {"node": "made", "cpu": {"brand_raw": "Made CPU"}},
+            "commit_info": {"id": f"{number + 1:08x}" * 5, "dirty": False},
+            "datetime": (datetime(2026, 1, 1, tzinfo=UTC) + timedelta(days=number)).isoformat(),
+            "benchmarks": cases,
+            "cnnperf": {"schema": 1, "suite": "default", "planned": self.cases, "environment": environment},
+        }
+
+    def _cases(self) -> list[Case]:
+        return [
+            Case(f"network{index // len(PHASES)}", PHASES[index % len(PHASES)], batch=8) for index in range(self.cases)
+        ]
+
+    def _benchmark(self, case: Case, factor: float, generator: random.Random) -> dict[str, Any]:
+        level = 1e-3 * (1 + len(case.label())) * factor * math.exp(generator.gauss(0, self.spread))
+        data = sorted(level * math.exp(abs(generator.gauss(0, 0.01))) for _ in range(self.rounds))
+        middle = data[len(data) // 2]
+        metrics = {
+            "latency": {"value": middle, "low": data[0], "high": data[-1], "rounds": self.rounds, "unit": "s"},
+            "throughput": {
+                "value": case.batch / middle,
+                "low": case.batch / data[-1],
+                "high": case.batch / data[0],
+                "rounds": self.rounds,
+                "unit": "images/s",
+            },
+            "peak_memory": {"value": 2.0**24, "unit": "B"},
+            "parameters": {"value": 1e6, "unit": "1"},
+            "flop": {"value": 1e9, "unit": "flop"},
+        }
+        return {
+            "name": case.id(),
+            "fullname": f"made::{case.id()}",
+            "extra_info": {
+                "cnnperf": 1,
+                "axes": case.axes(),
+                "metrics": metrics,
+                "groups": [self.rounds],
+                "findings": [],
+            },
+            "stats": {"median": middle, "rounds": self.rounds, "data": data},
+        }

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from cnnperf.errors import RunFileError
 from cnnperf.report.terminal import render
-from cnnperf.runs import load_runs, parse_document
+from cnnperf.runs import load_runs, parse_document, read_runs
 
 FULL = document(
     benchmark(findings=[finding()]),
@@ -119,12 +119,12 @@ def test_a_json_file_of_another_kind_is_refused_when_it_is_asked_for(tmp_path):
         load_runs(file)
 
 
-def test_a_run_of_another_suite_alone_is_no_run(tmp_path):
+def test_a_run_of_another_suite_alone_is_none_to_report(tmp_path):
     other = document(foreign())
     del other["cnnperf"]
     (tmp_path / "other.json").write_text(json.dumps(other))
     with pytest.raises(RunFileError, match="no runs in"):
-        load_runs(tmp_path)
+        read_runs(tmp_path)
 
 
 @pytest.mark.parametrize(

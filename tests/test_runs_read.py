@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from cnnperf.errors import RunFileError
 from cnnperf.measure.case import ENGINES, LAYOUTS, PHASES, PRECISIONS
-from cnnperf.runs import frame_of, load_runs, load_samples, samples_of
+from cnnperf.runs import frame_of, load_runs, load_samples, read_runs, samples_of
 
 CASE = ["architecture", "phase", "device", "engine", "precision", "layout", "batch", "image_size"]
 COLUMNS = [
-    *("run", "time", "commit", "machine"),
+    *("run", "time", "commit", "machine", "test"),
     *CASE,
     *("metric", "value", "low", "high", "rounds", "unit", "reason"),
 ]
@@ -40,10 +40,11 @@ def test_a_run_file_becomes_a_row_for_each_case_and_metric(tmp_path):
 
 def test_the_types_of_the_columns_do_not_depend_on_the_rows():
     full, empty = frame_of(document(benchmark()), "a"), frame_of(document(), "a")
-    assert list(full.dtypes) == list(empty.dtypes)
+    assert [str(kind) for kind in full.dtypes] == [str(kind) for kind in empty.dtypes]
     assert str(full.time.dtype) == "datetime64[us, UTC]"
     assert {str(full[name].dtype) for name in ("value", "low", "high")} == {"float64"}
-    assert str(full.rounds.dtype) == "Int64"
+    assert str(full.rounds.dtype) == str(full.batch.dtype) == "Int64"
+    assert {str(full[name].dtype) for name in ("architecture", "phase", "run", "metric")} == {"category"}
     assert list(empty.columns) == COLUMNS
 
 
@@ -85,9 +86,14 @@ def test_a_value_without_a_unit_has_that_of_its_metric():
     assert list(frame.unit) == ["s"]
 
 
-def test_benchmarks_of_other_suites_are_ignored(tmp_path):
-    frame = load_runs(save(tmp_path / "a.json", document(foreign(), benchmark())))
-    assert set(frame.architecture) == {"lenet5"}
+def test_a_benchmark_of_another_suite_is_a_row_with_its_test_and_no_axes(tmp_path):
+    other = foreign() | {"stats": {"median": 0.1, "rounds": 7, "data": [0.1]}}
+    frame = load_runs(save(tmp_path / "a.json", document(other, benchmark())))
+    row = frame[frame.test != ""].iloc[0]
+    assert (row.test, row.metric, row.value, row.rounds) == ("test_sort.py::test_sort", "latency", 0.1, 7)
+    assert pd.isna(row.architecture)
+    assert pd.isna(row.batch)
+    assert set(frame[frame.test == ""].architecture) == {"lenet5"}
 
 
 def test_a_gpu_and_uncommitted_changes_are_named():
@@ -128,12 +134,13 @@ def test_a_foreign_json_file_in_a_tree_is_skipped_with_one_warning_that_names_it
     assert len(seen) == 1
 
 
-def test_a_run_of_another_suite_in_a_tree_is_passed_over(tmp_path):
-    other = document(foreign())
+def test_a_run_of_another_suite_is_in_the_frame_and_not_among_the_runs_to_report(tmp_path):
+    other = document(foreign() | {"stats": {"median": 0.1}})
     del other["cnnperf"]
     save(tmp_path / "other.json", other)
     save(tmp_path / "a.json", document(benchmark()))
-    assert set(load_runs(tmp_path).run) == {"a"}
+    assert set(load_runs(tmp_path).run) == {"a", "other"}
+    assert [name for name, _ in read_runs(tmp_path)] == ["a"]
 
 
 def test_a_journal_with_a_cut_last_line_loses_only_that(tmp_path):

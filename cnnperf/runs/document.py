@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
 from cnnperf.errors import RunFileError
@@ -16,8 +16,9 @@ from cnnperf.measure.case import AXIS_BY_NAME, AxisValue, Case
 from cnnperf.measure.finding import Finding
 from cnnperf.measure.metrics import METRICS, Value
 from cnnperf.runs.fields import Object, as_count, as_list, as_number, as_object, as_text, need, part, wrong
+from cnnperf.runs.fusion import KEY as FUSION
 from cnnperf.runs.fusion import fusion_records
-from cnnperf.runs.records import CaseRecord, NotMeasured, Run, Scalar
+from cnnperf.runs.records import CaseRecord, ForeignRecord, NotMeasured, Run, Scalar
 
 SCHEMA = 1
 """The newest layout of run files that this version reads."""
@@ -51,6 +52,7 @@ def parse_document(document: Object) -> Run:
         planned=None if planned is None else as_count(planned, "cnnperf.planned"),
         cases=tuple(case for case in cases if case is not None),
         fusion=tuple(fusion_records(benchmarks)),
+        foreign=tuple(_foreign(benchmarks)),
         not_measured=_not_measured(facts),
         findings=_findings(facts, "cnnperf"),
         environment=environment,
@@ -92,6 +94,21 @@ def _case(entry: object, where: str) -> CaseRecord | None:
             for index, seconds in enumerate(as_list(extra.get("processes", []), f"{where_extra}.processes"))
         ),
     )
+
+
+def _foreign(benchmarks: Sequence[object]) -> Iterator[ForeignRecord]:
+    """Yield what other suites wrote, as far as it has a median."""
+    for index, entry in enumerate(benchmarks):
+        where = f"benchmarks[{index}]"
+        benchmark = as_object(entry, where)
+        extra = part(benchmark, "extra_info", f"{where}.extra_info")
+        stats = part(benchmark, "stats", f"{where}.stats")
+        if not {"cnnperf", FUSION} & set(extra) and "median" in stats:
+            median, rounds = as_number(stats["median"], f"{where}.stats.median"), stats.get("rounds")
+            count = None if rounds is None else as_count(rounds, f"{where}.stats.rounds")
+            yield ForeignRecord(
+                str(benchmark.get("fullname") or benchmark.get("name") or ""), Value(median, None, None, count)
+            )
 
 
 def _axes(value: object, where: str) -> dict[str, AxisValue]:

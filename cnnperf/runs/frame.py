@@ -15,19 +15,17 @@ from cnnperf.runs.records import Run
 
 AXIS_NAMES = tuple(axis.name for axis in AXES)
 COLUMNS = (
-    *("run", "time", "commit", "machine"),
+    *("run", "time", "commit", "machine", "test"),
     *AXIS_NAMES,
     *("metric", "value", "low", "high", "rounds", "unit", "reason"),
 )
 """The columns of the frame, in order."""
 
-TYPES = {
-    "time": "datetime64[us, UTC]",
-    "value": "float64",
-    "low": "float64",
-    "high": "float64",
-    "rounds": "Int64",
-} | {axis.name: "int64" for axis in AXES if axis.type is int}
+TYPES = (
+    dict.fromkeys(("run", "commit", "machine", "test", "metric", "unit"), "category")
+    | {"time": "datetime64[us, UTC]", "value": "float64", "low": "float64", "high": "float64", "rounds": "Int64"}
+    | {axis.name: "Int64" if axis.type is int else "category" for axis in AXES}
+)
 
 
 def frame_of(document: Object, run: str) -> pd.DataFrame:
@@ -39,7 +37,8 @@ def frame_of(document: Object, run: str) -> pd.DataFrame:
 
     Returns:
         A frame with `COLUMNS`, values in SI units. A case that was not measured is one row with the metric `latency`,
-        the value NaN and its reason; an axis that its record leaves out has its default.
+        the value NaN and its reason; an axis that its record leaves out has its default. A benchmark of another suite
+        is one row with the metric `latency`, the name of its test, and no axes.
 
     Raises:
         RunFileError: If the document is damaged or from a newer version.
@@ -63,17 +62,22 @@ def typed_frame(rows: Iterable[tuple[object, ...]], columns: tuple[str, ...], ty
     frame = pd.DataFrame(list(rows), columns=list(columns))
     # Rows without a single time would otherwise be taken for numbers.
     times = {name: pd.to_datetime(frame[name], utc=True) for name, kind in types.items() if "datetime" in kind}
-    return frame.assign(**times).astype({name: types.get(name, "str") for name in columns})
+    # By way of a text: without rows, categories would be of any kind of object.
+    texts = {name: "string" for name in columns if types.get(name) == "category"}
+    return frame.assign(**times).astype(texts).astype({name: types.get(name, "str") for name in columns})
 
 
 def _rows(name: str, run: Run) -> Iterator[tuple[object, ...]]:
-    head = (name, run.time, run.commit, run.machine)
+    head = (name, run.time, run.commit, run.machine, "")
     for record in run.cases:
         for metric, value in record.values.items():
             yield (*head, *_point(record.case), metric, *_numbers(value), record.units[metric], "")
     for missing in run.not_measured:
         point = _point(Case.from_axes(missing.axes))
         yield (*head, *point, "latency", *_numbers(Value(math.nan)), METRICS["latency"].unit, missing.reason)
+    for foreign in run.foreign:
+        point = (pd.NA,) * len(AXIS_NAMES)
+        yield (*head[:-1], foreign.test, *point, "latency", *_numbers(foreign.latency), METRICS["latency"].unit, "")
 
 
 def _point(case: Case) -> tuple[object, ...]:

@@ -50,6 +50,14 @@ class NotMeasured:
 
 
 @dataclass(frozen=True)
+class ForeignRecord:
+    """Hold a benchmark that another suite wrote: the name of its test, and the median of its rounds in seconds."""
+
+    test: str
+    latency: Value
+
+
+@dataclass(frozen=True)
 class Run:
     """Hold what one run file says. What a document does not tell is None, NaN or empty.
 
@@ -62,6 +70,7 @@ class Run:
         planned: Number of cases that were to be measured.
         cases: The measured cases in the order of measuring.
         fusion: The cells of the fusion benchmark.
+        foreign: Benchmarks of other suites in the same file.
         not_measured: The cases that were not.
         findings: Those about the whole run.
         environment: The flat record of the machine.
@@ -81,6 +90,7 @@ class Run:
     planned: int | None = None
     cases: tuple[CaseRecord, ...] = ()
     fusion: tuple[FusionRecord, ...] = ()
+    foreign: tuple[ForeignRecord, ...] = ()
     not_measured: tuple[NotMeasured, ...] = ()
     findings: tuple[Finding, ...] = ()
     environment: Mapping[str, Scalar] = field(default_factory=dict)

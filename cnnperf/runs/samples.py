@@ -14,7 +14,7 @@ from cnnperf.runs.records import Run
 COLUMNS = ("run", *AXIS_NAMES, "group", "round", "seconds")
 """The columns of the frame of samples, in order."""
 
-SAMPLE_TYPES = {name: kind for name, kind in TYPES.items() if name in AXIS_NAMES} | {
+SAMPLE_TYPES = {name: kind for name, kind in TYPES.items() if name in ("run", *AXIS_NAMES)} | {
     "group": "int64",
     "round": "int64",
     "seconds": "float64",
