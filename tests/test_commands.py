@@ -56,6 +56,13 @@ def test_every_output_of_a_report_is_written_and_told(here, capsys):
     assert "<svg" in (here / "out" / "latency-forward.svg").read_text()
 
 
+def test_pictures_are_chosen_by_name(here, capsys):
+    assert main(["report", "--svg", "out", "--chart", "latency-*", "--dark"]) == 0
+    assert [path.name for path in (here / "out").iterdir()] == ["latency-forward.svg"]
+    assert main(["report", "--svg", "out", "--chart", "pie"]) == 2
+    assert "--chart pie: there is no such chart; there are latency-forward" in capsys.readouterr().err
+
+
 def test_a_report_of_nothing_is_one_sentence(here, capsys):
     assert main(["report"]) == 2
     assert "give --html FILE, --md FILE" in capsys.readouterr().err

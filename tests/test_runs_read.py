@@ -1,6 +1,8 @@
 import json
 import math
+import re
 import warnings
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -217,3 +219,14 @@ def test_a_clean_tree_warns_of_nothing(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         load_runs(tmp_path)
+
+
+def test_every_column_is_explained():
+    text = (Path(__file__).parents[1] / "docs" / "frame.md").read_text()
+    named = [
+        name
+        for line in text.splitlines()
+        if line.startswith("| `")
+        for name in re.findall("`([a-z_]+)`", line.split("|")[1])
+    ]
+    assert named == COLUMNS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ EPILOG = """\
 examples:
   cnnperf report --html report.html                 # the latest run, with the history of all that are saved
   cnnperf report results/cpu.json --md report.md --png figures
-  cnnperf report latest~1 --svg figures --dark
+  cnnperf report latest~1 --svg figures --chart 'latency-*' --dark
 
 Needs the extra `report`: pip install "cnnperf[report]"
 """
@@ -56,7 +57,12 @@ def _pictures(run: Run, given: argparse.Namespace) -> list[Path]:
     from cnnperf.report.output import write_whole
 
     theme, written = "dark" if given.dark else "light", []
-    for chart in charts_of(run):
+    charts = charts_of(run)
+    chosen = [chart for chart in charts if fnmatchcase(chart.name, given.chart)]
+    if not chosen:
+        there = ", ".join(chart.name for chart in charts) or "none, because no case was measured"
+        raise OptionError(f"--chart {given.chart}: there is no such chart; there are {there}")
+    for chart in chosen:
         if given.png:
             written.append(given.png / f"{chart.name}.png")
             write_whole(written[-1], chart.png(theme))
@@ -90,6 +96,7 @@ def _report_arguments(parser: argparse.ArgumentParser) -> None:
     add("--step-summary", action="store_true", help="append the Markdown to the file that GITHUB_STEP_SUMMARY names")
     add("--png", type=Path, metavar="FOLDER", help="a picture of each chart")
     add("--svg", type=Path, metavar="FOLDER", help="a drawing of each chart")
+    add("--chart", default="*", metavar="GLOB", help="which pictures, such as 'latency-*' (default: all)")
     add("--dark", action="store_true", help="pictures for a dark background")
     parser.set_defaults(least=0.025)
     add_storage(parser)
