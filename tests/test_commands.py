@@ -111,7 +111,7 @@ def test_a_file_in_the_way_of_a_folder_is_one_sentence(here, capsys):
 @pytest.mark.parametrize("package", ["altair", "tabulate", "vl_convert"])
 def test_a_missing_package_is_named_with_the_extra_that_brings_it(here, monkeypatch, capsys, package):
     monkeypatch.setitem(sys.modules, package, None)
-    for name in ("charts", "html", "markdown"):
+    for name in ("charts", "drawing", "html", "markdown"):
         monkeypatch.delitem(sys.modules, f"cnnperf.report.{name}", raising=False)
     assert main(["report", "--html", "a.html", "--md", "a.md"]) == 2
     err = capsys.readouterr().err

@@ -11,6 +11,7 @@ import pytest
 
 from cnnperf.cli import _parser, main
 from cnnperf.gate import command
+from cnnperf.runs import read_runs
 
 NETWORK = """
 from torch import nn
@@ -85,12 +86,14 @@ def test_times_are_measured_until_the_budget_ends_and_all_samples_are_kept(repos
     assert case["axes"]["architecture"] == "mine:make"
 
 
-def test_ratios_to_the_base_are_saved_as_a_run_for_the_history(repository, capsys):
+def test_a_gate_is_saved_as_a_run_whose_anchor_is_the_base(repository, capsys):
     given = ["--only", "time", "--time-budget", "1s", "--save", "runs"]
-    assert main(["gate", "--base", "HEAD~1", *given, *OWN]) == 3
+    assert main(["gate", "--base", "HEAD", "--head", "HEAD", *given, *OWN]) == 3
     assert "saved runs/gate-" in capsys.readouterr().err
-    assert main(["history", "--runs", "runs", "--metric", "anchor_ratio"]) == 3
-    assert "anchor_ratio" in capsys.readouterr().out
+    ((_, run),) = read_runs("runs")
+    assert run.commit == run.anchor[:10]
+    assert run.environment["torch"]
+    assert len(run.cases) + len(run.not_measured) == 1  # whatever a second was enough for
 
 
 def test_a_network_that_only_one_side_has_is_new_or_gone(repository, capsys):

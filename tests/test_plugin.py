@@ -256,7 +256,7 @@ def plant(suite, factor, **facts):
     (path,) = (suite.path / ".benchmarks").rglob("*.json")
     document = json.loads(path.read_text())
     extra = document["benchmarks"][0]["extra_info"]
-    extra["processes"] = [factor * seconds for seconds in extra["processes"]]
+    extra["processes"] = [factor * seconds for seconds in extra.get("processes", ())]
     document["cnnperf"] |= facts
     path.write_text(json.dumps(document))
 
@@ -265,24 +265,23 @@ def later_runs(suite):
     return [json.loads(path.read_text()) for path in sorted((suite.path / ".benchmarks").rglob("0002_*.json"))]
 
 
-COMPARED = ("--cnnperf-baseline=latest", "--cnnperf-fail-over=5%", "--cnnperf-processes=5")
+BASELINE = "--cnnperf-baseline=latest"
+COMPARED = (BASELINE, "--cnnperf-fail-over=5%", "--cnnperf-processes=3")
 
 
 def test_a_run_slower_than_its_baseline_fails_and_never_becomes_the_next_one_by_itself(suite):
-    run(suite, *FORWARD, "--cnnperf-processes=5")
+    run(suite, *FORWARD, "--cnnperf-processes=3")
     plant(suite, 1e-3)
     result = run(suite, *FORWARD, *COMPARED)
     assert result.ret == 1
     result.stdout.re_match_lines([r".*1 slower.*"])
     (second,) = later_runs(suite)
     assert "0001" in second["cnnperf"]["regressed"]
-    again = run(suite, *FORWARD, *COMPARED)
-    assert again.ret == 1
-    again.stdout.re_match_lines([r"this run .* against 0001_.*1 slower.*"])
+    run(suite, *FORWARD, BASELINE).stdout.re_match_lines([r"this run .* against 0001_.*"])
 
 
 def test_a_run_faster_than_its_baseline_is_fine(suite):
-    run(suite, *FORWARD, "--cnnperf-processes=5")
+    run(suite, *FORWARD, "--cnnperf-processes=3")
     plant(suite, 1e3)
     result = run(suite, *FORWARD, *COMPARED)
     assert result.ret == 0
@@ -292,22 +291,20 @@ def test_a_run_faster_than_its_baseline_is_fine(suite):
 
 def test_one_process_a_side_cannot_tell_and_does_not_pass_for_fine(suite):
     run(suite, *FORWARD)
-    compared = ("--cnnperf-baseline=latest", "--cnnperf-fail-over=5%")
-    result = run(suite, *FORWARD, *compared)
+    result = run(suite, *FORWARD, BASELINE, "--cnnperf-fail-over=5%")
     assert result.ret == 3
     result.stdout.fnmatch_lines(["*cannot separate code from process*"])
-    assert run(suite, *FORWARD, compared[0]).ret == 0
 
 
 def test_a_case_that_the_run_lacks_is_gone_and_does_not_pass_for_fine(suite):
     run(suite, "--cnnperf-architecture=lenet5", "--benchmark-autosave")
-    result = run(suite, *FORWARD, "--cnnperf-baseline=latest", "--cnnperf-fail-over=5%")
+    result = run(suite, *FORWARD, BASELINE, "--cnnperf-fail-over=5%")
     assert result.ret == 3
     result.stdout.re_match_lines([r".*2 gone.*"])
 
 
 def test_an_unlike_machine_is_refused_before_anything_is_measured(suite):
-    run(suite, *FORWARD, "--cnnperf-processes=2")
+    run(suite, *FORWARD)
     plant(suite, 1, environment={"cpu_model": "Abacus"})
     result = run(suite, *FORWARD, *COMPARED)
     assert result.ret == 2

@@ -9,8 +9,9 @@ from typing import Any
 from cnnperf.errors import CnnperfError
 from cnnperf.measure.case import PHASES
 from cnnperf.report.cases import distinct
-from cnnperf.report.charts import THEMES, Chart, bundle, charts_of, config_of, history_chart, rounds_chart
+from cnnperf.report.charts import charts_of, history_chart, rounds_chart
 from cnnperf.report.doubts import finding_lines, not_measured_lines
+from cnnperf.report.drawing import THEMES, Chart, bundle, config_of
 from cnnperf.report.headline import headline
 from cnnperf.report.machine import machine_facts
 from cnnperf.report.rows import Row, case_rows, cases_of, crossover, history_rows, memory_rows, ratio_rows, round_rows

@@ -1,0 +1,100 @@
+"""How a chart is drawn: in which colours, as which file, and by which libraries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cnnperf.errors import CnnperfError
+from cnnperf.report.rows import Row
+
+try:
+    import vl_convert
+except ImportError as error:
+    raise CnnperfError(f"figures and pages need the package {error.name}; pip install 'cnnperf[report]'") from error
+
+PNG_SCALE = 2.0
+STATIC_WIDTH = 560
+
+THEMES: Mapping[str, Mapping[str, Any]] = {
+    "light": {"text": "#1f2430", "grid": "#e3e6eb", "colors": ["#0b6bcb", "#c2500a", "#0a7d5a", "#8a3ffc", "#6f6f6f"]},
+    "dark": {"text": "#e6e8ee", "grid": "#343a46", "colors": ["#63b3ff", "#ffab6b", "#54d6a8", "#c6a3ff", "#b0b4bd"]},
+}
+"""Colours that keep a contrast of 3 to 1 and more with the page, and that the colour-blind can tell apart."""
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Be one chart.
+
+    Attributes:
+        name: Of its files and its place in the page.
+        section: Under which heading it stands.
+        title: What it shows, in words.
+        dataset: Name of the rows that it is made from.
+        rows: Those rows.
+        chart: The Altair chart, without its rows.
+    """
+
+    name: str
+    section: str
+    title: str
+    dataset: str
+    rows: Sequence[Row]
+    chart: Any
+
+    def spec(self, theme: str | None = None) -> dict[str, Any]:
+        """Return the Vega-Lite specification; with a theme, complete with its rows, for a picture."""
+        spec: dict[str, Any] = self.chart.to_dict()
+        spec["description"] = self.title
+        if theme is None:
+            return spec
+        spec["datasets"] = {**spec.get("datasets", {}), self.dataset: list(self.rows)}
+        spec["title"] = self.title
+        spec["background"] = "#ffffff" if theme == "light" else "#161a22"
+        spec["config"] = {**spec.get("config", {}), **config_of(theme)}
+        return _with_width(spec, STATIC_WIDTH)
+
+    def svg(self, theme: str = "light") -> str:
+        """Return the chart as SVG."""
+        return str(vl_convert.vegalite_to_svg(self.spec(theme)))
+
+    def png(self, theme: str = "light") -> bytes:
+        """Return the chart as PNG."""
+        return bytes(vl_convert.vegalite_to_png(self.spec(theme), scale=PNG_SCALE))
+
+
+def bundle() -> str:
+    """Return Vega, Vega-Lite and Vega-Embed as one script, for a page that asks no network for them."""
+    return str(vl_convert.javascript_bundle())
+
+
+def config_of(theme: str) -> dict[str, Any]:
+    """Return Vega-Lite's configuration for a theme."""
+    colors = THEMES[theme]
+    text = {"labelColor": colors["text"], "titleColor": colors["text"]}
+    return {
+        "font": "system-ui, sans-serif",
+        "background": "transparent",
+        "axis": {
+            **text,
+            "gridColor": colors["grid"],
+            "domainColor": colors["grid"],
+            "tickColor": colors["grid"],
+            "labelLimit": 240,
+            "labelFontSize": 12,
+            "titleFontSize": 12,
+            "titleFontWeight": "normal",
+        },
+        "axisX": {"labelOverlap": "greedy", "labelSeparation": 6},
+        "legend": {**text, "orient": "top", "labelFontSize": 12, "title": None, "symbolBaseFillColor": colors["text"]},
+        "title": {"color": colors["text"], "anchor": "start", "fontSize": 14},
+        "view": {"stroke": None},
+        "range": {"category": colors["colors"]},
+    }
+
+
+def _with_width(spec: dict[str, Any], width: int) -> dict[str, Any]:
+    """Replace the width of the page, which a picture has none of."""
+    return {**spec, "width": width} if spec.get("width") == "container" else spec
