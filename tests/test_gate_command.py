@@ -171,7 +171,7 @@ EXAMPLES = sorted(Path(__file__).parents[1].glob("examples/*.yml"))
 @pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.name)
 def test_the_commands_in_an_example_are_ones_that_the_command_line_takes(file):
     lines = [line.strip().removeprefix("- ") for line in file.read_text().splitlines()]
-    commands = [shlex.split(line.partition("|")[0])[1:] for line in lines if line.startswith("cnnperf ")]
+    commands = [shlex.split(line.partition(" |")[0])[1:] for line in lines if line.startswith("cnnperf ")]
     assert commands
     for words in commands:
         assert callable(_parser().parse_args(words).run)
