@@ -11,8 +11,8 @@ ALLOWANCE = "5%"
 """Where nothing else is said."""
 
 ALLOWANCE_HELP = (
-    "slowdown that is allowed (default: 5%), or that of some cases: 'se_*=3%' names architectures, "
-    "'* train *=8%' words of a case; repeatable, the last that fits counts"
+    "slowdown that has to be excluded (default: 5%); one that is surely there and of half of it or more fails. Of some "
+    "cases: 'se_*=3%' names architectures, '* train *=8%' words of a case; repeatable, the last that fits counts"
 )
 
 
@@ -37,12 +37,14 @@ def parse_allowance(texts: Sequence[str], option: str = "--allow") -> Allowance:
         option: Its name, for errors.
 
     Raises:
-        OptionError: If a percentage is not above 0 and below 100, or is given twice for all cases.
+        OptionError: If a percentage is not above 0 and below 100, or is given twice for all cases, or a glob is empty.
     """
     general = [text for text in texts if "=" not in text] or [ALLOWANCE]
     if len(general) > 1:
         raise OptionError(f"{option} takes one percentage for all cases, not {' and '.join(general)}")
     pairs = [text.rpartition("=") for text in texts if "=" in text]
+    if any(not glob.strip() for glob, _, _ in pairs):
+        raise OptionError(f"{option} takes GLOB=PERCENT such as 'se_*=3%'; without a glob it stands for no case")
     overrides = tuple((glob.strip(), fraction_of(percent, option)) for glob, _, percent in pairs)
     return Allowance(fraction_of(general[0], option), overrides)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 
 import cnnperf
@@ -48,6 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Python flushes once more at exit; see https://docs.python.org/3/library/signal.html#note-on-sigpipe.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FINE
+    except Exception:  # noqa: BLE001 - Python's own status for it is 1, which says that something is surely worse
+        traceback.print_exc()
+        return UNUSABLE
 
 
 def _parser() -> argparse.ArgumentParser:

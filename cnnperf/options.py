@@ -7,7 +7,7 @@ ini file's. Checking loads PyTorch only where an option cannot be checked withou
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from cnnperf.allowance import parse_allowance
@@ -123,8 +123,8 @@ OPTIONS = (
         "fail-over",
         "PERCENT",
         (),
-        "end with exit status 1 where a case is slower than the baseline by more, such as 5%, or 'se_*=3%' for some "
-        "cases, and with 3 where that cannot be told",
+        "end with exit status 1 where a case is surely slower than the baseline, by half of this or more, and with 3 "
+        "where more than this cannot be excluded: 5%, or 'se_*=3%' for some cases",
         repeatable=True,
         of_runs=True,
     ),
@@ -192,6 +192,10 @@ class Options:
 
         found = [name for wanted in self.devices for name in devices_for(wanted)]
         return tuple(dict.fromkeys(found))
+
+    def portable(self) -> Options:
+        """Return them for another process: a network of the user's is found anew there, by its name."""
+        return replace(self, _brought={})
 
     def misses_cuda(self) -> bool:
         """Tell whether `auto` found no CUDA device."""

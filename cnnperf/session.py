@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from cnnperf.errors import CnnperfError
 from cnnperf.measure.allocator import apply_policy
 from cnnperf.measure.case import Case
 from cnnperf.measure.checks import machine_findings
@@ -22,10 +23,11 @@ from cnnperf.measure.environment import Record, load_average, read_environment
 from cnnperf.measure.measurement import Laboratory, Measured
 from cnnperf.measure.replicas import Replicas
 from cnnperf.options import Options
+from cnnperf.report.layout import wrap
 from cnnperf.report.terminal import render
 from cnnperf.report.verdicts import comparison_lines
 from cnnperf.runs.baseline import Baseline
-from cnnperf.runs.verdicts import FINE, WORSE, Comparison
+from cnnperf.runs.verdicts import FINE, NO_VERDICT, WORSE, Comparison
 from cnnperf.units import format_duration, format_percent, format_quantity
 
 SCHEMA = 1
@@ -74,6 +76,7 @@ class Session:
         baseline: What the run is compared with, or None.
         replicas: Further processes that time each case, or None.
         comparison: With the baseline, once the run has ended.
+        not_compared: Why there is none; empty where there is.
     """
 
     options: Options
@@ -86,6 +89,7 @@ class Session:
     baseline: Baseline | None = None
     replicas: Replicas | None = None
     comparison: Comparison | None = None
+    not_compared: str = ""
     compile_seconds: float = 0.0
     round_seconds: float = 0.0
     _started: float = field(default_factory=time.perf_counter)
@@ -106,7 +110,7 @@ class Session:
         if baseline is not None:
             baseline.check(environment)
         if options.processes > 1:
-            session.replicas = Replicas(options.processes - 1, partial(_laboratory, options))
+            session.replicas = Replicas(options.processes - 1, partial(_laboratory, options.portable()))
         if options.misses_cuda():
             session.not_measured.append({"axes": {"device": "cuda"}, "reason": "no CUDA device"})
         return session
@@ -180,14 +184,16 @@ class Session:
     def compare(self, document: Mapping[str, Any]) -> bool:
         """Compare the run with its baseline and tell whether it is worse; only the first call compares.
 
+        Where the runs cannot be compared, that is kept for the summary: the run has to be saved all the same.
+
         Args:
             document: The run file as it will be saved, or as much of it as there is.
-
-        Raises:
-            RunFileError: If the runs cannot be compared.
         """
-        if self.baseline is not None and self.comparison is None:
-            self.comparison = self.baseline.compare(document)
+        if self.baseline is not None and self.comparison is None and not self.not_compared:
+            try:
+                self.comparison = self.baseline.compare(document)
+            except CnnperfError as error:
+                self.not_compared = f"not compared with the baseline: {error}"
         return self.comparison is not None and self.comparison.status() == WORSE
 
     def end(self) -> int:
@@ -195,8 +201,9 @@ class Session:
         if self.replicas is not None:
             self.replicas.close()
         self.compare(self._document())
-        asked = self.comparison is not None and self.baseline is not None and self.baseline.fails
-        return self.comparison.status() if asked and self.comparison is not None else FINE
+        if self.baseline is None or not self.baseline.fails:
+            return FINE
+        return NO_VERDICT if self.comparison is None else self.comparison.status()
 
     def summary(self) -> list[str]:
         """Return the lines that answer what was asked without opening a file."""
@@ -204,7 +211,7 @@ class Session:
 
     def comparison_lines(self) -> list[str]:
         """Return the lines of the comparison with the baseline; none without one."""
-        return comparison_lines(self.comparison) if self.comparison is not None else []
+        return comparison_lines(self.comparison) if self.comparison is not None else wrap(self.not_compared)
 
     def _document(self) -> dict[str, Any]:
         return {"benchmarks": self.benchmarks, "cnnperf": self.facts()}

@@ -44,3 +44,8 @@ def test_what_is_no_percentage_is_refused(text):
 def test_two_percentages_for_all_are_refused():
     with pytest.raises(OptionError, match="one percentage for all cases, not 3% and 5%"):
         parse_allowance(["3%", "5%"])
+
+
+def test_a_percentage_of_no_case_is_refused():
+    with pytest.raises(OptionError, match="without a glob it stands for no case"):
+        parse_allowance(["=3%"])

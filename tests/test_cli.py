@@ -129,3 +129,12 @@ def test_a_reader_that_leaves_early_is_no_error(tmp_path):
         process.stdout.close()
         assert process.stderr.read() == ""
     assert process.returncode == 0
+
+
+def test_an_error_of_the_program_is_not_told_as_something_worse(tmp_path, monkeypatch, capsys):
+    def broken(*_, **__):
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr("cnnperf.runs.choose.choose_runs", broken)
+    assert main(["show", "latest"]) == 2
+    assert "RuntimeError: a fault of ours" in capsys.readouterr().err

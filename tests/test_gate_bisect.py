@@ -5,9 +5,11 @@ import subprocess
 import pytest
 from test_gate_command import CONVOLUTION, NETWORK, commit, git, worktrees
 
+from cnnperf.allowance import parse_allowance
 from cnnperf.cli import main
 from cnnperf.errors import OptionError
-from cnnperf.gate.bisect import options_of
+from cnnperf.gate.bisect import options_of, step_command
+from cnnperf.gate.command import Request
 from cnnperf.measure.case import Case, axes_of_label
 
 CASE = "mine:make forward cpu eager batch 2"
@@ -59,6 +61,27 @@ def test_where_a_commit_cannot_be_measured_those_that_are_left_are_named(reposit
     out = capsys.readouterr().out
     assert "one of these" in out
     assert [one in out for one in hashes(repository)] == [False, True, True]
+
+
+def test_it_works_below_the_top_of_a_repository(repository, monkeypatch, capsys):
+    below = repository / "below"
+    below.mkdir()
+    for number, text in enumerate((PLAIN, PLAIN, MORE)):
+        (below / "mine.py").write_text(f"{text}# {number}\n")
+        git(repository, "add", ".")
+        git(repository, "commit", "--quiet", "-m", "change")
+    monkeypatch.chdir(below)
+    assert bisect("HEAD~2", "HEAD") == 0
+    assert f"became worse in {hashes(repository)[2]}" in capsys.readouterr().out
+
+
+def test_every_step_has_the_allowances_that_were_given():
+    allowance = parse_allowance(["4%", "resnet18=2%"])
+    command = step_command(Request("abc", allowance=allowance, given=options_of("resnet18 train cpu eager batch 4")))
+    assert [word for word, before in zip(command[1:], command, strict=False) if before == "--allow"] == [
+        "0.04",
+        "resnet18=0.02",
+    ]
 
 
 def test_a_change_that_is_not_confirmed_is_not_searched_for(repository, capsys):

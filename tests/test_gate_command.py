@@ -127,6 +127,7 @@ def test_a_candidate_that_fails_where_the_base_does_not_is_told(repository, caps
         (("--base", "HEAD", "--base-python", "/nowhere/python"), "/nowhere/python cannot be started"),
         (("--base", "HEAD", "--samples", "/nowhere/file"), "the samples cannot be written"),
         (("--base", "HEAD", "--save", "mine.py"), "runs cannot be saved there"),
+        (("--base", "HEAD", "--save", "runs", "--only", "counters"), "--only counters measures none"),
         (("--base", "HEAD", "--cnnperf-suite", "none"), "--cnnperf-suite takes one of"),
     ],
 )

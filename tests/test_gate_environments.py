@@ -8,7 +8,7 @@ from test_gate_command import NETWORK, OWN, commit, git
 
 from cnnperf.cli import main
 from cnnperf.errors import CnnperfError
-from cnnperf.gate.environments import AUTO, differing, interpreter_of
+from cnnperf.gate.environments import AUTO, changed_packages, differing, interpreter_of
 from cnnperf.gate.sides import Side
 
 
@@ -41,10 +41,29 @@ def test_every_place_that_differs_is_named(folders):
     assert differing(*folders) == places + keys
 
 
-def test_a_project_that_cannot_be_read_is_one_sentence(folders):
-    (folders[0] / "pyproject.toml").write_text("[project")
-    with pytest.raises(CnnperfError, match=r"pyproject.toml: cannot be read"):
-        differing(*folders)
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("requirements.txt", "numpy\n".encode("utf-16")),
+        ("pyproject.toml", b"[project"),
+        ("pyproject.toml", b'project = "x"'),
+    ],
+)
+def test_what_cannot_be_read_differs_where_its_bytes_do(folders, name, content):
+    (folders[0] / name).write_bytes(content)
+    assert differing(*folders)
+    (folders[1] / name).write_bytes(content)
+    assert differing(*folders) == []
+
+
+def test_a_folder_with_the_name_of_a_file_is_none(folders):
+    (folders[0] / "requirements-more.txt").mkdir()
+    assert differing(*folders) == []
+
+
+def test_only_what_is_declared_otherwise_comes_in_another_version(folders):
+    (folders[1] / "requirements.txt").write_text("numpy>2\nScikit_Learn\n")
+    assert changed_packages(*folders) == {"numpy", "scikit-learn"}
 
 
 def test_where_nothing_differs_the_base_has_the_same_interpreter(folders):

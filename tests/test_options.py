@@ -1,5 +1,7 @@
 """Options: every bad one is told in one sentence before anything runs."""
 
+import pickle
+
 import pytest
 import torch
 
@@ -104,3 +106,8 @@ def test_empty_values_of_an_ini_file_count_as_not_given():
 
 def test_every_option_has_a_help_text():
     assert all(option.help and option.metavar for option in OPTIONS)
+
+
+def test_the_options_of_another_process_leave_a_network_of_the_users_behind():
+    options = Options(patterns=("lenet5",), _brought={"made": lambda: None})
+    assert pickle.loads(pickle.dumps(options.portable())) == Options(patterns=("lenet5",))

@@ -65,7 +65,7 @@ def test_a_branch_stands_for_the_runs_of_its_commit(storage):
     assert names("main", storage) == ["0001_aaaa"]
 
 
-@pytest.mark.parametrize("text", ["latest~3", "7", "cccc", "0001_aaa", "--all", "no such thing"])
+@pytest.mark.parametrize("text", ["latest~3", "7", "cccc", "0001_aaa", "--all", "no such thing", "", "x" * 300])
 def test_what_fits_nothing_is_told_with_what_is_near(storage, text):
     with pytest.raises(RunFileError, match=r"near are .*0001_aaaa"):
         choose_runs(text, storage)

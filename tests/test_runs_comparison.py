@@ -7,8 +7,10 @@ import pytest
 from documents import benchmark, document, metric
 from scipy import stats
 
+from cnnperf.allowance import Allowance
 from cnnperf.errors import RunFileError
 from cnnperf.runs import parse_document
+from cnnperf.runs.baseline import Baseline
 from cnnperf.runs.comparison import compare_runs, unpaired
 from cnnperf.runs.sequential import Rule
 
@@ -115,3 +117,35 @@ def test_false_alarms_stay_within_the_error_of_the_rule():
     trials, rule = 3000, Rule(error=0.02)
     found = [unpaired(*np.exp(generator.normal(0, 0.1, (2, 5))), rule) for _ in range(trials)]
     assert sum(one.low > 0 for one in found) <= stats.binom.ppf(0.999, trials, rule.error)
+
+
+def test_of_several_runs_the_run_is_the_datum_and_of_one_the_process():
+    def side(commit, *runs):
+        found = []
+        for number, processes in enumerate(runs):
+            entry = benchmark()
+            entry["extra_info"]["processes"] = list(processes)
+            whole = document(entry) | {"commit_info": {"id": commit * 40, "dirty": False}}
+            found.append((f"{number}", parse_document(whole)))
+        return found
+
+    one = compare_runs(side("a", (1.0, 1.1, 0.9)), side("b", (1.0, 1.1, 0.9)), RULE)
+    several = compare_runs(side("a", (1.0, 1.0), (1.1, 1.1)), side("b", (1.0, 1.0), (1.1, 1.1)), RULE)
+    assert (only(one).found.count, only(several).found.count) == (6, 4)
+
+
+def test_where_no_case_is_on_both_sides_nothing_is_told():
+    base = [("a", parse_document(document()))]
+    assert compare_runs(base, runs_of(1e-3, commit="0123456789" * 4), RULE).status() == 3
+
+
+def test_a_time_that_is_not_finite_is_not_comparable():
+    assert (
+        only(compare_runs(runs_of(1e-3, math.inf), runs_of(*STEADY, commit="b" * 40), RULE)).verdict == "not-comparable"
+    )
+
+
+def test_a_baseline_is_of_one_commit():
+    runs = [*runs_of(1e-3), *runs_of(1e-3, commit="b" * 40)]
+    with pytest.raises(RunFileError, match="several commits"):
+        Baseline(runs, Allowance(0.05), fails=True)

@@ -8,7 +8,9 @@ from documents import benchmark, document, metric
 
 from cnnperf.cli import main
 from cnnperf.errors import RunFileError
-from cnnperf.runs.acknowledged import read_acknowledged
+from cnnperf.measure.case import Case
+from cnnperf.runs.acknowledged import Acknowledged, read_acknowledged
+from cnnperf.runs.history import Change, Point, Series
 
 RUNS = 24
 MACHINE = {"cpu_model": "Example CPU", "cpu_count": 2, "torch": "2.12.0"}
@@ -149,3 +151,51 @@ def test_runs_that_name_no_machine_and_no_time_are_one_series(here, capsys):
         path.write_text(path.read_text().replace('"datetime"', '"undated"'))
     assert main(["history"]) == 1
     assert "machine Example CPU (TM)" in capsys.readouterr().out
+
+
+def test_a_run_without_a_value_is_left_out_and_the_others_are_searched(here, capsys):
+    latencies = slower()
+    latencies[3] = float("nan")
+    plant(here, latencies)
+    assert main(["history"]) == 1
+    assert f"  {RUNS - 1}  " in capsys.readouterr().out
+
+
+def test_a_shift_that_was_mended_is_told_and_no_longer_fails(here, capsys):
+    latencies = steady() * np.where((np.arange(RUNS) >= 8) & (np.arange(RUNS) < 16), 1.1, 1.0)
+    plant(here, latencies)
+    assert main(["history"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert out.startswith("0 changes for the worse, 0 acknowledged, 1 mended, 1 others")
+    assert "(worse, mended since)" in out
+
+
+def test_a_counter_that_came_back_no_longer_fails(here, capsys):
+    for number, flop in enumerate((100, 120, 100)):
+        plant(here, steady(1), metrics=lambda _, flop=flop: {"flop": metric("flop", flop)}, begin=number)
+    assert main(["history", "--metric", "flop"]) == 0
+    assert "1 mended" in capsys.readouterr().out
+
+
+def test_any_commit_in_which_it_may_have_begun_acknowledges_a_shift():
+    points = tuple(Point(f"{number}", commit(number)[:10], 1.0, {}) for number in range(4))
+    series = Series(Case("lenet5"), "latency", (), points)
+    change = Change(series, points[0], points[3], 1.1, 1.05, 1.15, True, {}, tuple(one.commit for one in points[1:]))
+    covered = [Acknowledged(one.commit, "latency", "lenet5", "why").covers(change) for one in points]
+    assert covered == [False, True, True, True]
+    assert not Acknowledged(points[1].commit, "flop", "lenet5", "why").covers(change)
+    assert not Acknowledged(points[1].commit, "latency", "resnet18", "why").covers(change)
+
+
+def test_a_file_of_known_shifts_that_is_named_has_to_be_there(here, capsys):
+    plant(here, steady())
+    assert main(["history", "--acknowledged", "typo.txt"]) == 2
+    assert "typo.txt: cannot be read" in capsys.readouterr().err
+
+
+def test_a_value_of_zero_is_left_out_and_that_is_said(here, capsys):
+    latencies = slower()
+    latencies[3] = 0.0
+    plant(here, latencies)
+    assert main(["history"]) == 1
+    assert "1 values that are no numbers above 0 are left out" in " ".join(capsys.readouterr().out.split())

@@ -61,6 +61,13 @@ def test_two_spikes_in_a_row_are_no_shift():
     assert find_shifts(series, LEAST) == []
 
 
+def test_a_few_runs_that_took_ten_times_as_long_are_no_shift():
+    for seed in range(10):
+        series = noise(seed, 40)
+        series[20:24] += math.log(10)
+        assert find_shifts(series, LEAST) == []
+
+
 def test_a_drift_is_no_shift():
     found = [bool(find_shifts(noise(seed, 100) + np.linspace(0, 0.08, 100), LEAST)) for seed in range(20)]
     assert sum(found) == 0

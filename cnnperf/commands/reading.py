@@ -22,7 +22,6 @@ from cnnperf.errors import OptionError
 
 KINDS = ("runs", "architectures", "metrics")
 FORMATS = ("csv", "parquet", "github", "bencher")
-KNOWN_SHIFTS = Path("acknowledged-shifts.txt")
 
 HISTORY_EPILOG = """\
 examples:
@@ -33,7 +32,7 @@ examples:
 A line of the file of known shifts is COMMIT | METRIC | CASE | REASON. Shifts are told with it, and do not fail.
 
 exit status:
-  0  no change for the worse, or only known ones
+  0  no change for the worse that lasts, or only known ones
   1  a change for the worse
   2  unknown arguments, or runs that cannot be read
   3  too few runs
@@ -101,19 +100,20 @@ def _history(given: argparse.Namespace) -> int:
     from cnnperf.allowance import fraction_of
     from cnnperf.measure.metrics import METRICS
     from cnnperf.report.history import history_lines
-    from cnnperf.runs.acknowledged import accept, read_acknowledged
-    from cnnperf.runs.choose import choose_runs
+    from cnnperf.runs import read_runs
+    from cnnperf.runs.acknowledged import FILE, accept, read_acknowledged
     from cnnperf.runs.history import changes_of, series_of
     from cnnperf.runs.shifts import LEAST_RUNS
 
     least = fraction_of(given.least, "--least")
     if given.metric not in METRICS:
         raise OptionError(f"--metric: there is no metric {given.metric!r}; the metrics are {', '.join(METRICS)}")
-    known = read_acknowledged(given.acknowledged) if given.acknowledged.exists() else []
-    series = series_of(choose_runs(str(given.runs)), given.metric, given.case)
+    path = given.acknowledged or FILE
+    known = read_acknowledged(path) if given.acknowledged or path.exists() else []
+    series = series_of(read_runs(given.runs), given.metric, given.case)
     changes = accept(changes_of(series, least), known)
-    print_lines(history_lines(series, changes))
-    if any(change.worse and not change.reason for change in changes):
+    print_lines(history_lines(series, changes, path))
+    if any(change.fails for change in changes):
         return DIFFERENT
     searched = METRICS[given.metric].counter or any(len(one.points) >= LEAST_RUNS for one in series)
     return FINE if searched else UNTOLD
@@ -125,8 +125,8 @@ def _history_arguments(parser: argparse.ArgumentParser) -> None:
     add("case", nargs="?", default="*", metavar="CASE", help="a glob over architectures or labels (default: all)")
     add("--metric", default="latency", help="which (default: latency); anchor_ratio goes on from machine to machine")
     add("--least", default="2.5%", metavar="PERCENT", help="smallest shift that matters (default: 2.5%%)")
-    text = f"text file of shifts that people know of (default: {KNOWN_SHIFTS})"
-    add("--acknowledged", type=Path, default=KNOWN_SHIFTS, metavar="FILE", help=text)
+    text = "text file of shifts that people know of (default: acknowledged-shifts.txt, where there is one)"
+    add("--acknowledged", type=Path, metavar="FILE", help=text)
     add_storage(parser)
 
 

@@ -123,6 +123,8 @@ def request_of(given: argparse.Namespace) -> Request:
     for name in given.accept:
         if name not in known:
             raise OptionError(f"--accept: there is no counter {name!r}; the counters are {', '.join(known)}")
+    if given.save is not None and given.only == "counters":
+        raise OptionError("--save saves times, and --only counters measures none; leave out one of them")
     return Request(
         base=given.base,
         head=given.head,

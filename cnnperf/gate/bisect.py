@@ -6,6 +6,8 @@ each step the gate compares with the good commit; one that cannot be measured, o
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -13,14 +15,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cnnperf.errors import CnnperfError, OptionError
-from cnnperf.gate.command import Request, run_gate
+from cnnperf.gate.command import Request, run_gate, terminated_as_interrupted
 from cnnperf.gate.sides import Repository, Side
 from cnnperf.measure.case import axes_of_label
 from cnnperf.runs.verdicts import WORSE, Comparison
 
-# Statuses of the gate, as https://git-scm.com/docs/git-bisect#_bisect_run wants them: 125 skips, 128 and more end it.
-STEP = '"$@"; status=$?; case $status in 2|3) exit 125;; esac; exit $status'
-ABORTS = 128
+# Statuses of the gate, as https://git-scm.com/docs/git-bisect#_bisect_run wants them: 125 skips. git sets its own
+# variables for what it runs, which would lead the gate's git to another place.
+STEP = (
+    'unset GIT_DIR GIT_WORK_TREE GIT_PREFIX GIT_INDEX_FILE; cd "$0" || exit 125; "$@"; status=$?; '
+    "case $status in 2|3) exit 125;; esac; exit $status"
+)
+ENDED = {0, 2}  # with 2, only commits that were skipped are left
 
 
 @dataclass(frozen=True)
@@ -64,7 +70,7 @@ def run_bisect(label: str, request: Request, bad: str, folder: Path, tell: Calla
     comparison = run_gate(replace(request, head=bad), folder, tell)
     if comparison.status() != WORSE:
         return Found(comparison, ())
-    with repository.checkout(bad) as side:
+    with terminated_as_interrupted(), repository.checkout(bad) as side:
         return Found(comparison, tuple(_search(side, good, bad, step_command(request), tell)))
 
 
@@ -91,26 +97,39 @@ def step_command(request: Request) -> list[str]:
     """Return the command of one step, which compares the work tree that it is run in with the good commit."""
     # -P: the checkout may hold another cnnperf, which is to be measured and not to measure.
     command = [sys.executable, "-P", "-m", "cnnperf.cli", "gate", "--base", request.base]
-    command += ["--allow", f"{request.allowance.general}", "--time-budget", f"{request.seconds or 1}"]
+    allowed = [f"{request.allowance.general}", *(f"{glob}={value}" for glob, value in request.allowance.overrides)]
+    command += [word for text in allowed for word in ("--allow", text)]
+    command += ["--time-budget", f"{request.seconds or 1}"]
     command += ["--only", *request.parts] if len(request.parts) == 1 else []
     for key, values in request.given.items():
         command += [word for value in values for word in (f"--{key.replace('_', '-')}", value)]
-    return ["sh", "-c", STEP, "sh", *command]
+    return command
 
 
 def _search(side: Side, good: str, bad: str, command: Sequence[str], tell: Callable[[str], None]) -> list[str]:
-    _git(side.folder, "bisect", "start", bad, good)
-    run = ["git", "-C", str(side.folder), "bisect", "run", *command]
-    with subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:  # noqa: S603 - no shell, fixed program
-        for line in process.stdout or ():
-            tell(f"  {line.rstrip()}")
-    if process.returncode >= ABORTS:
-        raise KeyboardInterrupt
-    refs = _git(side.folder, "for-each-ref", "--format=%(refname)", "refs/bisect").split()
+    top = Path(_git(side.folder, "rev-parse", "--show-toplevel"))
+    _git(top, "bisect", "start", bad, good)
+    run = ["git", "-C", str(top), "bisect", "run", "sh", "-c", STEP, str(side.folder), *command]
+    status = _run(run, tell)
+    if status not in ENDED:
+        raise CnnperfError(f"git bisect run ended with status {status}: a step was killed, or could not be started")
+    refs = _git(top, "for-each-ref", "--format=%(refname)", "refs/bisect").split()
     goods = [ref for ref in refs if ref.startswith("refs/bisect/good-")]
-    tell(f"{len(refs)} commits were measured or skipped")
-    log = _git(side.folder, "log", "--format=%H %s", "refs/bisect/bad", "--not", *goods)
-    return log.splitlines()
+    return _git(top, "log", "--format=%H %s", "refs/bisect/bad", "--not", *goods).splitlines()
+
+
+def _run(command: Sequence[str], tell: Callable[[str], None]) -> int:
+    """Run a command and tell its lines; whatever ends this ends all that it has started."""
+    with subprocess.Popen(  # noqa: S603 - no shell, fixed program
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    ) as process:
+        try:
+            for line in process.stdout or ():
+                tell(f"  {line.rstrip()}")
+        except BaseException:
+            os.killpg(process.pid, signal.SIGTERM)
+            raise
+    return process.returncode
 
 
 def _git(folder: Path, *arguments: str) -> str:

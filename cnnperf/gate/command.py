@@ -72,7 +72,7 @@ def run_gate(request: Request, folder: Path, tell: Callable[[str], None]) -> Com
     if request.save is not None:
         check_folder(request.save)
     repository = Repository(folder)
-    with _terminated_as_interrupted(), ExitStack() as stack:
+    with terminated_as_interrupted(), ExitStack() as stack:
         for tree in repository.remove_left_behind():
             tell(f"removed {tree}, which a gate that was killed had left behind")
         base = stack.enter_context(repository.checkout(request.base))
@@ -94,16 +94,20 @@ def _compare(request: Request, start: Starter, tell: Callable[[str], None], begu
     texts = {key: values[0] for key, values in request.given.items()}
     input_kind = texts.get("cnnperf_input", "synthetic")
     allocator = texts.get("cnnperf_cpu_allocator", "retain")
+    environment: Mapping[str, Any] = {}
+    if request.save is not None:  # better told before measuring where that fails
+        with start(names=(CANDIDATE,)) as peers:
+            answer = peers[CANDIDATE].ask("environment", input_kind=input_kind, allocator=allocator)
+        environment = answer["environment"]
     counts = _count(shared, input_kind, start, tell) if "counters" in request.parts else Counts({}, {}, {})
     comparable = [case for case in shared if case not in counts.failed]
     gate = Gate(start, rule, time.monotonic() + request.seconds, input_kind, allocator, tell)
     series = gate.measure(comparable) if "time" in request.parts else []
+    control = tuple(control_of(series, rule))
     if request.samples is not None:
         _save(request.samples, series)
     if request.save is not None:
-        with start(names=(CANDIDATE,)) as peers:
-            answer = peers[CANDIDATE].ask("environment", input_kind=input_kind, allocator=allocator)
-        path = save_run(request.save, series, sides[BASE], sides[CANDIDATE], answer["environment"])
+        path = save_run(request.save, series, (sides[BASE], sides[CANDIDATE]), environment, withdrawn=bool(control))
         tell(f"saved {path}")
     failed = [CaseVerdict(case, "not-comparable", reason) for case, reason in counts.failed.items()]
     return Comparison(
@@ -111,7 +115,7 @@ def _compare(request: Request, start: Starter, tell: Callable[[str], None], begu
         candidate=sides[CANDIDATE].label(),
         rule=rule,
         cases=(*(verdict_of(one) for one in series), *failed, *odd),
-        control=tuple(control_of(series, rule)),
+        control=control,
         counted=len(counts.changes),
         counters=tuple(
             replace(one, accepted=one.name in request.accepted)
@@ -227,7 +231,7 @@ def _save(path: Path, series: Sequence[Series]) -> None:
 
 
 @contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
+def terminated_as_interrupted() -> Iterator[None]:
     """Let SIGTERM unwind like Ctrl-C, so that worktrees are removed."""
 
     def interrupt(*_: object) -> None:

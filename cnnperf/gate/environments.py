@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tempfile
 import tomllib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib import metadata
 from pathlib import Path
 
 from cnnperf.errors import CnnperfError
@@ -23,10 +25,9 @@ _SHOWN_LINES = 3  # of what pip said
 def differing(base: Path, candidate: Path) -> list[str]:
     """Return where the dependencies of two folders are declared otherwise: names of files, and keys of pyproject.toml.
 
-    Raises:
-        CnnperfError: If a pyproject.toml cannot be read.
+    What cannot be read as text or as TOML differs where its bytes do.
     """
-    names = sorted({path.name for folder in (base, candidate) for glob in FILES for path in folder.glob(glob)})
+    names = sorted({path.name for folder in (base, candidate) for path in _files(folder, *FILES)})
     files = [name for name in names if _lines(base / name) != _lines(candidate / name)]
     declared = [_declared(folder / PROJECT) for folder in (base, candidate)]
     return files + [f"{key} in {PROJECT}" for key in DECLARED if declared[0].get(key) != declared[1].get(key)]
@@ -51,17 +52,48 @@ def interpreter_of(base: Side, candidate: Side, wanted: str, tell: Callable[[str
         return
     tell(f"{told}: making an environment for the base, which can take minutes")
     with tempfile.TemporaryDirectory(prefix="cnnperf-base-") as above:
-        yield str(_make(Path(above), base))
+        yield str(_make(Path(above), base, candidate))
 
 
-def _make(above: Path, base: Side) -> Path:
-    _run(base, [sys.executable, "-m", "venv", str(above / "environment")])
+def _make(above: Path, base: Side, candidate: Side) -> Path:
+    """Make an environment with the packages that are here, but for those that are declared otherwise."""
+    # -I: the folder is the base's, and a module of its own may be named like one of Python's.
+    _run(base, [sys.executable, "-I", "-m", "venv", str(above / "environment")])
     python = above / "environment" / "bin" / "python"
-    limits = [word for path in sorted(base.folder.glob("constraints*.txt")) for word in ("-c", str(path))]
-    wanted = [word for path in sorted(base.folder.glob("requirements*.txt")) for word in ("-r", str(path))]
+    changed = changed_packages(base.folder, candidate.folder)
+    pins = sorted(
+        f"{found.name}=={found.version}"
+        for found in metadata.distributions()
+        if found.name and _normal(found.name) not in changed
+    )
+    (above / "pins.txt").write_text("\n".join(pins), encoding="utf-8")
+    limits = [word for path in (above / "pins.txt", *_files(base.folder, FILES[1])) for word in ("-c", str(path))]
+    wanted = [word for path in _files(base.folder, FILES[0]) for word in ("-r", str(path))]
     wanted += [str(base.folder)] if (base.folder / PROJECT).exists() else []
     _run(base, [str(python), "-m", "pip", "install", "--quiet", *limits, *wanted])
     return python
+
+
+def changed_packages(base: Path, candidate: Path) -> set[str]:
+    """Return the names of the packages that one folder asks for otherwise than the other."""
+    asked = []
+    for folder in (base, candidate):
+        declared = _declared(folder / PROJECT).get("dependencies")
+        lines = {str(line) for line in declared} if isinstance(declared, list) else set()
+        for path in _files(folder, *FILES):
+            found = _lines(path)
+            lines |= set(found) if isinstance(found, list) else set()
+        asked.append(lines)
+    names = (re.match(r"[A-Za-z0-9][A-Za-z0-9._-]*", line) for line in asked[0] ^ asked[1])
+    return {_normal(name[0]) for name in names if name}
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _files(folder: Path, *globs: str) -> list[Path]:
+    return sorted(path for glob in globs for path in folder.glob(glob) if path.is_file())
 
 
 def _run(base: Side, command: Sequence[str]) -> None:
@@ -74,19 +106,24 @@ def _run(base: Side, command: Sequence[str]) -> None:
         )
 
 
-def _lines(path: Path) -> list[str] | None:
-    """Return what a file of requirements asks for, without comments; None where there is no file."""
-    if not path.exists():
+def _lines(path: Path) -> list[str] | bytes | None:
+    """Return what a file of requirements asks for, without comments; its bytes where they are no text."""
+    if not path.is_file():
         return None
-    lines = (line.partition(" #")[0].strip() for line in path.read_text(encoding="utf-8").splitlines())
+    content = path.read_bytes()
+    try:
+        lines = [line.partition(" #")[0].strip() for line in content.decode().splitlines()]
+    except UnicodeDecodeError:
+        return content
     return [line for line in lines if line and not line.startswith("#")]
 
 
-def _declared(path: Path) -> dict[str, object]:
-    if not path.exists():
+def _declared(path: Path) -> Mapping[str, object]:
+    if not path.is_file():
         return {}
+    content = path.read_bytes()
     try:
-        project = tomllib.loads(path.read_text(encoding="utf-8")).get("project", {})
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise CnnperfError(f"{path}: cannot be read: {error}") from error
-    return {key: project.get(key) for key in DECLARED}
+        project = tomllib.loads(content.decode()).get("project", {})
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError):
+        return dict.fromkeys(DECLARED, content)
+    return {key: project.get(key) for key in DECLARED} if isinstance(project, dict) else {}

@@ -19,6 +19,7 @@ from pytest_benchmark.stats import Stats
 from cnnperf.errors import CnnperfError
 from cnnperf.gate.gate import CANDIDATE, Series, verdict_of
 from cnnperf.gate.sides import Side
+from cnnperf.measure.finding import Finding
 from cnnperf.measure.metrics import METRICS, Value
 from cnnperf.runs.document import SCHEMA
 from cnnperf.runs.sequential import Estimate
@@ -42,18 +43,25 @@ def check_folder(folder: Path) -> None:
 
 
 def save_run(
-    folder: Path, series: Sequence[Series], base: Side, candidate: Side, environment: Mapping[str, Any]
+    folder: Path, series: Sequence[Series], sides: tuple[Side, Side], environment: Mapping[str, Any], *, withdrawn: bool
 ) -> Path:
     """Write a run file of the cases that were timed, and return its path.
+
+    Args:
+        folder: Where to.
+        series: What was measured.
+        sides: Base and candidate.
+        environment: Of the candidate's worker.
+        withdrawn: Whether the base differed from itself: then there is no ratio to it.
 
     Raises:
         CnnperfError: If it cannot be written; what was there before is still there.
     """
-    now = datetime.now(UTC)
+    now, (base, candidate) = datetime.now(UTC), sides
     document = {
         "machine_info": {"node": platform.node(), "cpu": {"brand_raw": environment.get("cpu_model")}},
         "commit_info": {"id": candidate.commit, "dirty": candidate.dirty},
-        "benchmarks": [_benchmark(one) for one in series if _timed(one)],
+        "benchmarks": [_benchmark(one, withdrawn=withdrawn) for one in series if _timed(one)],
         "datetime": now.isoformat(),
         "version": "",
         "cnnperf": {
@@ -81,14 +89,16 @@ def _timed(series: Series) -> bool:
     return series.decided is not None and series.decided.found is not None
 
 
-def _benchmark(series: Series) -> Object:
+def _benchmark(series: Series, *, withdrawn: bool) -> Object:
     placements = [placement for one in (*series.first, *series.second) for placement in one]
     groups = [list(placement.wall[CANDIDATE]) for placement in placements]
     verdict, stats = verdict_of(series), Stats()
     for seconds in (seconds for group in groups for seconds in group):
         stats.update(seconds)
     axes, latency = series.case.axes(), verdict.candidate_seconds
-    values = {"anchor_ratio": _ratio(verdict.found), "latency": None if latency is None else Value(latency)}
+    doubt = _doubt(series, withdrawn=withdrawn)
+    ratio = None if doubt else _ratio(verdict.found)
+    values = {"anchor_ratio": ratio, "latency": None if latency is None else Value(latency)}
     return {
         "group": None,
         "name": series.case.id(),
@@ -100,10 +110,21 @@ def _benchmark(series: Series) -> Object:
             "axes": axes,
             "metrics": {name: value.as_json(METRICS[name]) for name, value in values.items() if value is not None},
             "groups": [len(group) for group in groups],
-            "findings": [],
+            "findings": [finding.as_json() for finding in doubt],
         },
         "stats": {**stats.as_dict(), "data": stats.data},
     }
+
+
+def _doubt(series: Series, *, withdrawn: bool) -> list[Finding]:
+    """Return why there is no ratio that a history could use."""
+    meaning, remedy = "there is no ratio to the base in this run", "measure again on a quieter machine"
+    found = []
+    if withdrawn:
+        found.append(Finding("control", "the base differed from itself", meaning, remedy))
+    if series.by_cpu:
+        found.append(Finding("CPU seconds", "wall seconds were too unsteady to judge by", meaning, remedy))
+    return found
 
 
 def _ratio(found: Estimate | None) -> Value | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from statistics import median
 
 from cnnperf.measure.metrics import METRICS
@@ -18,29 +19,32 @@ NAMING = ("cpu_model", "gpu_model", "machine", "relative to")
 LAST = 5  # runs whose median stands for an end of a series
 
 
-def history_lines(series: Sequence[Series], changes: Sequence[Change]) -> list[str]:
-    """Return the answer first, then each change, then each series."""
-    lines = [*wrap(_headline(series, changes)), *_told(changes), *_table(series, changes), *_to_acknowledge(changes)]
-    return [shorten(printable(line), WIDTH) for line in lines]
+def history_lines(series: Sequence[Series], changes: Sequence[Change], known: Path = FILE) -> list[str]:
+    """Return the answer first, then each change, then each series, then lines for the file of known shifts."""
+    lines = [*wrap(_headline(series, changes)), *_told(changes), *_table(series, changes)]
+    return [*(shorten(printable(line), WIDTH) for line in lines), *_to_acknowledge(changes, known)]
 
 
 def _headline(series: Sequence[Series], changes: Sequence[Change]) -> str:
-    worse = [change for change in changes if change.worse and not change.reason]
+    worse = sum(change.fails for change in changes)
     accepted = sum(bool(change.reason) for change in changes)
-    others = len(changes) - len(worse) - accepted
+    mended = sum(change.worse and change.mended and not change.reason for change in changes)
+    others = len(changes) - worse - accepted - mended
     short = sum(len(one.points) < LEAST_RUNS for one in series if not METRICS[one.metric].counter)
-    parts = [f"{len(worse)} changes for the worse", f"{accepted} acknowledged", f"{others} others"]
+    parts = [f"{worse} changes for the worse", f"{accepted} acknowledged", f"{mended} mended", f"{others} others"]
     told = f"{', '.join(parts)}, in {len(series)} series of {series[0].metric}"
-    return told + (f"; {short} of them have fewer than {LEAST_RUNS} runs and are not searched." if short else ".")
+    told += f"; {short} of them have fewer than {LEAST_RUNS} runs and are not searched" if short else ""
+    unusable = sum(one.unusable for one in series)
+    return f"{told}; {unusable} values that are no numbers above 0 are left out." if unusable else f"{told}."
 
 
 def _told(changes: Sequence[Change]) -> list[str]:
-    ordered = sorted(changes, key=lambda change: (bool(change.reason), not change.worse))
+    ordered = sorted(changes, key=lambda change: (not change.fails, not change.worse))
     return ["", *(line for change in ordered for line in wrap(_change(change)))] if changes else []
 
 
 def _change(change: Change) -> str:
-    word = "worse" if change.worse else "changed"
+    word = ("worse, mended since" if change.mended else "worse") if change.worse else "changed"
     found = f"{change.ratio - 1:+.1%}"
     if change.low != change.high:
         found += f" [{change.low - 1:+.1%}, {change.high - 1:+.1%}]"
@@ -78,10 +82,11 @@ def _row(series: Series, changes: Sequence[Change]) -> tuple[str, ...]:
     return (series.case.label(), str(len(series.points)), *texts, str(count) if count else "")
 
 
-def _to_acknowledge(changes: Sequence[Change]) -> list[str]:
-    lines = [line_of(change) for change in changes if change.worse and not change.reason]
+def _to_acknowledge(changes: Sequence[Change], known: Path) -> list[str]:
+    """Return whole lines, however long: they are to be copied."""
+    lines = [printable(line_of(change)) for change in changes if change.fails and change.commits[-1]]
     return (
-        ["", f"to acknowledge what is meant to be so, put into {FILE}:", *(f"  {line}" for line in lines)]
+        ["", f"to acknowledge what is meant to be so, put into {known}:", *(f"  {line}" for line in lines)]
         if lines
         else []
     )

@@ -13,6 +13,10 @@ from cnnperf.runs.verdicts import CaseVerdict, Comparison, CounterChange
 from cnnperf.units import ABSENT, format_duration, format_quantity
 
 HEADER = ("", "verdict", "candidate/base", "base", "n", "visible")
+ONE_AFTER_THE_OTHER = (
+    "The sides were measured one after the other: what else changed on the machine between them counts as the "
+    "candidate's. `cnnperf gate` measures in turns."
+)
 ORDER = ("slower", "not-comparable", "gone", "unsure", "faster", "new", "same")
 
 
@@ -121,7 +125,8 @@ def power_text(result: Comparison) -> str:
     allowed = f"Allowed is {result.rule.allowance:.1%} a case{others}; half of it is reported."
     if not seen:
         return f"No time was measured. {allowed}"
+    promise = f"False alarms: at most {result.rule.error:.0%} of runs." if result.paired else ONE_AFTER_THE_OTHER
     return (
         f"{allowed} In the case seen best, a slowdown of {min(seen):.1%} would have been found 19 times out "
-        f"of 20, in the one seen worst, {max(seen):.1%}. False alarms: at most {result.rule.error:.0%} of runs."
+        f"of 20, in the one seen worst, {max(seen):.1%}. {promise}"
     )

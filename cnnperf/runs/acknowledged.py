@@ -32,9 +32,11 @@ class Acknowledged:
     reason: str
 
     def covers(self, change: Change) -> bool:
-        """Tell whether a change is the one that is meant."""
-        one, other = sorted((change.first.commit.removesuffix("+dirty"), self.commit), key=len)
-        same = bool(one) and other.startswith(one)
+        """Tell whether a change is the one that is meant: it may have begun in this commit.
+
+        Which run is the first at the new level becomes clearer with every run, so that it need not be the last of them.
+        """
+        same = any(_same(commit, self.commit) for commit in change.commits)
         return same and self.metric == change.series.metric and fits(change.series.case, self.pattern)
 
 
@@ -45,7 +47,7 @@ def read_acknowledged(path: Path) -> list[Acknowledged]:
         RunFileError: If it cannot be read, or a line has another form.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise RunFileError(f"{path}: cannot be read as text: {error}") from error
     numbered = [(number, line.strip()) for number, line in enumerate(lines, start=1)]
@@ -62,8 +64,12 @@ def accept(changes: Sequence[Change], acknowledged: Sequence[Acknowledged]) -> l
 
 def line_of(change: Change) -> str:
     """Return the line that acknowledges a change, but for its reason."""
-    commit = change.first.commit.removesuffix("+dirty")
-    return f"{commit} | {change.series.metric} | {change.series.case.label()} | why"
+    return f"{change.commits[-1]} | {change.series.metric} | {change.series.case.label()} | why"
+
+
+def _same(one: str, other: str) -> bool:
+    short, long = sorted((one, other), key=len)
+    return bool(short) and long.startswith(short)
 
 
 def _parse(path: Path, number: int, line: str) -> Acknowledged:

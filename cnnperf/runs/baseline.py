@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cnnperf.allowance import Allowance
-from cnnperf.runs.comparison import Runs, check_environments, compare_runs
+from cnnperf.runs.comparison import Runs, check_environments, compare_runs, label_of
 from cnnperf.runs.document import parse_document
 from cnnperf.runs.fields import Object
 from cnnperf.runs.records import Run, Scalar
@@ -28,13 +28,22 @@ class Baseline:
     allowance: Allowance
     fails: bool
 
+    def __post_init__(self) -> None:
+        """Refuse runs of several commits.
+
+        Raises:
+            RunFileError: With which they are.
+        """
+        label_of(self.runs)
+
     def check(self, environment: Mapping[str, Scalar]) -> None:
         """Refuse an environment in which times cannot be compared with the baseline's.
 
         Raises:
             RunFileError: With what differs.
         """
-        check_environments([*(run for _, run in self.runs), Run(environment=environment)])
+        remedy = "choose a baseline of this machine"
+        check_environments([*(run for _, run in self.runs), Run(environment=environment)], remedy)
 
     def compare(self, document: Object) -> Comparison:
         """Compare a run that is still in memory.

@@ -37,7 +37,7 @@ def choose_runs(text: str, storage: Path = STORAGE, *, sound: bool = False) -> R
     Raises:
         RunFileError: If nothing fits; the message names what is near.
     """
-    if Path(text).exists() or _is_path(text):
+    if _is_path(text):
         return read_runs(text)
     try:
         stored = read_runs(storage) if storage.is_dir() else []
@@ -57,7 +57,12 @@ def choose_runs(text: str, storage: Path = STORAGE, *, sound: bool = False) -> R
 
 
 def _is_path(text: str) -> bool:
-    return Path(text).is_absolute() or text.startswith(".") or text.endswith((".json", ".jsonl"))
+    if Path(text).is_absolute() or text.startswith(".") or text.endswith((".json", ".jsonl")):
+        return True
+    try:
+        return bool(text) and Path(text).exists()
+    except OSError:  # longer than any name may be
+        return False
 
 
 def _latest(text: str, runs: Runs) -> Runs:

@@ -1,7 +1,9 @@
 """Saved runs compared: two sides, each of one run or of several that were made by one commit.
 
-A run is one process, and processes of one commit differ by as much as many a change of code. So the run is the datum:
-with several on each side the interval is that of Welch, with one there is no interval and no verdict on time.
+A run is one process or several, and processes of one commit differ by as much as many a change of code. With several
+runs of each commit the run is the datum, with one the process, and the interval is that of Welch; with one process on a
+side there is no verdict on time. What changed on the machine between the runs is in their difference all the same: only
+measuring in turns, as the gate does, leaves it out.
 """
 
 from __future__ import annotations
@@ -54,9 +56,9 @@ def compare_runs(base: Runs, candidate: Runs, rule: Rule, *, any_machine: bool =
     Raises:
         RunFileError: If a side is of several commits, or the environments differ and that is not allowed.
     """
-    labels = _labelled(base), _labelled(candidate)
+    labels = label_of(base), label_of(candidate)
     if not any_machine:
-        check_environments([run for _, run in (*base, *candidate)])
+        check_environments([run for _, run in (*base, *candidate)], "--any-machine compares them all the same")
     before, after = (_records(side) for side in (base, candidate))
     shared = [case for case in before if case in after]
     changes = [change for case in shared for change in _counter_changes(case, before[case], after[case])]
@@ -74,6 +76,7 @@ def compare_runs(base: Runs, candidate: Runs, rule: Rule, *, any_machine: bool =
         counted=len(shared),
         counters=tuple(changes),
         environment=_differences(base[0][1], candidate[0][1]),
+        paired=False,
     )
 
 
@@ -100,8 +103,8 @@ def unpaired(base: Sequence[float], candidate: Sequence[float], rule: Rule) -> E
 
 
 def _verdict(case: Case, base: Sequence[CaseRecord], candidate: Sequence[CaseRecord], rule: Rule) -> CaseVerdict:
-    times = [[seconds for record in side for seconds in _processes(record)] for side in (base, candidate)]
-    if not all(times) or any(not value > 0 for side in times for value in side):
+    times = [_data(side) for side in (base, candidate)]
+    if not all(times) or not all(0 < value < math.inf for side in times for value in side):
         return CaseVerdict(case, "not-comparable", "a run has no time above 0 for it")
     medians = [median(side) for side in times]
     if min(map(len, times)) == 1:
@@ -122,9 +125,12 @@ def _judged(found: Estimate, rule: Rule) -> tuple[str, str]:
     return "unsure", f"{found.count} processes do not tell; {_MORE}, or use `cnnperf gate`"
 
 
-def _processes(record: CaseRecord) -> Sequence[float]:
-    """Return the seconds of each process behind a record."""
-    return record.processes or [record.values["latency"].value for _ in range(int("latency" in record.values))]
+def _data(side: Sequence[CaseRecord]) -> list[float]:
+    """Return the seconds of each run, or, where there is one run, those of each of its processes."""
+    if len(side) == 1 and side[0].processes:
+        return list(side[0].processes)
+    timed = [record for record in side if "latency" in record.values]
+    return [median(record.processes or (record.values["latency"].value,)) for record in timed]
 
 
 def _counter_changes(case: Case, base: Sequence[CaseRecord], candidate: Sequence[CaseRecord]) -> list[CounterChange]:
@@ -143,7 +149,12 @@ def _records(side: Runs) -> Mapping[Case, list[CaseRecord]]:
     return records
 
 
-def _labelled(side: Runs) -> str:
+def label_of(side: Runs) -> str:
+    """Return the name of a side and its commit.
+
+    Raises:
+        RunFileError: If it is of several commits.
+    """
     commits = sorted({run.commit for _, run in side})
     if len(commits) > 1:
         raise RunFileError(f"runs of several commits on one side: {', '.join(commits)}; name a folder or file of one")
@@ -157,8 +168,12 @@ def _differences(base: Run, candidate: Run) -> dict[str, tuple[object, object]]:
     return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
 
 
-def check_environments(runs: Sequence[Run]) -> None:
+def check_environments(runs: Sequence[Run], remedy: str) -> None:
     """Refuse runs of unlike environments.
+
+    Args:
+        runs: On both sides.
+        remedy: What can be done, for the error.
 
     Raises:
         RunFileError: With what differs.
@@ -168,6 +183,5 @@ def check_environments(runs: Sequence[Run]) -> None:
     unlike = [f"{key} {' and '.join(map(repr, values))}" for key, values in found.items() if len(values) > 1]
     if unlike:
         raise RunFileError(
-            f"the runs come from unlike environments, in which times cannot be compared: {'; '.join(unlike)}. "
-            "--any-machine compares them all the same"
+            f"the runs come from unlike environments, in which times cannot be compared: {'; '.join(unlike)}. {remedy}"
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from statistics import median
@@ -49,12 +49,14 @@ class Series:
         metric: What its values are.
         machine: In which all runs agree, as names and values; the pinned commit for ratios.
         points: In the order of time.
+        unusable: Number of runs whose value is none that could be used.
     """
 
     case: Case
     metric: str
     machine: Facts
     points: tuple[Point, ...]
+    unusable: int = 0
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,8 @@ class Change:
         high: Upper end.
         worse: Whether that is for the worse.
         software: What changed with it, each with its value before and after.
+        commits: In which the new level may have begun, oldest first.
+        mended: Whether the series has come back since.
         reason: Why it is accepted; empty where it is not.
     """
 
@@ -81,7 +85,14 @@ class Change:
     high: float
     worse: bool
     software: Mapping[str, tuple[Scalar, Scalar]]
+    commits: tuple[str, ...]
+    mended: bool = False
     reason: str = ""
+
+    @property
+    def fails(self) -> bool:
+        """Tell whether it is for the worse, lasts, and nobody knows of it."""
+        return self.worse and not self.mended and not self.reason
 
 
 def series_of(runs: Iterable[tuple[str, Run]], metric: str, pattern: str = "*") -> list[Series]:
@@ -104,7 +115,7 @@ def series_of(runs: Iterable[tuple[str, Run]], metric: str, pattern: str = "*") 
                 points.setdefault((record.case, _machine(run, metric)), []).append(point)
     if not points:
         raise _nothing([run for _, run in ordered], metric, pattern)
-    return [Series(case, metric, machine, tuple(found)) for (case, machine), found in points.items()]
+    return [_series(case, metric, machine, found) for (case, machine), found in points.items()]
 
 
 def changes_of(series: Sequence[Series], least: float) -> list[Change]:
@@ -122,20 +133,30 @@ def fits(case: Case, pattern: str) -> bool:
     return fnmatchcase(case.architecture, pattern) or fnmatchcase(case.label(), pattern)
 
 
+def _series(case: Case, metric: str, machine: Facts, points: Sequence[Point]) -> Series:
+    least = -math.inf if METRICS[metric].counter else 0.0
+    usable = tuple(point for point in points if math.isfinite(point.value) and point.value > least)
+    return Series(case, metric, machine, usable, len(points) - len(usable))
+
+
 def _changes(series: Series, least: float, level: float) -> list[Change]:
     values = [point.value for point in series.points]
     if METRICS[series.metric].counter:
         places = [index for index in range(1, len(values)) if values[index] != values[index - 1]]
         return [_counted(series, index) for index in places]
-    if not all(math.isfinite(value) and value > 0 for value in values):
-        return []
-    return [_shifted(series, shift) for shift in find_shifts([math.log(v) for v in values], math.log1p(least), level)]
+    shifts = find_shifts([math.log(value) for value in values], math.log1p(least), level)
+    sign = 1 if METRICS[series.metric].better == "lower" else -1
+    since = [sign * sum(shift.size for shift in shifts[index:]) for index in range(len(shifts))]
+    pairs = zip(shifts, since, strict=True)
+    return [replace(_shifted(series, shift), mended=worse_by < math.log1p(least)) for shift, worse_by in pairs]
 
 
 def _counted(series: Series, index: int) -> Change:
-    before, after = series.points[index - 1], series.points[index]
-    ratio = after.value / before.value if before.value else math.inf
-    return _change(series, index - 1, index, (ratio, ratio, ratio), rises=after.value > before.value)
+    before, after, last = (series.points[place].value for place in (index - 1, index, -1))
+    ratio = after / before if before else math.inf
+    change = _change(series, index - 1, index, (ratio, ratio, ratio), rises=after > before)
+    back = last <= before if METRICS[series.metric].better == "lower" else last >= before
+    return replace(change, mended=back)
 
 
 def _shifted(series: Series, shift: Shift) -> Change:
@@ -150,7 +171,8 @@ def _change(series: Series, last: int, first: int, ratios: tuple[float, float, f
     keys = sorted({*before.software, *after.software})
     pairs = {key: (before.software.get(key), after.software.get(key)) for key in keys}
     software = {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
-    return Change(series, before, after, *ratios, worse, software)
+    commits = tuple(point.commit.removesuffix("+dirty") for point in series.points[last + 1 : first + 1])
+    return Change(series, before, after, *ratios, worse, software, commits)
 
 
 def _value(record: CaseRecord, metric: str) -> float:

@@ -141,7 +141,7 @@ def _doubt(series: np.ndarray, ends: Sequence[int], place: int, alike: float, le
     short = step - begin < LEAST_INSIDE or (end - step < LEAST_INSIDE and end < series.size)
     size, error, freedom = _step(series[begin:end], step - begin, alike)
     if short or abs(size) < least or not _lasts(series[step:end], float(np.median(series[begin:step])), size):
-        return 2.0 - abs(size)  # the smallest first
+        return 1 + 1 / (1 + abs(size))  # the smallest first
     return float(2 * stats.t.sf(abs(size) / error, freedom)) if error > 0 else 0.0
 
 

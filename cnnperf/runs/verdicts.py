@@ -83,6 +83,7 @@ class Comparison:
         wrong: By label of a case, why its candidate gives wrong results though its base does not.
         seconds: That measuring took; 0 for saved runs.
         environment: What differs between the environments, base first.
+        paired: Whether both sides were measured in turns.
     """
 
     base: str
@@ -95,6 +96,7 @@ class Comparison:
     wrong: Mapping[str, str] | None = None
     seconds: float = 0.0
     environment: Mapping[str, tuple[object, object]] = field(default_factory=dict)
+    paired: bool = True
 
     @property
     def withdrawn(self) -> bool:
@@ -111,7 +113,7 @@ class Comparison:
         if counters or self.wrong or (self.of("slower") and not self.withdrawn):
             return WORSE
         untold = any(self.of(verdict) for verdict in ("unsure", "not-comparable", "gone"))
-        nothing = not self.cases and not self.counted
+        nothing = not self.counted and all(one.verdict in {"new", "gone"} for one in self.cases)
         return NO_VERDICT if untold or self.withdrawn or nothing else FINE
 
 
