@@ -222,6 +222,8 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
             "nothing was measured: pytest-benchmark is disabled (by --benchmark-disable, or because pytest-xdist runs "
             "tests side by side); run without -n and --benchmark-disable"
         )
+        if config.stash.get(BASELINE_KEY, None) is not None:
+            terminalreporter.write_line("and nothing was compared with the baseline")
     elif session is not None and (session.benchmarks or session.not_measured):
         terminalreporter.section("cnnperf", sep="=")
         for line in (*session.summary(), *session.comparison_lines()):

@@ -90,6 +90,12 @@ def test_a_change_that_is_not_confirmed_is_not_searched_for(repository, capsys):
     assert "HEAD is not surely worse than HEAD~1" in capsys.readouterr().out
 
 
+def test_a_good_commit_that_came_later_is_told_before_anything_is_measured(repository, capsys):
+    commit_all(repository, PLAIN, MORE)
+    assert bisect("HEAD", "HEAD~1") == 2
+    assert "give the earlier one as --good" in capsys.readouterr().err
+
+
 def test_an_unknown_commit_is_one_sentence(repository, capsys):
     commit_all(repository, PLAIN)
     assert bisect("nowhere", "HEAD") == 2

@@ -65,6 +65,8 @@ def run_bisect(label: str, request: Request, bad: str, folder: Path, tell: Calla
     given = options_of(label)
     repository = Repository(folder)
     good, bad = repository.resolve(request.base), repository.resolve(bad)
+    if not repository.is_ancestor(good, bad):
+        raise CnnperfError(f"{good[:10]} did not come before {bad[:10]}; give the earlier one as --good")
     request = replace(request, base=good, given=given)
     tell(f"measuring {bad[:10]} against {good[:10]} again")
     comparison = run_gate(replace(request, head=bad), folder, tell)

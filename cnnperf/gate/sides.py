@@ -77,6 +77,10 @@ class Repository:
             f"revision {revision!r} does not exist in this repository; `git branch -a` and `git log` tell which do"
         )
 
+    def is_ancestor(self, earlier: str, later: str) -> bool:
+        """Tell whether one commit came before another in the same line."""
+        return self._succeeds("merge-base", "--is-ancestor", earlier, later)
+
     def work_tree(self) -> Side:
         """Return the work tree as a side.
 
