@@ -61,10 +61,10 @@ VERDICTS = ("slower", "same", "faster", "unsure")
 NAMES = {False: "quiet", True: "busy"}
 
 
-def settings() -> Iterator[dict[str, Any]]:
+def settings(slowdowns: Sequence[int]) -> Iterator[dict[str, Any]]:
     """Yield the settings for ever, each as often as it stands in the tables."""
     while True:
-        for slowdown, threads, load in product(SLOWDOWNS, THREADS, LOADS):
+        for slowdown, threads, load in product(slowdowns, THREADS, LOADS):
             yield {"threads": threads, "load": load, "slowdown": slowdown}
 
 
@@ -147,12 +147,12 @@ def median_rule(series: Series) -> bool | None:
     return medians[CANDIDATE] > 1.05 * medians[BASE]
 
 
-def run(path: Path, hours: float) -> None:
+def run(path: Path, hours: float, slowdowns: Sequence[int]) -> None:
     """Append runs to the file until the time is over."""
     path.parent.mkdir(parents=True, exist_ok=True)
     done = len(path.read_text().splitlines()) // len(CASES) if path.exists() else 0
     end = time.monotonic() + 3600 * hours
-    for number, setting in enumerate(settings()):
+    for number, setting in enumerate(settings(slowdowns)):
         if time.monotonic() > end:
             return
         if number < done:
@@ -205,6 +205,8 @@ def main() -> None:
     parser.add_argument("do", choices=("run", "table"), help="take more runs, or print the table of those there are")
     parser.add_argument("path", type=Path, help="the file of runs, one a line")
     parser.add_argument("--hours", type=float, default=1.0, help="how long to run (default: 1)")
+    text = f"in percent, taken in turn (default: {' '.join(map(str, SLOWDOWNS))})"
+    parser.add_argument("--slowdowns", type=int, nargs="+", default=SLOWDOWNS, metavar="PERCENT", help=text)
     parser.add_argument(
         "--by",
         default="slowdown,load,threads,kind",
@@ -212,7 +214,7 @@ def main() -> None:
     )
     given = parser.parse_args()
     if given.do == "run":
-        run(given.path, given.hours)
+        run(given.path, given.hours, given.slowdowns)
     else:
         sys.stdout.writelines(f"{line}\n" for line in table(given.path, given.by.split(",")))
 
