@@ -1,30 +1,16 @@
 """Replicas: real processes with a stopwatch that is scripted."""
 
 import os
-from dataclasses import dataclass
 from functools import partial
 
 import pytest
+from stopwatches import Scripted
 
 from cnnperf.errors import CnnperfError
 from cnnperf.measure.case import Case
 from cnnperf.measure.replicas import Replicas
 
 CASE = Case("lenet5")
-
-
-@dataclass
-class Scripted:
-    """Tell the process's number and the batch, or fail as a case asks for."""
-
-    first: int
-
-    def latency(self, case):
-        if case.architecture == "broken":
-            raise ValueError("no such layer")
-        if case.architecture == "deadly":
-            os._exit(7)
-        return case.batch + float(os.getpid() != self.first)
 
 
 @pytest.fixture
