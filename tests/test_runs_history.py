@@ -199,3 +199,10 @@ def test_a_value_of_zero_is_left_out_and_that_is_said(here, capsys):
     plant(here, latencies)
     assert main(["history"]) == 1
     assert "1 values that are no numbers above 0 are left out" in " ".join(capsys.readouterr().out.split())
+
+
+def test_runs_without_a_case_have_no_history_and_that_is_said(here, capsys):
+    here.mkdir()
+    (here / "0001.json").write_text(json.dumps(document()))
+    assert main(["history"]) == 2
+    assert "the runs have no cases of architectures" in capsys.readouterr().err

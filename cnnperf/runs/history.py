@@ -198,4 +198,6 @@ def _nothing(runs: Sequence[Run], metric: str, pattern: str) -> RunFileError:
     fitting = sorted({name for run in runs for one in run.cases if fits(one.case, pattern) for name in one.values})
     if fitting:
         return RunFileError(f"no run has the metric {metric!r} for {pattern}; they have {', '.join(fitting)}")
+    if not cases:
+        return RunFileError("the runs have no cases of architectures, of which there could be a history")
     return RunFileError(f"no run has a case {pattern!r}; they have {'; '.join(cases[:8])}{'; ...' * (len(cases) > 8)}")  # noqa: PLR2004 - as many as can be read
