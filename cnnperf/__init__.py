@@ -9,14 +9,22 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cnnperf.errors import CnnperfError as CnnperfError
+    from cnnperf.runs import compare_runs as compare_runs
+    from cnnperf.runs import history as history
     from cnnperf.runs import load_runs as load_runs
     from cnnperf.runs import load_samples as load_samples
 
 __version__ = "0.1.0"
 
-_HOMES = {"CnnperfError": "cnnperf.errors", "load_runs": "cnnperf.runs", "load_samples": "cnnperf.runs"}
+_HOMES = {
+    "CnnperfError": "cnnperf.errors",
+    "compare_runs": "cnnperf.runs",
+    "history": "cnnperf.runs",
+    "load_runs": "cnnperf.runs",
+    "load_samples": "cnnperf.runs",
+}
 
-__all__ = ["CnnperfError", "__version__", "load_runs", "load_samples"]
+__all__ = ["CnnperfError", "__version__", "compare_runs", "history", "load_runs", "load_samples"]
 
 
 def __getattr__(name: str) -> Any:

@@ -11,7 +11,7 @@ from playwright.sync_api import sync_playwright
 
 from cnnperf.report.html import page_of
 from cnnperf.runs import parse_document
-from cnnperf.runs.history import changes_of, series_of
+from cnnperf.runs.series import changes_of, series_of
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM = next((path for name in NAMES if (path := shutil.which(name))), None)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 def _compare(given: argparse.Namespace) -> int:
     from cnnperf.allowance import parse_allowance
-    from cnnperf.runs.comparison import compare_runs
+    from cnnperf.runs.comparison import compare_sides
     from cnnperf.runs.sequential import Rule
 
     allowance = parse_allowance(given.allow)
@@ -32,7 +32,7 @@ def _compare(given: argparse.Namespace) -> int:
     base, candidate = runs_of(given.base, given), runs_of(given.candidate, given)
     cases = len({record.case for _, run in (*base, *candidate) for record in run.cases})
     rule = Rule(allowance.general, cases=max(1, cases), overrides=allowance.overrides)
-    return _told(compare_runs(base, candidate, rule, any_machine=given.any_machine), given)
+    return _told(compare_sides(base, candidate, rule, any_machine=given.any_machine), given)
 
 
 def _compare_arguments(parser: argparse.ArgumentParser) -> None:

@@ -102,7 +102,7 @@ def _history(given: argparse.Namespace) -> int:
     from cnnperf.report.history import history_lines
     from cnnperf.runs import read_runs
     from cnnperf.runs.acknowledged import FILE, accept, read_acknowledged
-    from cnnperf.runs.history import changes_of, series_of
+    from cnnperf.runs.series import changes_of, series_of
     from cnnperf.runs.shifts import LEAST_RUNS
 
     least = fraction_of(given.least, "--least")

@@ -12,7 +12,7 @@ from cnnperf.errors import CnnperfError, OptionError
 
 if TYPE_CHECKING:
     from cnnperf.runs import Run
-    from cnnperf.runs.history import Change, Series
+    from cnnperf.runs.series import Change, Series
 
 EPILOG = """\
 examples:
@@ -75,7 +75,7 @@ def _pictures(run: Run, given: argparse.Namespace) -> list[Path]:
 def _history(given: argparse.Namespace) -> tuple[list[Series], list[Change]]:
     """Return the history of the saved runs; none where there are not several, or the package for it is missing."""
     from cnnperf.runs import read_runs
-    from cnnperf.runs.history import changes_of, series_of
+    from cnnperf.runs.series import changes_of, series_of
 
     if not given.runs.is_dir():
         return [], []

@@ -8,8 +8,9 @@ from typing import Any
 
 from cnnperf.errors import CnnperfError
 from cnnperf.measure.case import ENGINES, PHASES
-from cnnperf.report.drawing import Chart
-from cnnperf.report.rows import Row, case_rows, ceiling_rows, memory_rows, ratio_rows
+from cnnperf.report.drawing import Chart, belongs
+from cnnperf.report.quotients import ratio_rows
+from cnnperf.report.rows import Row, case_rows, ceiling_rows, memory_rows
 from cnnperf.runs.records import Run
 
 try:
@@ -30,7 +31,8 @@ def charts_of(run: Run) -> list[Chart]:
     charts += [_interval_chart("throughput", phase, cases) for phase in phases]
     charts += [_memory_chart(phase, memory) for phase in phases if any(row["phase"] == phase for row in memory)]
     for kind in RATIOS:
-        charts += [_ratio_chart(kind, phase, ratios) for phase in phases if _any(ratios, kind=kind, phase=phase)]
+        wanted = [{"kind": kind, "phase": phase} for phase in phases]
+        charts += [_ratio_chart(where, ratios) for where in wanted if any(belongs(row, where) for row in ratios)]
     if run.ceilings and any(row["intensity"] for row in cases):
         charts.append(_roofline(cases, ceiling_rows(run)))
     return charts
@@ -44,17 +46,29 @@ class Ratio:
         section: Heading.
         title: Before the phase.
         axis: Title of the axis.
+        even: Where it makes no difference, or None.
+        scale: Of the axis.
+        number: Format of its numbers.
     """
 
     section: str
     title: str
     axis: str
+    even: float | None = 1.0
+    scale: str = "log"
+    number: str = ".2f"
 
 
 RATIOS: Mapping[str, Ratio] = {
     "engine": Ratio("Compiled against eager", "Compiling pays above 1", "eager / compiled"),
+    "break_even": Ratio(
+        "Compiled against eager", "Compiling has paid for itself", "after so many calls, logarithmic", None, number="~s"
+    ),
     "device": Ratio("CUDA against CPU", "CUDA is faster above 1", "CPU / CUDA"),
     "cost": Ratio("What a part costs", "It costs above 1", "with / without"),
+    "recovery": Ratio(
+        "What a part costs", "Fusion takes back, of what Squeeze-and-Excitation costs", "share", 0.0, "linear", ".0%"
+    ),
 }
 INTERVALS = {
     "latency": ("Latency", "seconds a call, logarithmic", SECONDS, "~s"),
@@ -84,7 +98,7 @@ def _interval_chart(metric: str, phase: str, rows: Sequence[Row]) -> Chart:
         "color": _color("engine"),
         "tooltip": tooltip,
     }
-    base = _over("cases").transform_filter(alt.datum.phase == phase)
+    base = _over("cases")
     line = base.mark_rule(strokeWidth=3, opacity=0.5).encode(
         x=alt.X(f"{metric}_low:Q", title=title), x2=f"{metric}_high:Q", **common
     )
@@ -92,13 +106,12 @@ def _interval_chart(metric: str, phase: str, rows: Sequence[Row]) -> Chart:
         x=x, shape=alt.Shape("engine:N", legend=None, sort=list(ENGINES)), **common
     )
     layered = _sized(line + point)
-    return Chart(f"{metric}-{phase}", section, f"{section}, {phase}", "cases", rows, layered)
+    return Chart(f"{metric}-{phase}", section, f"{section}, {phase}", "cases", rows, layered, {"phase": phase})
 
 
 def _memory_chart(phase: str, rows: Sequence[Row]) -> Chart:
     chart = (
         _over("memory")
-        .transform_filter(alt.datum.phase == phase)
         .mark_bar()
         .encode(
             y=_rows_axis(),
@@ -115,31 +128,35 @@ def _memory_chart(phase: str, rows: Sequence[Row]) -> Chart:
         "memory",
         rows,
         chart.properties(width="container", height=alt.Step(MEMORY_HEIGHT)),
+        {"phase": phase},
     )
 
 
-def _ratio_chart(kind: str, phase: str, rows: Sequence[Row]) -> Chart:
+def _ratio_chart(where: Mapping[str, str], rows: Sequence[Row]) -> Chart:
+    kind, phase = where["kind"], where["phase"]
     about = RATIOS[kind]
-    base = _over("ratios").transform_filter((alt.datum.kind == kind) & (alt.datum.phase == phase))
-    tooltip = [alt.Tooltip("label:N", title="case"), alt.Tooltip("told:N", title="ratio")]
-    tooltip += [alt.Tooltip("break_even:Q", title="pays after calls", format=".3s")] if kind == "engine" else []
+    base = _over("ratios")
     common = {
         "y": _rows_axis(),
         "yOffset": alt.YOffset("engine:N", sort=list(ENGINES)),
         "color": _color("engine"),
-        "tooltip": tooltip,
+        "tooltip": [alt.Tooltip("label:N", title="case"), alt.Tooltip("told:N", title=about.axis.partition(",")[0])],
     }
-    scale = alt.Scale(type="log", nice=False, padding=12)
+    scale = alt.Scale(type=about.scale, nice=False, padding=12, zero=False)
     line = base.mark_rule(strokeWidth=3, opacity=0.5).encode(x=alt.X("low:Q", title=about.axis), x2="high:Q", **common)
     opacity = alt.condition(alt.datum.seen == "difference seen", alt.value(1), alt.value(0.35))
     point = base.mark_point(filled=True, size=70).encode(
-        x=alt.X("ratio:Q", title=about.axis, scale=scale, axis=alt.Axis(format=".2f", tickCount=4)),
+        x=alt.X("ratio:Q", title=about.axis, scale=scale, axis=alt.Axis(format=about.number, tickCount=4)),
         opacity=opacity,
         **common,
     )
-    one = alt.Chart(alt.InlineData(values=[{"one": 1}])).mark_rule(strokeDash=[4, 4], color="#888888").encode(x="one:Q")
-    title = f"{about.title}, {phase}"
-    return Chart(f"{kind}-{phase}", about.section, title, "ratios", rows, _sized(one + line + point))
+    marks = line + point if about.even is None else _line_at(about.even) + line + point
+    return Chart(f"{kind}-{phase}", about.section, f"{about.title}, {phase}", "ratios", rows, _sized(marks), where)
+
+
+def _line_at(even: float) -> Any:
+    values = alt.InlineData(values=[{"even": even}])
+    return alt.Chart(values).mark_rule(strokeDash=[4, 4], color="#888888").encode(x="even:Q")
 
 
 def _roofline(rows: Sequence[Row], ceilings: Sequence[Row]) -> Chart:
@@ -239,7 +256,3 @@ def _color(field: str) -> Any:
 
 def _sized(chart: Any) -> Any:
     return chart.properties(width="container", height=alt.Step(step=ROW_HEIGHT, **{"for": "position"}))
-
-
-def _any(rows: Sequence[Row], **fields: str) -> bool:
-    return any(all(row[name] == value for name, value in fields.items()) for row in rows)

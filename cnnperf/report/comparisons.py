@@ -99,7 +99,7 @@ def _recovery(cases: Cases, recovery: Recovery) -> Block:
     def cell(case: Case) -> str:
         names = (recovery.plain, recovery.costly, recovery.improved)
         latencies = (value_of(cases, replace(case, architecture=name), "latency") for name in names)
-        return _share_text(recovered_share(*latencies))
+        return share_text(recovered_share(*latencies))
 
     return recovery.title, _complete(cases, recovery.improved, [recovery.plain, recovery.costly]), _setting, cell
 
@@ -145,7 +145,8 @@ def _named(architecture: str, facts: str) -> str:
     return shorten(architecture, WIDTH - len(facts)) + facts
 
 
-def _share_text(share: Value) -> str:
+def share_text(share: Value) -> str:
+    """Return a share with its interval."""
     if math.isnan(share.value) or share.low is None or share.high is None:
         return format_percent(share.value)
     return f"{format_percent(share.value)} [{format_percent(share.low)}, {format_percent(share.high)}]"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from cnnperf.errors import CnnperfError
@@ -35,6 +35,7 @@ class Chart:
         dataset: Name of the rows that it is made from.
         rows: Those rows.
         chart: The Altair chart, without its rows.
+        where: Which of the rows it shows: those with these values.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Chart:
     dataset: str
     rows: Sequence[Row]
     chart: Any
+    where: Mapping[str, str] = field(default_factory=dict)
 
     def spec(self, theme: str | None = None) -> dict[str, Any]:
         """Return the Vega-Lite specification; with a theme, complete with its rows, for a picture."""
@@ -50,7 +52,10 @@ class Chart:
         spec["description"] = self.title
         if theme is None:
             return spec
-        spec["datasets"] = {**spec.get("datasets", {}), self.dataset: list(self.rows)}
+        spec["datasets"] = {
+            **spec.get("datasets", {}),
+            self.dataset: [row for row in self.rows if belongs(row, self.where)],
+        }
         spec["title"] = self.title
         spec["background"] = "#ffffff" if theme == "light" else "#161a22"
         spec["config"] = {**spec.get("config", {}), **config_of(theme)}
@@ -63,6 +68,11 @@ class Chart:
     def png(self, theme: str = "light") -> bytes:
         """Return the chart as PNG."""
         return bytes(vl_convert.vegalite_to_png(self.spec(theme), scale=PNG_SCALE))
+
+
+def belongs(row: Row, where: Mapping[str, str]) -> bool:
+    """Tell whether a row has the values that a chart is of."""
+    return all(row[name] == value for name, value in where.items())
 
 
 def bundle() -> str:

@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from cnnperf.report.cases import distinct
-from cnnperf.report.rows import Row, cases_of, ratio_rows
+from cnnperf.report.quotients import ratio_rows
+from cnnperf.report.rows import Row, cases_of
 from cnnperf.runs.records import Run
 
 MOST_REASONS = 2

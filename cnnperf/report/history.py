@@ -10,7 +10,7 @@ from statistics import median
 from cnnperf.measure.metrics import METRICS
 from cnnperf.report.layout import WIDTH, grid, printable, shorten, wrap
 from cnnperf.runs.acknowledged import FILE, line_of
-from cnnperf.runs.history import Change, Facts, Series
+from cnnperf.runs.series import Change, Facts, Series
 from cnnperf.runs.shifts import LEAST_RUNS
 from cnnperf.units import format_quantity
 

@@ -14,9 +14,18 @@ from cnnperf.report.doubts import finding_lines, not_measured_lines
 from cnnperf.report.drawing import THEMES, Chart, bundle, config_of
 from cnnperf.report.headline import headline
 from cnnperf.report.machine import machine_facts
-from cnnperf.report.rows import Row, case_rows, cases_of, crossover, history_rows, memory_rows, ratio_rows, round_rows
-from cnnperf.runs.history import Change, Series
+from cnnperf.report.quotients import crossover, ratio_rows
+from cnnperf.report.rows import (
+    Row,
+    case_rows,
+    cases_of,
+    history_data,
+    memory_rows,
+    round_rows,
+    shift_rows,
+)
 from cnnperf.runs.records import Run
+from cnnperf.runs.series import Change, Series
 from cnnperf.units import format_quantity
 
 try:
@@ -43,7 +52,7 @@ def page_of(name: str, run: Run, series: Sequence[Series] = (), changes: Sequenc
     """
     templates = _templates()
     charts = charts_of(run)
-    history = history_rows(series, changes)
+    history = history_data(series, changes)
     return templates.get_template("page.html.j2").render(
         name=name,
         run=run,
@@ -53,8 +62,8 @@ def page_of(name: str, run: Run, series: Sequence[Series] = (), changes: Sequenc
         sections=[(title, list(group)) for title, group in groupby(charts, key=lambda chart: chart.section)],
         tables=_tables(run),
         crossover=crossover(run),
-        changes=[row for row in history if row["shift"]],
-        history=sorted({str(row["series"]) for row in history}),
+        changes=shift_rows(changes),
+        history=[one["name"] for one in history["series"]],
         doubts=_joined([*not_measured_lines(run), *finding_lines(run)]),
         environment=sorted((key, value) for key, value in run.environment.items() if value is not None),
         data=_data(run, charts, history),
@@ -72,12 +81,14 @@ def _templates() -> Environment:
     return templates
 
 
-def _data(run: Run, charts: Sequence[Chart], history: Sequence[Row]) -> Mapping[str, Any]:
+def _data(run: Run, charts: Sequence[Chart], history: Mapping[str, Any]) -> Mapping[str, Any]:
     return {
-        "charts": {chart.name: {"dataset": chart.dataset, "spec": chart.spec()} for chart in charts},
+        "charts": {
+            chart.name: {"dataset": chart.dataset, "where": chart.where, "spec": chart.spec()} for chart in charts
+        },
         "datasets": {"cases": case_rows(run), "memory": memory_rows(run), "ratios": ratio_rows(run)},
         "rounds": {"spec": rounds_chart().to_dict(), "of": round_rows(run)},
-        "history": {"spec": history_chart().to_dict(), "rows": history},
+        "history": {"spec": history_chart().to_dict(), **history},
         "themes": {theme: config_of(theme) for theme in THEMES},
         "filters": FILTERS,
     }

@@ -1,6 +1,7 @@
 """Reading run files into plain records and pandas frames. Nothing here needs torch or pytest."""
 
 from cnnperf.measure.finding import Finding
+from cnnperf.runs.analysis import compare_runs, history
 from cnnperf.runs.document import parse_document
 from cnnperf.runs.frame import frame_of
 from cnnperf.runs.read import load_runs, load_samples, read_runs
@@ -12,7 +13,9 @@ __all__ = [
     "Finding",
     "NotMeasured",
     "Run",
+    "compare_runs",
     "frame_of",
+    "history",
     "load_runs",
     "load_samples",
     "parse_document",

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cnnperf.errors import RunFileError
-from cnnperf.runs.history import Change, fits
+from cnnperf.runs.series import Change, fits
 
 FILE = Path("acknowledged-shifts.txt")
 FORMAT = "COMMIT | METRIC | CASE | REASON"

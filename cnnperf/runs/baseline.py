@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cnnperf.allowance import Allowance
-from cnnperf.runs.comparison import Runs, check_environments, compare_runs, label_of
+from cnnperf.runs.comparison import Runs, check_environments, compare_sides, label_of
 from cnnperf.runs.document import parse_document
 from cnnperf.runs.fields import Object
 from cnnperf.runs.records import Run, Scalar
@@ -54,4 +54,4 @@ class Baseline:
         candidate = [("this run", parse_document(document))]
         cases = {record.case for _, run in (*self.runs, *candidate) for record in run.cases}
         rule = Rule(self.allowance.general, cases=max(1, len(cases)), overrides=self.allowance.overrides)
-        return compare_runs(self.runs, candidate, rule)
+        return compare_sides(self.runs, candidate, rule)

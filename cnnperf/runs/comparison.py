@@ -41,7 +41,7 @@ Runs = Sequence[tuple[str, Run]]
 """Each with its name."""
 
 
-def compare_runs(base: Runs, candidate: Runs, rule: Rule, *, any_machine: bool = False) -> Comparison:
+def compare_sides(base: Runs, candidate: Runs, rule: Rule, *, any_machine: bool = False) -> Comparison:
     """Compare saved runs.
 
     Args:

@@ -37,15 +37,9 @@ function rowsOf(dataset) {
   return DATA.datasets[dataset].filter((row) => DATA.filters.every((axis) => chosen[axis].has(String(row[axis]))));
 }
 
-// Charts of one phase hold only its rows; the specification filters them too, and an empty chart is worth a sentence.
-function belongs(name, row) {
-  const [kind, phase] = [name.slice(0, name.lastIndexOf("-")), name.slice(name.lastIndexOf("-") + 1)];
-  return name === "roofline" || (row.phase === phase && (row.kind === undefined || row.kind === kind));
-}
-
 async function drawCharts() {
-  for (const [name, {dataset, spec}] of Object.entries(DATA.charts)) {
-    const rows = rowsOf(dataset).filter((row) => belongs(name, row));
+  for (const [name, {dataset, where, spec}] of Object.entries(DATA.charts)) {
+    const rows = rowsOf(dataset).filter((row) => Object.entries(where).every(([field, value]) => row[field] === value));
     const figure = document.querySelector(`figure[data-chart="${name}"]`);
     figure.querySelector(".nothing").hidden = rows.length > 0;
     figure.querySelector(".chart").hidden = rows.length === 0;
@@ -66,8 +60,12 @@ async function openCase(id, scroll) {
   if (scroll) byId("section-rounds").scrollIntoView({behavior: calm ? "auto" : "smooth"});
 }
 
-async function openSeries(series) {
-  const rows = DATA.history.rows.filter((row) => row.series === series);
+async function openSeries(place) {
+  const {runs, values, shifts} = DATA.history.series[place];
+  const rows = runs.map((run, number) => {
+    const [name, commit] = DATA.history.runs[run];
+    return {number: number + 1, run: name, commit, value: values[number], shift: shifts[number] || ""};
+  });
   await draw("history", withRows(DATA.history.spec, {history: rows}));
 }
 
@@ -105,7 +103,7 @@ dark.addEventListener("change", () => { setTheme(dark.matches ? "dark" : "light"
 byId("theme").addEventListener("click", () => { setTheme(theme() === "dark" ? "light" : "dark"); drawAll(); });
 byId("csv").disabled = DATA.datasets.cases.length === 0;
 byId("csv").addEventListener("click", () => download("cnnperf.csv", "text/csv", csv()));
-byId("json").addEventListener("click", () => download("cnnperf.json", "application/json", JSON.stringify({...DATA.datasets, rounds: DATA.rounds.of, history: DATA.history.rows})));
+byId("json").addEventListener("click", () => download("cnnperf.json", "application/json", JSON.stringify({...DATA.datasets, rounds: DATA.rounds.of, history: {runs: DATA.history.runs, series: DATA.history.series}})));
 if (byId("filters")) {
   byId("filters").addEventListener("change", drawAll);
   byId("filters").addEventListener("reset", () => setTimeout(drawAll));

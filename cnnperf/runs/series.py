@@ -32,12 +32,13 @@ Facts = tuple[tuple[str, Scalar], ...]
 
 @dataclass(frozen=True)
 class Point:
-    """Be one run in a series: its name, commit, value, and the software that it ran on."""
+    """Be one run in a series: its name, commit, value, the software that it ran on, and when."""
 
     run: str
     commit: str
     value: float
     software: Environment
+    time: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ def series_of(runs: Iterable[tuple[str, Run]], metric: str, pattern: str = "*") 
     for name, run in ordered:
         for record in run.cases:
             if metric in record.values and fits(record.case, pattern):
-                point = Point(name, run.commit, _value(record, metric), _software(run.environment))
+                point = Point(name, run.commit, _value(record, metric), _software(run.environment), run.time)
                 points.setdefault((record.case, _machine(run, metric)), []).append(point)
     if not points:
         raise _nothing([run for _, run in ordered], metric, pattern)

@@ -10,7 +10,7 @@ from cnnperf.cli import main
 from cnnperf.errors import RunFileError
 from cnnperf.measure.case import Case
 from cnnperf.runs.acknowledged import Acknowledged, read_acknowledged
-from cnnperf.runs.history import Change, Point, Series
+from cnnperf.runs.series import Change, Point, Series
 
 RUNS = 24
 MACHINE = {"cpu_model": "Example CPU", "cpu_count": 2, "torch": "2.12.0"}

@@ -1,0 +1,137 @@
+"""What an analyst asks of saved runs, answered as frames: two commits compared, the history with its level shifts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pandas as pd
+
+from cnnperf.allowance import ALLOWANCE, parse_allowance
+from cnnperf.errors import OptionError
+from cnnperf.measure.case import AXES, Case
+from cnnperf.measure.metrics import METRICS
+from cnnperf.runs.choose import STORAGE, choose_runs
+from cnnperf.runs.comparison import compare_sides
+from cnnperf.runs.frame import AXIS_NAMES, typed_frame
+from cnnperf.runs.read import read_runs
+from cnnperf.runs.sequential import Rule
+from cnnperf.runs.series import Change, Series, changes_of, series_of
+from cnnperf.runs.verdicts import CaseVerdict, CounterChange
+
+_AXIS_TYPES = {axis.name: "Int64" if axis.type is int else "category" for axis in AXES}
+_COMPARISON = (*AXIS_NAMES, *("metric", "verdict", "ratio", "low", "high", "base", "candidate", "unit", "reason"))
+_COMPARISON_TYPES = (
+    _AXIS_TYPES
+    | dict.fromkeys(("metric", "verdict", "unit"), "category")
+    | dict.fromkeys(("ratio", "low", "high", "base", "candidate"), "float64")
+)
+_HISTORY = (
+    "series",
+    *AXIS_NAMES,
+    *("metric", "run", "time", "commit", "value", "unit", "shift", "low", "high", "worse"),
+)
+_HISTORY_TYPES = (
+    _AXIS_TYPES
+    | dict.fromkeys(("metric", "run", "commit", "unit"), "category")
+    | dict.fromkeys(("value", "shift", "low", "high"), "float64")
+    | {"series": "int64", "time": "datetime64[us, UTC]", "worse": "boolean"}
+)
+
+
+def compare_runs(
+    base: str | Path,
+    candidate: str | Path,
+    storage: str | Path = STORAGE,
+    *,
+    allow: str | Iterable[str] = ALLOWANCE,
+    any_machine: bool = False,
+) -> pd.DataFrame:
+    """Compare the saved runs of two commits, as `cnnperf compare` does.
+
+    Args:
+        base: What is compared with: a file or folder, `latest`, `latest~2`, the number of a run, a commit, or a branch.
+        candidate: What is compared, in the same words.
+        storage: Folder of the runs, for all but a path.
+        allow: Slowdown that has to be excluded, such as `5%`; of some cases `se_*=3%`.
+        any_machine: Compare runs of unlike environments too.
+
+    Returns:
+        A frame with the axes of the case and the columns metric, verdict, ratio (candidate over base), low and high
+        (its interval; the error of 5 % is shared out among the cases), base, candidate (medians), unit and reason. One
+        row a case with the metric `latency`, whose verdict is `faster`, `same`, `slower`, `unsure`, `new`, `gone` or
+        `not-comparable`; and one row for each counter that differs, whose verdict is `worse`, `better` or `changed`.
+
+    Raises:
+        OptionError: If `allow` cannot be understood.
+        RunFileError: If a side is not found, cannot be read or is of several commits, or the environments differ.
+    """
+    allowance = parse_allowance([allow] if isinstance(allow, str) else list(allow), "allow")
+    before, after = (choose_runs(str(side), Path(storage)) for side in (base, candidate))
+    cases = len({record.case for _, run in (*before, *after) for record in run.cases})
+    rule = Rule(allowance.general, cases=max(1, cases), overrides=allowance.overrides)
+    found = compare_sides(before, after, rule, any_machine=any_machine)
+    rows = [*map(_verdict_row, found.cases), *map(_counter_row, found.counters)]
+    return typed_frame(rows, _COMPARISON, _COMPARISON_TYPES)
+
+
+def history(
+    path: str | Path = STORAGE, metric: str = "latency", case: str = "*", *, least: float = 0.025
+) -> pd.DataFrame:
+    """Return how a metric went over the saved runs, and where its level changed, as `cnnperf history` does.
+
+    Args:
+        path: Folder of the runs.
+        metric: Of those that `cnnperf list metrics` explains.
+        case: A glob over architectures or labels of cases.
+        least: Smallest level shift of a time that matters, as a fraction.
+
+    Returns:
+        A frame with a row a run of each series, in the order of time: series (its number: one a case and machine), the
+        axes, metric, run, time, commit, value, unit; and, at the first run that surely is at a new level, shift (new
+        level over old, minus 1), low and high (the shift's 95 % interval; of a counter the shift itself) and worse.
+        Where the level did not change these four are missing.
+
+    Raises:
+        OptionError: If there is no such metric.
+        RunFileError: If there are no such runs, or none has the metric for such a case.
+        CnnperfError: If ruptures, of the extra `history`, is not installed.
+    """
+    if metric not in METRICS:
+        raise OptionError(f"metric: there is no metric {metric!r}; the metrics are {', '.join(METRICS)}")
+    series = series_of(read_runs(path), metric, case)
+    changes = changes_of(series, least)
+    rows = (row for number, one in enumerate(series) for row in _series_rows(number, one, changes))
+    return typed_frame(rows, _HISTORY, _HISTORY_TYPES)
+
+
+def _verdict_row(one: CaseVerdict) -> tuple[object, ...]:
+    found = one.found
+    ratios = (math.nan,) * 3 if found is None else tuple(map(math.exp, (found.middle, found.low, found.high)))
+    medians = (math.nan if side is None else side for side in (one.base_seconds, one.candidate_seconds))
+    return (*_axes(one.case), "latency", one.verdict, *ratios, *medians, "s", one.reason)
+
+
+def _counter_row(change: CounterChange) -> tuple[object, ...]:
+    before, after = (math.nan if side is None else side for side in (change.before, change.after))
+    ratio = after / before if before else math.nan
+    unit = METRICS[change.name].unit if change.name in METRICS else "1"
+    return (*_axes(change.case), change.name, change.kind, ratio, ratio, ratio, before, after, unit, "")
+
+
+def _series_rows(number: int, series: Series, changes: Iterable[Change]) -> Iterator[tuple[object, ...]]:
+    begun = {change.first.run: change for change in changes if change.series is series}
+    head = (number, *_axes(series.case), series.metric)
+    for point in series.points:
+        change = begun.get(point.run)
+        shift = (math.nan, math.nan, math.nan, pd.NA) if change is None else _shift(change)
+        yield (*head, point.run, point.time, point.commit, point.value, METRICS[series.metric].unit, *shift)
+
+
+def _shift(change: Change) -> tuple[object, ...]:
+    return change.ratio - 1, change.low - 1, change.high - 1, change.worse
+
+
+def _axes(case: Case) -> tuple[object, ...]:
+    return tuple(case.axes().values())
