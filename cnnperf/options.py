@@ -1,17 +1,14 @@
-"""The options of a benchmark run: one table for command line, ini file and help, and their checked values.
-
-Each option is also an ini key: `--cnnperf-device` is `cnnperf_device`. A value on the command line replaces the
-ini file's. Checking loads PyTorch only where an option cannot be checked without it.
-"""
+"""The options of a benchmark run, checked. PyTorch is loaded only where an option cannot be checked without it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cnnperf.allowance import parse_allowance
 from cnnperf.errors import OptionError
+from cnnperf.flags import OPTIONS, Option
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,112 +20,6 @@ if TYPE_CHECKING:
 
 
 MOST_PROCESSES = 100  # each holds PyTorch in memory
-
-
-@dataclass(frozen=True)
-class Option:
-    """Describe one option.
-
-    Attributes:
-        name: Without the leading `--cnnperf-`.
-        metavar: Placeholder of the value in the help text.
-        default: Values when nothing is given, as text.
-        help: One phrase.
-        choices: The values that exist, or an empty tuple.
-        repeatable: Whether it may be given several times.
-        of_runs: Whether it is about the runs of the benchmarks alone, and not about which cases there are.
-    """
-
-    name: str
-    metavar: str
-    default: tuple[str, ...]
-    help: str
-    choices: tuple[str, ...] = ()
-    repeatable: bool = False
-    of_runs: bool = False
-
-    @property
-    def key(self) -> str:
-        """Return the name of the ini key and of the attribute that the command line fills."""
-        return f"cnnperf_{self.name.replace('-', '_')}"
-
-    @property
-    def flag(self) -> str:
-        """Return the flag on the command line."""
-        return f"--cnnperf-{self.name}"
-
-
-OPTIONS = (
-    Option("device", "DEVICE", ("auto",), "auto (CPU, and CUDA if present), cpu, cuda or cuda:N", repeatable=True),
-    Option(
-        "architecture",
-        "NAME",
-        (),
-        "a glob over the catalog, package.module:factory (a callable that returns an nn.Module), or timm:NAME; "
-        "default: all in the catalog",
-        repeatable=True,
-    ),
-    Option(
-        "axis",
-        "NAME=V[,V]",
-        (),
-        "replace the values of an axis: phase, engine, precision, layout, batch, image_size; "
-        "default: by suite and device",
-        repeatable=True,
-    ),
-    Option(
-        "suite",
-        "SUITE",
-        ("default",),
-        "smoke (each case a few rounds), default, or full (every precision and layout, and batch 1)",
-        choices=("smoke", "default", "full"),
-    ),
-    Option("time", "SECONDS", ("1.0",), "measuring budget for one case in seconds", of_runs=True),
-    Option(
-        "interval",
-        "PERCENT",
-        ("2%",),
-        "wanted half-width of the median's interval; a case ends when it is reached",
-        of_runs=True,
-    ),
-    Option(
-        "input",
-        "KIND",
-        ("synthetic",),
-        "synthetic (seeded normal noise), or photos (crops of the photographs that scikit-learn ships)",
-        choices=("synthetic", "photos"),
-    ),
-    Option(
-        "cpu-allocator",
-        "POLICY",
-        ("retain",),
-        "retain freed CPU memory in the process, as CUDA does, or leave it to the system",
-        choices=("retain", "system"),
-    ),
-    Option(
-        "processes",
-        "N",
-        ("1",),
-        "time each case in so many processes, one after the other: without several, code cannot be told from process",
-        of_runs=True,
-    ),
-    Option(
-        "baseline",
-        "RUN",
-        (),
-        "compare with saved runs: a file or folder, latest, latest~2, the number of a run, a commit, or a branch",
-        of_runs=True,
-    ),
-    Option(
-        "fail-over",
-        "PERCENT",
-        (),
-        "end with exit status 1 where a case is surely slower than the baseline, by half of this or more, and with 3 "
-        "where more than this cannot be excluded: 5%, or 'se_*=3%' for some cases",
-        repeatable=True,
-        of_runs=True,
-    ),
-)
 
 
 @dataclass(frozen=True)
@@ -308,14 +199,3 @@ def _fraction(text: str) -> float:
         return float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
     except ValueError:
         raise OptionError(f"--cnnperf-interval takes a number such as 2% or 0.02, not {text!r}") from None
-
-
-def read_given(read: Callable[[str], Any]) -> dict[str, tuple[str, ...]]:
-    """Collect the texts that were given from a reader of values by key; empty values count as not given."""
-    given: dict[str, tuple[str, ...]] = {}
-    for option in OPTIONS:
-        value = read(option.key)
-        texts = (value,) if isinstance(value, str) else tuple(value or ())
-        if any(texts):
-            given[option.key] = tuple(text for text in texts if text)
-    return given

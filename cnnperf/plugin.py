@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from cnnperf.errors import CnnperfError
-from cnnperf.options import OPTIONS, Options, parse_options, read_given
+from cnnperf.flags import OPTIONS, read_given
+from cnnperf.options import Options, parse_options
+from cnnperf.replay import Replay
 
 if TYPE_CHECKING:
     from cnnperf.measure.case import Case
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 OPTIONS_KEY: pytest.StashKey[Options] = pytest.StashKey()
 SESSION_KEY: pytest.StashKey[Any] = pytest.StashKey()  # a Session, whose module must not be loaded here
 BASELINE_KEY: pytest.StashKey[Any] = pytest.StashKey()
+REPLAY_KEY: pytest.StashKey[Replay] = pytest.StashKey()
 FILE_KEY: pytest.StashKey[Any] = pytest.StashKey()
 SAVED_KEY = pytest.StashKey[bool]()
 UNUSABLE = 2  # exit status of the command line for a file that cannot be used
@@ -33,30 +36,6 @@ MARKER_HELP = (
     "cnnperf(*architectures, own=False): measure these architectures of the catalog; with own=True, those that "
     "--cnnperf-architecture brings"
 )
-
-
-class Replay:
-    """Be a timer for pytest-benchmark that returns samples which were taken before.
-
-    pytest-benchmark reads its timer twice a round and keeps the difference: 0 and the sample.
-    """
-
-    __name__ = "cnnperf_replay"
-
-    def __init__(self) -> None:
-        """Start without samples."""
-        self._readings: list[float] = []
-
-    def load(self, seconds: list[float]) -> None:
-        """Take the samples to return."""
-        self._readings = [reading for sample in reversed(seconds) for reading in (sample, 0.0)]
-
-    def __call__(self) -> float:
-        """Return the next reading in seconds."""
-        return self._readings.pop()
-
-
-REPLAY_KEY: pytest.StashKey[Replay] = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

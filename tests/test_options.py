@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from cnnperf.errors import OptionError
-from cnnperf.options import OPTIONS, Options, parse_options, read_given
+from cnnperf.flags import OPTIONS, read_given
+from cnnperf.options import Options, parse_options
 
 
 def given(**texts):

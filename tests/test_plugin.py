@@ -228,7 +228,7 @@ def test_pytest_elsewhere_loads_neither_torch_nor_pandas(pytester):
 
 
 def test_the_replay_gives_back_each_sample_exactly():
-    from cnnperf.plugin import Replay
+    from cnnperf.replay import Replay
 
     replay = Replay()
     replay.load([0.1, 0.2, 0.3])

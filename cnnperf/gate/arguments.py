@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from cnnperf.allowance import ALLOWANCE_HELP, parse_allowance
 from cnnperf.errors import OptionError
-from cnnperf.options import OPTIONS, read_given
+from cnnperf.flags import OPTIONS, read_given
 
 if TYPE_CHECKING:
     from cnnperf.gate.command import Request

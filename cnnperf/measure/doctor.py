@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cnnperf.measure.finding import Finding
+from cnnperf.measure.nvidia import ask, lowers_clocks
 
 MOST_LOAD = 0.5  # runnable processes a CPU
 LEAST_MEMORY = 2 * 2**30  # bytes
@@ -23,12 +24,14 @@ class Machine:
         environment: Variables.
         cpus: That this process may use.
         load: Load average of a minute, or None where it is not told.
+        gpus: Answers a query of nvidia-smi; None where nobody answers.
     """
 
     root: Path
     environment: Mapping[str, str]
     cpus: int
     load: float | None
+    gpus: Callable[[str], list[list[str]] | None] = ask
 
     @classmethod
     def here(cls) -> Machine:
@@ -150,6 +153,46 @@ def _hypervisor(machine: Machine) -> Finding | None:
     )
 
 
+def _gpu_processes(machine: Machine) -> Finding | None:
+    rows = machine.gpus("--query-compute-apps=pid,process_name") or []
+    names = {row[0]: Path(row[1]).name for row in rows if len(row) > 1}
+    if not names:
+        return None
+    told = ", ".join(f"{name} ({pid})" for pid, name in list(names.items())[:3])
+    return Finding(
+        "GPU processes",
+        f"{len(names)} processes compute on the GPUs: {told}{', ...' if len(names) > 3 else ''}",  # noqa: PLR2004 - as many as are named
+        "they take time, memory bandwidth and cache of the GPU",
+        "end them, or choose another GPU with CUDA_VISIBLE_DEVICES",
+    )
+
+
+def _gpu_clocks(machine: Machine) -> Finding | None:
+    rows = machine.gpus("--query-gpu=index,clocks_throttle_reasons.active") or []
+    slowed = [row[0] for row in rows if lowers_clocks(row[-1])]
+    if not slowed:
+        return None
+    return Finding(
+        "GPU clocks",
+        f"the clocks of GPU {', '.join(slowed)} are lowered",
+        "heat or a power limit slows it, and more so the longer a run lasts",
+        "nvidia-smi -q -d PERFORMANCE names the reason; `sudo nvidia-smi --lock-gpu-clocks=MHZ` holds what it can keep",
+    )
+
+
+def _gpu_persistence(machine: Machine) -> Finding | None:
+    rows = machine.gpus("--query-gpu=index,persistence_mode") or []
+    without = [row[0] for row in rows if row[-1] == "Disabled"]
+    if not without:
+        return None
+    return Finding(
+        "GPU persistence",
+        f"persistence mode is off on GPU {', '.join(without)}",
+        "the driver is loaded anew for each program, and its clocks begin low",
+        "sudo nvidia-smi -pm 1",
+    )
+
+
 CHECKS: tuple[Callable[[Machine], Finding | None], ...] = (
     _load,
     _memory,
@@ -159,4 +202,7 @@ CHECKS: tuple[Callable[[Machine], Finding | None], ...] = (
     _huge_pages,
     _hyperthreads,
     _hypervisor,
+    _gpu_processes,
+    _gpu_clocks,
+    _gpu_persistence,
 )

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+
+from cnnperf.measure.nvidia import ask, lowers_clocks
 
 Record = dict[str, str | int | float | bool | None]
 
@@ -39,7 +39,6 @@ GPU_FIELDS = {
     "gpu_throttle_reasons": "clocks_throttle_reasons.active",
     "gpu_utilization_percent": "utilization.gpu",
 }
-IDLE_THROTTLE_REASONS = {"0x0000000000000000", "0x0000000000000001"}  # none, and "the GPU is idle"
 
 
 def read_environment(*, cpu_allocator: str, input_kind: str) -> Record:
@@ -103,8 +102,7 @@ def other_gpu_processes() -> int | None:
 
 def throttled(state: Mapping[str, object]) -> bool:
     """Tell whether a state from `gpu_state` names a reason for lowered clocks other than idleness."""
-    reasons = state.get("gpu_throttle_reasons")
-    return isinstance(reasons, str) and reasons.startswith("0x") and reasons not in IDLE_THROTTLE_REASONS
+    return lowers_clocks(state.get("gpu_throttle_reasons"))
 
 
 def _cuda_record() -> Record:
@@ -122,14 +120,7 @@ def _cuda_record() -> Record:
 
 
 def _nvidia_smi(query: str) -> list[list[str]] | None:
-    program = shutil.which("nvidia-smi")
-    if program is None or not torch.cuda.is_available():
-        return None
-    command = [program, query, "--format=csv,noheader,nounits"]
-    answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)  # noqa: S603
-    if answer.returncode != 0:
-        return None
-    return [[field.strip() for field in line.split(",")] for line in answer.stdout.splitlines() if line.strip()]
+    return ask(query) if torch.cuda.is_available() else None
 
 
 def _affinity() -> str | None:

@@ -1,0 +1,128 @@
+"""The table of options of a benchmark run, for command line, ini file and help.
+
+Each option is also an ini key: `--cnnperf-device` is `cnnperf_device`. A value on the command line replaces the
+ini file's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Option:
+    """Describe one option.
+
+    Attributes:
+        name: Without the leading `--cnnperf-`.
+        metavar: Placeholder of the value in the help text.
+        default: Values when nothing is given, as text.
+        help: One phrase.
+        choices: The values that exist, or an empty tuple.
+        repeatable: Whether it may be given several times.
+        of_runs: Whether it is about the runs of the benchmarks alone, and not about which cases there are.
+    """
+
+    name: str
+    metavar: str
+    default: tuple[str, ...]
+    help: str
+    choices: tuple[str, ...] = ()
+    repeatable: bool = False
+    of_runs: bool = False
+
+    @property
+    def key(self) -> str:
+        """Return the name of the ini key and of the attribute that the command line fills."""
+        return f"cnnperf_{self.name.replace('-', '_')}"
+
+    @property
+    def flag(self) -> str:
+        """Return the flag on the command line."""
+        return f"--cnnperf-{self.name}"
+
+
+OPTIONS = (
+    Option("device", "DEVICE", ("auto",), "auto (CPU, and CUDA if present), cpu, cuda or cuda:N", repeatable=True),
+    Option(
+        "architecture",
+        "NAME",
+        (),
+        "a glob over the catalog, package.module:factory (a callable that returns an nn.Module), or timm:NAME; "
+        "default: all in the catalog",
+        repeatable=True,
+    ),
+    Option(
+        "axis",
+        "NAME=V[,V]",
+        (),
+        "replace the values of an axis: phase, engine, precision, layout, batch, image_size; "
+        "default: by suite and device",
+        repeatable=True,
+    ),
+    Option(
+        "suite",
+        "SUITE",
+        ("default",),
+        "smoke (each case a few rounds), default, or full (every precision and layout, and batch 1)",
+        choices=("smoke", "default", "full"),
+    ),
+    Option("time", "SECONDS", ("1.0",), "measuring budget for one case in seconds", of_runs=True),
+    Option(
+        "interval",
+        "PERCENT",
+        ("2%",),
+        "wanted half-width of the median's interval; a case ends when it is reached",
+        of_runs=True,
+    ),
+    Option(
+        "input",
+        "KIND",
+        ("synthetic",),
+        "synthetic (seeded normal noise), or photos (crops of the photographs that scikit-learn ships)",
+        choices=("synthetic", "photos"),
+    ),
+    Option(
+        "cpu-allocator",
+        "POLICY",
+        ("retain",),
+        "retain freed CPU memory in the process, as CUDA does, or leave it to the system",
+        choices=("retain", "system"),
+    ),
+    Option(
+        "processes",
+        "N",
+        ("1",),
+        "time each case in so many processes, one after the other: without several, code cannot be told from process",
+        of_runs=True,
+    ),
+    Option(
+        "baseline",
+        "RUN",
+        (),
+        "compare with saved runs: a file or folder, latest, latest~2, the number of a run, a commit, or a branch",
+        of_runs=True,
+    ),
+    Option(
+        "fail-over",
+        "PERCENT",
+        (),
+        "end with exit status 1 where a case is surely slower than the baseline, by half of this or more, and with 3 "
+        "where more than this cannot be excluded: 5%, or 'se_*=3%' for some cases",
+        repeatable=True,
+        of_runs=True,
+    ),
+)
+
+
+def read_given(read: Callable[[str], Any]) -> dict[str, tuple[str, ...]]:
+    """Collect the texts that were given from a reader of values by key; empty values count as not given."""
+    given: dict[str, tuple[str, ...]] = {}
+    for option in OPTIONS:
+        value = read(option.key)
+        texts = (value,) if isinstance(value, str) else tuple(value or ())
+        if any(texts):
+            given[option.key] = tuple(text for text in texts if text)
+    return given
