@@ -2,6 +2,7 @@ import math
 
 import pytest
 from documents import benchmark, document, finding, metric
+from golden import golden
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -253,3 +254,18 @@ numbers = st.one_of(st.none(), st.floats())
 def test_whatever_was_measured_is_told_in_one_hundred_columns(cases):
     lines = render(document(*cases))
     assert all(len(line) <= 100 and line.isprintable() for line in lines)
+
+
+def test_the_whole_summary_reads_as_it_did():
+    shares = {name: metric(name, 2 * 2**20) for name in ("parameter_memory", "activation_memory")}
+    cases = [
+        benchmark(name, latency * factor, engine=engine, phase=phase, batch=4)
+        for name, latency in (("resnet18", 0.04), ("se_resnet18", 0.05), ("se_resnet18_fused", 0.042))
+        for phase in ("forward", "train")
+        for engine, factor in (("eager", 1.0), ("compile", 0.8))
+    ]
+    cases += [benchmark("resnet18", 0.001, device="cuda", batch=4), benchmark("lenet5", 1e-3, findings=[finding()])]
+    cases[0]["extra_info"]["metrics"] |= shares
+    missing = [{"axes": {"architecture": "lenet5", "device": "cuda"}, "reason": "out of memory"}]
+    shown = text(*cases, not_measured=missing, findings=[finding("load", "load average 3.5 on 2 CPUs")])
+    assert shown == golden("terminal.txt", shown)
