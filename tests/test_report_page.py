@@ -12,6 +12,7 @@ from playwright.sync_api import sync_playwright
 from cnnperf.report.html import page_of
 from cnnperf.runs import parse_document
 from cnnperf.runs.series import changes_of, series_of
+from cnnperf.testing import MadeHistory
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM = next((path for name in NAMES if (path := shutil.which(name))), None)
@@ -31,6 +32,8 @@ def case(architecture="lenet5", latency=1e-3, **axes):
         "peak_memory": metric("peak_memory", 10 * 2**20),
         **{part: metric(part, 2 * 2**20) for part in PARTS},
     }
+    if axes.get("engine") == "compile":
+        values["break_even"] = metric("break_even", 400)
     groups = [[latency * (1 + 0.01 * index) for index in range(5)] for _ in range(3)]
     return benchmark(architecture, latency, metrics=values, groups=groups, **axes)
 
@@ -124,7 +127,7 @@ def test_every_chart_has_marks(open_page):
     assert {"latency-train", "throughput-forward", "memory-train", "engine-train", "cost-train", "roofline"} <= set(
         charts
     )
-    assert {"device-forward"} <= set(charts)
+    assert {"device-forward", "break_even-train", "recovery-train"} <= set(charts)
     assert [name for name in charts if marks(page, name) == 0] == []
     assert page.locator("#chart-history svg .mark-symbol path").count() >= 20
     assert page.locator("#chart-rounds svg .mark-rect path").count() == 15
@@ -200,6 +203,21 @@ def test_names_with_the_signs_of_html_and_shells_are_only_text(open_page):
     page = open_page()
     assert page.locator("img").count() == 0
     assert NASTY in page.inner_text("#case")
+    assert page.errors == []
+
+
+def test_a_long_history_is_small_and_draws_the_series_that_is_chosen(open_page, tmp_path):
+    runs = [(f"{n:04}", parse_document(MadeHistory(cases=3).document(n))) for n in range(300)]
+    series = series_of(runs, "latency")
+    text = page_of("0299", runs[-1][1], series, [])
+    empty = page_of("0299", runs[-1][1])
+    assert len(text) - len(empty) < 300 * 60 + 3 * 300 * 30
+    path = tmp_path / "long.html"
+    path.write_text(text, encoding="utf-8")
+    page = open_page(path)
+    assert page.locator("#chart-history svg .mark-symbol path").count() == 300
+    page.select_option("#series", "2")
+    page.wait_for_function("document.querySelectorAll('#chart-history svg .mark-symbol path').length === 300")
     assert page.errors == []
 
 

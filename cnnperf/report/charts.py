@@ -150,7 +150,9 @@ def _ratio_chart(where: Mapping[str, str], rows: Sequence[Row]) -> Chart:
         opacity=opacity,
         **common,
     )
-    marks = line + point if about.even is None else _line_at(about.even) + line + point
+    # A screen reader would be told of a layer that is empty.
+    layers = [line, point] if any(row["low"] is not None for row in rows if belongs(row, where)) else [point]
+    marks = alt.layer(*([] if about.even is None else [_line_at(about.even)]), *layers)
     return Chart(f"{kind}-{phase}", about.section, f"{about.title}, {phase}", "ratios", rows, _sized(marks), where)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from cnnperf.measure.case import AXES, AXIS_BY_NAME, AxisValue, Case
 from cnnperf.measure.finding import Finding
@@ -21,33 +22,55 @@ LOW_IS_WORSE = frozenset({"small sample", "waiting", "launch-bound"})
 _ALWAYS = ("architecture", "phase", "device", "engine")
 
 
-def not_measured_lines(run: Run) -> list[str]:
-    """Return a line for each reason why cases were not measured, with how many and which."""
+@dataclass(frozen=True)
+class Doubt:
+    """Say what speaks against a number, and what that means and what helps against it."""
+
+    seen: str
+    advice: str = ""
+
+
+def not_measured(run: Run) -> list[str]:
+    """Return a sentence for each reason why cases were not measured, with how many and which."""
     by_reason: dict[str, list[NotMeasured]] = {}
     for record in run.not_measured:
         # "Tried to allocate 2.00 GiB" and "... 2.25 GiB" are one reason.
         by_reason.setdefault(re.sub(r"\d[\d.,]*", "#", record.reason), []).append(record)
     groups = sorted(by_reason.values(), key=len, reverse=True)
-    lines = [line for group in groups[:MOST_REASONS] for line in wrap(_reason_line(group))]
-    return ["", *lines, *_more(len(groups) - MOST_REASONS, "reasons")] if lines else []
+    return [*map(_reason_text, groups[:MOST_REASONS]), *_more(len(groups) - MOST_REASONS, "reasons")]
 
 
-def finding_lines(run: Run) -> list[str]:
+def doubts(run: Run) -> list[Doubt]:
     """Return the findings by kind: for each how many cases have it, the worst one, what it means and what to do."""
     by_kind: dict[str, list[tuple[Case, Finding]]] = {}
     for record in run.cases:
         for finding in record.findings:
             by_kind.setdefault(finding.kind, []).append((record.case, finding))
     groups = sorted(by_kind.items(), key=lambda item: len(item[1]), reverse=True)
-    blocks = [_run_wide(finding) for finding in run.findings]
-    blocks += [_of_kind(kind, found, run.cases) for kind, found in groups]
-    if not blocks:
+    found = [_doubt(f"{finding.kind}: {finding.seen}", finding) for finding in run.findings]
+    found += [_of_kind(kind, having, run.cases) for kind, having in groups]
+    return [*found[:MOST_KINDS], *map(Doubt, _more(len(found) - MOST_KINDS, "kinds of findings"))]
+
+
+def not_measured_lines(run: Run) -> list[str]:
+    """Return what was not measured as lines of a terminal."""
+    lines = [line for text in not_measured(run) for line in wrap(text)]
+    return ["", *lines] if lines else []
+
+
+def doubt_lines(run: Run) -> list[str]:
+    """Return the findings as lines of a terminal."""
+    lines = [line for doubt in doubts(run) for line in _lines(doubt)]
+    if not lines:
         return ["", "Findings: none"] if run.cases else []
-    shown = [line for block in blocks[:MOST_KINDS] for line in block]
-    return ["", "Findings", *shown, *_more(len(blocks) - MOST_KINDS, "kinds of findings")]
+    return ["", "Findings", *lines]
 
 
-def _reason_line(group: list[NotMeasured]) -> str:
+def _lines(doubt: Doubt) -> list[str]:
+    return wrap(f"  {doubt.seen}", rest="    ") + (wrap(f"    {doubt.advice}", rest="    ") if doubt.advice else [])
+
+
+def _reason_text(group: list[NotMeasured]) -> str:
     whole = [record for record in group if "architecture" not in record.axes]
     single = [record.axes for record in group if "architecture" in record.axes]
     parts = [f"all cases with {_axes_text(record.axes)}" if record.axes else "all cases" for record in whole]
@@ -79,20 +102,15 @@ def _axes_text(axes: Mapping[str, AxisValue]) -> str:
     return ", ".join(f"{name} {value}" for name, value in axes.items())
 
 
-def _run_wide(finding: Finding) -> list[str]:
-    return wrap(f"  {finding.kind}: {finding.seen}", rest="    ") + _advice(finding)
-
-
-def _of_kind(kind: str, found: list[tuple[Case, Finding]], cases: tuple[CaseRecord, ...]) -> list[str]:
+def _of_kind(kind: str, found: list[tuple[Case, Finding]], cases: tuple[CaseRecord, ...]) -> Doubt:
     case, finding = max(found, key=lambda item: _severity(item[1]))
     number = f"{len({case for case, _ in found})} of {_count(len(cases), 'case')}"
     worst = "worst: " if len(found) > 1 else ""
-    return wrap(f"  {kind}: {number}; {worst}{case.label()}: {finding.seen}", rest="    ") + _advice(finding)
+    return _doubt(f"{kind}: {number}; {worst}{case.label()}: {finding.seen}", finding)
 
 
-def _advice(finding: Finding) -> list[str]:
-    text = "; ".join(part for part in (finding.meaning, finding.remedy) if part)
-    return wrap(f"    {text}", rest="    ") if text else []
+def _doubt(seen: str, finding: Finding) -> Doubt:
+    return Doubt(seen, "; ".join(part for part in (finding.meaning, finding.remedy) if part))
 
 
 def _severity(finding: Finding) -> float:
@@ -103,7 +121,7 @@ def _severity(finding: Finding) -> float:
 
 
 def _more(count: int, what: str) -> list[str]:
-    return [f"  {count} more {what} in the run file"] if count > 0 else []
+    return [f"{count} more {what} in the run file"] if count > 0 else []
 
 
 def _count(number: int, noun: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -10,7 +10,7 @@ from cnnperf.errors import CnnperfError
 from cnnperf.measure.case import PHASES
 from cnnperf.report.cases import distinct
 from cnnperf.report.charts import charts_of, history_chart, rounds_chart
-from cnnperf.report.doubts import finding_lines, not_measured_lines
+from cnnperf.report.doubts import Doubt, doubts, not_measured
 from cnnperf.report.drawing import THEMES, Chart, bundle, config_of
 from cnnperf.report.headline import headline
 from cnnperf.report.machine import machine_facts
@@ -64,7 +64,7 @@ def page_of(name: str, run: Run, series: Sequence[Series] = (), changes: Sequenc
         crossover=crossover(run),
         changes=shift_rows(changes),
         history=[one["name"] for one in history["series"]],
-        doubts=_joined([*not_measured_lines(run), *finding_lines(run)]),
+        doubts=[*map(Doubt, not_measured(run)), *doubts(run)],
         environment=sorted((key, value) for key, value in run.environment.items() if value is not None),
         data=_data(run, charts, history),
         bundle=_script(bundle()),
@@ -127,17 +127,6 @@ def _with_interval(row: Row, metric: str, unit: str) -> str:
         for name in (metric, f"{metric}_low", f"{metric}_high")
     ]
     return f"{texts[0]} [{texts[1]}, {texts[2]}]" if texts[0] != "-" else "-"
-
-
-def _joined(lines: Iterable[str]) -> list[str]:
-    """Join the lines of a terminal's paragraphs."""
-    paragraphs: list[str] = []
-    for line in lines:
-        if line.startswith("    ") and paragraphs:
-            paragraphs[-1] += f" {line.strip()}"
-        elif line.strip():
-            paragraphs.append(line.strip())
-    return paragraphs
 
 
 def _script(text: str) -> Markup:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from cnnperf.errors import CnnperfError
-from cnnperf.report.doubts import finding_lines, not_measured_lines
+from cnnperf.report.doubts import doubts, not_measured
 from cnnperf.report.headline import headline
 from cnnperf.report.machine import machine_facts
 from cnnperf.report.rows import Row, case_rows
@@ -61,10 +61,10 @@ def run_markdown(name: str, run: Run) -> str:
     parts.append(escape(f"Run {name}, commit {run.commit or 'unknown'}{when}. {'; '.join(machine_facts(run))}."))
     rows = [_case(row) for row in case_rows(run)]
     parts += [(("case", "latency", "n", "images/s", "to doubt"), rows)] if rows else []
-    doubts = [line.strip() for line in (*not_measured_lines(run), *finding_lines(run)) if line.strip()]
-    parts += (
-        [f"<details><summary>What to doubt</summary>\n\n{escape(' '.join(doubts))}\n\n</details>"] if doubts else []
-    )
+    against = [*not_measured(run), *(f"{one.seen}{one.advice and f' ({one.advice})'}" for one in doubts(run))]
+    if against:
+        told = "\n".join(f"- {escape(sentence)}" for sentence in against)
+        parts.append(f"<details><summary>What to doubt</summary>\n\n{told}\n\n</details>")
     return capped(parts)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from cnnperf.report.comparisons import cost_comparison, device_comparison
-from cnnperf.report.doubts import finding_lines, not_measured_lines
+from cnnperf.report.doubts import doubt_lines, not_measured_lines
 from cnnperf.report.fusion import fusion_lines
 from cnnperf.report.latency import latency_tables
 from cnnperf.report.layout import WIDTH, printable, shorten
@@ -39,7 +39,7 @@ def render_run(run: Run) -> list[str]:
         *cost_comparison(cases),
         *fusion_lines(run.fusion),
         *not_measured_lines(run),
-        *finding_lines(run),
+        *doubt_lines(run),
         *([] if run.fusion else effort_lines(run)),
     ]
     return [shorten(printable(line), WIDTH) for line in lines]

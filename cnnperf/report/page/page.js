@@ -10,7 +10,7 @@ const withRows = (spec, rows) => ({...spec, datasets: {...(spec.datasets || {}),
 // A narrow screen leaves labels and legends less room.
 function configFor(width) {
   const config = DATA.themes[theme()];
-  const [axis, legend] = [{...config.axis, labelLimit: Math.min(240, 0.42 * width)}, {...config.legend, columns: Math.max(2, Math.floor(width / 180))}];
+  const [axis, legend] = [{...config.axis, labelLimit: Math.min(240, 0.52 * width)}, {...config.legend, columns: Math.max(2, Math.floor(width / 180))}];
   return {...config, axis, legend};
 }
 
