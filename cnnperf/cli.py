@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import os
+import io
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 
 import cnnperf
-from cnnperf.commands.command import FINE, INTERRUPTED, UNUSABLE
+from cnnperf.commands.command import INTERRUPTED, UNUSABLE, complain
 from cnnperf.commands.comparing import COMPARING
 from cnnperf.commands.reading import READING
 from cnnperf.commands.reporting import REPORTING
@@ -36,22 +37,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal may not know ± or what is in a name
+    warnings.showwarning = _tell_warning
     given = _parser().parse_args(arguments)
     try:
         return int(given.run(given))
     except CnnperfError as error:
-        sys.stderr.write(f"cnnperf: {error}\n")
-        return UNUSABLE
+        complain(f"cnnperf: {error}")
     except KeyboardInterrupt:
-        sys.stderr.write("cnnperf: interrupted\n")
+        complain("cnnperf: interrupted")
         return INTERRUPTED
-    except BrokenPipeError:  # such as `cnnperf show ... | head`: the reader has what it wanted
-        # Python flushes once more at exit; see https://docs.python.org/3/library/signal.html#note-on-sigpipe.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FINE
+    except OSError as error:
+        complain(f"cnnperf: {error.filename or 'a file'}: {error.strerror or error}")
     except Exception:  # noqa: BLE001 - Python's own status for it is 1, which says that something is surely worse
-        traceback.print_exc()
-        return UNUSABLE
+        complain(traceback.format_exc())
+    return UNUSABLE
+
+
+def _tell_warning(message: Warning | str, *_: object, **__: object) -> None:
+    complain(f"cnnperf: {message}")
 
 
 def _parser() -> argparse.ArgumentParser:

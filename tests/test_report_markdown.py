@@ -7,7 +7,8 @@ from documents import benchmark, document, finding
 from golden import golden
 
 from cnnperf.measure.case import Case
-from cnnperf.report.markdown import MOST_BYTES, capped, comparison_markdown, escape, run_markdown
+from cnnperf.report.layout import escape
+from cnnperf.report.markdown import MOST_BYTES, capped, comparison_markdown, run_markdown
 from cnnperf.runs import parse_document
 from cnnperf.runs.sequential import Estimate, Rule
 from cnnperf.runs.verdicts import CaseVerdict, Comparison, CounterChange

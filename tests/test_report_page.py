@@ -221,6 +221,18 @@ def test_a_long_history_is_small_and_draws_the_series_that_is_chosen(open_page, 
     assert page.errors == []
 
 
+def test_a_chart_of_more_cases_than_can_be_read_says_how_many_it_leaves_out(open_page, tmp_path):
+    path = tmp_path / "many.html"
+    path.write_text(page_of("x", parse_document(MadeHistory(cases=900, rounds=3).document(0))), encoding="utf-8")
+    page = open_page(path)
+    more = page.locator("figure[data-chart=latency-forward] .more")
+    assert more.inner_text() == "150 more cases are left out; the filters choose which are shown."
+    redrawn(page, lambda: page.uncheck("input[value=network1]"))
+    assert more.inner_text().startswith("149 more cases")
+    assert page.locator("#chart-latency-forward svg .mark-symbol.role-mark path").count() == 150
+    assert page.locator(".filters").bounding_box()["height"] < 400
+
+
 def test_a_level_shift_is_told_with_its_commit(open_page):
     text = open_page().inner_text("section[aria-labelledby=section-history]")
     assert "+20.0%" in text

@@ -5,6 +5,7 @@ import os
 
 import pandas as pd
 import pytest
+from pyarrow import parquet
 
 from cnnperf.runs import cache, load_runs, read
 from cnnperf.runs.cache import FOLDER
@@ -75,6 +76,22 @@ def test_a_damaged_cache_is_made_anew(folder, monkeypatch):
     (folder / FOLDER / "frame.parquet").write_bytes(b"PAR1 nothing")
     same(load_runs(folder), expected)
     same(load_runs(folder), expected)
+
+
+@pytest.mark.parametrize("metadata", ["{}", "null", "[]", '{"version": "1.1"}', '{"version": "1.1", "files": 7}'])
+def test_a_cache_that_says_something_else_is_made_anew(folder, metadata):
+    expected = load_runs(folder)
+    path = folder / FOLDER / "frame.parquet"
+    table = parquet.read_table(path)
+    parquet.write_table(table.replace_schema_metadata({b"cnnperf": metadata.encode()}), path)
+    same(load_runs(folder), expected)
+
+
+def test_a_file_that_is_no_run_is_told_each_time(folder):
+    (folder / "other.json").write_text("[]")
+    for _ in range(3):
+        with pytest.warns(UserWarning, match="other.json: skipped, not a run file"):
+            load_runs(folder)
 
 
 def test_a_cache_of_another_version_is_made_anew(folder, files_read, monkeypatch):

@@ -36,12 +36,24 @@ def names(text, storage, **how):
         ("latest~2", ["0001_aaaa"]),
         ("2", ["0002_bbbb"]),
         ("0002", ["0002_bbbb"]),
+        ("0002_bbbb", ["0002_bbbb"]),
         (FIRST, ["0001_aaaa"]),
         ("bbbb", ["0002_bbbb", "0003_bbbb"]),
     ],
 )
 def test_a_run_is_found_by_time_number_or_commit(storage, text, expected):
     assert names(text, storage) == expected
+
+
+def test_the_beginning_of_several_commits_is_refused(storage):
+    path = storage / "Linux" / "0001_aaaa.json"
+    path.write_text(path.read_text().replace(FIRST, "bbbb" + "c" * 36))
+    with pytest.raises(RunFileError, match="bbbb: 2 commits begin so, bbbbbbbbbb, bbbbcccccc; give more of it"):
+        choose_runs("bbbb", storage)
+
+
+def test_a_file_of_runs_is_a_storage_too(storage):
+    assert names("latest", storage / "Linux" / "0001_aaaa.json") == ["0001_aaaa"]
 
 
 def test_a_path_is_taken_as_it_is(storage):

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from cnnperf.errors import CnnperfError, RunFileError
 
@@ -45,7 +45,7 @@ class Command:
 def add_storage(parser: argparse.ArgumentParser) -> None:
     """Add where saved runs are looked for."""
     parser.add_argument(
-        "--runs", type=Path, default=STORAGE, metavar="FOLDER", help=f"where runs are saved (default: {STORAGE})"
+        "--runs", type=file_path, default=STORAGE, metavar="FOLDER", help=f"where runs are saved (default: {STORAGE})"
     )
 
 
@@ -81,15 +81,65 @@ def text_of(document: Path) -> str:
 
 
 def print_lines(lines: Iterable[str]) -> None:
-    """Print the answer."""
-    sys.stdout.writelines(f"{line}\n" for line in lines)
-    sys.stdout.flush()
+    """Print the answer; a reader who has seen enough, such as `head`, ends the printing and not the command.
+
+    Raises:
+        CnnperfError: If it cannot be written, such as to a full disk.
+    """
+    print_bytes("".join(f"{line}\n" for line in lines))
+
+
+def print_bytes(content: str | bytes) -> None:
+    """Print text, or bytes as they are; raises as `print_lines` does."""
+    if sys.stdout is None:  # closed by who started this: nobody wants the answer
+        return
+    try:
+        if isinstance(content, bytes):
+            sys.stdout.buffer.write(content)
+        else:
+            sys.stdout.write(content)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _silence(sys.stdout)
+    except OSError as error:
+        _silence(sys.stdout)
+        raise CnnperfError(f"the standard output cannot be written: {error.strerror}") from error
 
 
 def tell(line: str) -> None:
     """Print progress, which is no part of the answer."""
-    sys.stderr.write(f"{line}\n")
-    sys.stderr.flush()
+    complain(line)
+
+
+def complain(text: str) -> None:
+    """Print to the standard error, without what moves the cursor of a terminal; a closed one is nobody to tell."""
+    if sys.stderr is None:
+        return
+    shown = "".join(one if one.isprintable() or one in "\n\t" else "?" for one in text)
+    try:
+        sys.stderr.write(f"{shown}\n")
+        sys.stderr.flush()
+    except OSError:
+        _silence(sys.stderr)
+
+
+def file_path(text: str) -> Path:
+    """Return a path that is given on the command line.
+
+    Raises:
+        argparse.ArgumentTypeError: If it is empty.
+    """
+    if not text:
+        raise argparse.ArgumentTypeError("a path is needed, it is empty")
+    return Path(text)
+
+
+def _silence(stream: TextIO) -> None:
+    """Let what is still to be written go nowhere: Python writes once more when it ends.
+
+    See https://docs.python.org/3/library/signal.html#note-on-sigpipe.
+    """
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def step_summary() -> Path:

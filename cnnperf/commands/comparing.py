@@ -12,6 +12,7 @@ from cnnperf.commands.command import (
     UNTOLD,
     Command,
     add_storage,
+    file_path,
     print_lines,
     runs_of,
     step_summary,
@@ -88,7 +89,7 @@ def _bisect_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_output(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--md", type=Path, metavar="FILE", help="write the report as Markdown too")
+    parser.add_argument("--md", type=file_path, metavar="FILE", help="write the report as Markdown too")
     parser.add_argument(
         "--step-summary", action="store_true", help="append the Markdown to the file that GITHUB_STEP_SUMMARY names"
     )

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from pathlib import Path
 
 from cnnperf.commands.command import (
     DIFFERENT,
@@ -13,12 +11,14 @@ from cnnperf.commands.command import (
     UNTOLD,
     Command,
     add_storage,
+    file_path,
     only_run,
+    print_bytes,
     print_lines,
     runs_of,
     text_of,
 )
-from cnnperf.errors import OptionError
+from cnnperf.errors import OptionError, RunFileError
 
 KINDS = ("runs", "architectures", "metrics")
 FORMATS = ("csv", "parquet", "github", "bencher")
@@ -68,10 +68,11 @@ def _list_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _show(given: argparse.Namespace) -> int:
+    from cnnperf.report.layout import printable
     from cnnperf.report.terminal import render_run
 
     for name, run in runs_of(given.run_name, given):
-        print_lines([f"run {name}", *render_run(run), ""])
+        print_lines([f"run {printable(name)}", *render_run(run), ""])
     return FINE
 
 
@@ -126,7 +127,7 @@ def _history_arguments(parser: argparse.ArgumentParser) -> None:
     add("--metric", default="latency", help="which (default: latency); anchor_ratio goes on from machine to machine")
     add("--least", default="2.5%", metavar="PERCENT", help="smallest shift that matters (default: 2.5%%)")
     text = "text file of shifts that people know of (default: acknowledged-shifts.txt, where there is one)"
-    add("--acknowledged", type=Path, metavar="FILE", help=text)
+    add("--acknowledged", type=file_path, metavar="FILE", help=text)
     add_storage(parser)
 
 
@@ -134,12 +135,14 @@ def _export(given: argparse.Namespace) -> int:
     from cnnperf.report.export import FORMATS as WRITERS
     from cnnperf.report.output import write_whole
 
-    content = WRITERS[given.format](runs_of(given.run_name, given))
+    runs = runs_of(given.run_name, given)
+    if not any(run.cases or run.not_measured or run.foreign for _, run in runs):
+        raise RunFileError(f"{given.run_name}: no cases to export; `cnnperf show {given.run_name}` tells what is there")
+    content = WRITERS[given.format](runs)
     if given.out is not None:
         write_whole(given.out, content)
     else:
-        sys.stdout.buffer.write(content)
-        sys.stdout.flush()
+        print_bytes(content)
     return FINE
 
 
@@ -147,7 +150,7 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class, parser.epilog = argparse.RawDescriptionHelpFormatter, EXPORT_EPILOG
     _add_run(parser)
     parser.add_argument("--format", choices=FORMATS, default="csv", help="default: csv")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="default: the standard output")
+    parser.add_argument("--out", type=file_path, metavar="FILE", help="default: the standard output")
 
 
 def _doctor(_: argparse.Namespace) -> int:
@@ -170,7 +173,7 @@ def _repeat_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _figures_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("document", type=Path, metavar="DOCUMENT", help="such as README.md")
+    parser.add_argument("document", type=file_path, metavar="DOCUMENT", help="such as README.md")
     _add_run(parser)
 
 

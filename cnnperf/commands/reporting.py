@@ -7,8 +7,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cnnperf.commands.command import FINE, RUN, Command, add_storage, only_run, print_lines, step_summary
-from cnnperf.errors import CnnperfError, OptionError
+from cnnperf.commands.command import FINE, RUN, Command, add_storage, file_path, only_run, print_lines, step_summary
+from cnnperf.errors import CnnperfError, OptionError, RunFileError
 
 if TYPE_CHECKING:
     from cnnperf.runs import Run
@@ -27,49 +27,49 @@ Needs the extra `report`: pip install "cnnperf[report]"
 def _report(given: argparse.Namespace) -> int:
     if not any((given.html, given.md, given.png, given.svg, given.step_summary)):
         raise OptionError("nothing to make: give --html FILE, --md FILE, --png FOLDER, --svg FOLDER or --step-summary")
-    from cnnperf.report.output import append, write_whole
+    from cnnperf.report.output import append
 
     name, run = only_run(given.run_name, given)
-    written: list[Path] = []
     if given.html:
         from cnnperf.report.html import page_of
 
-        write_whole(given.html, page_of(name, run, *_history(given)))
-        written.append(given.html)
+        _write(given.html, page_of(name, run, *_history(given)))
     if given.md or given.step_summary:
         from cnnperf.report.markdown import run_markdown
 
         text = run_markdown(name, run)
         if given.md:
-            write_whole(given.md, text)
-            written.append(given.md)
+            _write(given.md, text)
         if given.step_summary:
             append(step_summary(), text)
-    written += _pictures(run, given)
-    print_lines(f"wrote {path}" for path in written)
+    if given.png or given.svg:
+        _pictures(run, given)
     return FINE
 
 
-def _pictures(run: Run, given: argparse.Namespace) -> list[Path]:
-    if not given.png and not given.svg:
-        return []
+def _pictures(run: Run, given: argparse.Namespace) -> None:
     from cnnperf.report.charts import charts_of
-    from cnnperf.report.output import write_whole
 
-    theme, written = "dark" if given.dark else "light", []
+    theme = "dark" if given.dark else "light"
     charts = charts_of(run)
     chosen = [chart for chart in charts if fnmatchcase(chart.name, given.chart)]
+    if not charts:
+        raise RunFileError(f"{given.run_name}: there is nothing to draw, because it has no case that was measured")
     if not chosen:
-        there = ", ".join(chart.name for chart in charts) or "none, because no case was measured"
+        there = ", ".join(chart.name for chart in charts)
         raise OptionError(f"--chart {given.chart}: there is no such chart; there are {there}")
     for chart in chosen:
         if given.png:
-            written.append(given.png / f"{chart.name}.png")
-            write_whole(written[-1], chart.png(theme))
+            _write(given.png / f"{chart.name}.png", chart.png(theme))
         if given.svg:
-            written.append(given.svg / f"{chart.name}.svg")
-            write_whole(written[-1], chart.svg(theme))
-    return written
+            _write(given.svg / f"{chart.name}.svg", chart.svg(theme))
+
+
+def _write(path: Path, content: str | bytes) -> None:
+    from cnnperf.report.output import write_whole
+
+    write_whole(path, content)
+    print_lines([f"wrote {path}"])
 
 
 def _history(given: argparse.Namespace) -> tuple[list[Series], list[Change]]:
@@ -91,11 +91,11 @@ def _report_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class, parser.epilog = argparse.RawDescriptionHelpFormatter, EPILOG
     add = parser.add_argument
     add("run_name", nargs="?", default="latest", metavar="RUN", help=f"{RUN} (default: latest)")
-    add("--html", type=Path, metavar="FILE", help="one page to explore, which works without a network")
-    add("--md", type=Path, metavar="FILE", help="Markdown")
+    add("--html", type=file_path, metavar="FILE", help="one page to explore, which works without a network")
+    add("--md", type=file_path, metavar="FILE", help="Markdown")
     add("--step-summary", action="store_true", help="append the Markdown to the file that GITHUB_STEP_SUMMARY names")
-    add("--png", type=Path, metavar="FOLDER", help="a picture of each chart")
-    add("--svg", type=Path, metavar="FOLDER", help="a drawing of each chart")
+    add("--png", type=file_path, metavar="FOLDER", help="a picture of each chart")
+    add("--svg", type=file_path, metavar="FOLDER", help="a drawing of each chart")
     add("--chart", default="*", metavar="GLOB", help="which pictures, such as 'latency-*' (default: all)")
     add("--dark", action="store_true", help="pictures for a dark background")
     parser.set_defaults(least=0.025)

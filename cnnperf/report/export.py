@@ -88,7 +88,7 @@ def _range(value: Value) -> dict[str, str]:
 
 def _bounded(value: Value, factor: float) -> dict[str, float]:
     ends = {"value": value.value, "lower_value": value.low, "upper_value": value.high}
-    return {name: end * factor for name, end in ends.items() if end is not None and math.isfinite(end)}
+    return {name: end * factor for name, end in ends.items() if end is not None and math.isfinite(end * factor)}
 
 
 def _json(content: Any) -> bytes:

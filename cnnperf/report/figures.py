@@ -10,6 +10,7 @@ from dataclasses import replace
 from cnnperf.errors import RunFileError
 from cnnperf.report.cases import Cases, distinct, format_of, format_text, ratio_text, value_of
 from cnnperf.report.fusion import fusion_markdown
+from cnnperf.report.layout import escape
 from cnnperf.report.machine import machine_facts
 from cnnperf.runs.ratio import ratio
 from cnnperf.runs.records import CaseRecord, Run
@@ -60,10 +61,10 @@ def replace_figures(text: str, markdown: str) -> str:
 def _sections(name: str, run: Run) -> list[str]:
     cases = {record.case: record for record in run.cases}
     when = "" if run.time is None else f", {run.time:%Y-%m-%d}"
-    title = f"**{name}** (commit {run.commit or 'unknown'}{when})"
-    machine = "; ".join(machine_facts(run))
+    title = f"**{escape(name)}** (commit {escape(run.commit or 'unknown')}{when})"
+    machine = escape("; ".join(machine_facts(run)))
     tables = [
-        f"{format_text(stored)}; n is the number of timed rounds:\n\n{_table(cases, stored)}"
+        f"{escape(format_text(stored))}; n is the number of timed rounds:\n\n{_table(cases, stored)}"
         for stored in distinct(cases, format_of)
     ]
     fusion = [fusion_markdown(run.fusion)] if run.fusion else []
@@ -83,10 +84,7 @@ def _row(cases: Cases, record: CaseRecord) -> tuple[str, ...]:
     gain = ABSENT if case.engine == "eager" else ratio_text(ratio(eager, latency))
     doubt = "" if math.isnan(latency.half_width) else f" ±{format_percent(latency.half_width)}"
     return (
-        case.architecture,
-        case.phase,
-        case.engine,
-        case.device,
+        *map(escape, (case.architecture, case.phase, case.engine, case.device)),
         str(case.batch),
         f"{format_quantity(latency.value, 's')}{doubt}{' !' if record.findings else ''}",
         ABSENT if latency.rounds is None else str(latency.rounds),

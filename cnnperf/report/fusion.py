@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from cnnperf.measure.metrics import Value
 from cnnperf.report.cases import ratio_text
-from cnnperf.report.layout import Row, grid
+from cnnperf.report.layout import Row, escape, grid
 from cnnperf.runs.fusion import FUSED, TEXTBOOK, FusionRecord
 from cnnperf.units import ABSENT, format_factor, format_percent, format_quantity
 
@@ -61,7 +61,7 @@ def _markdown(title: str, table: Table, records: Sequence[FusionRecord]) -> str:
     header = ("shape", *(table.header[index] for index in kept), "n")
     rule = ("---", *("---:" for _ in header[1:]))
     rows = ((_shape(one), *(table.row(one)[index] for index in kept), str(one.rounds)) for one in records)
-    return f"{title}:\n\n" + "\n".join(f"| {' | '.join(row)} |" for row in (header, rule, *rows))
+    return f"{escape(title)}:\n\n" + "\n".join(f"| {' | '.join(row)} |" for row in (header, rule, *rows))
 
 
 def _tables(records: Sequence[FusionRecord]) -> Iterator[tuple[str, Table, list[FusionRecord]]]:

@@ -11,11 +11,14 @@ from cnnperf.report.rows import Row, cases_of
 from cnnperf.runs.records import Run
 
 MOST_REASONS = 2
+FUSION_ONLY = "This run holds the fusion benchmark alone, whose tables `cnnperf show` prints"
 
 
 def headline(run: Run) -> list[str]:
     """Return sentences: what was measured, what compiling and Squeeze-and-Excitation do, and what is to be doubted."""
     cases = cases_of(run)
+    if not cases and run.fusion:
+        return [f"{FUSION_ONLY}."]
     if not cases:
         return [f"No case was measured{f': {run.not_measured[0].reason}' if run.not_measured else ''}."]
     networks = distinct(cases, lambda case: case.architecture)

@@ -12,7 +12,7 @@ from cnnperf.report.layout import WIDTH, grid, printable, shorten, wrap
 from cnnperf.runs.acknowledged import FILE, line_of
 from cnnperf.runs.series import Change, Facts, Series
 from cnnperf.runs.shifts import LEAST_RUNS
-from cnnperf.units import format_quantity
+from cnnperf.units import ABSENT, format_quantity
 
 HEADER = ("", "runs", "first", "last", "changes")
 NAMING = ("cpu_model", "gpu_model", "machine", "relative to")
@@ -76,8 +76,9 @@ def _names(machines: Sequence[Facts]) -> list[str]:
 
 def _row(series: Series, changes: Sequence[Change]) -> tuple[str, ...]:
     unit = METRICS[series.metric].unit
-    ends = [median(point.value for point in part) for part in (series.points[:LAST], series.points[-LAST:])]
-    texts = (format_quantity(value, unit) if math.isfinite(value) else "-" for value in ends)
+    parts = (series.points[:LAST], series.points[-LAST:]) if series.points else ()
+    ends = [median(point.value for point in part) for part in parts] or [math.nan, math.nan]
+    texts = (format_quantity(value, unit) if math.isfinite(value) else ABSENT for value in ends)
     count = sum(change.series == series for change in changes)
     return (series.case.label(), str(len(series.points)), *texts, str(count) if count else "")
 

@@ -11,7 +11,7 @@ from cnnperf.measure.case import PHASES
 from cnnperf.report.cases import distinct
 from cnnperf.report.charts import charts_of, history_chart, rounds_chart
 from cnnperf.report.doubts import Doubt, doubts, not_measured
-from cnnperf.report.drawing import THEMES, Chart, bundle, config_of
+from cnnperf.report.drawing import MOST_CASES, THEMES, Chart, bundle, config_of
 from cnnperf.report.headline import headline
 from cnnperf.report.machine import machine_facts
 from cnnperf.report.quotients import crossover, ratio_rows
@@ -26,7 +26,7 @@ from cnnperf.report.rows import (
 )
 from cnnperf.runs.records import Run
 from cnnperf.runs.series import Change, Series
-from cnnperf.units import format_quantity
+from cnnperf.units import ABSENT, format_quantity
 
 try:
     from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -91,6 +91,7 @@ def _data(run: Run, charts: Sequence[Chart], history: Mapping[str, Any]) -> Mapp
         "history": {"spec": history_chart().to_dict(), **history},
         "themes": {theme: config_of(theme) for theme in THEMES},
         "filters": FILTERS,
+        "most": MOST_CASES,
     }
 
 
@@ -109,24 +110,21 @@ def _tables(run: Run) -> list[Mapping[str, str]]:
             "case": str(row["label"]),
             "latency": _with_interval(row, "latency", "s"),
             "images/s": _with_interval(row, "throughput", "images/s"),
-            "peak memory": _memory(run, str(row["id"])),
+            "peak memory": format_quantity(record.values["peak_memory"].value, "B")
+            if "peak_memory" in record.values
+            else ABSENT,
             "to doubt": str(row["doubt"]),
         }
-        for row in case_rows(run)
+        for row, record in zip(case_rows(run), cases_of(run).values(), strict=True)
     ]
-
-
-def _memory(run: Run, case_id: str) -> str:
-    values = (record.values.get("peak_memory") for record in run.cases if record.case.id() == case_id)
-    return next((format_quantity(value.value, "B") for value in values if value is not None), "-")
 
 
 def _with_interval(row: Row, metric: str, unit: str) -> str:
     texts = [
-        format_quantity(float(value), unit) if isinstance(value := row[name], int | float) else "-"
+        format_quantity(float(value), unit) if isinstance(value := row[name], int | float) else ABSENT
         for name in (metric, f"{metric}_low", f"{metric}_high")
     ]
-    return f"{texts[0]} [{texts[1]}, {texts[2]}]" if texts[0] != "-" else "-"
+    return f"{texts[0]} [{texts[1]}, {texts[2]}]" if texts[0] != ABSENT else ABSENT
 
 
 def _script(text: str) -> Markup:

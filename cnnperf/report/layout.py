@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import textwrap
 from collections.abc import Sequence
 
@@ -33,6 +34,14 @@ def wrap(text: str, *, rest: str = _INDENT) -> list[str]:
 def printable(text: str) -> str:
     """Return the text with a question mark for every character that would end the line or move the cursor."""
     return "".join(character if character.isprintable() else "?" for character in text)
+
+
+def escape(text: str) -> str:
+    """Return a text that is neither HTML nor a cell's end nor a line's in Markdown."""
+    plain = html.escape(" ".join(text.split()), quote=False)
+    for character in "\\|`*[]":
+        plain = plain.replace(character, f"\\{character}")
+    return plain
 
 
 def grid(header: Row, rows: Sequence[Row | str]) -> list[str]:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import html
-import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from cnnperf.errors import CnnperfError
 from cnnperf.report.doubts import doubts, not_measured
 from cnnperf.report.headline import headline
+from cnnperf.report.layout import escape, shorten
 from cnnperf.report.machine import machine_facts
 from cnnperf.report.rows import Row, case_rows
 from cnnperf.report.verdicts import ORDER, change_text, headline_of, interval_text, power_text
+from cnnperf.runs.ratio import expm1
 from cnnperf.runs.records import Run
 from cnnperf.runs.verdicts import CaseVerdict, Comparison
 from cnnperf.units import ABSENT, format_percent, format_quantity
@@ -21,6 +21,9 @@ try:
     from tabulate import tabulate
 except ImportError as error:
     raise CnnperfError("Markdown needs the package tabulate; pip install 'cnnperf[report]'") from error
+
+MOST_CHARACTERS = 1000
+"""Of one sentence."""
 
 MOST_BYTES = 60 * 1024
 """GitHub takes comments of 65,536 characters."""
@@ -36,7 +39,10 @@ def comparison_markdown(result: Comparison) -> str:
     counts = Counter(one.verdict for one in result.cases)
     told = " · ".join(f"{counts[verdict]} {verdict}" for verdict in ORDER if counts[verdict])
     changed = [one for one in result.cases if one.verdict not in _UNCHANGED]
-    parts: list[str | Table] = [f"### {escape(headline_of(result))}", *([told] if told else [])]
+    parts: list[str | Table] = [
+        f"### {escape(shorten(headline_of(result), MOST_CHARACTERS))}",
+        *([told] if told else []),
+    ]
     if result.wrong or result.counters:
         lines = [f"{label}: wrong result: {reason}" for label, reason in (result.wrong or {}).items()]
         lines += [change_text(change) for change in result.counters]
@@ -55,15 +61,15 @@ def comparison_markdown(result: Comparison) -> str:
 def run_markdown(name: str, run: Run) -> str:
     """Return a run: headline, table of cases, findings folded; at most `MOST_BYTES`."""
     first, *others = headline(run)
-    parts: list[str | Table] = [f"### {escape(first)}"]
+    parts: list[str | Table] = [f"### {_sentence(first)}"]
     parts += ["\n".join(f"- {escape(sentence)}" for sentence in others)] if others else []
     when = "" if run.time is None else f", {run.time:%Y-%m-%d %H:%M} UTC"
-    parts.append(escape(f"Run {name}, commit {run.commit or 'unknown'}{when}. {'; '.join(machine_facts(run))}."))
+    parts.append(_sentence(f"Run {name}, commit {run.commit or 'unknown'}{when}. {'; '.join(machine_facts(run))}."))
     rows = [_case(row) for row in case_rows(run)]
     parts += [(("case", "latency", "n", "images/s", "to doubt"), rows)] if rows else []
     against = [*not_measured(run), *(f"{one.seen}{one.advice and f' ({one.advice})'}" for one in doubts(run))]
     if against:
-        told = "\n".join(f"- {escape(sentence)}" for sentence in against)
+        told = "\n".join(f"- {_sentence(sentence)}" for sentence in against)
         parts.append(f"<details><summary>What to doubt</summary>\n\n{told}\n\n</details>")
     return capped(parts)
 
@@ -82,12 +88,8 @@ def capped(parts: Iterable[str | Table], most: int = MOST_BYTES) -> str:
     return "\n\n".join(texts) + "\n"
 
 
-def escape(text: str) -> str:
-    """Return a text that is neither HTML nor a cell's end nor a line's in Markdown."""
-    plain = html.escape(" ".join(text.split()), quote=False)
-    for character in "\\|`*_[]":
-        plain = plain.replace(character, f"\\{character}")
-    return plain
+def _sentence(text: str) -> str:
+    return escape(shorten(text, MOST_CHARACTERS))
 
 
 def _table(table: Table, left: int) -> tuple[str, int]:
@@ -130,14 +132,14 @@ def _verdict(one: CaseVerdict) -> tuple[str, ...]:
         ABSENT if found is None else interval_text(found),
         ABSENT if base is None else format_quantity(base, "s"),
         ABSENT if found is None else str(found.count),
-        ABSENT if found is None else f"{math.expm1(found.visible):+.1%}",
+        ABSENT if found is None else f"{expm1(found.visible):+.1%}",
     )
 
 
 def _case(row: Row) -> tuple[str, ...]:
     latency, low, high = (row[name] for name in ("latency", "latency_low", "latency_high"))
     text = format_quantity(float(latency), "s") if isinstance(latency, float) else ABSENT
-    if isinstance(latency, float) and isinstance(low, float) and isinstance(high, float):
+    if isinstance(latency, float) and isinstance(low, float) and isinstance(high, float) and latency > 0:
         text += f" ±{format_percent((high - low) / 2 / latency)}"
     rate = row["throughput"]
     return (

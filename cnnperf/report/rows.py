@@ -75,7 +75,7 @@ def ceiling_rows(run: Run) -> list[Row]:
         }
         for device, rates in run.ceilings.items()
         for name, rate in rates.items()
-        if name.startswith("matmul_rate_") and rates.get("copy_bandwidth", 0) > 0
+        if name.startswith("matmul_rate_") and _positive(rate) and _positive(rates.get("copy_bandwidth", math.nan))
     ]
 
 
@@ -128,6 +128,10 @@ def shift_rows(changes: Sequence[Change]) -> list[Row]:
 def rounded(value: float) -> float | None:
     """Return a number with the digits that a page needs; None for one that is not finite: JSON has no word for it."""
     return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None
+
+
+def _positive(value: float) -> bool:
+    return math.isfinite(value) and value > 0
 
 
 def _series_name(series: Series) -> str:

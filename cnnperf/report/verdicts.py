@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 
 from cnnperf.measure.metrics import METRICS
 from cnnperf.report.layout import WIDTH, Row, grid, printable, shorten, wrap
+from cnnperf.runs.ratio import expm1
 from cnnperf.runs.sequential import Estimate
 from cnnperf.runs.verdicts import CaseVerdict, Comparison, CounterChange
 from cnnperf.units import ABSENT, format_duration, format_quantity
@@ -82,13 +82,13 @@ def _row(one: CaseVerdict) -> Row:
         ABSENT if found is None else interval_text(found),
         ABSENT if one.base_seconds is None else format_quantity(one.base_seconds, "s"),
         ABSENT if found is None else str(found.count),
-        ABSENT if found is None else f"{math.expm1(found.visible):+.1%}",
+        ABSENT if found is None else f"{expm1(found.visible):+.1%}",
     )
 
 
 def interval_text(found: Estimate) -> str:
     """Write a ratio less 1 with its interval."""
-    middle, low, high = (math.expm1(value) for value in (found.middle, found.low, found.high))
+    middle, low, high = (expm1(value) for value in (found.middle, found.low, found.high))
     return f"{middle:+.1%} [{low:+.1%}, {high:+.1%}]"
 
 
@@ -120,7 +120,7 @@ def _control(result: Comparison) -> list[str]:
 
 def power_text(result: Comparison) -> str:
     """Return which slowdown could have been seen."""
-    seen = [math.expm1(one.found.visible) for one in result.cases if one.found is not None]
+    seen = [expm1(one.found.visible) for one in result.cases if one.found is not None]
     others = "".join(f", {allowance:.1%} in {glob!r}" for glob, allowance in result.rule.overrides)
     allowed = f"Allowed is {result.rule.allowance:.1%} a case{others}; half of it is reported."
     if not seen:

@@ -15,6 +15,7 @@ from cnnperf.measure.metrics import METRICS
 from cnnperf.runs.choose import STORAGE, choose_runs
 from cnnperf.runs.comparison import compare_sides
 from cnnperf.runs.frame import AXIS_NAMES, typed_frame
+from cnnperf.runs.ratio import exp
 from cnnperf.runs.read import read_runs
 from cnnperf.runs.sequential import Rule
 from cnnperf.runs.series import Change, Series, changes_of, series_of
@@ -108,7 +109,7 @@ def history(
 
 def _verdict_row(one: CaseVerdict) -> tuple[object, ...]:
     found = one.found
-    ratios = (math.nan,) * 3 if found is None else tuple(map(math.exp, (found.middle, found.low, found.high)))
+    ratios = (math.nan,) * 3 if found is None else tuple(map(exp, (found.middle, found.low, found.high)))
     medians = (math.nan if side is None else side for side in (one.base_seconds, one.candidate_seconds))
     return (*_axes(one.case), "latency", one.verdict, *ratios, *medians, "s", one.reason)
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from cnnperf.runs.document import SCHEMA
+from cnnperf.runs.files import JOURNAL_SUFFIX
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -55,9 +56,19 @@ def cached_frame(
     frame = read(fresh)
     tables.append(pa.Table.from_pandas(frame, preserve_index=False))
     table = pa.concat_tables(tables, promote_options="permissive").unify_dictionaries()
-    if fresh or set(before) != known:
-        _save(folder, table, now)
+    saved = _remembered(table, now)
+    if saved != before:
+        _save(folder, _only(table, set(saved)), saved)
     return _ordered(table.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get), list(now), frame.dtypes)
+
+
+def _remembered(table: pa.Table, files: State) -> State:
+    """Leave out files that reading warns of, so that it does so each time: those that are no runs, and journals."""
+    import pyarrow as pa
+    from pyarrow import compute
+
+    runs = set(compute.unique(table["run"].cast(pa.string())).to_pylist())
+    return {name: state for name, state in files.items() if name in runs and not name.endswith(JOURNAL_SUFFIX)}
 
 
 def _state(file: Path) -> list[int]:
@@ -72,9 +83,10 @@ def _load(folder: Path) -> tuple[State, pa.Table | None]:
     try:
         table = parquet.read_table(folder / FOLDER / "frame.parquet")
         written = json.loads((table.schema.metadata or {})[_KEY])
-    except (OSError, pa.ArrowException, KeyError, ValueError):  # not there yet, cut short, or not ours
+        current = written["version"] == _VERSION and "run" in table.column_names
+        return (dict(written["files"]), table) if current else ({}, None)
+    except (OSError, pa.ArrowException, LookupError, TypeError, ValueError):  # not there yet, cut short, or not ours
         return {}, None
-    return (written["files"], table) if written["version"] == _VERSION else ({}, None)
 
 
 def _save(folder: Path, table: pa.Table, files: State) -> None:

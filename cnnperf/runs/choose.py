@@ -28,11 +28,12 @@ def choose_runs(text: str, storage: Path = STORAGE, *, sound: bool = False) -> R
     """Return the runs that are meant.
 
     Args:
-        text: A path; `latest`, or `latest~2` for the one two before it; the number at the start of a file's name; a
-            commit's id or its beginning, a branch or a tag, for all runs of that commit.
+        text: A path; `latest`, or `latest~2` for the one two before it; the number at the start of a file's name, or
+            the name that `cnnperf list` shows; a commit's id or its beginning, a branch or a tag, for all runs of that
+            commit.
         storage: Folder of the runs, for all but a path.
-        sound: Leave out runs that were worse than their baseline, so that none becomes the next one by itself. A path
-            or a number names one all the same.
+        sound: Leave out runs that were worse than their baseline, so that none becomes the next one by itself. A path,
+            a number or a name means one all the same.
 
     Raises:
         RunFileError: If nothing fits; the message names what is near.
@@ -40,7 +41,7 @@ def choose_runs(text: str, storage: Path = STORAGE, *, sound: bool = False) -> R
     if _is_path(text):
         return read_runs(text)
     try:
-        stored = read_runs(storage) if storage.is_dir() else []
+        stored = read_runs(storage) if storage.exists() else []
     except RunFileError as error:
         raise RunFileError(f"{text}: no such file or folder, and among the saved runs: {error}") from error
     if not stored:
@@ -50,6 +51,8 @@ def choose_runs(text: str, storage: Path = STORAGE, *, sound: bool = False) -> R
     if numbered:
         return numbered
     able = [named for named in runs if not (sound and named[1].regressed)]
+    if named := [one for one in runs if text in (one[0], one[0].rpartition("/")[2])]:
+        return named
     for find in (_latest, _of_commit, _of_revision):
         if found := find(text, able):
             return found
@@ -74,7 +77,11 @@ def _latest(text: str, runs: Runs) -> Runs:
 def _of_commit(text: str, runs: Runs) -> Runs:
     if not re.fullmatch("[0-9a-f]{4,40}", text):
         return []
-    return [named for named in runs if named[1].commit == text[:10] or named[1].commit.startswith(text)]
+    found = [named for named in runs if named[1].commit == text[:10] or named[1].commit.startswith(text)]
+    commits = sorted({run.commit.removesuffix("+dirty") for _, run in found})
+    if len(commits) > 1:
+        raise RunFileError(f"{text}: {len(commits)} commits begin so, {', '.join(commits[:_NEAR])}; give more of it")
+    return found
 
 
 def _of_revision(text: str, runs: Runs) -> Runs:

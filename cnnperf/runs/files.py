@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +12,10 @@ from typing import Any
 
 from cnnperf.errors import RunFileError
 from cnnperf.runs.fields import as_list, as_object, part
+
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+_MAY_HOLD_SOME = re.compile(r"\\(?:[bf]|u00[0189]|u007[fF]|u[dD][89a-fA-F])|[\x7f-\x9f]")
+"""What the text of a JSON file has where a string of it may have such a character: few files do."""
 
 JOURNAL_SUFFIX = ".journal.jsonl"
 JOURNAL_VERSION = 1
@@ -28,6 +34,8 @@ def find_files(path: Path) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise RunFileError(f"{path}: no such file or directory")
+    if not os.access(path, os.R_OK | os.X_OK):
+        raise RunFileError(f"{path}: the folder cannot be read; its permissions forbid it")
     found = sorted(file for pattern in PATTERNS for file in path.rglob(pattern) if file.is_file())
     if not found:
         raise no_runs(path)
@@ -104,7 +112,7 @@ def _assembled(file: Path, head: Document, entries: list[tuple[int, Any]]) -> Do
 
 def _read_text(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8")
+        return file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise RunFileError(f"{file}: not a text file in UTF-8 (byte {error.start})") from error
     except OSError as error:
@@ -115,18 +123,31 @@ def _parse(text: str, where: str) -> Any:
     if not text.strip():
         raise RunFileError(f"{where}: the file is empty; the run that wrote it did not finish saving")
     try:
-        return json.loads(text)
+        value = json.loads(text)
+        return _printable(value) if _MAY_HOLD_SOME.search(text) else value
     except json.JSONDecodeError as error:
         raise RunFileError(
-            f"{where}: not valid JSON, or cut short: {error.msg} at line {error.lineno} column {error.colno}"
+            f"{where}: not valid JSON, or cut short: {error.msg} at line {error.lineno} column {error.colno}; mend it, "
+            "or move it away"
         ) from error
     except (RecursionError, ValueError) as error:  # nested too deeply, or a number of thousands of digits
         raise RunFileError(f"{where}: not a run file: {error}") from error
 
 
+def _printable(value: Any) -> Any:
+    """Replace what no terminal, page or file in UTF-8 can show: control characters, and halves of surrogate pairs."""
+    if isinstance(value, str):
+        return _UNPRINTABLE.sub("\ufffd", value)
+    if isinstance(value, list):
+        return [_printable(one) for one in value]
+    if isinstance(value, dict):
+        return {_printable(key): _printable(one) for key, one in value.items()}
+    return value
+
+
 def _parts(file: Path) -> tuple[str, ...]:
     stem = file.name.removesuffix(JOURNAL_SUFFIX).removesuffix(".json")
-    return (*file.parent.parts, stem)
+    return tuple(_printable(part) for part in (*file.parent.parts, stem))
 
 
 def _needed(parts: tuple[str, ...], names: Mapping[Path, tuple[str, ...]]) -> int:

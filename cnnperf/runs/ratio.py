@@ -3,8 +3,22 @@
 from __future__ import annotations
 
 import math
+import sys
 
 from cnnperf.measure.metrics import Value
+
+LARGEST = math.log(sys.float_info.max)
+"""Above which a logarithm is that of no float64."""
+
+
+def exp(power: float) -> float:
+    """Return the exponential, infinite where no float64 is large enough."""
+    return math.exp(power) if not power > LARGEST else math.inf
+
+
+def expm1(power: float) -> float:
+    """Return the exponential less 1, infinite where no float64 is large enough."""
+    return math.expm1(power) if not power > LARGEST else math.inf
 
 
 def ratio(numerator: Value, denominator: Value) -> Value:
@@ -28,7 +42,7 @@ def ratio(numerator: Value, denominator: Value) -> Value:
         return Value(middle)
     up = math.hypot(_log(numerator.high, numerator.value), _log(denominator.value, denominator.low))
     down = math.hypot(_log(numerator.value, numerator.low), _log(denominator.high, denominator.value))
-    return Value(middle, middle * math.exp(-down), middle * math.exp(up))
+    return Value(middle, middle * math.exp(-down), middle * exp(up))
 
 
 def sees_difference(quotient: Value) -> bool | None:

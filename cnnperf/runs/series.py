@@ -17,6 +17,7 @@ from cnnperf.errors import RunFileError
 from cnnperf.measure.case import Case
 from cnnperf.measure.metrics import METRICS
 from cnnperf.runs.comparison import MOMENTARY
+from cnnperf.runs.ratio import exp
 from cnnperf.runs.records import CaseRecord, Run, Scalar
 from cnnperf.runs.shifts import LEVEL, Shift, find_shifts
 
@@ -161,7 +162,7 @@ def _counted(series: Series, index: int) -> Change:
 
 
 def _shifted(series: Series, shift: Shift) -> Change:
-    ratios = math.exp(shift.size), math.exp(shift.low), math.exp(shift.high)
+    ratios = exp(shift.size), exp(shift.low), exp(shift.high)
     return _change(series, shift.earliest - 1, shift.latest, ratios, rises=shift.size > 0)
 
 

@@ -39,9 +39,15 @@ function rowsOf(dataset) {
 
 async function drawCharts() {
   for (const [name, {dataset, where, spec}] of Object.entries(DATA.charts)) {
-    const rows = rowsOf(dataset).filter((row) => Object.entries(where).every(([field, value]) => row[field] === value));
+    const fitting = rowsOf(dataset).filter((row) => Object.entries(where).every(([field, value]) => row[field] === value));
+    const cases = [...new Set(fitting.map((row) => row.id))];
+    const kept = new Set(cases.slice(0, DATA.most));
+    const rows = fitting.filter((row) => kept.has(row.id));
     const figure = document.querySelector(`figure[data-chart="${name}"]`);
     figure.querySelector(".nothing").hidden = rows.length > 0;
+    const more = figure.querySelector(".more");
+    more.hidden = cases.length <= DATA.most;
+    more.textContent = `${cases.length - kept.size} more cases are left out; the filters choose which are shown.`;
     figure.querySelector(".chart").hidden = rows.length === 0;
     if (rows.length > 0) await draw(name, withRows(spec, {[dataset]: rows}));
   }
