@@ -4,13 +4,16 @@ import pytest
 
 from cnnperf.plugin import OPTIONS_KEY, configure_pytest_benchmark
 
-ONLY_BY_NAME = "test_se_fusion.py"
+STUDIES = ("test_depth.py", "test_gradient_flow.py", "test_pooling.py", "test_squeeze_excitation.py")
+ONLY_BY_NAME = ("test_se_fusion.py", *STUDIES)
 FUSION_KEY = pytest.StashKey()
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config):
     configure_pytest_benchmark(config)
+    if any(_named(config, name) for name in STUDIES):  # no cases of cnnperf, so that its summary has nothing of them
+        config.option.benchmark_quiet = False
     config.stash[FUSION_KEY] = []
     # A network that warns is still measured; only the project's own tests turn warnings into errors.
     for line in ("default", "ignore:.*torch.jit.script_method", "ignore:Benchmark fixture was not used"):
@@ -18,9 +21,37 @@ def pytest_configure(config):
 
 
 def pytest_ignore_collect(collection_path, config):
-    """Leave the fusion benchmark out unless its file is named."""
-    named = any(ONLY_BY_NAME in str(argument) for argument in config.invocation_params.args)
-    return True if collection_path.name == ONLY_BY_NAME and not named else None
+    """Leave the fusion benchmark and those of the studies out unless their file is named."""
+    name = collection_path.name
+    return True if name in ONLY_BY_NAME and not _named(config, name) else None
+
+
+def _named(config, name):
+    return any(name in str(argument) for argument in config.invocation_params.args)
+
+
+@pytest.fixture
+def benchmark_epoch(benchmark):
+    """Time one epoch of training of one side of a study, with a new network each round."""
+    from dataclasses import replace
+
+    from cnnperf.models.initialization import seeded
+    from cnnperf.studies.digits import split_digits
+    from cnnperf.studies.training import train
+
+    def measure(contrast, side):
+        recipe = replace(contrast.recipe, epochs=1)
+        split = split_digits(0, recipe.image_size)
+
+        def fresh():
+            with seeded(0):
+                return (contrast.builds[side](), split, recipe, 0), {}
+
+        found = benchmark.pedantic(train, setup=fresh, rounds=3, warmup_rounds=1)
+        benchmark.extra_info["accuracy"] = found.accuracy
+        assert found.validation
+
+    return measure
 
 
 @pytest.fixture(scope="session")

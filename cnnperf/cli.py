@@ -14,6 +14,7 @@ from cnnperf.commands.command import INTERRUPTED, UNUSABLE, complain
 from cnnperf.commands.comparing import COMPARING
 from cnnperf.commands.reading import READING
 from cnnperf.commands.reporting import REPORTING
+from cnnperf.commands.studying import STUDYING
 from cnnperf.errors import CnnperfError
 
 EPILOG = """\
@@ -25,7 +26,7 @@ exit status:
 
 Runs are made by `pytest benchmarks --benchmark-autosave`, which saves them under .benchmarks/.
 """
-COMMANDS = (*READING, *REPORTING, *COMPARING)
+COMMANDS = (*READING, *REPORTING, *COMPARING, *STUDYING)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -63,7 +64,7 @@ def _tell_warning(message: Warning | str, *_: object, **__: object) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="cnnperf",
-        description="Read the runs of cnnperf's benchmarks, and compare commits.",
+        description="Read the runs of cnnperf's benchmarks, compare commits, and study architectures.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

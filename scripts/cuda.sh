@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Do everything worth doing on a machine with a CUDA device in one call: the tests marked `gpu`, the default suite, the
-# tables for README.md, and last the benchmark of the fusions, which takes longest. Needs a Python with torch for CUDA, pytest and pytest-benchmark; cnnperf itself need not be installed.
+# tables for README.md, the studies at full width, and last the benchmark of the fusions, which takes longest. Needs a
+# Python with torch for CUDA, pytest and pytest-benchmark, and for the studies what the extra `study` brings; cnnperf
+# itself need not be installed.
 #
 #     scripts/cuda.sh [FOLDER]        (default: results/cuda)
 #
@@ -41,6 +43,10 @@ figures() {
     step "$1" "$python" -m cnnperf.cli figures "$folder/$1.md" "$folder/$2"
 }
 figures figures runs
+# Full width on CUDA; a study goes on where it was, so that a cut session loses no seed.
+for study in gradient-flow pooling squeeze-excitation depth; do
+    step "study-$study" "$python" -m cnnperf.cli study "$study" --out "$folder/studies"
+done
 # shellcheck disable=SC2086
 step fusion "$python" -m pytest $plugin benchmarks/test_se_fusion.py --cnnperf-device=cuda --cnnperf-suite=full \
     --benchmark-autosave --benchmark-storage="$folder/fusion-runs"

@@ -45,6 +45,23 @@ def test_lenet5_has_the_same_parameters_with_either_pooling(pooling: str) -> Non
     assert parameters_of(LeNet5(pooling=pooling)) == 62_006
 
 
+@pytest.mark.parametrize("width", [1, 4, 16])
+def test_a_narrow_resnet18_is_the_same_network_with_fewer_channels(width: int) -> None:
+    narrow, full = ResNet18(width=width), ResNet18()
+    shapes = {name: value.shape for name, value in narrow.named_parameters()}
+    assert list(shapes) == [name for name, _ in full.named_parameters()]
+    for name, value in full.named_parameters():
+        kept = {3, 10} if name in ("conv1.weight", "fc.weight", "fc.bias") else set()
+        expected = [size if size in kept or place > 1 else size * width // 64 for place, size in enumerate(value.shape)]
+        assert list(shapes[name]) == expected
+    assert narrow(images()).shape == (2, 10)
+
+
+def test_a_resnet18_without_channels_is_refused() -> None:
+    with pytest.raises(OptionError, match="a ResNet-18 of width 0 cannot be built; it must be at least 1"):
+        ResNet18(width=0)
+
+
 def test_a_pooling_that_lenet5_does_not_know_is_refused_with_those_it_does() -> None:
     with pytest.raises(OptionError, match="pooling 'median' is unknown; use one of: max, average"):
         LeNet5(pooling="median")

@@ -11,7 +11,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from cnnperf.errors import OptionError
 from cnnperf.models.initialization import he_initialize
+
+WIDTH = 64
+"""Channels of the first stage in the paper."""
 
 SEFactory = Callable[[int], nn.Module]
 """What builds a Squeeze-and-Excitation block from its number of channels: `SEBlock` or a drop-in for it."""
@@ -59,23 +63,33 @@ class BasicBlock(nn.Module):
 class ResNet18(nn.Module):
     """Classify small images with ResNet-18: 11,173,962 parameters, or 11,261,002 with Squeeze-and-Excitation.
 
+    A smaller width makes the same network small enough for a study on a CPU: work and parameters go with its square.
+
     Sources: He et al., 2015, table 1; Hu et al., 2017, section 3.3; see the module.
     """
 
-    def __init__(self, se_block: SEFactory | None = None) -> None:
+    def __init__(self, se_block: SEFactory | None = None, width: int = WIDTH) -> None:
         """Build the network.
 
         Args:
             se_block: Builds each block's SE block from its number of channels, or None for a network without.
+            width: Channels of the first stage, at least 1; each further stage has twice those of the one before.
+
+        Raises:
+            OptionError: The width is below 1.
         """
         super().__init__()
-        self.conv1 = nn.Conv2d(3, 64, kernel_size=3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(64)
-        self.stage1 = stage(64, 64, 1, se_block)
-        self.stage2 = stage(64, 128, 2, se_block)
-        self.stage3 = stage(128, 256, 2, se_block)
-        self.stage4 = stage(256, 512, 2, se_block)
-        self.fc = nn.Linear(512, 10)
+        if width < 1:
+            raise OptionError(
+                f"a ResNet-18 of width {width} cannot be built; it must be at least 1, the paper's is {WIDTH}"
+            )
+        self.conv1 = nn.Conv2d(3, width, kernel_size=3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.stage1 = stage(width, width, 1, se_block)
+        self.stage2 = stage(width, 2 * width, 2, se_block)
+        self.stage3 = stage(2 * width, 4 * width, 2, se_block)
+        self.stage4 = stage(4 * width, 8 * width, 2, se_block)
+        self.fc = nn.Linear(8 * width, 10)
         he_initialize(self)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -87,7 +101,8 @@ class ResNet18(nn.Module):
         Returns:
             N x 10, not normalized.
         """
-        x = torch.relu(self.bn1(self.conv1(images)))  # 64 x 32 x 32 for 32 x 32 images
+        # The shapes are those of the full width and of 32 x 32 images.
+        x = torch.relu(self.bn1(self.conv1(images)))  # 64 x 32 x 32
         x = self.stage1(x)  # 64 x 32 x 32
         x = self.stage2(x)  # 128 x 16 x 16
         x = self.stage3(x)  # 256 x 8 x 8

@@ -1,0 +1,60 @@
+"""The contrasts there are: pooling, Squeeze-and-Excitation, and shortcuts at depth."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from torch import nn
+
+from cnnperf.errors import OptionError
+from cnnperf.models.lenet import LeNet5
+from cnnperf.models.resnet import ResNet18
+from cnnperf.models.squeeze_excitation import SEBlock
+from cnnperf.models.stacks import Stack
+from cnnperf.studies.contrast import Contrast
+from cnnperf.studies.training import Recipe
+
+REDUCTION, LEAST_HIDDEN = 16, 4
+"""The reduction of the paper, and the hidden units that the narrowest block of the full width has with it."""
+
+
+def pooling(epochs: int) -> Contrast:
+    """Return average against max pooling in LeNet-5."""
+    builds = partial(LeNet5, "average"), partial(LeNet5, "max")
+    return Contrast("pooling", "lenet5_avg", "lenet5", builds, Recipe(epochs), {})
+
+
+def squeeze_excitation(epochs: int, width: int) -> Contrast:
+    """Return ResNet-18 without against with Squeeze-and-Excitation.
+
+    Args:
+        epochs: Of training.
+        width: Channels of the first stage. Below the paper's 64, blocks keep at least `LEAST_HIDDEN` hidden units.
+
+    Raises:
+        OptionError: If the width is so small that no block could have them.
+    """
+    if width < LEAST_HIDDEN:
+        raise OptionError(f"--width is at least {LEAST_HIDDEN}, not {width}; the paper's is 64")
+    builds = partial(ResNet18, width=width), partial(ResNet18, _se_block, width)
+    names = [name if width == 64 else f"{name}_w{width}" for name in ("resnet18", "se_resnet18")]  # noqa: PLR2004 - the catalog's
+    return Contrast("squeeze-excitation", names[0], names[1], builds, Recipe(epochs), {"width": width})
+
+
+def depth(epochs: int, blocks: int, channels: int) -> Contrast:
+    """Return plain against residual stacks.
+
+    Raises:
+        OptionError: If there are no blocks or channels.
+    """
+    if blocks < 1 or channels < 1:
+        raise OptionError(f"--blocks and --channels are at least 1, not {blocks} and {channels}")
+    builds = partial(Stack, blocks, channels, shortcut=False), partial(Stack, blocks, channels, shortcut=True)
+    facts = {"blocks": blocks, "channels": channels}
+    return Contrast(
+        "depth", f"plain_stack_{blocks}", f"residual_stack_{blocks}", builds, Recipe(epochs, image_size=16), facts
+    )
+
+
+def _se_block(channels: int) -> nn.Module:
+    return SEBlock(channels, min(REDUCTION, channels // LEAST_HIDDEN))

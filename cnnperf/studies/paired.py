@@ -1,0 +1,81 @@
+"""What two sides differ by over seeds, each seed on both sides, and whether that decides anything."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+
+from scipy import stats
+
+from cnnperf.errors import OptionError
+
+CONFIDENCE = 0.95
+LEAST_PAIRS = 2
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Hold a mean difference of pairs, candidate minus base.
+
+    Attributes:
+        mean: Of the differences, in their unit.
+        low: Lower end of the 95 % interval; minus infinity for a single pair.
+        high: Upper end.
+        pairs: How many.
+    """
+
+    mean: float
+    low: float
+    high: float
+    pairs: int
+
+    @property
+    def decided(self) -> bool:
+        """Tell whether the interval leaves zero out."""
+        return self.low > 0 or self.high < 0
+
+
+def paired_difference(base: Sequence[float], candidate: Sequence[float]) -> Difference:
+    """Return the mean difference of pairs with the interval of Student's t.
+
+    Source: Student, "The Probable Error of a Mean", Biometrika 6, 1908, https://doi.org/10.1093/biomet/6.1.1, for
+    differences within pairs as in its section IX. Pairing takes out what both sides share: split, order of batches.
+
+    Args:
+        base: One value a seed.
+        candidate: One value a seed, in the same order.
+
+    Raises:
+        OptionError: If the sides are not equally long, are empty, or hold a value that is not finite.
+    """
+    if len(base) != len(candidate) or not base:
+        raise OptionError(
+            f"pairs need as many values on both sides, at least one; there are {len(base)} and {len(candidate)}"
+        )
+    differences = [after - before for before, after in zip(base, candidate, strict=True)]
+    if not all(map(math.isfinite, differences)):
+        raise OptionError("a value of a pair is not a finite number, so that there is no mean difference")
+    mean = fmean(differences)
+    if len(differences) < LEAST_PAIRS:
+        return Difference(mean, -math.inf, math.inf, len(differences))
+    quantile = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(differences) - 1))
+    half = quantile * stdev(differences) / math.sqrt(len(differences))
+    return Difference(mean, mean - half, mean + half, len(differences))
+
+
+def paired_ratio(base: Sequence[float], candidate: Sequence[float]) -> Difference:
+    """Return the geometric mean of candidate over base minus 1, with its interval: 0.02 is 2 % more.
+
+    Args:
+        base: One value above 0 a seed.
+        candidate: One value above 0 a seed, in the same order.
+
+    Raises:
+        OptionError: As `paired_difference`, and if a value is not above 0.
+    """
+    if not all(value > 0 for value in (*base, *candidate)):
+        raise OptionError("a value of a ratio is not above 0, so that it has no logarithm")
+    logs = paired_difference([math.log(value) for value in base], [math.log(value) for value in candidate])
+    return Difference(math.expm1(logs.mean), math.expm1(logs.low), math.expm1(logs.high), logs.pairs)
