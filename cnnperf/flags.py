@@ -99,6 +99,20 @@ OPTIONS = (
         of_runs=True,
     ),
     Option(
+        "shard",
+        "K/N",
+        (),
+        "measure part K of N of the cases, such as 2/5; each is in exactly one part, and `cnnperf merge` joins them",
+        of_runs=True,
+    ),
+    Option(
+        "durations",
+        "RUN",
+        (),
+        "saved runs by whose durations the parts are made equally long: the same ones on every machine",
+        of_runs=True,
+    ),
+    Option(
         "baseline",
         "RUN",
         (),

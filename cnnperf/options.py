@@ -13,8 +13,10 @@ from cnnperf.flags import OPTIONS, Option
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from cnnperf.measure.case import Case
     from cnnperf.measure.plan import Plan
     from cnnperf.measure.sampler import Schedule
+    from cnnperf.measure.shards import Shard
     from cnnperf.models.architecture import Architecture
     from cnnperf.runs.baseline import Baseline
 
@@ -36,6 +38,8 @@ class Options:
         input_kind: `synthetic` or `photos`.
         cpu_allocator: `retain` or `system`.
         processes: In how many each case is timed.
+        shard: Which part of the cases is measured, or None for all.
+        durations: The runs by whose durations parts are made, as typed; empty for none.
         baseline: What the run is compared with, as typed; empty for nothing.
         fail_over: Allowed slowdowns as typed; with none the comparison fails nothing.
     """
@@ -49,6 +53,8 @@ class Options:
     input_kind: str = "synthetic"
     cpu_allocator: str = "retain"
     processes: int = 1
+    shard: Shard | None = None
+    durations: str = ""
     baseline: str = ""
     fail_over: tuple[str, ...] = ()
     _brought: dict[str, Architecture] = field(default_factory=dict, compare=False)
@@ -113,6 +119,26 @@ class Options:
         runs = choose_runs(self.baseline, storage, sound=True)
         return Baseline(runs, allowance, fails=bool(self.fail_over))
 
+    def find_durations(self, storage: Path) -> Mapping[Case, float]:
+        """Return how many seconds each case took in the runs by whose durations parts are made.
+
+        Args:
+            storage: Folder of the saved runs.
+
+        Raises:
+            OptionError: If there are durations and no shard.
+            RunFileError: If the runs do not exist, cannot be read, or hold no durations.
+        """
+        if not self.durations:
+            return {}
+        if self.shard is None:
+            raise OptionError(
+                "--cnnperf-durations needs --cnnperf-shard, such as 2/5, whose parts they make equally long"
+            )
+        from cnnperf.runs.durations import read_durations
+
+        return read_durations(self.durations, storage)
+
     def architectures(self) -> list[Architecture]:
         """Return the architectures to measure: those of the catalog that match, then the user's own.
 
@@ -151,6 +177,8 @@ def parse_options(given: Mapping[str, tuple[str, ...]]) -> Options:
         input_kind=texts["cnnperf_input"][0],
         cpu_allocator=texts["cnnperf_cpu_allocator"][0],
         processes=_processes(texts["cnnperf_processes"][0]),
+        shard=_shard(texts["cnnperf_shard"]),
+        durations=next(iter(texts["cnnperf_durations"]), ""),
         baseline=next(iter(texts["cnnperf_baseline"]), ""),
         fail_over=texts["cnnperf_fail_over"],
     )
@@ -179,6 +207,12 @@ def _processes(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= MOST_PROCESSES:
         raise OptionError(f"--cnnperf-processes takes a whole number from 1 to {MOST_PROCESSES}, not {text!r}")
     return int(text)
+
+
+def _shard(texts: tuple[str, ...]) -> Shard | None:
+    from cnnperf.measure.shards import parse_shard
+
+    return parse_shard(texts[0]) if texts else None
 
 
 def _check_choice(option: Option, texts: tuple[str, ...]) -> None:

@@ -28,6 +28,8 @@ OPTIONS_KEY: pytest.StashKey[Options] = pytest.StashKey()
 SESSION_KEY: pytest.StashKey[Any] = pytest.StashKey()  # a Session, whose module must not be loaded here
 BASELINE_KEY: pytest.StashKey[Any] = pytest.StashKey()
 REPLAY_KEY: pytest.StashKey[Replay] = pytest.StashKey()
+DURATIONS_KEY: pytest.StashKey[Any] = pytest.StashKey()
+CASES_KEY = pytest.StashKey[str]()  # digest of all cases, of which a shard measures some
 FILE_KEY: pytest.StashKey[Any] = pytest.StashKey()
 SAVED_KEY = pytest.StashKey[bool]()
 UNUSABLE = 2  # exit status of the command line for a file that cannot be used
@@ -66,6 +68,7 @@ def pytest_configure(config: pytest.Config) -> None:
     try:
         config.stash[OPTIONS_KEY] = options = parse_options(read_given(lambda key: _value(config, key)))
         config.stash[BASELINE_KEY] = options.find_baseline(_storage(config))
+        config.stash[DURATIONS_KEY] = options.find_durations(_storage(config))
     except CnnperfError as error:
         raise pytest.UsageError(str(error)) from error
 
@@ -97,12 +100,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Drop tests whose architectures were not asked for, and give each case its replaying timer."""
+    """Drop tests whose architectures were not asked for, or of other shards; give each case its replaying timer."""
     marked = [item for item in items if item.get_closest_marker(MARKER)]
-    empty = [item for item in marked if not _has_case(item)]
-    if empty:
-        config.hook.pytest_deselected(items=empty)
-        items[:] = [item for item in items if item not in empty]
+    dropped = [item for item in marked if not _has_case(item)]
+    dropped += _of_other_shards(config, [item for item in marked if _has_case(item)])
+    if dropped:
+        config.hook.pytest_deselected(items=dropped)
+        items[:] = [item for item in items if item not in dropped]
     for item in marked:
         item.stash[REPLAY_KEY] = Replay()
         item.add_marker(pytest.mark.benchmark(timer=item.stash[REPLAY_KEY]))
@@ -240,6 +244,21 @@ def _has_case(item: pytest.Item) -> bool:
     return parameters is not None and isinstance(parameters.params.get("architecture"), str)
 
 
+def _of_other_shards(config: pytest.Config, items: list[pytest.Item]) -> list[pytest.Item]:
+    """Return the tests whose case another machine measures."""
+    shard = config.stash[OPTIONS_KEY].shard
+    if shard is None or not items:
+        return []
+    from cnnperf.measure.case import AXES, Case
+    from cnnperf.measure.shards import assign, digest
+
+    points = [cast(Any, item).callspec.params for item in items]
+    cases = [Case(*(point[axis.name] for axis in AXES)) for point in points]
+    shards = assign(cases, config.stash[DURATIONS_KEY], shard.count)
+    config.stash[CASES_KEY] = digest(cases)
+    return [item for item, case in zip(items, cases, strict=True) if shards[case] != shard.number]
+
+
 def _session(request: pytest.FixtureRequest) -> Session:
     """Begin the session with the first case."""
     config = request.config
@@ -251,6 +270,7 @@ def _session(request: pytest.FixtureRequest) -> Session:
             session = Session.begin(config.stash[OPTIONS_KEY], planned, config.stash[BASELINE_KEY])
         except CnnperfError as error:
             pytest.exit(f"cnnperf: {error}", returncode=UNUSABLE)
+        session.of_cases = config.stash.get(CASES_KEY, "")
         config.stash[SESSION_KEY] = session
         if any(config.getoption(f"benchmark_{name}") for name in ("autosave", "save", "json")):
             commit = config.hook.pytest_benchmark_generate_commit_info(config=config)

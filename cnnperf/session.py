@@ -74,6 +74,7 @@ class Session:
         environment: Read when the run began.
         journal: Or None when the run is not to be saved.
         baseline: What the run is compared with, or None.
+        of_cases: Digest of all cases of the suite, of which a shard is one part.
         replicas: Further processes that time each case, or None.
         comparison: With the baseline, once the run has ended.
         not_compared: Why there is none; empty where there is.
@@ -87,6 +88,7 @@ class Session:
     environment: Record = field(default_factory=dict)
     journal: Journal | None = None
     baseline: Baseline | None = None
+    of_cases: str = ""
     replicas: Replicas | None = None
     comparison: Comparison | None = None
     not_compared: str = ""
@@ -138,6 +140,8 @@ class Session:
             UnsupportedCase: If it cannot run here; record that with `skip`.
             WrongResult: If its results are wrong; nothing is kept.
         """
+        self.laboratory.prepare(case)
+        self._case_started = time.perf_counter()  # what is done once is no part of the case's own time
         measured = self.laboratory.measure(case)
         if self.replicas is not None:
             others = self.replicas.latencies(case)
@@ -148,10 +152,12 @@ class Session:
 
     def keep(self, benchmark: dict[str, Any], case: Case) -> str:
         """Keep a finished case as it will stand in the run file, and return its line of results."""
+        seconds = time.perf_counter() - self._case_started
+        benchmark["extra_info"]["seconds"] = seconds
         self.benchmarks.append(benchmark)
         if self.journal:
             self.journal.add(benchmark)
-        self._spent.setdefault(case.engine, []).append(time.perf_counter() - self._case_started)
+        self._spent.setdefault(case.engine, []).append(seconds)
         metrics = benchmark["extra_info"]["metrics"]
         latency = metrics["latency"]
         half_width = (latency["high"] - latency["low"]) / 2 / latency["value"]
@@ -172,6 +178,7 @@ class Session:
             "schema": SCHEMA,
             "suite": self.options.suite,
             "planned": self.planned,
+            **({"shard": str(self.options.shard), "of_cases": self.of_cases} if self.options.shard else {}),
             "environment": self.environment,
             "ceilings": self.laboratory.ceilings,
             "not_measured": self.not_measured,

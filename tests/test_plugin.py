@@ -326,3 +326,34 @@ def test_a_baseline_that_cannot_be_used_is_one_sentence_before_anything_runs(sui
     result = run(suite, *FORWARD, *arguments)
     assert result.ret == 4
     result.stderr.fnmatch_lines([f"ERROR: {message}*"])
+
+
+def test_shards_share_out_the_suite_by_the_durations_of_a_run(suite):
+    both = ("--cnnperf-architecture=lenet5", "--cnnperf-architecture=lenet5_avg")
+    run(suite, *both, "--benchmark-json=whole.json").assert_outcomes(passed=6)
+    whole = json.loads((suite.path / "whole.json").read_text())
+    assert all(one["extra_info"]["seconds"] > 0 for one in whole["benchmarks"])
+    names = []
+    (suite.path / "shards").mkdir()
+    for number in (1, 2):
+        shard = (*both, f"--cnnperf-shard={number}/2", "--cnnperf-durations=whole.json")
+        passed = run(suite, *shard, f"--benchmark-json=shards/{number}.json").parseoutcomes()["passed"]
+        assert 1 <= passed < 6
+        part = json.loads((suite.path / "shards" / f"{number}.json").read_text())
+        assert part["cnnperf"]["shard"] == f"{number}/2"
+        names += [one["name"] for one in part["benchmarks"]]
+    assert sorted(names) == sorted(one["name"] for one in whole["benchmarks"])
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (["--cnnperf-shard=6/5"], "--cnnperf-shard takes the number of a shard"),
+        (["--cnnperf-durations=latest"], "--cnnperf-durations needs --cnnperf-shard"),
+        (["--cnnperf-shard=1/2", "--cnnperf-durations=none.json"], "none.json: no such file"),
+    ],
+)
+def test_a_shard_that_cannot_be_is_refused_before_anything_is_measured(suite, given, told):
+    result = run(suite, *given)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert told in result.stderr.str()

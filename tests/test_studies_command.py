@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from cnnperf.cli import main
-from cnnperf.models.catalog import CATALOG, create
+from cnnperf.models.catalog import create
 from cnnperf.studies import contrast
 
 
@@ -22,19 +22,19 @@ def written(folder, name):
 
 
 def test_gradient_flow_answers_with_table_samples_and_figure(here, capsys):
-    assert main(["study", "gradient-flow", "--depths", "2,4", "--seeds", "3", "--out", "out"]) == 0
+    assert main(["study", "gradient-flow", "--depths", "2,4,6", "--seeds", "3", "--out", "out"]) == 0
     out = capsys.readouterr().out
     assert "The gradient of the plain stack explodes towards the input: 1.2" in out
     assert "| verdict" in out
     assert written(here / "out", "gradient-flow")
     frame = pd.read_csv(here / "out" / "gradient-flow.csv")
-    assert len(frame) == 2 * 3 * (3 + 5)
+    assert len(frame) == 2 * 3 * (3 + 5 + 7)
     assert set(frame["family"]) == {"plain", "residual"}
     assert "in theory 1.2112" in (here / "out" / "gradient-flow.svg").read_text()
 
 
 def test_without_normalisation_no_theory_is_drawn(here, capsys):
-    given = ["--depths", "2,6", "--seeds", "2", "--normalization", "none"]
+    given = ["--depths", "2,5,8", "--seeds", "5", "--normalization", "none"]
     assert main(["study", "gradient-flow", *given]) == 0
     assert "The gradient of the plain stack vanishes" in capsys.readouterr().out
     assert "theory" not in (here / "studies" / "gradient-flow.svg").read_text()
@@ -55,18 +55,31 @@ def test_a_study_of_training_goes_on_where_it_was(here, capsys, monkeypatch):
     assert "epochs was 1, now 2" in capsys.readouterr().err
 
 
-def test_an_interrupt_says_where_the_seeds_are(here, capsys, monkeypatch):
+@pytest.mark.parametrize(
+    ("more", "after", "told"),
+    [
+        (
+            [],
+            2,
+            "1 finished seed is kept in studies/pooling.seeds.jsonl, and the same command goes on",
+        ),
+        (["--restart"], 2, "and the same command without --restart goes on"),
+        ([], 0, "cnnperf: interrupted\n"),
+    ],
+)
+def test_an_interrupt_says_what_is_kept(here, capsys, monkeypatch, more, after, told):
+    real, calls = contrast.train, []
+
+    def interrupted(*given, **named):
+        calls.append(given)
+        if len(calls) > after:
+            raise KeyboardInterrupt
+        return real(*given, **named)
+
     monkeypatch.setattr(contrast, "_warm_up", lambda *_: None)
-
-    def interrupted(*_, **__):
-        raise KeyboardInterrupt
-
     monkeypatch.setattr(contrast, "train", interrupted)
-    assert main(["study", "pooling"]) == 130
-    assert (
-        "finished seeds are kept in studies/pooling.seeds.jsonl, and the same command goes on"
-        in capsys.readouterr().err
-    )
+    assert main(["study", "pooling", "--epochs", "1", *more]) == 130
+    assert told in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -82,6 +95,7 @@ def test_an_interrupt_says_where_the_seeds_are(here, capsys, monkeypatch):
         (["pooling", "--minutes", "0"], "--minutes is above 0, not 0"),
         (["pooling", "--minutes", "nan"], "--minutes is above 0, not nan"),
         (["squeeze-excitation", "--width", "2"], "--width is at least 4, not 2"),
+        (["squeeze-excitation", "--width", "0"], "--width is at least 4, not 0"),
         (["depth", "--blocks", "0"], "--blocks and --channels are at least 1"),
     ],
 )
@@ -119,7 +133,11 @@ def test_the_tour_tells_shapes_and_parameters_of_the_networks_themselves():
     assert max(map(len, done.stdout.splitlines())) <= 100
 
 
-def test_a_study_leaves_the_networks_of_the_catalog_as_they_are(here, capsys):
-    before = {name: row for name, row in CATALOG.items() if "_w" not in name}
-    main(["study", "pooling", "--epochs", "1", "--seeds", "1"])
-    assert {name: row for name, row in CATALOG.items() if "_w" not in name} == before
+def test_networks_of_the_same_depth_and_other_channels_have_memories_of_their_own(here, capsys):
+    peaks = []
+    for channels in ("4", "8"):
+        given = ["--blocks", "1", "--channels", channels, "--epochs", "1", "--seeds", "1", "--out", channels]
+        assert main(["study", "depth", *given]) == 0
+        (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| peak memory")]
+        peaks.append(line.split("|")[2].strip())
+    assert peaks[0] != peaks[1]

@@ -25,17 +25,40 @@ def test_a_planted_rate_is_found_with_its_verdict(rate, verdict):
     assert found.verdict == verdict
     assert found.low < rate < found.high
     assert found.high - found.low < 0.01
+    assert found.halves == pytest.approx((rate, rate), rel=0.01)
     assert found.seeds == 10
 
 
 def test_an_interval_across_a_limit_decides_nothing():
     found = fit_growth(LAYERS, planted(LIMIT, noise=0.5))
     assert found.low < LIMIT < found.high
-    assert (found.verdict, found.reason) == ("not decided", f"the interval reaches across {LIMIT}")
+    assert found.verdict == "not decided"
+    assert found.reason.endswith("with intervals across 0.909 or 1.1")
 
 
 def test_seeds_that_go_apart_decide_nothing():
     assert fit_growth(LAYERS, [*planted(1.3, seeds=3), *planted(0.7, seeds=3)]).verdict == "not decided"
+
+
+def test_a_rate_that_changes_is_told_by_halves():
+    slowing = [[seed * (1 + layer) ** 0.9 for layer in LAYERS] for seed in (1.0, 1.01, 0.99)]
+    found = fit_growth(LAYERS, slowing)
+    assert found.halves[0] > 1.05 * found.halves[1]
+    assert "at first and" in found.reason
+    assert fit_growth(LAYERS[::-1], [list(reversed(series)) for series in slowing]) == found
+
+
+def test_exploding_at_first_alone_is_no_verdict():
+    bent = [[1.3 ** min(layer, 20) * seed for layer in LAYERS] for seed in (1.0, 1.1, 0.9)]
+    found = fit_growth(LAYERS, bent)
+    assert found.low > LIMIT
+    assert found.verdict == "not decided"
+
+
+def test_two_depths_cannot_tell_a_rate():
+    found = fit_growth([10, 20], [[1.0, 7.0], [1.1, 7.1]])
+    assert (found.verdict, found.reason) == ("not decided", "two depths cannot tell one rate from one that changes")
+    assert all(map(math.isnan, found.halves))
 
 
 def test_norms_that_rise_and_fall_again_have_no_rate():

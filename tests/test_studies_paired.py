@@ -41,13 +41,36 @@ def test_no_difference_at_all_is_not_decided():
     assert not paired_difference([1.0, 2.0], [1.0, 2.0]).decided
 
 
+def test_splits_of_the_same_data_widen_the_interval():
+    alone, shared = (paired_difference(*pairs(1.0), overlap) for overlap in (0.0, 1 / 3))
+    assert (shared.high - shared.low) / (alone.high - alone.low) == pytest.approx(((1 / 10 + 1 / 3) * 10) ** 0.5)
+    assert shared.mean == alone.mean
+
+
+def test_a_few_equal_differences_decide_nothing():
+    assert not paired_difference([1.0, 2.0, 3.0, 4.0], [1.3, 2.3, 3.3, 4.3]).decided
+    assert paired_difference([1.0, 2.0, 3.0, 4.0, 5.0], [1.3, 2.3, 3.3, 4.3, 5.3]).decided
+
+
+def test_no_effect_is_rarely_decided_where_every_seed_splits_the_same_images():
+    """Each side scores every image once and for all, and a seed draws which of them count."""
+    generator = np.random.default_rng(0)
+    decided = 0
+    for _ in range(400):
+        base, candidate = generator.random((2, 1000)) < 0.9
+        draws = [generator.permutation(1000)[:200] for _ in range(10)]
+        scores = [[float(side[draw].mean()) for draw in draws] for side in (base, candidate)]
+        decided += paired_difference(*scores, 200 / 600).decided
+    assert decided <= 40
+
+
 def test_one_pair_decides_nothing():
     found = paired_difference([1.0], [2.0])
     assert (found.mean, found.low, found.high, found.decided) == (1.0, -math.inf, math.inf, False)
 
 
 def test_a_ratio_is_the_geometric_mean():
-    found = paired_ratio([1.0, 10.0, 100.0], [2.0, 20.0, 201.0])
+    found = paired_ratio([1.0, 10.0, 100.0, 1.0, 1.0], [2.0, 20.0, 201.0, 2.0, 1.99])
     assert found.mean == pytest.approx(1.0, rel=1e-2)
     assert found.decided
 

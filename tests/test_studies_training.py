@@ -113,9 +113,9 @@ def test_an_interrupted_study_keeps_its_seeds_and_goes_on(tmp_path, monkeypatch)
 def test_no_seed_begins_that_would_end_after_the_time(tmp_path):
     one, clock = contrast(linear, linear), iter(range(0, 10_000, 10))
     found = run_contrast(
-        one, range(10), ledger(tmp_path, one), progress=(watching := Watching()), seconds=100, now=lambda: next(clock)
+        one, range(10), ledger(tmp_path, one), progress=(watching := Watching()), seconds=95, now=lambda: next(clock)
     )
-    assert 1 < len(found) < 10
+    assert len(found) == 4  # the fifth would begin at 90 s and end at 100 s
     assert watching.notes[-1] == "the time is up"
     assert watching.epochs + watching.skipped == 10 * 2 * RECIPE.epochs
 
@@ -179,8 +179,24 @@ def test_a_gain_has_its_price():
     told = answer(contrast(linear, linear), made(0.92), (100, 150))
     assert told[0].startswith("candidate is more accurate than base")
     assert "images a second of candidate over base: -16.7 % [-16.7, -16.7]." in told[1]
-    assert told[3] == "Memory, peak of a training step of candidate over base: 1.500x, of 100 B."
+    assert told[3] == "Memory, peak of a training step (fp32, SGD) of candidate over base: 1.500x of 100 B."
     assert told[4].startswith("Price of a point of accuracy: 8.")
+
+
+def test_the_time_to_the_target_is_of_the_seeds_in_which_both_reach_it():
+    far = Pair(9, trained(reached=100.0), trained(reached=None))
+    near = [Pair(seed, trained(reached=10.0), trained(reached=12.0)) for seed in range(2)]
+    (row,) = [row for row in table_rows([*near, far], (1, 1)) if row[0].startswith("time to the target")]
+    assert row[:3] == ("time to the target, 2 seeds", "10 s", "12 s")
+    assert row[3].startswith("+20.0 %")
+
+
+def test_a_kept_seed_tells_how_long_the_next_one_takes(tmp_path):
+    one, clock = contrast(linear, linear), iter(range(0, 10_000, 10))
+    kept = ledger(tmp_path, one)
+    kept.add(0, {side: trained(seconds=500.0).__dict__ for side in ("base", "candidate")})
+    found = run_contrast(one, range(3), kept, progress=Watching(), seconds=100, now=lambda: next(clock))
+    assert [pair.seed for pair in found] == [0]
 
 
 def test_a_loss_is_told_as_one():

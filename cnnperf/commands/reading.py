@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 
 from cnnperf.commands.command import (
     DIFFERENT,
@@ -36,6 +37,15 @@ exit status:
   1  a change for the worse
   2  unknown arguments, or runs that cannot be read
   3  too few runs
+"""
+MERGE_EPILOG = """\
+examples:
+  pytest benchmarks --benchmark-save=shard --cnnperf-shard 1/2    # on one machine
+  pytest benchmarks --benchmark-save=shard --cnnperf-shard 2/2    # on another one of the same kind
+  cnnperf merge shards/ --out .benchmarks/0001_merged.json
+
+Refused are shards of two commits, of unlike environments or of other cases, missing ones, and a case that is in two of
+them with different results.
 """
 EXPORT_EPILOG = """\
 examples:
@@ -153,6 +163,23 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=file_path, metavar="FILE", help="default: the standard output")
 
 
+def _merge(given: argparse.Namespace) -> int:
+    from cnnperf.report.output import write_whole
+    from cnnperf.runs.merge import merge_runs
+
+    document = merge_runs(given.shards, allow_missing=given.allow_missing)
+    write_whole(given.out, json.dumps(document, indent=1) + "\n")
+    print_lines([f"wrote {given.out}: {len(document['benchmarks'])} cases"])
+    return FINE
+
+
+def _merge_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.formatter_class, parser.epilog = argparse.RawDescriptionHelpFormatter, MERGE_EPILOG
+    parser.add_argument("shards", nargs="+", type=file_path, metavar="SHARD", help="a run file, or a folder of them")
+    parser.add_argument("--out", type=file_path, required=True, metavar="FILE", help="the run file to write")
+    parser.add_argument("--allow-missing", action="store_true", help="merge though a shard is missing")
+
+
 def _doctor(_: argparse.Namespace) -> int:
     from cnnperf.measure.doctor import CHECKS, Machine, examine
     from cnnperf.report.listing import doctor_lines
@@ -203,5 +230,6 @@ READING = (
         _history_arguments,
     ),
     Command("export", "write runs in the formats of others", _export, _export_arguments),
+    Command("merge", "join the run files of one suite's shards", _merge, _merge_arguments),
     Command("doctor", "tell what on this machine disturbs measurements, and what mends it", _doctor, _nothing),
 )

@@ -107,13 +107,19 @@ def _study(given: argparse.Namespace) -> int:
     try:
         outcome = STUDIES[given.study].run(given)
     except KeyboardInterrupt:
-        kept = given.out / f"{given.study}.seeds.jsonl"
-        told = f"; finished seeds are kept in {kept}, and the same command goes on" if kept.exists() else ""
-        tell(f"cnnperf: interrupted{told}")
+        tell(f"cnnperf: interrupted{_kept(given)}")
         return INTERRUPTED
     written = outcome.write(given.out)
     print_lines([*outcome.answer, "", outcome.table(), "", outcome.where, *(f"wrote {path}" for path in written)])
     return FINE
+
+
+def _kept(given: argparse.Namespace) -> str:
+    path = given.out / f"{given.study}.seeds.jsonl"
+    count = path.read_bytes().count(b"\n") - 1 if path.exists() else 0  # a line of settings comes first
+    how = " without --restart" if getattr(given, "restart", False) else ""
+    told = "1 finished seed is" if count == 1 else f"{count} finished seeds are"
+    return f"; {told} kept in {path}, and the same command{how} goes on" if count > 0 else ""
 
 
 def _study_arguments(parser: argparse.ArgumentParser) -> None:
@@ -164,7 +170,7 @@ def _training_arguments(epochs: int, *own: tuple[str, int | None, str]) -> Calla
 
     def add(parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--epochs", type=int, default=epochs, metavar="N", help=f"of training (default: {epochs})")
-        told = f"no seed begins that would end later; what is finished is told (default: {MINUTES:g})"
+        told = f"after the first, no seed begins that would end later (default: {MINUTES:g})"
         parser.add_argument("--minutes", type=float, default=MINUTES, metavar="M", help=told)
         parser.add_argument("--restart", action="store_true", help="throw finished seeds away")
         for name, default, text in own:
@@ -201,7 +207,7 @@ STUDIES: Mapping[str, Study] = {
         _training,
     ),
     "depth": Study(
-        "which deep stack trains at all, the plain or the residual one?",
+        "how far do a plain and a residual deep stack come with the same training?",
         _training_arguments(
             6, ("blocks", 20, "of two convolutions (default: 20)"), ("channels", 16, "of every block (default: 16)")
         ),

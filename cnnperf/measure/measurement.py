@@ -93,6 +93,12 @@ class Laboratory:
         """Let references be built like the workloads that are compared with them."""
         self._references = References(self._new_workload)
 
+    def prepare(self, case: Case) -> None:
+        """Measure the ceilings of a case's device, once for all its cases; raises as `measure` does."""
+        check_supported(case)
+        with _out_of_memory_told(), matmul_precision(case):
+            self._ceilings_of(torch.device(case.device))
+
     def measure(self, case: Case) -> Measured:
         """Measure one case.
 

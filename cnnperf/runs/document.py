@@ -93,6 +93,7 @@ def _case(entry: object, where: str) -> CaseRecord | None:
             as_number(seconds, f"{where_extra}.processes[{index}]")
             for index, seconds in enumerate(as_list(extra.get("processes", []), f"{where_extra}.processes"))
         ),
+        seconds=as_number(extra.get("seconds"), f"{where_extra}.seconds"),
     )
 
 

@@ -26,6 +26,7 @@ class CaseRecord:
         groups: Seconds of the rounds, one tuple a group; empty when the run was saved without raw rounds.
         findings: Reasons to distrust the values.
         processes: Median seconds of one call in each process that timed the case; empty where only one did.
+        seconds: That the case took in all, compiling and memory included; NaN where that was not kept.
     """
 
     case: Case
@@ -34,6 +35,7 @@ class CaseRecord:
     groups: tuple[tuple[float, ...], ...] = ()
     findings: tuple[Finding, ...] = ()
     processes: tuple[float, ...] = ()
+    seconds: float = math.nan
 
 
 @dataclass(frozen=True)

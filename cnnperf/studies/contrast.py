@@ -80,8 +80,8 @@ def run_contrast(
     """Train both networks for each seed that is not finished yet, and return all finished ones.
 
     Both sides have the same split, the same order of batches and the same seed of their parameters, and take turns in
-    which is first, so that a drift of the machine falls on both. A new seed begins only if one fits into the time that
-    is left, judged by the longest so far.
+    which is first, so that a drift of the machine falls on both. After the first, a seed begins only if one fits into
+    the time that is left, judged by the longest so far.
 
     Args:
         contrast: What is compared.
@@ -95,7 +95,9 @@ def run_contrast(
     Returns:
         The finished pairs among the seeds, in their order.
     """
-    begun, longest = now(), 0.0
+    begun = now()
+    kept = pairs_of(ledger, list(ledger.rows))
+    longest = max((pair.base.seconds + pair.candidate.seconds for pair in kept), default=0.0)
     missing = [seed for seed in seeds if seed not in ledger.rows]
     epochs = len(SIDES) * contrast.recipe.epochs
     progress.skip(epochs * (len(seeds) - len(missing)))

@@ -51,9 +51,8 @@ def depth(epochs: int, blocks: int, channels: int) -> Contrast:
         raise OptionError(f"--blocks and --channels are at least 1, not {blocks} and {channels}")
     builds = partial(Stack, blocks, channels, shortcut=False), partial(Stack, blocks, channels, shortcut=True)
     facts = {"blocks": blocks, "channels": channels}
-    return Contrast(
-        "depth", f"plain_stack_{blocks}", f"residual_stack_{blocks}", builds, Recipe(epochs, image_size=16), facts
-    )
+    base, candidate = (f"{family}_stack_{blocks}x{channels}" for family in ("plain", "residual"))
+    return Contrast("depth", base, candidate, builds, Recipe(epochs, image_size=16), facts)
 
 
 def _se_block(channels: int) -> nn.Module:

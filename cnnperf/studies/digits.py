@@ -72,6 +72,15 @@ def split_digits(seed: int, image_size: int = 32) -> Split:
     return Split(*(Part(images[places], classes[places]) for places in order.tensor_split(ends)))
 
 
+def check_digits() -> None:
+    """Check that the images can be read.
+
+    Raises:
+        OptionError: If scikit-learn is missing.
+    """
+    _digits()
+
+
 @cache
 def _digits() -> tuple[Tensor, Tensor]:
     """Return all images, (1797, 1, 8, 8), and their classes."""

@@ -8,6 +8,7 @@ from statistics import fmean
 import pandas as pd
 
 from cnnperf.studies.contrast import SIDES, Contrast, Pair
+from cnnperf.studies.digits import SHARES
 from cnnperf.studies.paired import Difference, paired_difference, paired_ratio
 from cnnperf.studies.training import Trained
 from cnnperf.units import format_duration, format_quantity
@@ -19,9 +20,12 @@ Bytes = tuple[int, int]
 
 
 def accuracy_effect(pairs: Sequence[Pair]) -> Difference:
-    """Return by how many points the candidate's accuracy on the test images is above the base's."""
+    """Return by how many points the candidate's accuracy on the test images is above the base's.
+
+    Each seed splits the same images anew, which the interval allows for.
+    """
     base, candidate = ([POINTS * getattr(pair, side).accuracy for pair in pairs] for side in SIDES)
-    return paired_difference(base, candidate)
+    return paired_difference(base, candidate, SHARES["test"] / SHARES["training"])
 
 
 def rate_effect(pairs: Sequence[Pair]) -> Difference:
@@ -29,13 +33,15 @@ def rate_effect(pairs: Sequence[Pair]) -> Difference:
     return paired_ratio([pair.base.rate for pair in pairs], [pair.candidate.rate for pair in pairs])
 
 
+def both_reach(pairs: Sequence[Pair]) -> list[tuple[float, float]]:
+    """Return the seconds to the target of both sides, base first, for the seeds in which both reach it."""
+    times = [(pair.base.seconds_to_target, pair.candidate.seconds_to_target) for pair in pairs]
+    return [(base, candidate) for base, candidate in times if base is not None and candidate is not None]
+
+
 def target_effect(pairs: Sequence[Pair]) -> Difference | None:
     """Return by which fraction the candidate takes longer to the target, over the seeds in which both reach it."""
-    both = [
-        (pair.base.seconds_to_target, pair.candidate.seconds_to_target)
-        for pair in pairs
-        if pair.base.seconds_to_target and pair.candidate.seconds_to_target
-    ]
+    both = both_reach(pairs)
     return paired_ratio([base for base, _ in both], [candidate for _, candidate in both]) if both else None
 
 
@@ -48,7 +54,7 @@ def answer(contrast: Contrast, pairs: Sequence[Pair], held: Bytes) -> list[str]:
         _accuracy_sentence(contrast, pairs),
         f"Speed of training, images a second of {over}: {fraction_text(rate_effect(pairs))}.",
         _target_sentence(contrast, pairs),
-        f"Memory, peak of a training step of {over}: {_memory_text(held)}, of {format_quantity(held[0], 'B')}.",
+        f"Memory, peak of a training step (fp32, SGD) of {over}: {_held_text(held)}.",
         _price_sentence(pairs),
     ]
 
@@ -58,16 +64,17 @@ def table_rows(pairs: Sequence[Pair], held: Bytes) -> list[tuple[str, ...]]:
     if not pairs:
         return []
     base, candidate = ([getattr(pair, side) for pair in pairs] for side in SIDES)
-    rows = [
+    rows: list[tuple[str, ...]] = [
         ("test accuracy", _accuracy_text(base), _accuracy_text(candidate), points_text(accuracy_effect(pairs))),
         ("training", _rate_text(base), _rate_text(candidate), fraction_text(rate_effect(pairs))),
         ("reached the target", _reached_text(base), _reached_text(candidate), ""),
     ]
     effect = target_effect(pairs)
     if effect is not None:
-        rows.append(("time to the target", _target_text(base), _target_text(candidate), fraction_text(effect)))
+        texts = [format_duration(fmean(side)) for side in zip(*both_reach(pairs), strict=True)]
+        rows.append((f"time to the target, {effect.pairs} seeds", *texts, fraction_text(effect)))
     texts = [format_quantity(one, "B") for one in held]
-    return [*rows, ("peak memory of a training step", *texts, _memory_text(held))]
+    return [*rows, ("peak memory of a training step (fp32, SGD)", *texts, _memory_text(held))]
 
 
 def samples_of(contrast: Contrast, pairs: Iterable[Pair]) -> pd.DataFrame:
@@ -117,7 +124,7 @@ def _target_sentence(contrast: Contrast, pairs: Sequence[Pair]) -> str:
     return (
         f"{counts}."
         if effect is None
-        else f"{counts}; where both do, the time to it differs by {fraction_text(effect)}."
+        else f"{counts}; where both do ({effect.pairs}), the time to it differs by {fraction_text(effect)}."
     )
 
 
@@ -154,9 +161,8 @@ def _reached_text(side: Sequence[Trained]) -> str:
     return f"{sum(one.epochs_to_target is not None for one in side)} of {len(side)} seeds"
 
 
-def _target_text(side: Sequence[Trained]) -> str:
-    reached = [one.seconds_to_target for one in side if one.seconds_to_target is not None]
-    return format_duration(fmean(reached))
+def _held_text(held: Bytes) -> str:
+    return f"{_memory_text(held)} of {format_quantity(held[0], 'B')}"
 
 
 def _memory_text(held: Bytes) -> str:

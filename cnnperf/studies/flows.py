@@ -41,6 +41,7 @@ def flow_outcome(flows: Sequence[GradientFlow], where: str) -> Outcome:
     by_place = {(flow.family, _blocks(flow)): flow for flow in flows}
     rows = [(str(blocks), *(_mean_text(by_place[family, blocks]) for family in FAMILIES)) for blocks in depths]
     rows.append(("growth a layer", *(_growth_text(growths[family]) for family in FAMILIES)))
+    rows.append(("at first, later", *(_halves_text(growths[family]) for family in FAMILIES)))
     rows.append(("verdict", *(growths[family].verdict for family in FAMILIES)))
     with_theory = setting.normalization == "batch"
     return Outcome(
@@ -57,16 +58,16 @@ def flow_outcome(flows: Sequence[GradientFlow], where: str) -> Outcome:
 def _answer(setting: Setting, growths: dict[str, Growth]) -> list[str]:
     how = f"{NORMALIZED[setting.normalization]}, {setting.initialization} initialisation"
     sentences = [
-        f"The gradient of the {family} stack {_verb(growth)} towards the input: {_growth_text(growth)} a layer; "
-        f"{growth.reason} ({how}, {growth.seeds} seeds)."
+        f"The gradient of the {family} stack {_verb(growth)} towards the input: {_growth_text(growth)} a layer over "
+        f"all; {growth.reason} ({how}, {growth.seeds} seeds)."
         for family, growth in growths.items()
     ]
     plain = growths["plain"]
     if setting.normalization == "batch":
         off = plain.rate / BATCH_NORM_GROWTH - 1
         sentences.append(
-            f"Theory for plain ReLU networks with batch statistics is {BATCH_NORM_GROWTH:.4f} a layer (Yang et al., "
-            f"2019): the fit is {off:+.1%} away from it."
+            f"Theory for plain ReLU networks with batch statistics, wide and with large batches, is "
+            f"{BATCH_NORM_GROWTH:.4f} a layer (Yang et al., 2019): the fit is {off:+.1%} away from it."
         )
     return [*sentences, "A larger gradient is not a healthier one: training wants about the same size at every depth."]
 
@@ -77,6 +78,10 @@ def _verb(growth: Growth) -> str:
 
 def _growth_text(growth: Growth) -> str:
     return f"{growth.rate:.4f} [{growth.low:.4f}, {growth.high:.4f}]"
+
+
+def _halves_text(growth: Growth) -> str:
+    return f"{growth.halves[0]:.4f}, {growth.halves[1]:.4f}"
 
 
 def _mean_text(flow: GradientFlow) -> str:

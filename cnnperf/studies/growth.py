@@ -22,8 +22,19 @@ BATCH_NORM_GROWTH = math.sqrt(math.pi / (math.pi - 1))
 and large batches. Source: Yang, Pennington, Rao, Sohl-Dickstein, Schoenholz, "A Mean Field Theory of Batch
 Normalization", ICLR 2019, https://arxiv.org/abs/1902.08129."""
 
+BANDS = {"explodes": (LIMIT, math.inf), "vanishes": (0.0, 1 / LIMIT), "stable": (1 / LIMIT, LIMIT)}
+PLACES = {
+    "explodes": f"above {LIMIT}",
+    "vanishes": f"below {1 / LIMIT:.3g}",
+    "stable": f"between {1 / LIMIT:.3g} and {LIMIT}",
+    "not decided": f"across {1 / LIMIT:.3g} or {LIMIT}",
+}
 CONFIDENCE = 0.95
 NOT_DECIDED = "not decided"
+
+
+LEAST_PLACES = 3
+"""Numbers of layers from which on one rate can be told from a rate that changes."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +45,7 @@ class Growth:
         rate: Factor a layer, the geometric mean over seeds; NaN where it could not be fitted.
         low: Lower end of its 95 % interval over seeds.
         high: Upper end.
+        halves: Factor a layer in the first half of the layers and in the second; NaN where there are no two halves.
         seeds: How many series it was fitted to.
         verdict: `explodes`, `vanishes`, `stable` or `not decided`.
         reason: Why, in words.
@@ -42,6 +54,7 @@ class Growth:
     rate: float
     low: float
     high: float
+    halves: tuple[float, float]
     seeds: int
     verdict: str
     reason: str
@@ -50,14 +63,16 @@ class Growth:
 def fit_growth(layers: Sequence[int], norms: Sequence[Sequence[float]]) -> Growth:
     """Fit the growth a layer and judge it.
 
-    Each series of logs is fitted by a line; the interval is that of Student's t over the slopes, because layers of one
-    network are not independent of each other and seeds are. The verdict is `explodes` where the interval lies above
-    `LIMIT`, `vanishes` where it lies below 1 / `LIMIT`, `stable` where it lies between them, and `not decided` where it
-    reaches across one of them, where the mean series strays from its line by a factor of `STRAY`, or where a norm is no
-    number. A norm that became 0 has vanished and one that became infinite has exploded, whatever the rest does.
+    Each series of logs is fitted by a line, over all layers and over each half of them; intervals are those of
+    Student's t over the slopes of the seeds, because layers of one network are not independent of each other and seeds
+    are. A growth need not be one rate, and the interval of the whole line does not tell: so the verdict is by both
+    halves. It is `explodes` where both intervals lie above `LIMIT`, `vanishes` where both lie below 1 / `LIMIT`,
+    `stable` where both lie between them, and `not decided` otherwise, where the mean series strays from its line by a
+    factor of `STRAY`, where there are no two halves, or where a norm is no number. A norm that became 0 has vanished
+    and one that became infinite has exploded, whatever the rest does.
 
     Args:
-        layers: How many layers the gradient has passed, one number a norm.
+        layers: How many layers the gradient has passed, one number a norm, in any order.
         norms: For each seed, the norms, all at least 0.
 
     Raises:
@@ -68,18 +83,31 @@ def fit_growth(layers: Sequence[int], norms: Sequence[Sequence[float]]) -> Growt
             f"a growth is fitted to at least one series of norms at two or more layers; given are {len(norms)} series "
             f"of {sorted({len(series) for series in norms})} norms at {len(layers)} layers"
         )
-    table = np.asarray(norms, dtype=float)
+    order = np.argsort(layers, kind="stable")
+    table, passed = np.asarray(norms, dtype=float)[:, order], np.asarray(layers, dtype=float)[order]
     if (ends := _ends(table)) is not None:
-        return Growth(math.nan, math.nan, math.nan, len(table), *ends)
-    logs, passed = np.log(table), np.asarray(layers, dtype=float)
+        return Growth(math.nan, math.nan, math.nan, (math.nan, math.nan), len(table), *ends)
+    logs = np.log(table)
+    rate, low, high = _rate(passed, logs)
+    middle = (passed.size - 1) // 2
+    parts = [slice(0, middle + 1), slice(middle, None)] if passed.size >= LEAST_PLACES else []
+    halves = [_rate(passed[part], logs[:, part]) for part in parts]
+    rates = (halves[0][0], halves[1][0]) if halves else (math.nan, math.nan)
+    return Growth(rate, low, high, rates, len(table), *_judged(halves, len(table), _stray(passed, logs)))
+
+
+def _rate(passed: np.ndarray, logs: np.ndarray) -> tuple[float, float, float]:
+    """Return the rate of all seeds with its interval."""
     slopes = np.array([np.polyfit(passed, series, 1)[0] for series in logs])
-    middle = float(slopes.mean())
     half = _half_width(slopes)
-    rate, low, high = (math.exp(log) for log in (middle, middle - half, middle + half))
+    middle = float(slopes.mean())
+    return math.exp(middle), math.exp(middle - half), math.exp(middle + half)
+
+
+def _stray(passed: np.ndarray, logs: np.ndarray) -> float:
+    """Return the largest factor between the mean series and its line."""
     mean = logs.mean(axis=0)
-    stray = math.exp(float(np.abs(mean - np.polyval(np.polyfit(passed, mean, 1), passed)).max()))
-    judged = _judge(low, high, stray) if len(table) > 1 else (NOT_DECIDED, "one seed has no interval")
-    return Growth(rate, low, high, len(table), *judged)
+    return math.exp(float(np.abs(mean - np.polyval(np.polyfit(passed, mean, 1), passed)).max()))
 
 
 def _ends(table: np.ndarray) -> tuple[str, str] | None:
@@ -100,14 +128,17 @@ def _half_width(slopes: np.ndarray) -> float:
     return float(stats.t.ppf((1 + CONFIDENCE) / 2, slopes.size - 1) * slopes.std(ddof=1) / math.sqrt(slopes.size))
 
 
-def _judge(low: float, high: float, stray: float) -> tuple[str, str]:
+def _judged(halves: Sequence[tuple[float, float, float]], seeds: int, stray: float) -> tuple[str, str]:
+    """Return verdict and reason."""
+    if seeds < 2:  # noqa: PLR2004 - a spread needs two
+        return NOT_DECIDED, "one seed has no interval"
+    if not halves:
+        return NOT_DECIDED, "two depths cannot tell one rate from one that changes"
     if stray >= STRAY:
         return NOT_DECIDED, f"the norms stray from one rate by a factor of {stray:.3g}"
-    limit = f"{1 / LIMIT:.3g}"
-    if low > LIMIT:
-        return "explodes", f"all of the interval is above {LIMIT}"
-    if high < 1 / LIMIT:
-        return "vanishes", f"all of the interval is below {limit}"
-    if low >= 1 / LIMIT and high <= LIMIT:
-        return "stable", f"all of the interval is between {limit} and {LIMIT}"
-    return NOT_DECIDED, f"the interval reaches across {LIMIT if high > LIMIT else limit}"
+    (first, *first_ends), (second, *second_ends) = halves
+    low, high = min(*first_ends, *second_ends), max(*first_ends, *second_ends)
+    fitting = (verdict for verdict, (least, most) in BANDS.items() if least <= low and high <= most)
+    told = f"{first:.4f} a layer at first and {second:.4f} later"
+    verdict = next(fitting, NOT_DECIDED)
+    return verdict, f"{told}, {'with intervals' if verdict == NOT_DECIDED else 'surely'} {PLACES[verdict]}"

@@ -12,7 +12,8 @@ from scipy import stats
 from cnnperf.errors import OptionError
 
 CONFIDENCE = 0.95
-LEAST_PAIRS = 2
+LEAST_PAIRS = 5
+"""Below which nothing is decided: accuracies come in steps, and a few equal differences have no spread."""
 
 
 @dataclass(frozen=True)
@@ -33,19 +34,23 @@ class Difference:
 
     @property
     def decided(self) -> bool:
-        """Tell whether the interval leaves zero out."""
-        return self.low > 0 or self.high < 0
+        """Tell whether the interval leaves zero out, and there are pairs enough to trust it."""
+        return self.pairs >= LEAST_PAIRS and (self.low > 0 or self.high < 0)
 
 
-def paired_difference(base: Sequence[float], candidate: Sequence[float]) -> Difference:
+def paired_difference(base: Sequence[float], candidate: Sequence[float], overlap: float = 0.0) -> Difference:
     """Return the mean difference of pairs with the interval of Student's t.
 
     Source: Student, "The Probable Error of a Mean", Biometrika 6, 1908, https://doi.org/10.1093/biomet/6.1.1, for
     differences within pairs as in its section IX. Pairing takes out what both sides share: split, order of batches.
+    Where each pair is another split of the same data, differences are not independent, and the variance of their mean
+    is `s^2 (1 / n + n_test / n_train)` instead of `s^2 / n`: Nadeau and Bengio, "Inference for the Generalization
+    Error", Machine Learning 52, 2003, section 3, https://doi.org/10.1023/A:1024068626366.
 
     Args:
         base: One value a seed.
         candidate: One value a seed, in the same order.
+        overlap: Test images over training images where pairs are splits of the same data; 0 where they are independent.
 
     Raises:
         OptionError: If the sides are not equally long, are empty, or hold a value that is not finite.
@@ -58,10 +63,10 @@ def paired_difference(base: Sequence[float], candidate: Sequence[float]) -> Diff
     if not all(map(math.isfinite, differences)):
         raise OptionError("a value of a pair is not a finite number, so that there is no mean difference")
     mean = fmean(differences)
-    if len(differences) < LEAST_PAIRS:
+    if len(differences) == 1:
         return Difference(mean, -math.inf, math.inf, len(differences))
     quantile = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(differences) - 1))
-    half = quantile * stdev(differences) / math.sqrt(len(differences))
+    half = quantile * stdev(differences) * math.sqrt(1 / len(differences) + overlap)
     return Difference(mean, mean - half, mean + half, len(differences))
 
 

@@ -6,11 +6,11 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
 
+import cnnperf
 from cnnperf.errors import OptionError
 from cnnperf.measure.case import Case
 from cnnperf.measure.devices import devices_for
@@ -21,6 +21,7 @@ from cnnperf.models.architecture import Architecture
 from cnnperf.models.catalog import CATALOG, register
 from cnnperf.studies import contrasts
 from cnnperf.studies.contrast import Build, Contrast, Progress, run_contrast, seeds_path
+from cnnperf.studies.digits import check_digits
 from cnnperf.studies.drawn import contrast_chart
 from cnnperf.studies.effects import Bytes, answer, samples_of, table_rows
 from cnnperf.studies.flows import flow_outcome
@@ -85,7 +86,9 @@ def training_study(name: str, choice: Choice, progress: Progress) -> Outcome:
     """
     device = devices_for(choice.device, "--device")[-1]  # auto: CUDA where there is one
     contrast = _contrast(name, replace(choice, device=device))
-    ledger = Ledger(seeds_path(choice.folder, name), contrast.settings(device), restart=choice.restart)
+    check_digits()
+    settings = contrast.settings(device) | {"where": where_of(device)}
+    ledger = Ledger(seeds_path(choice.folder, name), settings, restart=choice.restart)
     seeds = range(choice.seeds)
     pairs = run_contrast(contrast, seeds, ledger, device=device, seconds=choice.seconds, progress=progress)
     progress.note("memory")
@@ -107,7 +110,7 @@ def where_of(device: str) -> str:
         chip = f"{torch.cuda.get_device_name(device)}, CUDA {torch.version.cuda}"
     else:
         chip = f"{cpu_model()}, {os.cpu_count()} CPUs, {torch.get_num_threads()} threads"
-    return f"{chip}, torch {torch.__version__}, {datetime.now(UTC):%Y-%m-%d}."
+    return f"{chip}, torch {torch.__version__}, cnnperf {cnnperf.__version__}"
 
 
 def flow_study(depths: Sequence[int], setting: Setting, seeds: int, progress: Progress) -> Outcome:
@@ -155,7 +158,8 @@ def _peak(name: str, build: Build, contrast: Contrast, device: str) -> int:
 
 
 def _contrast(name: str, choice: Choice) -> Contrast:
-    width = choice.width or (FULL_WIDTH if choice.device.startswith("cuda") else SMALL_WIDTH)
+    usual = FULL_WIDTH if choice.device.startswith("cuda") else SMALL_WIDTH
+    width = usual if choice.width is None else choice.width
     makers = {
         "pooling": lambda: contrasts.pooling(choice.epochs),
         "squeeze-excitation": lambda: contrasts.squeeze_excitation(choice.epochs, width),

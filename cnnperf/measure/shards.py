@@ -1,0 +1,80 @@
+"""Which cases a machine measures when several share a suite: each case on exactly one, each machine about as long."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from statistics import fmean
+
+from cnnperf.errors import OptionError
+from cnnperf.measure.case import Case
+
+MOST_SHARDS = 1000
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Be one of several parts of a suite, counted from 1."""
+
+    number: int
+    count: int
+
+    def __str__(self) -> str:
+        """Return it as it is typed, such as `2/5`."""
+        return f"{self.number}/{self.count}"
+
+
+def parse_shard(text: str, option: str = "--cnnperf-shard") -> Shard:
+    """Parse `2/5`.
+
+    Raises:
+        OptionError: If it is not a number from 1 to the number of shards.
+    """
+    match = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text)
+    number, count = (int(match[1]), int(match[2])) if match else (0, 0)
+    if not 1 <= number <= count <= MOST_SHARDS:
+        raise OptionError(
+            f"{option} takes the number of a shard and how many there are, from 1/1 to {MOST_SHARDS}/{MOST_SHARDS}, "
+            f"such as 2/5; not {text!r}"
+        )
+    return Shard(number, count)
+
+
+def assign(cases: Iterable[Case], seconds: Mapping[Case, float], count: int) -> dict[Case, int]:
+    """Return for each case the number of its shard, from 1.
+
+    The longest case goes first, each to the shard that has least so far: at most 4/3 of the best possible longest shard
+    (Graham, "Bounds on Multiprocessing Timing Anomalies", SIAM Journal on Applied Mathematics 17, 1969,
+    https://doi.org/10.1137/0117039, theorem 2). The result depends on cases and seconds alone, not on their order.
+
+    Args:
+        cases: All of the suite.
+        seconds: That each took when it was measured; a case that was not counts as the mean of its engine's, or of all.
+        count: Of shards.
+    """
+    weights = _weights(list(dict.fromkeys(cases)), seconds)
+    loads = dict.fromkeys(range(1, count + 1), 0.0)
+    shards: dict[Case, int] = {}
+    for case in sorted(weights, key=lambda case: (-weights[case], case.id())):
+        lightest = min(loads, key=lambda number: (loads[number], number))
+        shards[case] = lightest
+        loads[lightest] += weights[case]
+    return shards
+
+
+def digest(cases: Iterable[Case]) -> str:
+    """Return a text that is the same for the same cases in any order, and for no others."""
+    return hashlib.sha256("\n".join(sorted({case.id() for case in cases})).encode()).hexdigest()[:16]
+
+
+def _weights(cases: list[Case], seconds: Mapping[Case, float]) -> dict[Case, float]:
+    known = {case: value for case, value in seconds.items() if math.isfinite(value) and value > 0}
+    return {case: known.get(case) or _guess(case, known) for case in cases}
+
+
+def _guess(case: Case, known: Mapping[Case, float]) -> float:
+    alike = [value for other, value in known.items() if other.engine == case.engine]
+    return fmean(alike or known.values()) if known else 1.0
