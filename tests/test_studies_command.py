@@ -105,13 +105,21 @@ def test_what_cannot_be_studied_is_one_sentence_before_anything_is_made(here, ca
     assert not (here / "studies").exists()
 
 
-@pytest.mark.parametrize("package", ["tqdm", "tabulate"])
+@pytest.mark.parametrize("package", ["altair", "tabulate", "tqdm", "vl_convert"])
 def test_a_missing_package_is_named_with_its_extra(here, monkeypatch, capsys, package):
-    for name in [name for name in sys.modules if name.startswith("cnnperf.studies")]:
-        monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, package, None)
     assert main(["study", "gradient-flow", "--depths", "1,2", "--seeds", "1"]) == 2
     assert f"need the package {package}; pip install 'cnnperf[study]'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("out", ["file", "file/below"])
+@pytest.mark.parametrize("name", ["gradient-flow", "pooling"])
+def test_results_that_could_not_be_written_are_refused_before_the_work(here, monkeypatch, capsys, name, out):
+    (here / "file").touch()
+    monkeypatch.setitem(sys.modules, "cnnperf.studies.run", None)  # whoever began would fail
+    assert main(["study", name, "--out", out]) == 2
+    assert f"--out {out}: " in (err := capsys.readouterr().err)
+    assert "is no folder that can be written to" in err
 
 
 @pytest.mark.parametrize("name", ["gradient-flow", "pooling", "squeeze-excitation", "depth"])

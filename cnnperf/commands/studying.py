@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, Self
 
@@ -35,6 +36,7 @@ DEPTHS = "5,10,20,30"
 QUIET = {"OMP_WAIT_POLICY": "PASSIVE", "KINETO_LOG_LEVEL": "5"}
 """Threads that wait do not spin, and the profiler, by which memory is measured, does not write into the progress."""
 
+PACKAGES = ("altair", "tabulate", "tqdm", "vl_convert")
 SEEDS, MINUTES = 10, 10.0
 NORMALIZATIONS, INITIALIZATIONS = ("batch", "running", "none"), ("default", "he")
 
@@ -58,15 +60,9 @@ class Bar:
     """Show the progress of a study with the time that is left, from its first part on."""
 
     def __init__(self, total: int, unit: str) -> None:
-        """Get ready.
+        """Get ready."""
+        from tqdm import tqdm
 
-        Raises:
-            CnnperfError: If tqdm is not installed.
-        """
-        try:
-            from tqdm import tqdm
-        except ImportError as error:
-            raise CnnperfError(f"studies need the package {error.name}; pip install 'cnnperf[study]'") from error
         self._total = total
         self._make: Callable[[int], tqdm[NoReturn]] = lambda total: tqdm(
             total=total, unit=unit, file=sys.stderr, dynamic_ncols=True
@@ -104,6 +100,7 @@ class Bar:
 def _study(given: argparse.Namespace) -> int:
     for name, value in QUIET.items():  # read when torch is loaded
         os.environ.setdefault(name, value)
+    _check_before(given)
     try:
         outcome = STUDIES[given.study].run(given)
     except KeyboardInterrupt:
@@ -112,6 +109,20 @@ def _study(given: argparse.Namespace) -> int:
     written = outcome.write(given.out)
     print_lines([*outcome.answer, "", outcome.table(), "", outcome.where, *(f"wrote {path}" for path in written)])
     return FINE
+
+
+def _check_before(given: argparse.Namespace) -> None:
+    """Refuse what would fail only after minutes of work.
+
+    Raises:
+        CnnperfError: If a package is missing, or the results could not be written.
+    """
+    missing = [name for name in PACKAGES if find_spec(name) is None]
+    if missing:
+        raise CnnperfError(f"studies need the package {', '.join(missing)}; pip install 'cnnperf[study]'")
+    above = next(path for path in (given.out, *given.out.absolute().parents) if path.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise CnnperfError(f"--out {given.out}: {above} is no folder that can be written to; choose another one")
 
 
 def _kept(given: argparse.Namespace) -> str:
