@@ -58,7 +58,7 @@ OPTIONS = (
         "axis",
         "NAME=V[,V]",
         (),
-        "replace the values of an axis: phase, engine, precision, layout, batch, image_size; "
+        "replace the values of an axis: phase, engine, precision, layout, batch, image_size, width, threads; "
         "default: by suite and device",
         repeatable=True,
     ),

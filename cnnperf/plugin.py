@@ -113,13 +113,24 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture
-def cnnperf_case(
-    architecture: str, phase: str, device: str, engine: str, precision: str, layout: str, batch: int, image_size: int
+def cnnperf_case(  # noqa: PLR0913, PLR0917 - a parameter an axis
+    architecture: str,
+    phase: str,
+    device: str,
+    engine: str,
+    precision: str,
+    layout: str,
+    batch: int,
+    image_size: int,
+    width: int,
+    threads: int,
+    world_size: int,
 ) -> Case:
     """Return the case of this test: one point of the axes, each of which is a parameter of the test."""
     from cnnperf.measure.case import Case
 
-    return Case(architecture, phase, device, engine, precision, layout, batch, image_size)
+    axes = (architecture, phase, device, engine, precision, layout, batch, image_size, width, threads, world_size)
+    return Case(*axes)
 
 
 @pytest.fixture

@@ -14,7 +14,10 @@ from cnnperf.errors import RunFileError
 from cnnperf.measure.case import ENGINES, LAYOUTS, PHASES, PRECISIONS
 from cnnperf.runs import frame_of, load_runs, load_samples, read_runs, samples_of
 
-CASE = ["architecture", "phase", "device", "engine", "precision", "layout", "batch", "image_size"]
+CASE = [
+    *("architecture", "phase", "device", "engine", "precision", "layout", "batch", "image_size"),
+    *("width", "threads", "world_size"),
+]
 COLUMNS = [
     *("run", "time", "commit", "machine", "test"),
     *CASE,

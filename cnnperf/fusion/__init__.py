@@ -8,13 +8,13 @@ from cnnperf.fusion.se_block import FusedSEBlock
 from cnnperf.fusion.tail import fused_tail, textbook_tail
 from cnnperf.models.architecture import Architecture
 from cnnperf.models.catalog import SENET, register
-from cnnperf.models.resnet import ResNet18
+from cnnperf.models.resnet import WIDTH, ResNet18
 from cnnperf.models.squeeze_excitation import SEBlock
 
 
-def se_resnet18_fused() -> ResNet18:
-    """Build `se_resnet18` and fuse the tail of each block."""
-    model = ResNet18(se_block=SEBlock)
+def se_resnet18_fused(width: int = WIDTH) -> ResNet18:
+    """Build `se_resnet18`, its first stage so many channels wide, and fuse the tail of each block."""
+    model = ResNet18(SEBlock, width)
     fuse(model, inplace=True)
     return model
 
@@ -25,6 +25,7 @@ ARCHITECTURES = (
         build=se_resnet18_fused,
         summary="se_resnet18 with the tail of each block (BatchNorm, SE, shortcut, ReLU) fused",
         source=SENET,
+        build_at=se_resnet18_fused,
         reference="se_resnet18",
     ),
 )

@@ -6,7 +6,7 @@ Nothing here imports torch, so that the analysing rooms and the plugin can use t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 
 from cnnperf.errors import OptionError
@@ -61,8 +61,13 @@ AXES: tuple[Axis, ...] = (
     Axis("layout", str, "contiguous", "memory order of images and weights", LAYOUTS),
     Axis("batch", int, 1, "images in one call"),
     Axis("image_size", int, 32, "height and width of an image in pixels"),
+    Axis("width", int, 0, "channels of the first layer; 0: as in the network's source"),
+    Axis("threads", int, 0, "CPU threads in one process; 0: as the environment gives"),
+    Axis("world_size", int, 1, "processes that train one network together, each on a batch of its own"),
 )
 AXIS_BY_NAME: Mapping[str, Axis] = {axis.name: axis for axis in AXES}
+LATER = ("width", "threads", "world_size")
+"""Axes that ids name only where they are set, so that the names of tests stay what they were."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,9 @@ class Case:
     layout: str = "contiguous"
     batch: int = 1
     image_size: int = 32
+    width: int = 0
+    threads: int = 0
+    world_size: int = 1
 
     def axes(self) -> dict[str, AxisValue]:
         """Return the axes as a plain dictionary, in the order of `AXES`."""
@@ -109,14 +117,18 @@ class Case:
     def id(self) -> str:
         """Return the pytest id: `arch=resnet18-phase=train-device=cpu-...`."""
         short = {"architecture": "arch"}
-        return "-".join(f"{short.get(name, name)}={value}" for name, value in self.axes().items())
+        named = [name for name in AXIS_BY_NAME if name not in LATER or not self._is_default(name)]
+        return "-".join(f"{short.get(name, name)}={getattr(self, name)}" for name in named)
 
     def label(self) -> str:
         """Return a short human label without the axes that have their default value."""
         words = [self.architecture, self.phase, self.device, self.engine]
         words += [str(getattr(self, name)) for name in ("precision", "layout") if not self._is_default(name)]
-        words.append(f"batch {self.batch}")
-        return " ".join(words)
+        return " ".join([*words, f"batch {self.batch}", *self.sizes()])
+
+    def sizes(self, names: Sequence[str] = ("image_size", *LATER)) -> list[str]:
+        """Return words for those of the axes that have not their default value, such as `width 32`."""
+        return [f"{name} {getattr(self, name)}" for name in names if not self._is_default(name)]
 
     def _is_default(self, name: str) -> bool:
         return bool(getattr(self, name) == AXIS_BY_NAME[name].default)
@@ -134,8 +146,9 @@ def axes_of_label(label: str) -> dict[str, AxisValue]:
     axes: dict[str, AxisValue] = {"architecture": words[0]}
     rest = iter(words[1:])
     for word in rest:
-        name = "batch" if word == "batch" else _axis_of(word, label)
-        axes[name] = AXIS_BY_NAME[name].parse(next(rest, "") if word == "batch" else word)
+        numbered = word in AXIS_BY_NAME and AXIS_BY_NAME[word].type is int
+        name = word if numbered else _axis_of(word, label)
+        axes[name] = AXIS_BY_NAME[name].parse(next(rest, "") if numbered else word)
     return axes
 
 

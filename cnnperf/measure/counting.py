@@ -14,7 +14,7 @@ from cnnperf.measure.case import Case
 from cnnperf.measure.correctness import References, results_of
 from cnnperf.measure.memory import measure_memory
 from cnnperf.measure.work import count_work
-from cnnperf.measure.workload import Workload, check_supported, matmul_precision
+from cnnperf.measure.workload import Workload, check_supported, in_force
 
 
 def count(case: Case, input_kind: str = "synthetic") -> dict[str, Any]:
@@ -33,7 +33,7 @@ def count(case: Case, input_kind: str = "synthetic") -> dict[str, Any]:
         WrongResult: If the results are wrong.
     """
     check_supported(case)
-    with matmul_precision(case):
+    with in_force(case):
         return _count(case, lambda one: Workload(one, input_kind=input_kind))
 
 

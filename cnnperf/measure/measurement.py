@@ -22,7 +22,7 @@ from cnnperf.measure.memory import Memory, measure_memory
 from cnnperf.measure.metrics import METRICS, Value
 from cnnperf.measure.sampler import Samples, Schedule, sample
 from cnnperf.measure.work import Work, count_work
-from cnnperf.measure.workload import Workload, check_supported, matmul_precision
+from cnnperf.measure.workload import Workload, check_supported, in_force, matmul_precision
 from cnnperf.models.catalog import CATALOG
 
 RECORD_VERSION = 1
@@ -106,14 +106,14 @@ class Laboratory:
             UnsupportedCase: If the device does not exist, cannot compute in the precision, or runs out of memory.
             WrongResult: If the results are wrong, the clock jumped, or a network of the catalog breaks its graph.
         """
-        check_supported(case)
-        with _out_of_memory_told(), matmul_precision(case):
+        self.prepare(case)
+        with _out_of_memory_told(), in_force(case):
             return self._measure(case)
 
     def latency(self, case: Case) -> float:
         """Return the median seconds of one call, and nothing else; raises as `measure` does for an unsupported case."""
         check_supported(case)
-        with _out_of_memory_told(), matmul_precision(case):
+        with _out_of_memory_told(), in_force(case):
             workload = self._prepare(case)
             compilation.compile_first_round(workload)
             return sample(workload, self.make_clock(torch.device(case.device)), self.schedule).latency().value
@@ -121,7 +121,7 @@ class Laboratory:
     def check(self, case: Case) -> Verified:
         """Check the results of one case without timing it; raises as `measure` does."""
         check_supported(case)
-        with _out_of_memory_told(), matmul_precision(case):
+        with _out_of_memory_told(), in_force(case):
             workload = self._prepare(case)
             workload.run_once()
             return self._references.verify(workload)

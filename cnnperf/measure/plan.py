@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
+from typing import cast
 
 from cnnperf.errors import OptionError
 from cnnperf.measure.case import AXIS_BY_NAME, ENGINES, LAYOUTS, PHASES, AxisValue, Case
 from cnnperf.measure.sampler import Schedule
 from cnnperf.models.architecture import Architecture
+from cnnperf.models.catalog import check_width
 
-OVERRIDABLE = ("phase", "engine", "precision", "layout", "batch", "image_size")
+OVERRIDABLE = ("phase", "engine", "precision", "layout", "batch", "image_size", "width", "threads")
 SUITES = ("smoke", "default", "full")
 
 # Images in one call by architecture: few enough for two CPU cores to finish a round in a fraction of a second.
@@ -44,14 +46,16 @@ class Plan:
         """Return the cases of an architecture: each phase on each device, eager before compiled.
 
         Raises:
-            OptionError: If an image size is asked for that the architecture does not take.
+            OptionError: If an image size or a width is asked for that the architecture does not take.
         """
         return [case for device in self.devices for case in self._on_device(architecture, device)]
 
     def _on_device(self, architecture: Architecture, device: str) -> list[Case]:
         axes = self._axes(architecture, device.partition(":")[0]) | dict(self.overrides)
         _check_image_size(architecture, axes["image_size"])
-        order = ("batch", "image_size", "precision", "layout", "phase", "engine")
+        for width in axes["width"]:
+            check_width(architecture, cast(int, width))
+        order = ("threads", "width", "batch", "image_size", "precision", "layout", "phase", "engine")
         return [
             Case(architecture=architecture.name, device=device, **dict(zip(order, point, strict=True)))  # type: ignore[arg-type]  # values were parsed by their axes
             for point in product(*(axes[name] for name in order))
@@ -66,6 +70,8 @@ class Plan:
             "layout": LAYOUTS if full else ("contiguous",),
             "batch": self._batches(architecture.name, device_type),
             "image_size": (architecture.image_size,),
+            "width": (0,),
+            "threads": (0,),
         }
 
     def _batches(self, architecture: str, device_type: str) -> tuple[int, ...]:

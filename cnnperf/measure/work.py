@@ -100,12 +100,14 @@ def count_work(case: Case) -> Work:
     """
     textbook = resolve(case.architecture).reference or case.architecture
     # Neither decides what is computed, so the cases that differ in them share one count.
-    return _count(replace(case, architecture=textbook, engine="eager", device="cpu", layout="contiguous"))
+    return _count(replace(case, architecture=textbook, engine="eager", device="cpu", layout="contiguous", threads=0))
 
 
 @lru_cache(maxsize=256)
 def _count(case: Case) -> Work:
-    model = create(case.architecture).to(device="meta", dtype=DTYPES[case.precision]).train(case.trains)
+    model = (
+        create(case.architecture, width=case.width).to(device="meta", dtype=DTYPES[case.precision]).train(case.trains)
+    )
     images = torch.empty(case.batch, 3, case.image_size, case.image_size, dtype=DTYPES[case.precision], device="meta")
     target = torch.empty(case.batch, dtype=torch.int64, device="meta")
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0, momentum=0.9) if case.phase == "train" else None

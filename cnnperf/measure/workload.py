@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from typing import Any, cast
 
@@ -56,7 +57,9 @@ class Workload:
         self.case = case
         self._layout = MEMORY_FORMATS[case.layout]
         self._random = random.Random(seed)  # noqa: S311 - places memory, hides nothing
-        model = create(case.architecture, seed=seed).to(device=case.device, dtype=DTYPES[case.precision])
+        model = create(case.architecture, seed=seed, width=case.width).to(
+            device=case.device, dtype=DTYPES[case.precision]
+        )
         self.model = _with_layout(model, self._layout).train(case.trains)
         images = images_for(case, input_kind, seed).to(device=case.device, dtype=DTYPES[case.precision])
         self.images = images.contiguous(memory_format=self._layout)
@@ -215,7 +218,8 @@ def check_supported(case: Case) -> None:
     """Check that the device of a case computes in its precision.
 
     Raises:
-        UnsupportedCase: If there is no such device, or tf32 or fp16 is asked of a device that lacks it.
+        UnsupportedCase: If there is no such device, tf32 or fp16 is asked of a device that lacks it, or there are more
+            threads than cores.
     """
     if case.device_type == "cuda" and not torch.cuda.is_available():
         raise UnsupportedCase("no CUDA device")
@@ -223,6 +227,22 @@ def check_supported(case: Case) -> None:
         raise UnsupportedCase("tf32 is a mode of CUDA's matrix units; a CPU has none")
     if case.precision == "bf16" and case.device_type == "cuda" and not torch.cuda.is_bf16_supported():
         raise UnsupportedCase("this CUDA device does not compute in bf16")
+    if case.threads > (cores := cpu_cores()):
+        raise UnsupportedCase(f"{case.threads} threads: this process may use {cores} cores")
+    if case.world_size > 1:
+        raise UnsupportedCase("several processes together are measured by `torchrun -m cnnperf.scaling`")
+
+
+def cpu_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def in_force(case: Case) -> Iterator[None]:
+    """Set what a case asks of the whole process, its matrix products' precision and its threads, and set it back."""
+    with matmul_precision(case), _threads(case):
+        yield
 
 
 @contextmanager
@@ -234,6 +254,27 @@ def matmul_precision(case: Case) -> Iterator[None]:
         yield
     finally:
         torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = flags
+
+
+@contextmanager
+def _threads(case: Case) -> Iterator[None]:
+    before = torch.get_num_threads()
+    if case.threads:
+        torch.set_num_threads(case.threads)
+    try:
+        with _compiled_threads(case):
+            yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _compiled_threads(case: Case) -> AbstractContextManager[None]:
+    """Generated code has its number of threads written into it, and the compile cache looks at settings alone."""
+    if not case.threads or case.engine != "compile":
+        return nullcontext()
+    from torch._inductor import config
+
+    return cast(AbstractContextManager[None], config.patch({"cpp.threads": case.threads}))
 
 
 def _nothing() -> None:

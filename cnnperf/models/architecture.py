@@ -19,6 +19,8 @@ class Architecture:
         channels: Channels of its images.
         classes: Number of scores it gives an image; None where it is not known before a call.
         fixed_image_size: Whether it takes images of `image_size` only.
+        build_at: Builds it with so many channels in its first layer, and all others in proportion; None where it
+            has one width only.
         reference: The textbook architecture with the same state_dict that it must equal; None where it is one
             itself.
     """
@@ -31,4 +33,5 @@ class Architecture:
     channels: int = 3
     classes: int | None = 10
     fixed_image_size: bool = False
+    build_at: Callable[[int], nn.Module] | None = None
     reference: str | None = None

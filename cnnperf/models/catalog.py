@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 from functools import partial
 from types import MappingProxyType
 
+import torch
 from torch import nn
 
 from cnnperf.errors import OptionError
@@ -53,24 +54,28 @@ ARCHITECTURES = (
         build=partial(Stack, shortcut=False),
         summary="ten blocks of two 3x3 convolutions at 64 channels, without shortcuts",
         source=STACK,
+        build_at=lambda width: Stack(channels=width, shortcut=False),
     ),
     Architecture(
         name="residual_stack",
         build=partial(Stack, shortcut=True),
         summary="ten blocks of two 3x3 convolutions at 64 channels, with identity shortcuts",
         source=STACK,
+        build_at=lambda width: Stack(channels=width, shortcut=True),
     ),
     Architecture(
         name="resnet18",
         build=ResNet18,
         summary="ResNet-18 with the 3x3 stem for small images",
         source=RESNET,
+        build_at=lambda width: ResNet18(width=width),
     ),
     Architecture(
         name="se_resnet18",
         build=partial(ResNet18, se_block=SEBlock),
         summary="resnet18 with Squeeze-and-Excitation in each block",
         source=SENET,
+        build_at=lambda width: ResNet18(SEBlock, width),
     ),
 )
 """The textbook networks, in the order in which they are reported."""
@@ -139,23 +144,40 @@ def match(pattern: str) -> list[Architecture]:
     return found
 
 
-def create(architecture: str | Architecture, *, seed: int = 0) -> nn.Module:
+def create(architecture: str | Architecture, *, seed: int = 0, width: int = 0) -> nn.Module:
     """Build a network whose parameters depend on the seed alone, leaving PyTorch's generators as they are.
 
     Args:
         architecture: A row, or a name as `resolve` takes it.
         seed: The seed of the parameters. A user's factory that draws from any generator but PyTorch's on the
             CPU is not reproducible by it.
+        width: Channels of its first layer, the others in proportion; 0 for those of its source.
 
     Returns:
         The network, on the CPU and in training mode.
 
     Raises:
-        OptionError: There is no such architecture, or the user's own cannot be built.
+        OptionError: There is no such architecture, it has one width only, or the user's own cannot be built.
     """
     row = resolve(architecture) if isinstance(architecture, str) else architecture
+    check_width(row, width)
     with seeded(seed):
-        return row.build()
+        return row.build_at(width) if width and row.build_at else row.build()
+
+
+def check_width(architecture: Architecture, width: int) -> None:
+    """Check that an architecture can be built at a width, by building it without memory.
+
+    Raises:
+        OptionError: If it has one width only, or cannot be so narrow.
+    """
+    if not width:
+        return
+    if architecture.build_at is None:
+        able = ", ".join(name for name, row in CATALOG.items() if row.build_at)
+        raise OptionError(f"{architecture.name} has one width only, not {width}; {able} have others")
+    with torch.device("meta"):
+        architecture.build_at(width)
 
 
 def _choices() -> str:

@@ -6,26 +6,26 @@ import math
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import TypeVar
 
-from cnnperf.measure.case import AXIS_BY_NAME, Case
+from cnnperf.measure.case import AXIS_BY_NAME, LATER, Case
 from cnnperf.measure.metrics import Value
 from cnnperf.runs.ratio import sees_difference
 from cnnperf.runs.records import CaseRecord
 from cnnperf.units import ABSENT, format_factor, format_ratio
 
 Cases = Mapping[Case, CaseRecord]
-Format = tuple[str, str, int]
+Format = tuple[str, str, int, tuple[str, ...]]
 Key = TypeVar("Key", bound=Hashable)
 
 
 def format_of(case: Case) -> Format:
-    """Return what the images of a case are stored as: precision, layout and size in pixels."""
-    return case.precision, case.layout, case.image_size
+    """Return in what form a case runs: precision, layout, images' size in pixels, and words for what is not usual."""
+    return case.precision, case.layout, case.image_size, tuple(case.sizes(LATER))
 
 
 def format_text(stored: Format) -> str:
     """Return the words for `format_of`: `fp32, contiguous, 32 x 32 images`."""
-    precision, layout, size = stored
-    return f"{precision}, {layout}, {size} x {size} images"
+    precision, layout, size, others = stored
+    return ", ".join((precision, layout, f"{size} x {size} images", *others))
 
 
 def distinct(cases: Iterable[Case], key: Callable[[Case], Key]) -> list[Key]:

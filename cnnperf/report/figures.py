@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from cnnperf.errors import RunFileError
-from cnnperf.report.cases import Cases, distinct, format_of, format_text, ratio_text, value_of
+from cnnperf.report.cases import Cases, Format, distinct, format_of, format_text, ratio_text, value_of
 from cnnperf.report.fusion import fusion_markdown
 from cnnperf.report.layout import escape
 from cnnperf.report.machine import machine_facts
@@ -71,7 +71,7 @@ def _sections(name: str, run: Run) -> list[str]:
     return [f"{title}, {machine}.", *tables, *fusion]
 
 
-def _table(cases: Cases, stored: tuple[str, str, int]) -> str:
+def _table(cases: Cases, stored: Format) -> str:
     rows = [_row(cases, record) for record in cases.values() if format_of(record.case) == stored]
     rule = ["---"] * _TEXT_COLUMNS + ["---:"] * (len(_HEADER) - _TEXT_COLUMNS)
     return "\n".join(f"| {' | '.join(row)} |" for row in (_HEADER, rule, *rows))

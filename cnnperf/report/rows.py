@@ -166,6 +166,7 @@ class Namer:
         words = [case.architecture, f"batch {case.batch}"]
         words += [case.device] if self._devices else []
         if self._formats:
-            axes = ("precision", "layout", "image_size")
+            axes = ("precision", "layout")
             words += [str(getattr(case, axis)) for axis in axes if getattr(case, axis) != AXIS_BY_NAME[axis].default]
+            words += case.sizes()
         return ", ".join(words)

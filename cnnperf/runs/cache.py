@@ -23,7 +23,7 @@ FOLDER = ".cnnperf-cache"
 LEAST_FILES = 50
 """Folders with fewer are read as fast without."""
 
-_VERSION = f"1.{SCHEMA}"
+_VERSION = f"2.{SCHEMA}"
 _FILE = "file"
 _KEY = b"cnnperf"
 

@@ -41,10 +41,10 @@ def load_runs(path: str | Path) -> pd.DataFrame:
 
     Returns:
         A frame with the columns run, time, commit, machine, test, architecture, phase, device, engine, precision,
-        layout, batch, image_size, metric, value, low, high, rounds, unit and reason. Values are in SI units. `run` is
-        the file's stem (with as much of its path as tells it from a file with the same stem). A case that was not
-        measured is one row with the metric `latency`, the value NaN and its reason. A benchmark of another suite is
-        one row with the metric `latency`, the name of its test and no axes.
+        layout, batch, image_size, width, threads, world_size, metric, value, low, high, rounds, unit and reason.
+        Values are in SI units. `run` is the file's stem (with as much of its path as tells it from a file with the
+        same stem). A case that was not measured is one row with the metric `latency`, the value NaN and its reason. A
+        benchmark of another suite is one row with the metric `latency`, the name of its test and no axes.
 
     Raises:
         RunFileError: If there is nothing at the path or no run in it, or a file is damaged or from a newer version.
@@ -80,8 +80,8 @@ def load_samples(path: str | Path) -> pd.DataFrame:
         path: As for `load_runs`.
 
     Returns:
-        A frame with the columns run, architecture, phase, device, engine, precision, layout, batch, image_size, group
-        (from 0, one for each memory placement), round (from 0 within its group) and seconds.
+        A frame with the columns run, architecture, phase, device, engine, precision, layout, batch, image_size, width,
+        threads, world_size, group (from 0, one for each memory placement), round (from 0 within its group) and seconds.
 
     Raises:
         RunFileError: As for `load_runs`, and if no run was saved with its raw rounds.
