@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from cnnperf.fusion import algebra, block, native, operators
 from cnnperf.fusion.linear_squeeze import squeeze_of_convolution
-from cnnperf.fusion.tail import frozen
+from cnnperf.fusion.norm import frozen
 from cnnperf.measure.allocator import apply_policy
 from cnnperf.measure.clock import clock_for
 from cnnperf.measure.environment import cpu_model

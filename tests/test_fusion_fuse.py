@@ -70,7 +70,7 @@ def block(**changes):
     ("changes", "reason"),
     [
         ({"se": Changed(16)}, "no fused form is known"),
-        ({"bn2": nn.SyncBatchNorm(16)}, "SyncBatchNorm, not BatchNorm2d"),
+        ({"bn2": nn.InstanceNorm2d(16)}, "InstanceNorm2d, not BatchNorm2d"),
     ],
 )
 def test_a_block_with_a_part_that_is_not_known_keeps_its_own_forward(changes, reason):

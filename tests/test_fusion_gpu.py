@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -198,6 +199,37 @@ def test_training_equals_float64_in_each_shape_and_layout(interpreted, shape, la
 @pytest.mark.parametrize("dtype", DTYPES[1:])
 def test_training_takes_maps_of_sixteen_bits(interpreted, dtype, layout):
     check_training(interpreted, gpu, (3, 20, 5, 3), dtype, layout)
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """Be another process with as many samples, whose statistics are known."""
+
+    parts: tuple[torch.Tensor, ...]
+    values: int
+
+    def merge(self, mu, variance):
+        other, spread = (one.to(mu.dtype) for one in self.parts[:2])
+        return (mu + other) / 2, (variance + spread) / 2 + (mu - other).square() / 4
+
+    def add(self, first, second):
+        others = (one.to(first.dtype) for one in self.parts[2:])
+        return *(own + one for own, one in zip((first, second), others, strict=True)), torch.tensor(2 * self.values)
+
+
+@pytest.mark.parametrize("layout", FORMATS)
+@pytest.mark.parametrize("shape", [*SHAPES[:2], MANY])
+def test_statistics_of_other_processes_are_taken_in_between_the_kernels(interpreted, shape, layout):
+    x, shortcut, parameters, grad = tail_tensors(shape, layout=layout)
+    parts = tuple(draw(shape[1], seed=seed).abs() + 0.5 for seed in (20, 21, 22, 23))
+    other, exact_parameters = Elsewhere(parts, x.numel() // shape[1]), Parameters(*wide(*parameters))
+    kept = interpreted(gpu.tail_forward, x, shortcut, parameters, EPS, other.merge)
+    check(kept, algebra.tail_forward(*wide(x, shortcut), exact_parameters, EPS, other.merge), torch.float32)
+    found = interpreted(gpu.tail_backward, grad, x, kept, parameters, EPS, other.add)
+    exact = algebra.tail_backward(*wide(grad, x), Forward(*wide(*kept)), exact_parameters, EPS, other.add)
+    check(found, exact, torch.float32)
+    alone = interpreted(gpu.tail_backward, grad, x, kept, parameters, EPS)
+    assert distance(alone.x, exact.x) > SMALL  # what the other process knows matters
 
 
 @pytest.mark.parametrize("shape", [WIDE, MANY])

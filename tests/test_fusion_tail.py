@@ -153,24 +153,22 @@ COEFFICIENTS = [
     ("kept.gate * (1 - kept.gate)", "kept.gate * (1.001 - kept.gate)"),
     ("(kept.gate * s1 + dsqueezed).sum", "(kept.gate * s1 + 1.001 * dsqueezed).sum"),
     ("(kept.gate * s2 + dsqueezed *", "(kept.gate * s2 + 0.999 * dsqueezed *"),
-    ("-slope * inverse * dweight / count", "-1.001 * slope * inverse * dweight / count"),
+    ("-slope * inverse * dweight / values", "-1.001 * slope * inverse * dweight / values"),
     ("dsqueezed / pixels", "1.001 * dsqueezed / pixels"),
-    ("- dbias / count", "- 1.001 * dbias / count"),
+    ("- dbias / values", "- 1.001 * dbias / values"),
     ("- of_x * kept.mu", "- 1.001 * of_x * kept.mu"),
 ]
 
 
 @pytest.mark.parametrize(("right", "wrong"), COEFFICIENTS)
 def test_a_wrong_coefficient_is_seen(right, wrong):
-    functions = {}
-    for name in ("tail_forward", "tail_backward"):
-        source = inspect.getsource(getattr(algebra, name)).replace(right, wrong)
-        namespace = dict(vars(algebra))
-        exec(compile(source, name, "exec", dont_inherit=True, flags=__future__.annotations.compiler_flag), namespace)
-        functions[name] = namespace[name]
-    sources = "".join(inspect.getsource(getattr(algebra, name)) for name in functions)
+    namespace = dict(vars(algebra))
+    functions = (algebra.norm_gradients, algebra.coefficients, algebra.tail_forward, algebra.tail_backward)
+    sources = "".join(inspect.getsource(one) for one in functions)
     assert right in sources, "the coefficient is not there to be changed"
-    form = forms.Form(functions["tail_forward"], functions["tail_backward"])
+    flags = __future__.annotations.compiler_flag
+    exec(compile(sources.replace(right, wrong), "algebra", "exec", dont_inherit=True, flags=flags), namespace)
+    form = forms.Form(namespace["tail_forward"], namespace["tail_backward"])
     given_tensors = tensors((3, 16, 5, 4), offset=1.0)
     assert max(distances(results_of(form, *given_tensors), exact_results(*given_tensors))) > 1e-7
 

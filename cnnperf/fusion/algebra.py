@@ -11,10 +11,17 @@ backward, is worked out in docs/fusion.md.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+Merge = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""From mean and biased variance over this process's part of a batch, C each, to those over the whole batch."""
+
+Add = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
+"""From two sums over this process's part of a batch, C each, to those over the whole, and its values in a channel."""
 
 
 class Forward(NamedTuple):
@@ -76,7 +83,9 @@ def batch_moments(mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
     return mu, variance.mean(0) + (mean - mu).square().mean(0)
 
 
-def tail_forward(x: Tensor, shortcut: Tensor, parameters: Parameters, eps: float) -> Forward:
+def tail_forward(
+    x: Tensor, shortcut: Tensor, parameters: Parameters, eps: float, merge: Merge | None = None
+) -> Forward:
     """Compute the tail in training: 4 passes and the mask.
 
     Args:
@@ -84,6 +93,7 @@ def tail_forward(x: Tensor, shortcut: Tensor, parameters: Parameters, eps: float
         shortcut: N x C x H x W.
         parameters: Of BatchNorm and excitation.
         eps: Added to the variance.
+        merge: Where the batch is spread over processes.
 
     Returns:
         The output and what the backward needs. Small tensors are in the dtype of the parameters.
@@ -95,6 +105,8 @@ def tail_forward(x: Tensor, shortcut: Tensor, parameters: Parameters, eps: float
     first, second = shifted.mean((2, 3)), shifted.square().mean((2, 3))
     mean, within = origin[:, :, 0, 0] + first, (second - first.square()).clamp(min=0)
     mu, variance = batch_moments(mean, within)
+    if merge is not None:
+        mu, variance = merge(mu, variance)
     slope = parameters.weight * torch.rsqrt(variance + eps)
     squeezed = (mean - mu) * slope + parameters.bias
     hidden, gate = excite(squeezed, parameters.reduce, parameters.expand)
@@ -104,7 +116,56 @@ def tail_forward(x: Tensor, shortcut: Tensor, parameters: Parameters, eps: float
     return Forward(out, (total > 0).to(torch.uint8), mean, mu, variance, squeezed, hidden, gate)
 
 
-def tail_backward(grad: Tensor, x: Tensor, kept: Forward, parameters: Parameters, eps: float) -> Gradients:
+def norm_gradients(kept: Forward, s1: Tensor, s2: Tensor, dsqueezed: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """Return the gradients of BatchNorm's weight and bias, C each.
+
+    Args:
+        kept: What the forward gave.
+        s1: Sums over the pixels of p, the gradient of the shortcut, N x C.
+        s2: Sums of p (x - mu), N x C.
+        dsqueezed: Gradient of the squeeze, N x C.
+        eps: Added to the variance.
+    """
+    dweight = (kept.gate * s2 + dsqueezed * (kept.mean - kept.mu)).sum(0)
+    return dweight * torch.rsqrt(kept.variance + eps), (kept.gate * s1 + dsqueezed).sum(0)
+
+
+class Coefficients(NamedTuple):
+    """Hold factors and constant of dx = p passed + x of_x + constant: N x C, C and N x C."""
+
+    passed: Tensor
+    of_x: Tensor
+    constant: Tensor
+
+
+def coefficients(
+    kept: Forward,
+    weight: Tensor,
+    dsqueezed: Tensor,
+    sums: tuple[Tensor, Tensor],
+    sizes: tuple[int, Tensor | int],
+    eps: float,
+) -> Coefficients:
+    """Return what the gradient of x is made of.
+
+    Args:
+        kept: What the forward gave.
+        weight: Of BatchNorm, C.
+        dsqueezed: Gradient of the squeeze, N x C.
+        sums: `norm_gradients` over the whole batch.
+        sizes: Pixels of a sample, and values of a channel in the whole batch.
+        eps: Added to the variance.
+    """
+    (dweight, dbias), (pixels, values) = sums, sizes
+    inverse = torch.rsqrt(kept.variance + eps)
+    slope = weight * inverse
+    of_x = -slope * inverse * dweight / values
+    return Coefficients(slope * kept.gate, of_x, slope * (dsqueezed / pixels - dbias / values) - of_x * kept.mu)
+
+
+def tail_backward(
+    grad: Tensor, x: Tensor, kept: Forward, parameters: Parameters, eps: float, add: Add | None = None
+) -> Gradients:
     """Compute the gradients of the tail in training: 6 passes and the mask.
 
     Args:
@@ -113,14 +174,13 @@ def tail_backward(grad: Tensor, x: Tensor, kept: Forward, parameters: Parameters
         kept: What the forward gave; its `out` is not used.
         parameters: As in the forward.
         eps: As in the forward.
+        add: Where the batch is spread over processes.
 
     Returns:
-        All gradients.
+        All gradients; those of the parameters are of this process's part of the batch.
     """
     weight, bias, reduce, expand = parameters
-    pixels, count = x[0, 0].numel(), x.numel() // x.shape[1]
-    inverse = torch.rsqrt(kept.variance + eps)
-    slope = weight * inverse
+    slope = weight * torch.rsqrt(kept.variance + eps)
     wide = x.to(weight.dtype)
     # p is the gradient of the shortcut. It is written twice, in other words, so that a compiler takes the sums from
     # grad and mask in one pass, instead of writing p first and reading it once for each sum.
@@ -132,12 +192,11 @@ def tail_backward(grad: Tensor, x: Tensor, kept: Forward, parameters: Parameters
     dexcited = dgate * kept.gate * (1 - kept.gate)
     dhidden = (dexcited @ expand) * (kept.hidden > 0)
     dsqueezed = dhidden @ reduce
-    dbias = (kept.gate * s1 + dsqueezed).sum(0)
-    dweight = (kept.gate * s2 + dsqueezed * (kept.mean - kept.mu)).sum(0) * inverse
-    of_x = -slope * inverse * dweight / count
-    offset = slope * (dsqueezed / pixels - dbias / count) - of_x * kept.mu
+    dweight, dbias = norm_gradients(kept, s1, s2, dsqueezed, eps)
+    *sums, values = (dweight, dbias, x.numel() // x.shape[1]) if add is None else add(dweight, dbias)
+    by = coefficients(kept, weight, dsqueezed, (sums[0], sums[1]), (x[0, 0].numel(), values), eps)
     p = torch.where(kept.mask == 0, 0, grad).to(weight.dtype)
-    dx = p * (slope * kept.gate)[:, :, None, None] + wide * of_x[:, None, None] + offset[:, :, None, None]
+    dx = p * by.passed[:, :, None, None] + wide * by.of_x[:, None, None] + by.constant[:, :, None, None]
     return Gradients(
         dx.to(x.dtype), p.to(x.dtype), dweight, dbias, dhidden.t() @ kept.squeezed, dexcited.t() @ kept.hidden
     )

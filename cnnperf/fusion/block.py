@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from cnnperf.fusion import operators
 from cnnperf.fusion.linear_squeeze import has_known_squeeze, squeeze_of_convolution, sums_for
-from cnnperf.fusion.tail import frozen, fused_tail, infers_natively
+from cnnperf.fusion.norm import frozen
+from cnnperf.fusion.tail import fused_tail, infers_natively
 from cnnperf.models.resnet import BasicBlock
 
 # Where taking the squeeze from sums of the second convolution's input beats reading its output, measured on two cores

@@ -1,6 +1,7 @@
 """The forms in which the fused functions exist, and which one a tensor gets.
 
-A form is a pair of functions with the signatures of `algebra.tail_forward` and `algebra.tail_backward`.
+A form is a pair of functions with the signatures of `algebra.tail_forward` and `algebra.tail_backward`. Those that
+`synchronized` uses take the last argument too.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from cnnperf.fusion.algebra import Forward, Gradients, Parameters
 class Form:
     """Hold one implementation of the tail in training."""
 
-    forward: Callable[[Tensor, Tensor, Parameters, float], Forward]
-    backward: Callable[[Tensor, Tensor, Forward, Parameters, float], Gradients]
+    forward: Callable[..., Forward]
+    backward: Callable[..., Gradients]
 
 
 def fits_native(x: Tensor, *others: Tensor) -> bool:

@@ -17,6 +17,7 @@ from cnnperf.fusion.foreign import (
     reason_to_leave_foreign,
     unfuse_foreign,
 )
+from cnnperf.fusion.norm import is_batch_norm
 from cnnperf.fusion.se_block import FusedSEBlock
 from cnnperf.models.resnet import BasicBlock
 from cnnperf.models.squeeze_excitation import SEBlock
@@ -109,7 +110,7 @@ def _reason_to_leave_block(block: BasicBlock) -> str | None:
         return f"{type(block).__name__} is a subclass of BasicBlock, which may compute something else"
     if type(block.se) not in (SEBlock, FusedSEBlock):
         return f"its SE block is a {type(block.se).__name__}, of which no fused form is known"
-    if type(block.bn2) is not nn.BatchNorm2d:
+    if not is_batch_norm(block.bn2):
         return f"its last normalization is a {type(block.bn2).__name__}, not BatchNorm2d"
     if has_hooks(block.bn2) or has_hooks(block.se):
         return "its BatchNorm or SE block has hooks, which a fused tail would not call"

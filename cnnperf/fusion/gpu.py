@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from cnnperf.fusion import maps
-from cnnperf.fusion.algebra import Forward, Frozen, Gradients, Parameters
+from cnnperf.fusion.algebra import Add, Forward, Frozen, Gradients, Merge, Parameters
 from cnnperf.fusion.gpu_launch import Excited, of_one_layout
 
 if TYPE_CHECKING:
@@ -60,22 +60,26 @@ def _has_device() -> bool:
     return torch.version.cuda is not None and torch.cuda.is_available() and torch.cuda.get_device_capability() >= OLDEST
 
 
-def tail_forward(x: Tensor, shortcut: Tensor, parameters: Parameters, eps: float) -> Forward:
+def tail_forward(
+    x: Tensor, shortcut: Tensor, parameters: Parameters, eps: float, merge: Merge | None = None
+) -> Forward:
     """Do what `algebra.tail_forward` does."""
     from cnnperf.fusion import gpu_tail
 
     x, shortcut = of_one_layout(x, shortcut)
     with torch.cuda.device_of(x):
-        return gpu_tail.tail_forward(x, shortcut, parameters, eps)
+        return gpu_tail.tail_forward(x, shortcut, parameters, eps, merge=merge)
 
 
-def tail_backward(grad: Tensor, x: Tensor, kept: Forward, parameters: Parameters, eps: float) -> Gradients:
+def tail_backward(
+    grad: Tensor, x: Tensor, kept: Forward, parameters: Parameters, eps: float, add: Add | None = None
+) -> Gradients:
     """Do what `algebra.tail_backward` does."""
     from cnnperf.fusion import gpu_tail
 
     x, grad = of_one_layout(x, grad)
     with torch.cuda.device_of(x):
-        return gpu_tail.tail_backward(grad, x, kept, parameters, eps)
+        return gpu_tail.tail_backward(grad, x, kept, parameters, eps, add=add)
 
 
 def tail_inference(x: Tensor, shortcut: Tensor, norm: Frozen, reduce: Tensor, expand: Tensor) -> Tensor:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from cnnperf.fusion.algebra import Forward, Frozen, Gradients, Parameters
+from cnnperf.fusion import algebra
+from cnnperf.fusion.algebra import Add, Forward, Frozen, Gradients, Merge, Parameters
 from cnnperf.fusion.gpu_kernels import blend_maps, pass_gradient, rectify_map, sum_map, sum_moments
 from cnnperf.fusion.gpu_launch import Wrap, directly, rows_of, sizes_of, small, tile_of, whole_of
 from cnnperf.fusion.gpu_onchip import gate_sample
@@ -24,7 +25,12 @@ from cnnperf.fusion.gpu_statistics import (
 
 
 def tail_forward(
-    x: Tensor, shortcut: Tensor, parameters: Parameters, eps: float, wrap_triton: Wrap = directly
+    x: Tensor,
+    shortcut: Tensor,
+    parameters: Parameters,
+    eps: float,
+    wrap_triton: Wrap = directly,
+    merge: Merge | None = None,
 ) -> Forward:
     """Do what `algebra.tail_forward` does in 3 launches, or 4 for a large batch: 4 passes and the mask."""
     weight, bias, reduce, expand = parameters
@@ -38,16 +44,19 @@ def tail_forward(
     wrap_triton(sum_moments)[(how.sums.programs,)](
         *(x, origin, first, second, batch, channels, pixels, parts, chunk), **tile_of(how.sums, last=last)
     )
-    if not how.shares_moments:
+    alone = how.shares_moments and merge is None
+    if not alone:
         wrap_triton(find_batch_moments)[(how.columns,)](
             *(origin, first, second, mu, variance, batch, channels, pixels, parts),
             block_n=how.block_n,
             block_c=COLUMNS,
         )
+    if merge is not None:
+        mu, variance = merge(mu, variance)
     wrap_triton(excite_normalized)[(batch,)](
         *(origin, first, second, mean, mu, variance, squeezed, hidden, gate, scale, offset),
         *(weight, bias, reduce, expand, eps, batch, channels, width, pixels, parts),
-        known=not how.shares_moments,
+        known=not alone,
         block_n=how.few_n,
         **rows_of(how),
     )
@@ -60,7 +69,13 @@ def tail_forward(
 
 
 def tail_backward(
-    grad: Tensor, x: Tensor, kept: Forward, parameters: Parameters, eps: float, wrap_triton: Wrap = directly
+    grad: Tensor,
+    x: Tensor,
+    kept: Forward,
+    parameters: Parameters,
+    eps: float,
+    wrap_triton: Wrap = directly,
+    add: Add | None = None,
 ) -> Gradients:
     """Do what `algebra.tail_backward` does in 4 launches and 2 matrix products: 6 passes and the mask."""
     weight, bias, reduce, expand = parameters
@@ -80,12 +95,18 @@ def tail_backward(
         *(plain, moved, dexcited, dhidden, dsqueezed, eps, batch, channels, width, parts),
         **rows_of(how),
     )
-    wrap_triton(find_coefficients)[(how.columns,)](
-        *(plain, moved, dsqueezed, kept.mean, kept.mu, kept.variance, kept.gate, weight),
-        *(dweight, dbias, of_passed, of_x, constant, eps, batch, channels, pixels),
-        block_n=how.block_n,
-        block_c=COLUMNS,
-    )
+    if add is None:
+        wrap_triton(find_coefficients)[(how.columns,)](
+            *(plain, moved, dsqueezed, kept.mean, kept.mu, kept.variance, kept.gate, weight),
+            *(dweight, dbias, of_passed, of_x, constant, eps, batch, channels, pixels),
+            block_n=how.block_n,
+            block_c=COLUMNS,
+        )
+    else:  # the sums leave this process between two launches, so that what is N x C is done by PyTorch
+        dweight, dbias = algebra.norm_gradients(kept, plain, moved, dsqueezed, eps)
+        *sums, values = add(dweight, dbias)
+        sizes = (pixels, values)
+        of_passed, of_x, constant = algebra.coefficients(kept, weight, dsqueezed, (sums[0], sums[1]), sizes, eps)
     wrap_triton(blend_maps)[(how.writes.programs,)](
         *(passed, x, of_passed, of_x, constant, dx, channels, pixels, how.writes.parts),
         **tile_of(how.writes, last=last),

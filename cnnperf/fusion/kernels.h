@@ -652,16 +652,40 @@ inline void remember(const Shape& z, int64_t row, const Running& running, const 
     store(running.variance + k, v * (1 - share) + load(variance + k, count) * unbiased * share, count);
 }
 
+// From the means of the samples and the batch's moments to the output; a team has met before.
 template <class T>
-void tail_forward(Shape z, const T* x, const T* shortcut, Norm norm, Running running, Excitation e, T* out, uint8_t* mask,
-                  float* mean, float* mu, float* variance, float* squeezed, float* h, float* gate, float* scratch) {
-    float *slope = scratch, *offset = slope + z.n * z.c, *expand = offset + z.n * z.c, *scaled = expand + z.c * e.hidden;
-    Excitation t = e.with(expand);
+inline void excite_and_write(const Team& team, const Shape& z, const T* x, const T* shortcut, const Norm& norm, const Excitation& t,
+                             const float* mean, const float* mu, const float* scaled, T* out, uint8_t* mask, float* squeezed, float* h,
+                             float* gate, float* slope, float* offset) {
+    team.share_in_fours(z.n, [=](int64_t n, auto samples) {
+        for (int64_t at = n * z.c; at < (n + samples) * z.c; at += z.c)
+            in_lanes(z.c, [=](int64_t k, int64_t count) {
+                V centred = load(mean + at + k, count) - load(mu + k, count);
+                store(squeezed + at + k, centred * load(scaled + k, count) + load(norm.bias + k, count), count);
+            });
+        excite<samples>(t, z.c, squeezed + n * z.c, h + n * t.hidden, gate + n * z.c);
+        for (int64_t at = n * z.c; at < (n + samples) * z.c; at += z.c)
+            in_lanes(z.c, [=](int64_t k, int64_t count) {
+                V of = load(scaled + k, count), gated = load(gate + at + k, count);
+                store(offset + at + k, (load(norm.bias + k, count) - load(mu + k, count) * of) * gated, count);
+                store(slope + at + k, of * gated, count);
+            });
+    });
+    team.meet();
     auto write = [=](int64_t i, int64_t count, Channels of) {
         V y = load(x + i, count) * of[slope] + of[offset] + load(shortcut + i, count);
         store_mask(mask + i, (U)(y > 0), count, z.around);
         store(out + i, rectify(y), count, z.around);
     };
+    // Backwards, because what was read last is still in cache.
+    team.share(map_rows(z), [=](int64_t row) { map_row(z, map_rows(z) - 1 - row, write); });
+}
+
+template <class T>
+void tail_forward(Shape z, const T* x, const T* shortcut, Norm norm, Running running, Excitation e, T* out, uint8_t* mask,
+                  float* mean, float* mu, float* variance, float* squeezed, float* h, float* gate, float* scratch) {
+    float *slope = scratch, *offset = slope + z.n * z.c, *expand = offset + z.n * z.c, *scaled = expand + z.c * e.hidden;
+    Excitation t = e.with(expand);
     in_parallel(work(z, e, 4, 2), z.threads, [=](const Team& team) {
         transpose(team, e.expand, expand, z.c, e.hidden);
         team.share(rows(z), [=](int64_t row) { moments_row(z, x, row, mean, offset); });
@@ -672,23 +696,28 @@ void tail_forward(Shape z, const T* x, const T* shortcut, Norm norm, Running run
             scale_channels(z, row, norm.weight, variance, norm.eps, scaled);
         });
         team.meet();
-        team.share_in_fours(z.n, [=](int64_t n, auto samples) {
-            for (int64_t at = n * z.c; at < (n + samples) * z.c; at += z.c)
-                in_lanes(z.c, [=](int64_t k, int64_t count) {
-                    V centred = load(mean + at + k, count) - load(mu + k, count);
-                    store(squeezed + at + k, centred * load(scaled + k, count) + load(norm.bias + k, count), count);
-                });
-            excite<samples>(t, z.c, squeezed + n * z.c, h + n * e.hidden, gate + n * z.c);
-            for (int64_t at = n * z.c; at < (n + samples) * z.c; at += z.c)
-                in_lanes(z.c, [=](int64_t k, int64_t count) {
-                    V of = load(scaled + k, count), gated = load(gate + at + k, count);
-                    store(offset + at + k, (load(norm.bias + k, count) - load(mu + k, count) * of) * gated, count);
-                    store(slope + at + k, of * gated, count);
-                });
-        });
+        excite_and_write(team, z, x, shortcut, norm, t, mean, mu, scaled, out, mask, squeezed, h, gate, slope, offset);
+    });
+}
+
+// The forward in two halves, between which the moments of several processes are brought together.
+template <class T>
+void tail_moments(Shape z, const T* x, float* mean, float* within) {
+    in_parallel(z.n * z.c * z.p, z.threads, [=](const Team& team) {
+        team.share(rows(z), [=](int64_t row) { moments_row(z, x, row, mean, within); });
+    });
+}
+
+template <class T>
+void tail_normalized(Shape z, const T* x, const T* shortcut, Norm norm, Excitation e, const float* mean, const float* mu, const float* variance,
+                     T* out, uint8_t* mask, float* squeezed, float* h, float* gate, float* scratch) {
+    float *slope = scratch, *offset = slope + z.n * z.c, *expand = offset + z.n * z.c, *scaled = expand + z.c * e.hidden;
+    Excitation t = e.with(expand);
+    in_parallel(work(z, e, 3, 2), z.threads, [=](const Team& team) {
+        transpose(team, e.expand, expand, z.c, e.hidden);
+        team.share(channel_rows(z), [=](int64_t row) { scale_channels(z, row, norm.weight, variance, norm.eps, scaled); });
         team.meet();
-        // Backwards, because what was read last is still in cache.
-        team.share(map_rows(z), [=](int64_t row) { map_row(z, map_rows(z) - 1 - row, write); });
+        excite_and_write(team, z, x, shortcut, norm, t, mean, mu, scaled, out, mask, squeezed, h, gate, slope, offset);
     });
 }
 
@@ -708,56 +737,121 @@ void gate_sums_row(const Shape& z, const T* x, const T* grad, const uint8_t* mas
     });
 }
 
+// What the forward kept of the batch: a sample's means, the batch's moments, and the gate.
+struct Batch { const float *mean, *mu, *variance, *gate; };
+
+// Where the backward leaves what is N x C on its way, and the gradients of the hidden values.
+struct Trail { float *s1, *s2, *dgate, *de, *dz, *dh; };
+
+// The gradients up to those of the squeeze. Ends with a meeting.
 template <class T>
-void tail_backward(Shape z, const T* x, const T* grad, const uint8_t* mask, Norm norm, Excitation e, const float* mean,
-                   const float* mu, const float* variance, const float* squeezed, const float* h, const float* gate, T* dx,
-                   T* dshortcut, float* dweight, float* dbias, float* dreduce, float* dexpand, float* scratch) {
+inline void backward_to_squeeze(const Team& team, const Shape& z, const T* x, const T* grad, const uint8_t* mask, const Norm& norm,
+                                const Excitation& e, const Excitation& t, float* expand, float* scaled, const Batch& kept, const float* h,
+                                T* dshortcut, const Trail& to) {
+    transpose(team, e.expand, expand, z.c, e.hidden);
+    team.share(channel_rows(z), [=](int64_t row) { scale_channels(z, row, norm.weight, kept.variance, norm.eps, scaled); });
+    team.share(rows(z), [=](int64_t row) { gate_sums_row(z, x, grad, mask, kept.mu, row, dshortcut, to.s1, to.s2); });
+    team.meet();
+    team.share_in_fours(z.n, [=](int64_t n, auto samples) {
+        for (int64_t at = n * z.c; at < (n + samples) * z.c; at += z.c)
+            in_lanes(z.c, [=](int64_t k, int64_t count) {
+                V sum = load(scaled + k, count) * load(to.s2 + at + k, count) + load(norm.bias + k, count) * load(to.s1 + at + k, count);
+                store(to.dgate + at + k, sum, count);
+            });
+        int64_t at = n * z.c, hidden = n * e.hidden;
+        excite_backward<samples>(t, z.c, kept.gate + at, h + hidden, nullptr, to.dgate + at, to.de + at, to.dh + hidden, to.dz + at);
+    });
+    team.meet();
+}
+
+// The gradients of BatchNorm's weight and bias.
+inline void norm_gradients_row(const Shape& z, int64_t row, float eps, const Batch& kept, const Trail& to, float* dweight, float* dbias) {
+    int64_t k = row * LANES, count = channels_of(z, row);
+    V of_bias = {}, of_weight = {}, centre = load(kept.mu + k, count);
+    for (int64_t i = k; i < z.n * z.c; i += z.c) {
+        V s = load(kept.gate + i, count), squeeze = load(to.dz + i, count);
+        of_bias += s * load(to.s1 + i, count) + squeeze;
+        of_weight += s * load(to.s2 + i, count) + squeeze * (load(kept.mean + i, count) - centre);
+    }
+    store(dbias + k, of_bias, count);
+    store(dweight + k, of_weight / root(load(kept.variance + k, count) + eps), count);
+}
+
+// What dx takes from the gradient of the shortcut, from x, and of itself. `values` is how many a channel has in the batch, over
+// all of which the gradients of weight and bias are sums.
+struct Coefficients { float *slope, *of_x, *offset; };
+inline void coefficients_row(const Shape& z, int64_t row, float eps, double values, const Batch& kept, const float* scaled, const float* dz,
+                             const float* dweight, const float* dbias, const Coefficients& to) {
+    int64_t k = row * LANES, count = channels_of(z, row);
+    V count_inverse = float(1 / values) - V{}, share = 1.f / z.p - V{};
+    V inverse = 1 / root(load(kept.variance + k, count) + eps), of_bias = load(dbias + k, count) * count_inverse;
+    V a = load(scaled + k, count), b = -a * inverse * load(dweight + k, count) * count_inverse, centre = load(kept.mu + k, count);
+    for (int64_t i = k; i < z.n * z.c; i += z.c) {
+        V constant = a * (load(dz + i, count) * share - of_bias) - b * centre;
+        store(to.slope + i, a * load(kept.gate + i, count), count);
+        store(to.of_x + i, b, count);
+        store(to.offset + i, constant, count);
+    }
+}
+
+template <class T>
+inline void write_dx(const Team& team, const Shape& z, const T* x, const T* dshortcut, const Coefficients& by, T* dx) {
+    auto write = [=](int64_t i, int64_t count, Channels of) {
+        store(dx + i, load(dshortcut + i, count) * of[by.slope] + load(x + i, count) * of[by.of_x] + of[by.offset], count, z.around);
+    };
+    team.share(map_rows(z), [=](int64_t row) { map_row(z, map_rows(z) - 1 - row, write); });
+}
+
+template <class T>
+void tail_backward(Shape z, const T* x, const T* grad, const uint8_t* mask, Norm norm, Excitation e, Batch kept, const float* squeezed,
+                   const float* h, T* dx, T* dshortcut, float* dweight, float* dbias, float* dreduce, float* dexpand, float* scratch) {
     int64_t nc = z.n * z.c;
     float *s1 = scratch, *s2 = s1 + nc, *dgate = s2 + nc, *de = dgate + nc, *dz = de + nc, *of_x = dz + nc;
     float *dh = of_x + nc, *expand = dh + z.n * e.hidden, *scaled = expand + z.c * e.hidden;
-    float *slope = s1, *offset = s2;  // their sums are used up when these are written
+    Trail trail{s1, s2, dgate, de, dz, dh};
+    Coefficients by{s1, of_x, s2};  // their sums are used up when these are written
     Excitation t = e.with(expand);
-    V count_inverse = float(1 / (double(z.n) * z.p)) - V{}, share = 1.f / z.p - V{};
-    auto write = [=](int64_t i, int64_t count, Channels of) {
-        store(dx + i, load(dshortcut + i, count) * of[slope] + load(x + i, count) * of[of_x] + of[offset], count, z.around);
-    };
     in_parallel(work(z, e, 7, 6), z.threads, [=](const Team& team) {
-        transpose(team, e.expand, expand, z.c, e.hidden);
-        team.share(channel_rows(z), [=](int64_t row) { scale_channels(z, row, norm.weight, variance, norm.eps, scaled); });
-        team.share(rows(z), [=](int64_t row) { gate_sums_row(z, x, grad, mask, mu, row, dshortcut, s1, s2); });
-        team.meet();
-        team.share_in_fours(z.n, [=](int64_t n, auto samples) {
-            for (int64_t at = n * z.c; at < (n + samples) * z.c; at += z.c)
-                in_lanes(z.c, [=](int64_t k, int64_t count) {
-                    V sum = load(scaled + k, count) * load(s2 + at + k, count) + load(norm.bias + k, count) * load(s1 + at + k, count);
-                    store(dgate + at + k, sum, count);
-                });
-            int64_t at = n * z.c, hidden = n * e.hidden;
-            excite_backward<samples>(t, z.c, gate + at, h + hidden, nullptr, dgate + at, de + at, dh + hidden, dz + at);
-        });
-        team.meet();
+        backward_to_squeeze(team, z, x, grad, mask, norm, e, t, expand, scaled, kept, h, dshortcut, trail);
         team.share(channel_rows(z), [=](int64_t row) {
-            int64_t k = row * LANES, count = channels_of(z, row);
-            V inverse = 1 / root(load(variance + k, count) + norm.eps), of_bias = {}, of_weight = {}, centre = load(mu + k, count);
-            for (int64_t i = k; i < nc; i += z.c) {
-                V s = load(gate + i, count), squeeze = load(dz + i, count);
-                of_bias += s * load(s1 + i, count) + squeeze;
-                of_weight += s * load(s2 + i, count) + squeeze * (load(mean + i, count) - centre);
-            }
-            of_weight *= inverse;
-            store(dbias + k, of_bias, count);
-            store(dweight + k, of_weight, count);
-            V a = load(scaled + k, count), b = -a * inverse * of_weight * count_inverse;
-            for (int64_t i = k; i < nc; i += z.c) {
-                V constant = a * (load(dz + i, count) * share - of_bias * count_inverse) - b * centre;
-                store(slope + i, a * load(gate + i, count), count);
-                store(of_x + i, b, count);
-                store(offset + i, constant, count);
-            }
+            norm_gradients_row(z, row, norm.eps, kept, trail, dweight, dbias);
+            coefficients_row(z, row, norm.eps, double(z.n) * z.p, kept, scaled, dz, dweight, dbias, by);
         });
         team.meet();
-        team.share(map_rows(z), [=](int64_t row) { map_row(z, map_rows(z) - 1 - row, write); });
+        write_dx(team, z, x, dshortcut, by, dx);
         weight_gradients(team, z.n, z.c, e.hidden, squeezed, h, de, dh, dreduce, dexpand);
+    });
+}
+
+// The backward in two halves, between which the sums of several processes are brought together.
+template <class T>
+void tail_sums(Shape z, const T* x, const T* grad, const uint8_t* mask, Norm norm, Excitation e, Batch kept, const float* squeezed,
+               const float* h, T* dshortcut, float* dweight, float* dbias, float* dreduce, float* dexpand, float* dz, float* scratch) {
+    int64_t nc = z.n * z.c;
+    float *s1 = scratch, *s2 = s1 + nc, *dgate = s2 + nc, *de = dgate + nc, *dh = de + nc, *expand = dh + z.n * e.hidden;
+    float* scaled = expand + z.c * e.hidden;
+    Trail trail{s1, s2, dgate, de, dz, dh};
+    Excitation t = e.with(expand);
+    in_parallel(work(z, e, 4, 6), z.threads, [=](const Team& team) {
+        backward_to_squeeze(team, z, x, grad, mask, norm, e, t, expand, scaled, kept, h, dshortcut, trail);
+        team.share(channel_rows(z), [=](int64_t row) { norm_gradients_row(z, row, norm.eps, kept, trail, dweight, dbias); });
+        weight_gradients(team, z.n, z.c, e.hidden, squeezed, h, de, dh, dreduce, dexpand);
+    });
+}
+
+template <class T>
+void tail_blend(Shape z, const T* x, const T* dshortcut, const float* weight, float eps, Batch kept, const float* dz, const float* dweight,
+                const float* dbias, double values, T* dx, float* scratch) {
+    int64_t nc = z.n * z.c;
+    float* scaled = scratch + 3 * nc;
+    Coefficients by{scratch, scratch + nc, scratch + 2 * nc};
+    in_parallel(3 * nc * z.p, z.threads, [=](const Team& team) {
+        team.share(channel_rows(z), [=](int64_t row) {
+            scale_channels(z, row, weight, kept.variance, eps, scaled);
+            coefficients_row(z, row, eps, values, kept, scaled, dz, dweight, dbias, by);
+        });
+        team.meet();
+        write_dx(team, z, x, dshortcut, by, dx);
     });
 }
 

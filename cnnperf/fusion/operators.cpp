@@ -215,11 +215,75 @@ Six tail_backward_(Tensor grad, Tensor given, Tensor given_mask, Tensor mean, Te
     Tensor dreduce = small(e.hidden, z.c), dexpand = small(z.c, e.hidden);
     Tensor scratch = small(6 * nc + nh + z.c * e.hidden + z.c);
     by_dtype(layout.dtype, [&](auto* null) {
-        tail_backward<STORED>(z, at<STORED>(x), at<STORED>(upstream), at<uint8_t>(mask), norm, e, at(mean), at(mu),
-                              at(variance), at(squeezed), at(hidden), at(gate), at<STORED>(dx),
+        tail_backward<STORED>(z, at<STORED>(x), at<STORED>(upstream), at<uint8_t>(mask), norm, e,
+                              {at(mean), at(mu), at(variance), at(gate)}, at(squeezed), at(hidden), at<STORED>(dx),
                               at<STORED>(dshortcut), at(dweight), at(dbias), at(dreduce), at(dexpand), at(scratch));
     });
     return {dx, dshortcut, dweight, dbias, dreduce, dexpand};
+}
+
+// --- the same in halves, for a batch that is spread over processes ----------------------------------------------------------
+
+std::tuple<Tensor, Tensor> tail_moments_(Tensor given) {
+    Layout layout(given);
+    const Shape& z = layout.shape;
+    Tensor x = layout.take(given), mean = small(z.n, z.c), within = small(z.n, z.c);
+    by_dtype(layout.dtype, [&](auto* null) { tail_moments<STORED>(z, at<STORED>(x), at(mean), at(within)); });
+    return {mean, within};
+}
+
+Five tail_normalized_(Tensor given, Tensor beside, Tensor mean, Tensor mu, Tensor variance, Tensor weight, Tensor bias, Tensor reduce,
+                      Tensor expand, double eps) {
+    Layout layout(given);
+    const Shape& z = layout.shape;
+    Excitation e = excitation(z, reduce, expand);
+    Norm norm = norm_of(z, weight, bias, eps);
+    settle(mean, z.n, z.c);
+    for (Tensor* one : {&mu, &variance}) settle(*one, z.c);
+    Tensor x = layout.take(given), shortcut = layout.take(beside), out = layout.make(), mask = layout.make_mask();
+    Tensor squeezed = small(z.n, z.c), gate = small(z.n, z.c), hidden = small(z.n, e.hidden);
+    Tensor scratch = small(2 * z.n * z.c + z.c * e.hidden + z.c);
+    by_dtype(layout.dtype, [&](auto* null) {
+        tail_normalized<STORED>(z, at<STORED>(x), at<STORED>(shortcut), norm, e, at(mean), at(mu), at(variance), at<STORED>(out),
+                                at<uint8_t>(mask), at(squeezed), at(hidden), at(gate), at(scratch));
+    });
+    return {out, mask, squeezed, hidden, gate};
+}
+
+Six tail_sums_(Tensor grad, Tensor given, Tensor given_mask, Tensor mean, Tensor mu, Tensor variance, Tensor squeezed, Tensor hidden,
+               Tensor gate, Tensor weight, Tensor bias, Tensor reduce, Tensor expand, double eps) {
+    Layout layout(given);
+    const Shape& z = layout.shape;
+    Excitation e = excitation(z, reduce, expand);
+    Norm norm = norm_of(z, weight, bias, eps);
+    int64_t nc = z.n * z.c;
+    for (Tensor* one : {&mean, &squeezed, &gate}) settle(*one, z.n, z.c);
+    for (Tensor* one : {&mu, &variance}) settle(*one, z.c);
+    settle(hidden, z.n, e.hidden);
+    Tensor x = layout.take(given), upstream = layout.take(grad), mask = layout.take(given_mask, ScalarType::Byte);
+    Tensor dshortcut = layout.make(), dweight = small(z.c), dbias = small(z.c), dsqueezed = small(z.n, z.c);
+    Tensor dreduce = small(e.hidden, z.c), dexpand = small(z.c, e.hidden);
+    Tensor scratch = small(4 * nc + z.n * e.hidden + z.c * e.hidden + z.c);
+    by_dtype(layout.dtype, [&](auto* null) {
+        tail_sums<STORED>(z, at<STORED>(x), at<STORED>(upstream), at<uint8_t>(mask), norm, e,
+                          {at(mean), at(mu), at(variance), at(gate)}, at(squeezed), at(hidden), at<STORED>(dshortcut), at(dweight),
+                          at(dbias), at(dreduce), at(dexpand), at(dsqueezed), at(scratch));
+    });
+    return {dshortcut, dweight, dbias, dreduce, dexpand, dsqueezed};
+}
+
+Tensor tail_blend_(Tensor passed, Tensor given, Tensor mu, Tensor variance, Tensor gate, Tensor dsqueezed, Tensor weight, Tensor dweight,
+                   Tensor dbias, double eps, double values) {
+    Layout layout(given);
+    const Shape& z = layout.shape;
+    for (Tensor* one : {&gate, &dsqueezed}) settle(*one, z.n, z.c);
+    for (Tensor* one : {&mu, &variance, &weight, &dweight, &dbias}) settle(*one, z.c);
+    Tensor x = layout.take(given), dshortcut = layout.take(passed), dx = layout.make(), scratch = small(3 * z.n * z.c + z.c);
+    by_dtype(layout.dtype, [&](auto* null) {
+        tail_blend<STORED>(z, at<STORED>(x), at<STORED>(dshortcut), at(weight), float(eps), {nullptr, at(mu), at(variance), at(gate)},
+                           at(dsqueezed), at(dweight), at(dbias), values, at<STORED>(dx), at(scratch));
+    });
+    return dx;
 }
 
 Frozen frozen(const Shape& z, Tensor& weight, Tensor& bias, Tensor& mean, Tensor& variance, double eps) {
@@ -279,6 +343,10 @@ STABLE_TORCH_LIBRARY_IMPL(cnnperf, CPU, m) {
     m.impl("tail_training", TORCH_BOX(&tail_training_));
     m.impl("se_training", TORCH_BOX(&se_forward_));
     m.impl("tail_backward", TORCH_BOX(&tail_backward_));
+    m.impl("tail_moments", TORCH_BOX(&tail_moments_));
+    m.impl("tail_normalized", TORCH_BOX(&tail_normalized_));
+    m.impl("tail_sums", TORCH_BOX(&tail_sums_));
+    m.impl("tail_blend", TORCH_BOX(&tail_blend_));
     m.impl("tail_scaling", TORCH_BOX(&tail_scaling_));
     m.impl("tail_inference", TORCH_BOX(&tail_inference_));
     m.impl("rectified_norm", TORCH_BOX(&rectified_norm_));

@@ -25,6 +25,9 @@ _KIND = "bool silu, bool hard"
 _KEPT = "Tensor mask, Tensor mean, Tensor mu, Tensor variance, Tensor squeezed, Tensor hidden, Tensor gate"
 _NORM = "Tensor weight, Tensor bias"
 _RUNNING = "Tensor(a!)? running_mean=None, Tensor(b!)? running_var=None, Tensor(c!)? batches=None, float? momentum=None"
+_MOMENTS = "Tensor mean, Tensor mu, Tensor variance"
+_OF_BATCH = "Tensor mu, Tensor variance, Tensor gate, Tensor dsqueezed, Tensor weight"
+_SUMS = "Tensor dweight, Tensor dbias"
 _FROZEN = f"{_NORM}, Tensor mean, Tensor variance, float eps"
 
 
@@ -39,6 +42,10 @@ SCHEMAS = {
     "tail_forward": f"(Tensor x, Tensor shortcut, {_NORM}, {_EXCITATION}, float eps, {_RUNNING}) -> {_tensors(8)}",
     "tail_training": f"(Tensor x, Tensor shortcut, {_NORM}, {_EXCITATION}, float eps) -> {_tensors(8)}",
     "tail_backward": f"(Tensor grad, Tensor x, {_KEPT}, {_NORM}, {_EXCITATION}, float eps) -> {_tensors(6)}",
+    "tail_moments": "(Tensor x) -> (Tensor, Tensor)",
+    "tail_normalized": f"(Tensor x, Tensor shortcut, {_MOMENTS}, {_NORM}, {_EXCITATION}, float eps) -> {_tensors(5)}",
+    "tail_sums": f"(Tensor grad, Tensor x, {_KEPT}, {_NORM}, {_EXCITATION}, float eps) -> {_tensors(6)}",
+    "tail_blend": f"(Tensor passed, Tensor x, {_OF_BATCH}, {_SUMS}, float eps, float values) -> Tensor",
     "tail_scaling": f"(Tensor x, Tensor? squeezed, {_FROZEN}, {_EXCITATION}) -> Tensor",
     "tail_inference": f"(Tensor x, Tensor shortcut, Tensor? squeezed, {_FROZEN}, {_EXCITATION}) -> Tensor",
     "rectified_norm": f"(Tensor x, {_FROZEN}) -> {_tensors(2)}",
@@ -76,8 +83,25 @@ def _tail_backward(_: Tensor, x: Tensor, *others: Any) -> tuple[Tensor, ...]:
     return maps.like(x), maps.like(x), *(_contiguous(one) for one in others[-5:-1])
 
 
+def _tail_moments(x: Tensor) -> tuple[Tensor, ...]:
+    return x.new_empty(x.shape[:2], dtype=torch.float32), x.new_empty(x.shape[:2], dtype=torch.float32)
+
+
+def _tail_normalized(x: Tensor, shortcut: Tensor, *others: Any) -> tuple[Tensor, ...]:
+    out, mask, _, _, _, *small = _tail_forward(x, shortcut, *others[3:])
+    return out, mask, *small
+
+
+def _tail_sums(_: Tensor, x: Tensor, *others: Any) -> tuple[Tensor, ...]:
+    return maps.like(x), *(_contiguous(one) for one in others[-5:-1]), _contiguous(others[1])
+
+
 def _tail_scaling(x: Tensor, _: Tensor | None, weight: Tensor, *__: Any) -> Tensor:
     return weight.new_empty(2, *x.shape[:2])
+
+
+def _tail_blend(_: Tensor, x: Tensor, *__: Any) -> Tensor:
+    return maps.like(x)
 
 
 def _tail_inference(x: Tensor, *_: Any) -> Tensor:
@@ -99,6 +123,10 @@ _RESULTS: dict[str, Callable[..., Any]] = {
     "tail_forward": _tail_forward,
     "tail_training": _tail_forward,
     "tail_backward": _tail_backward,
+    "tail_moments": _tail_moments,
+    "tail_normalized": _tail_normalized,
+    "tail_sums": _tail_sums,
+    "tail_blend": _tail_blend,
     "tail_scaling": _tail_scaling,
     "tail_inference": _tail_inference,
     "rectified_norm": _rectified_norm,
@@ -117,6 +145,10 @@ se_backward = torch.ops.cnnperf.se_backward.default
 tail_forward = torch.ops.cnnperf.tail_forward.default
 tail_training = torch.ops.cnnperf.tail_training.default
 tail_backward = torch.ops.cnnperf.tail_backward.default
+tail_moments = torch.ops.cnnperf.tail_moments.default
+tail_normalized = torch.ops.cnnperf.tail_normalized.default
+tail_sums = torch.ops.cnnperf.tail_sums.default
+tail_blend = torch.ops.cnnperf.tail_blend.default
 tail_scaling = torch.ops.cnnperf.tail_scaling.default
 tail_inference = torch.ops.cnnperf.tail_inference.default
 rectified_norm = torch.ops.cnnperf.rectified_norm.default

@@ -8,9 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from cnnperf.fusion import algebra, forms, gpu, maps, operators
-from cnnperf.fusion.algebra import Forward, Frozen, Parameters
+from cnnperf.fusion.algebra import Forward, Parameters
 from cnnperf.fusion.foreign import has_hooks
 from cnnperf.fusion.forms import Form
+from cnnperf.fusion.norm import BatchNorm, affine_of, frozen, is_batch_norm, parameters_of, update_running_statistics
+from cnnperf.fusion.synchronized import fits_ranks, ranks_of, synchronized_tail
 from cnnperf.models.squeeze_excitation import SEBlock
 
 
@@ -62,15 +64,14 @@ class NativeTail(torch.autograd.Function):
         return None, None, *operators.tail_backward(grad, *ctx.saved_tensors, ctx.eps)
 
 
-def fused_tail(
-    x: Tensor, shortcut: Tensor, norm: nn.BatchNorm2d, se: SEBlock, squeezed: Tensor | None = None
-) -> Tensor:
+def fused_tail(x: Tensor, shortcut: Tensor, norm: BatchNorm, se: SEBlock, squeezed: Tensor | None = None) -> Tensor:
     """Return relu(se(norm(x)) + shortcut), and update the running statistics as `norm` would.
 
     Args:
         x: N x C x H x W.
         shortcut: N x C x H x W.
-        norm: BatchNorm over C channels; with or without affine parameters and running statistics.
+        norm: BatchNorm over C channels; with or without affine parameters and running statistics. The statistics of
+            a SyncBatchNorm are those over all processes of its group, each of which must call this.
         se: The SE block; its weights are used, its own forward is not called where the fused form applies.
         squeezed: The means of x, N x C in float32, where they are known already; only inference has a use for them.
 
@@ -82,8 +83,11 @@ def fused_tail(
         ValueError: In training with a single value a channel, as BatchNorm raises it.
         RuntimeError: If norm or SE block are for another number of channels.
     """
-    if type(norm) is not nn.BatchNorm2d:  # such as SyncBatchNorm, whose statistics are not those of this process
+    ranks = ranks_of(norm)
+    if not is_batch_norm(norm) or (ranks is not None and not fits_ranks(x, shortcut, norm, se)):
         return textbook_tail(x, shortcut, norm, se)
+    if ranks is not None:
+        return synchronized_tail(x, shortcut, norm, se, ranks)
     by_batch = norm.training or norm.running_mean is None
     if by_batch and not torch.compiler.is_compiling():
         out = _native_training(x, shortcut, norm, se)
@@ -95,15 +99,12 @@ def fused_tail(
         return textbook_tail(x, shortcut, norm, se)
     if by_batch:
         return _training(x, shortcut, norm, se)
-    wanted = maps.wants_gradient(x, shortcut, norm.weight, norm.bias, se.reduce.weight, se.expand.weight)
-    if wanted or not forms.fits_kernels(x, shortcut):
-        return textbook_tail(x, shortcut, norm, se)
     return _inference(x, shortcut, norm, se, squeezed)
 
 
-def infers_natively(norm: nn.BatchNorm2d, x: Tensor) -> bool:
+def infers_natively(norm: BatchNorm, x: Tensor) -> bool:
     """Tell whether BatchNorm of a map is linear here and the C++ kernels can compute it, without any gradient."""
-    if type(norm) is not nn.BatchNorm2d or has_hooks(norm) or norm.training or norm.running_mean is None:
+    if not is_batch_norm(norm) or has_hooks(norm) or norm.training or norm.running_mean is None:
         return False
     affine = (norm.weight, norm.bias)
     fits = maps.fits_norm(x, *affine, norm.running_mean, norm.running_var)
@@ -115,7 +116,7 @@ def textbook_tail(x: Tensor, shortcut: Tensor, norm: nn.Module, se: nn.Module) -
     return torch.relu(se(norm(x)) + shortcut)
 
 
-def _native_training(x: Tensor, shortcut: Tensor, norm: nn.BatchNorm2d, se: SEBlock) -> Tensor | None:
+def _native_training(x: Tensor, shortcut: Tensor, norm: BatchNorm, se: SEBlock) -> Tensor | None:
     """Do all of it in the C++ kernels, or nothing where they do not take it.
 
     Each attribute is read once and little is called: between the layers of a network the interpreter's own data has
@@ -133,7 +134,7 @@ def _native_training(x: Tensor, shortcut: Tensor, norm: nn.BatchNorm2d, se: SEBl
     if batches is not None and batches.dtype is not torch.int64:
         return None
     _check_count(x)
-    affine = (weight, bias) if norm.affine else _affine(norm, x)
+    affine = (weight, bias) if norm.affine else affine_of(norm, x)
     parameters = _in_float32(*affine, reduce, expand)
     if mean is None or variance is None or not (norm.training and norm.track_running_stats):
         return cast(Tensor, NativeTail.apply(norm.eps, (), x, shortcut, *parameters))  # type: ignore[no-untyped-call]
@@ -153,16 +154,16 @@ def _in_float32(*small: Tensor) -> tuple[Tensor, ...]:
     return small
 
 
-def _training(x: Tensor, shortcut: Tensor, norm: nn.BatchNorm2d, se: SEBlock) -> Tensor:
+def _training(x: Tensor, shortcut: Tensor, norm: BatchNorm, se: SEBlock) -> Tensor:
     _check_count(x)
-    parameters = _parameters(norm, se, x)
+    parameters = parameters_of(norm, se, x)
     if torch.compiler.is_compiling():
         out, _, _, mu, variance, *_ = forms.traced_forward(x, shortcut, parameters, norm.eps)
     else:
         form = forms.form_for(x, shortcut)
         out, mu, variance = Tail.apply(form, norm.eps, x, shortcut, *parameters)  # type: ignore[no-untyped-call]
     if norm.training and norm.track_running_stats:
-        _update_running_statistics(norm, mu, variance, x.numel() // x.shape[1])
+        update_running_statistics(norm, mu, variance, x.numel() // x.shape[1])
     return out
 
 
@@ -171,7 +172,10 @@ def _check_count(x: Tensor) -> None:
         raise ValueError(f"Expected more than 1 value per channel when training, got input size {tuple(x.shape)}")
 
 
-def _inference(x: Tensor, shortcut: Tensor, norm: nn.BatchNorm2d, se: SEBlock, squeezed: Tensor | None) -> Tensor:
+def _inference(x: Tensor, shortcut: Tensor, norm: BatchNorm, se: SEBlock, squeezed: Tensor | None) -> Tensor:
+    wanted = maps.wants_gradient(x, shortcut, norm.weight, norm.bias, se.reduce.weight, se.expand.weight)
+    if wanted or not forms.fits_kernels(x, shortcut):
+        return textbook_tail(x, shortcut, norm, se)
     reduce, expand = (product.weight.float().contiguous() for product in (se.reduce, se.expand))
     if x.is_cuda:
         infer = gpu.traced_tail_inference if torch.compiler.is_compiling() else gpu.tail_inference
@@ -182,46 +186,12 @@ def _inference(x: Tensor, shortcut: Tensor, norm: nn.BatchNorm2d, se: SEBlock, s
     return cast(Tensor, operators.tail_inference(x, shortcut, squeezed, *frozen(norm, x), reduce, expand))
 
 
-def frozen(norm: nn.BatchNorm2d, x: Tensor) -> Frozen:
-    """Return BatchNorm in inference as the kernels take it, in float32, for a map of its channels."""
-    mean, variance = (cast(Tensor, one).float().contiguous() for one in (norm.running_mean, norm.running_var))
-    weight, bias = (one.float().contiguous() for one in _affine(norm, x))
-    return Frozen(weight, bias, mean, variance, norm.eps)
-
-
-def _parameters(norm: nn.BatchNorm2d, se: SEBlock, x: Tensor) -> Parameters:
-    """Return the parameters in the dtype that the small tensors are computed in: at least fp32."""
-    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-    weight, bias = _affine(norm, x)
-    return Parameters(*[p.to(dtype).contiguous() for p in (weight, bias, se.reduce.weight, se.expand.weight)])
-
-
-def _affine(norm: nn.BatchNorm2d, x: Tensor) -> tuple[Tensor, Tensor]:
-    if norm.affine:
-        return norm.weight, norm.bias
-    return x.new_ones(x.shape[1]), x.new_zeros(x.shape[1])
-
-
-@torch.no_grad()
-def _update_running_statistics(norm: nn.BatchNorm2d, mu: Tensor, variance: Tensor, count: int) -> None:
-    """Do what `nn.BatchNorm2d` does: with momentum None, the cumulative mean of all batches."""
-    running_mean, running_var = cast(Tensor, norm.running_mean), cast(Tensor, norm.running_var)
-    batches = norm.num_batches_tracked
-    if batches is not None:
-        batches.add_(1)
-    momentum = norm.momentum
-    if momentum is None:
-        momentum = 0.0 if batches is None else 1 / float(batches)
-    running_mean.lerp_(mu.to(running_mean.dtype), momentum)
-    running_var.lerp_((variance * (count / (count - 1))).to(running_var.dtype), momentum)
-
-
 def _is_plain(x: Tensor, shortcut: Tensor) -> bool:
     alike = x.shape == shortcut.shape and x.dtype == shortcut.dtype and x.device == shortcut.device
     return alike and x.is_floating_point() and x.numel() > 0
 
 
-def _can_run(x: Tensor, norm: nn.BatchNorm2d) -> bool:
+def _can_run(x: Tensor, norm: BatchNorm) -> bool:
     """Tell whether a fused form can take part: in a compilation only the operators can, in an export none."""
     if torch.compiler.is_compiling():
         counted = norm.training and norm.momentum is None  # reading the number of batches would break the graph
