@@ -45,6 +45,7 @@ SCALES: Mapping[str, Scale] = {
     "B/s": _scale("B/s", ("k", "M", "G", "T")),
     "flop": _scale("flop", ("k", "M", "G", "T", "P"), counted=True),
     "flop/s": _scale("flop/s", ("k", "M", "G", "T", "P")),
+    "images": _scale("images", (), counted=True),
     # "kimages/s" would be right and unreadable: the prefix stays with the number.
     "images/s": Scale(((1e9, "G images/s"), (1e6, "M images/s"), (1e3, "k images/s"), (1.0, " images/s"))),
 }

@@ -79,6 +79,11 @@ _TABLE = (
     Metric("recompiles", "1", "lower", True, "compilations after the first call"),
     Metric("kernels", "1", "lower", True, "kernels that the compiler generated for one call"),
     Metric("break_even", "1", "lower", False, "calls after which compilation has paid for itself against eager"),
+    Metric("knee_batch", "images", "neither", False, "first batch after which doubling surely brings little"),
+    Metric("largest_batch", "images", "higher", False, "largest batch whose call fits into memory"),
+    Metric("engine_crossover", "images", "neither", False, "batch from which on compiled is faster than eager"),
+    Metric("device_crossover", "images", "neither", False, "batch from which on CUDA is faster than the CPU"),
+    Metric("thread_efficiency", "ratio", "higher", False, "throughput over that of one thread times the threads"),
 )
 METRICS: Mapping[str, Metric] = {metric.name: metric for metric in _TABLE}
 
