@@ -16,6 +16,10 @@ class UnsupportedCase(CnnperfError):  # noqa: N818 - an answer about a case, not
     """Report a case that this machine or this build of PyTorch cannot run."""
 
 
+class OutOfMemory(UnsupportedCase):
+    """Report a case for which there is not enough memory."""
+
+
 class WrongResult(CnnperfError):  # noqa: N818 - the field's word for what was found
     """Report a result that differs from its reference by more than the tolerance, or is not finite."""
 

@@ -10,11 +10,12 @@ from pytest_benchmark.stats import Stats
 from cnnperf.errors import CnnperfError
 from cnnperf.gate.gate import BASE, CANDIDATE, CONTROL, Series
 from cnnperf.gate.lockstep import Placement
-from cnnperf.gate.saving import check_folder, save_run
+from cnnperf.gate.saving import save_run
 from cnnperf.gate.sides import Side
 from cnnperf.measure.case import Case
 from cnnperf.runs import load_runs, load_samples, read_runs
 from cnnperf.runs.sequential import Estimate, Judgement
+from cnnperf.saving import check_folder
 
 OLD, NEW = Side("v1.0", "a" * 40, False, Path()), Side("work tree", "b" * 40, True, Path())
 MACHINE = {"cpu_model": "Example CPU", "threads": 2}

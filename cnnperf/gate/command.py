@@ -17,11 +17,12 @@ from cnnperf.errors import CnnperfError
 from cnnperf.gate.environments import interpreter_of
 from cnnperf.gate.gate import BASE, CANDIDATE, CONTROL, Gate, Series, control_of, samples_of, verdict_of
 from cnnperf.gate.processes import COMPILER_MODULES, EAGER_MODULES, CannotMeasure, Nursery, Peer, Process
-from cnnperf.gate.saving import check_folder, save_run
+from cnnperf.gate.saving import save_run
 from cnnperf.gate.sides import Repository, Side
 from cnnperf.measure.case import Case
 from cnnperf.runs.sequential import Rule
 from cnnperf.runs.verdicts import CaseVerdict, Comparison, CounterChange, counter_changes, print_changes
+from cnnperf.saving import check_folder
 
 Given = Mapping[str, tuple[str, ...]]
 

@@ -6,40 +6,21 @@ that was measured in the same job does: with it as the base, a history goes on f
 
 from __future__ import annotations
 
-import json
 import math
 import platform
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from pytest_benchmark.stats import Stats
-
-from cnnperf.errors import CnnperfError
 from cnnperf.gate.gate import CANDIDATE, Series, verdict_of
 from cnnperf.gate.sides import Side
 from cnnperf.measure.finding import Finding
 from cnnperf.measure.metrics import METRICS, Value
 from cnnperf.runs.document import SCHEMA
 from cnnperf.runs.sequential import Estimate
-
-Object = dict[str, Any]
-
-
-def check_folder(folder: Path) -> None:
-    """Make the folder, so that it is told before measuring where that fails.
-
-    Raises:
-        CnnperfError: If it cannot be made or written to.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".cnnperf-can-write"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise CnnperfError(f"{folder}: runs cannot be saved there: {error.strerror or error}") from error
+from cnnperf.saving import Object, benchmark_entry, save_document
 
 
 def save_run(
@@ -75,13 +56,7 @@ def save_run(
         },
     }
     path = folder / f"gate-{now:%Y%m%dT%H%M%S%f}-{candidate.commit[:10]}.json"
-    unfinished = path.with_suffix(".tmp")
-    try:
-        unfinished.write_text(json.dumps(document), encoding="utf-8")
-        unfinished.replace(path)
-    except OSError as error:
-        unfinished.unlink(missing_ok=True)
-        raise CnnperfError(f"{path}: the run cannot be saved: {error.strerror or error}") from error
+    save_document(path, document)
     return path
 
 
@@ -92,28 +67,19 @@ def _timed(series: Series) -> bool:
 def _benchmark(series: Series, *, withdrawn: bool) -> Object:
     placements = [placement for one in (*series.first, *series.second) for placement in one]
     groups = [list(placement.wall[CANDIDATE]) for placement in placements]
-    verdict, stats = verdict_of(series), Stats()
-    for seconds in (seconds for group in groups for seconds in group):
-        stats.update(seconds)
-    axes, latency = series.case.axes(), verdict.candidate_seconds
+    verdict = verdict_of(series)
+    latency = verdict.candidate_seconds
     doubt = _doubt(series, withdrawn=withdrawn)
     ratio = None if doubt else _ratio(verdict.found)
     values = {"anchor_ratio": ratio, "latency": None if latency is None else Value(latency)}
-    return {
-        "group": None,
-        "name": series.case.id(),
-        "fullname": f"cnnperf gate::{series.case.id()}",
-        "params": axes,
-        "param": series.case.id(),
-        "extra_info": {
-            "cnnperf": SCHEMA,
-            "axes": axes,
-            "metrics": {name: value.as_json(METRICS[name]) for name, value in values.items() if value is not None},
-            "groups": [len(group) for group in groups],
-            "findings": [finding.as_json() for finding in doubt],
-        },
-        "stats": {**stats.as_dict(), "data": stats.data},
+    record = {
+        "cnnperf": SCHEMA,
+        "axes": series.case.axes(),
+        "metrics": {name: value.as_json(METRICS[name]) for name, value in values.items() if value is not None},
+        "groups": [len(group) for group in groups],
+        "findings": [finding.as_json() for finding in doubt],
     }
+    return benchmark_entry("cnnperf gate", series.case, record, chain.from_iterable(groups))
 
 
 def _doubt(series: Series, *, withdrawn: bool) -> list[Finding]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 
 import torch
 
-from cnnperf.errors import UnsupportedCase, WrongResult
+from cnnperf.errors import OutOfMemory, WrongResult
 from cnnperf.measure import compilation, environment
 from cnnperf.measure.case import Case
 from cnnperf.measure.ceilings import ceiling_seconds, measure_ceilings
@@ -17,6 +16,7 @@ from cnnperf.measure.clock import Clock, clock_for
 from cnnperf.measure.compilation import CompileFacts
 from cnnperf.measure.correctness import References, Verified
 from cnnperf.measure.device import kernel_seconds, queued_seconds
+from cnnperf.measure.exhaustion import out_of_memory_told, release_caches
 from cnnperf.measure.finding import Finding
 from cnnperf.measure.memory import Memory, measure_memory
 from cnnperf.measure.metrics import METRICS, Value
@@ -96,32 +96,54 @@ class Laboratory:
     def prepare(self, case: Case) -> None:
         """Measure the ceilings of a case's device, once for all its cases; raises as `measure` does."""
         check_supported(case)
-        with _out_of_memory_told(), matmul_precision(case):
+        with out_of_memory_told(), matmul_precision(case):
             self._ceilings_of(torch.device(case.device))
 
     def measure(self, case: Case) -> Measured:
         """Measure one case.
 
         Raises:
-            UnsupportedCase: If the device does not exist, cannot compute in the precision, or runs out of memory.
+            UnsupportedCase: If the device does not exist, cannot compute in the precision, or runs out of memory (which
+                is `OutOfMemory`).
             WrongResult: If the results are wrong, the clock jumped, or a network of the catalog breaks its graph.
         """
         self.prepare(case)
-        with _out_of_memory_told(), in_force(case):
+        with out_of_memory_told(), in_force(case):
             return self._measure(case)
 
     def latency(self, case: Case) -> float:
         """Return the median seconds of one call, and nothing else; raises as `measure` does for an unsupported case."""
         check_supported(case)
-        with _out_of_memory_told(), in_force(case):
+        with out_of_memory_told(), in_force(case):
             workload = self._prepare(case)
             compilation.compile_first_round(workload)
             return sample(workload, self.make_clock(torch.device(case.device)), self.schedule).latency().value
 
+    def fits(self, case: Case) -> bool:
+        """Tell whether there is memory for the calls of a case, by two untimed rounds.
+
+        The second finds the optimizer's state in place. The attempt kills the process where the kernel, and not the
+        allocator, ends memory: on the CPU it has to be foreseen instead.
+        """
+        try:
+            self._try(case)
+        except OutOfMemory:
+            fits = False
+        else:
+            fits = True
+        release_caches(case)
+        return fits
+
+    def _try(self, case: Case) -> None:
+        with out_of_memory_told(), in_force(case):
+            workload = self._prepare(case)
+            compilation.compile_first_round(workload)
+            workload.run_once()
+
     def check(self, case: Case) -> Verified:
         """Check the results of one case without timing it; raises as `measure` does."""
         check_supported(case)
-        with _out_of_memory_told(), in_force(case):
+        with out_of_memory_told(), in_force(case):
             workload = self._prepare(case)
             workload.run_once()
             return self._references.verify(workload)
@@ -192,23 +214,6 @@ class Laboratory:
         if case.engine != "eager" and gain > 0:
             values["break_even"] = Value(seconds / gain)
         return values
-
-
-@contextmanager
-def _out_of_memory_told() -> Iterator[None]:
-    try:
-        yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise UnsupportedCase(f"out of memory: {_first_line(error)}") from error
-    except RuntimeError as error:
-        # The CPU allocator has no exception of its own: c10/core/impl/alloc_cpu.cpp.
-        if "can't allocate memory" not in str(error) and "not enough memory" not in str(error):
-            raise
-        raise UnsupportedCase(f"out of memory: {_first_line(error)}") from error
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _check_graph(case: Case, facts: CompileFacts | None) -> None:

@@ -1,0 +1,145 @@
+"""The end of a CPU's memory, foreseen: the kernel kills who goes over it, so that it cannot be tried.
+
+What a process may come to hold is what it holds now and what is available, to the machine and within its control
+groups. What a case will need follows from what the one before it needed: bytes of live tensors are counted on the meta
+device without computing, and all that measuring holds beside them (the check in float64 most of all) grows with them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from cnnperf.measure.case import Case
+from cnnperf.measure.work import count_work
+from cnnperf.units import format_quantity
+
+MARGIN = 0.1
+"""Share of the memory that is left alone."""
+
+UNSEEN = 18.0
+"""Bytes for each byte of live tensors that the first case of a phase may take: 16.3 were seen (LeNet-5, compiled)."""
+
+_UNLIMITED = 2**60  # bytes; control groups of the first version write no limit as a number near 2^63
+
+
+@dataclass(frozen=True)
+class Process:
+    """Hold what this process has of the memory, in bytes.
+
+    Attributes:
+        holds: Now.
+        held: At most so far.
+        may_hold: In all, with what is available.
+    """
+
+    holds: float
+    held: float
+    may_hold: float
+
+
+def process_memory(root: Path = Path("/")) -> Process | None:
+    """Return what this process holds and may come to hold, or None where the system does not tell as Linux does."""
+    status, machine = _numbers(root / "proc/self/status"), _numbers(root / "proc/meminfo")
+    if not {"VmRSS", "VmHWM"} <= status.keys() or "MemAvailable" not in machine:
+        return None
+    available = min(1024 * machine["MemAvailable"], *_left_in_groups(root), _UNLIMITED)
+    return Process(1024 * status["VmRSS"], 1024 * status["VmHWM"], 1024 * status["VmRSS"] + available)
+
+
+class Forecast:
+    """Foresee what the cases of one sweep need on the CPU.
+
+    What the process held at most is its own record, so it must not have held more before than it does now.
+    """
+
+    def __init__(self, look: Callable[[], Process | None] = process_memory) -> None:
+        """Look at the memory before the first case.
+
+        Args:
+            look: Returns what the process has of the memory.
+        """
+        self._look = look
+        self._start = look()
+        self._held = 0.0 if self._start is None else self._start.held
+        self._measuring: dict[Case, float] = {}
+        self._call: dict[Case, float] = {}
+
+    def learn(self, case: Case, peak: float) -> None:
+        """Note that a case was measured, and the bytes that its call held at the peak."""
+        live, now = count_work(case).live, self._look()
+        self._call[_kind(case)] = max(peak / live, 1.0)
+        if now is not None and self._start is not None and now.held > self._held:
+            self._held = now.held
+            self._measuring[_kind(case)] = (now.held - self._start.holds) / live
+
+    def refusal(self, case: Case) -> str:
+        """Return why a case must not be measured; empty where it may be."""
+        now = self._look()
+        if now is None or self._start is None:
+            return ""
+        need = count_work(case).live * self._measuring.get(_kind(case), UNSEEN)
+        there = self._allowed(now)
+        if need <= there or self._start.holds + need <= now.held:
+            return ""
+        return (
+            f"not tried, memory would end: measuring it would take about {format_quantity(need, 'B')}, there are "
+            f"{format_quantity(there, 'B')}, and {MARGIN:.0%} more that are left alone"
+        )
+
+    def fits(self, case: Case) -> bool:
+        """Tell whether the counted bytes of one call, without any check, fit into the memory less its margin."""
+        now = self._look()
+        need = count_work(case).live * self._call.get(_kind(case), 1.0)
+        return now is None or need <= self._allowed(now)
+
+    def _allowed(self, now: Process) -> float:
+        held_before = 0.0 if self._start is None else self._start.holds
+        return (1 - MARGIN) * (now.may_hold - held_before)
+
+
+def _kind(case: Case) -> Case:
+    """Return what cases share whose bytes grow together; the engines do, because both are checked alike."""
+    return replace(case, engine="eager", batch=1, image_size=1, width=0, threads=0)
+
+
+def _numbers(path: Path) -> dict[str, float]:
+    """Return the lines of a file that are a name and a number."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return {}
+    return {name: float(number) for name, number in re.findall(r"^(\w+):?\s+(\d+)", text, re.MULTILINE)}
+
+
+def _left_in_groups(root: Path) -> Iterator[float]:
+    """Yield what is left in each control group of this process that has a limit, in either version of them."""
+    try:
+        groups = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return
+    for controllers, path in (line.split(":", 2)[1:] for line in groups):
+        mount = root / "sys/fs/cgroup" / ("memory" if controllers else "")
+        if controllers in ("", "memory"):
+            below = mount / path.lstrip("/")
+            for folder in (below, *below.parents):
+                if folder.is_relative_to(mount):
+                    yield from _left(folder, *VERSIONS[controllers])
+
+
+VERSIONS = {
+    "": ("memory.max", "memory.current", "inactive_file"),
+    "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+}
+"""By controllers in the list of a process: files of limit and usage, and the entry for pages that can be dropped."""
+
+
+def _left(folder: Path, limit: str, usage: str, droppable: str) -> Iterator[float]:
+    try:
+        most, used = ((folder / name).read_text(encoding="utf-8").strip() for name in (limit, usage))
+    except OSError:
+        return
+    if most.isdecimal() and used.isdecimal() and int(most) < _UNLIMITED:
+        yield max(0.0, int(most) - int(used) + _numbers(folder / "memory.stat").get(droppable, 0.0))
