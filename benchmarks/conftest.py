@@ -5,8 +5,9 @@ import pytest
 from cnnperf.plugin import OPTIONS_KEY, configure_pytest_benchmark
 
 STUDIES = ("test_depth.py", "test_gradient_flow.py", "test_pooling.py", "test_squeeze_excitation.py")
-ONLY_BY_NAME = ("test_se_fusion.py", *STUDIES)
+ONLY_BY_NAME = ("test_se_fusion.py", "test_scaling.py", *STUDIES)
 FUSION_KEY = pytest.StashKey()
+SCALING_KEY = pytest.StashKey()
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -15,13 +16,14 @@ def pytest_configure(config):
     if any(_named(config, name) for name in STUDIES):  # no cases of cnnperf, so that its summary has nothing of them
         config.option.benchmark_quiet = False
     config.stash[FUSION_KEY] = []
+    config.stash[SCALING_KEY] = {}
     # A network that warns is still measured; only the project's own tests turn warnings into errors.
     for line in ("default", "ignore:.*torch.jit.script_method", "ignore:Benchmark fixture was not used"):
         config.addinivalue_line("filterwarnings", line)
 
 
 def pytest_ignore_collect(collection_path, config):
-    """Leave the fusion benchmark and those of the studies out unless their file is named."""
+    """Leave the benchmarks of fusions, of several processes and of the studies out unless their file is named."""
     name = collection_path.name
     return True if name in ONLY_BY_NAME and not _named(config, name) else None
 
@@ -63,9 +65,35 @@ def fusion_records(request):
     return request.config.stash[FUSION_KEY]
 
 
+@pytest.fixture(scope="session")
+def scaling_run(request, tmp_path_factory):
+    """Train on two processes, and return the run file that the first of them writes."""
+    import json
+    import os
+    import subprocess
+    import sys
+
+    from cnnperf.errors import CnnperfError
+    from cnnperf.scaling.arguments import DEFAULT
+
+    options = request.config.stash[OPTIONS_KEY]
+    out = tmp_path_factory.mktemp("scaling") / "run.json"
+    seconds = "0.05" if options.suite == "smoke" else str(options.seconds)
+    started = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "cnnperf.scaling")
+    asked = (*(options.patterns or DEFAULT), "--time", seconds, "--interval", str(options.interval), "--out", str(out))
+    environment = {"OMP_NUM_THREADS": "1", **os.environ}  # what torchrun would set, with a warning
+    done = subprocess.run([sys.executable, *started, *asked], check=False, env=environment)  # noqa: S603 - ours
+    if done.returncode:
+        raise CnnperfError(f"torchrun ended with status {done.returncode}; what it said is above")
+    request.config.stash[SCALING_KEY].update(json.loads(out.read_text(encoding="utf-8")))
+    return request.config.stash[SCALING_KEY]
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_benchmark_update_json(config, output_json):
     """Say in the file of a run without cases of the plugin what machine it was."""
+    if config.stash[SCALING_KEY]:
+        output_json.setdefault("cnnperf", config.stash[SCALING_KEY]["cnnperf"])
     if config.stash[FUSION_KEY]:
         from cnnperf.measure.environment import read_environment
 
@@ -75,6 +103,13 @@ def pytest_benchmark_update_json(config, output_json):
 
 
 def pytest_terminal_summary(terminalreporter, config):
+    if config.stash[SCALING_KEY]:
+        from cnnperf.report.scaling import scaling_lines
+        from cnnperf.runs import parse_document
+
+        terminalreporter.section("scaling", sep="=")
+        for line in scaling_lines(parse_document(config.stash[SCALING_KEY])):
+            terminalreporter.write_line(line)
     if config.stash[FUSION_KEY]:
         from cnnperf.report.fusion import fusion_lines
         from cnnperf.runs.fusion import KEY, fusion_records

@@ -12,6 +12,7 @@ from cnnperf.report.cases import Cases, Format, distinct, format_of, format_text
 from cnnperf.report.fusion import fusion_markdown
 from cnnperf.report.layout import escape
 from cnnperf.report.machine import machine_facts
+from cnnperf.report.scaling import scaling_markdown
 from cnnperf.runs.ratio import ratio
 from cnnperf.runs.records import CaseRecord, Run
 from cnnperf.units import ABSENT, format_percent, format_quantity
@@ -59,7 +60,7 @@ def replace_figures(text: str, markdown: str) -> str:
 
 
 def _sections(name: str, run: Run) -> list[str]:
-    cases = {record.case: record for record in run.cases}
+    cases = {record.case: record for record in run.cases if not record.ranks}
     when = "" if run.time is None else f", {run.time:%Y-%m-%d}"
     title = f"**{escape(name)}** (commit {escape(run.commit or 'unknown')}{when})"
     machine = escape("; ".join(machine_facts(run)))
@@ -68,7 +69,8 @@ def _sections(name: str, run: Run) -> list[str]:
         for stored in distinct(cases, format_of)
     ]
     fusion = [fusion_markdown(run.fusion)] if run.fusion else []
-    return [f"{title}, {machine}.", *tables, *fusion]
+    scaling = [table] if (table := scaling_markdown(run)) else []
+    return [f"{title}, {machine}.", *tables, *scaling, *fusion]
 
 
 def _table(cases: Cases, stored: Format) -> str:

@@ -10,6 +10,7 @@ from cnnperf.report.fusion import fusion_lines
 from cnnperf.report.latency import latency_tables
 from cnnperf.report.layout import WIDTH, printable, shorten
 from cnnperf.report.machine import effort_lines, machine_lines
+from cnnperf.report.scaling import scaling_lines
 from cnnperf.runs.document import parse_document
 from cnnperf.runs.records import Run
 
@@ -31,12 +32,13 @@ def render(document: Mapping[str, object]) -> list[str]:
 
 def render_run(run: Run) -> list[str]:
     """Return the summary of a parsed run."""
-    cases = {record.case: record for record in run.cases}
+    cases = {record.case: record for record in run.cases if not record.ranks}
     lines = [
         *machine_lines(run),
         *latency_tables(cases),
         *device_comparison(cases),
         *cost_comparison(cases),
+        *scaling_lines(run),
         *fusion_lines(run.fusion),
         *not_measured_lines(run),
         *doubt_lines(run),

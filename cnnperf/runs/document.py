@@ -94,6 +94,7 @@ def _case(entry: object, where: str) -> CaseRecord | None:
             for index, seconds in enumerate(as_list(extra.get("processes", []), f"{where_extra}.processes"))
         ),
         seconds=as_number(extra.get("seconds"), f"{where_extra}.seconds"),
+        ranks=_ranks(part(extra, "ranks", f"{where_extra}.ranks"), f"{where_extra}.ranks"),
     )
 
 
@@ -154,6 +155,18 @@ def _groups(benchmark: Object, extra: Object, where: str) -> tuple[tuple[float, 
         raise RunFileError(f"{place}: the groups have {sum(sizes)} rounds, the data {len(seconds)}; one is damaged")
     ends = [sum(sizes[: index + 1]) for index in range(len(sizes))]
     return tuple(tuple(seconds[end - size : end]) for size, end in zip(sizes, ends, strict=True))
+
+
+def _ranks(kinds: Object, where: str) -> dict[str, tuple[tuple[float, ...], ...]]:
+    return {
+        kind: tuple(
+            tuple(
+                as_number(seconds, f"{where}.{kind}[{rank}]") for seconds in as_list(rounds, f"{where}.{kind}[{rank}]")
+            )
+            for rank, rounds in enumerate(as_list(processes, f"{where}.{kind}"))
+        )
+        for kind, processes in kinds.items()
+    }
 
 
 def _findings(container: Object, where: str) -> tuple[Finding, ...]:

@@ -27,6 +27,8 @@ class CaseRecord:
         findings: Reasons to distrust the values.
         processes: Median seconds of one call in each process that timed the case; empty where only one did.
         seconds: That the case took in all, compiling and memory included; NaN where that was not kept.
+        ranks: Seconds of each process's rounds, where several trained together: of whole steps (`step`) and of steps
+            `without_communication`.
     """
 
     case: Case
@@ -36,6 +38,7 @@ class CaseRecord:
     findings: tuple[Finding, ...] = ()
     processes: tuple[float, ...] = ()
     seconds: float = math.nan
+    ranks: Mapping[str, tuple[tuple[float, ...], ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,217 @@
+"""One scaling run: every network on every number of processes, saved by the first process."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar, cast
+
+import torch
+from pytest_benchmark.utils import get_commit_info
+
+from cnnperf.errors import UnsupportedCase
+from cnnperf.measure.allocator import apply_policy
+from cnnperf.measure.case import Case
+from cnnperf.measure.clock import clock_for
+from cnnperf.measure.correctness import References
+from cnnperf.measure.environment import read_environment
+from cnnperf.measure.exhaustion import out_of_memory_told
+from cnnperf.measure.sampler import Schedule, Subject
+from cnnperf.measure.workload import Workload
+from cnnperf.models.architecture import Architecture
+from cnnperf.runs.document import SCHEMA
+from cnnperf.saving import Object, numbered_path, save_document
+from cnnperf.scaling.arguments import Request, sizes_up_to
+from cnnperf.scaling.crew import Joined
+from cnnperf.scaling.results import STRONG, WEAK, Arm, arms_of, entry_of
+from cnnperf.scaling.rounds import sample_ranks
+from cnnperf.scaling.step import Silent, Step, communicated_bytes
+from cnnperf.session import Journal
+from cnnperf.units import format_percent, format_quantity
+
+T = TypeVar("T")
+Tell = Callable[[str], None]
+
+
+@dataclass
+class ScalingRun:
+    """Measure, and keep what is measured at once.
+
+    Attributes:
+        request: What is asked for.
+        crew: The processes.
+        device: This process's.
+        tell: Prints progress; the first process's alone.
+        benchmarks: Finished cases, as they stand in the run file.
+        not_measured: Cases with the reason why they were not measured.
+        journal: Of the first process; None before `begin` and in the others.
+    """
+
+    request: Request
+    crew: Joined
+    device: torch.device
+    tell: Tell
+    benchmarks: list[Object] = field(default_factory=list)
+    not_measured: list[Object] = field(default_factory=list)
+    journal: Journal | None = None
+    _head: Object = field(default_factory=dict)
+    _started: float = field(default_factory=time.perf_counter)
+
+    @property
+    def sizes(self) -> list[int]:
+        """Return the numbers of processes."""
+        return sizes_up_to(self.crew.size)
+
+    def begin(self) -> None:
+        """Set threads and memory policy, and open the journal."""
+        torch.set_num_threads(self.request.threads)
+        policy = apply_policy("retain")
+        if self.crew.rank == 0:
+            environment = read_environment(cpu_allocator=policy, input_kind="synthetic")
+            environment |= {"world_size": self.crew.size, "backend": self.crew.backend}
+            self._head = {
+                "datetime": datetime.now(UTC).isoformat(),
+                "machine_info": {"node": platform.node(), "cpu": {"brand_raw": environment["cpu_model"]}},
+                "commit_info": get_commit_info(),
+                "cnnperf": self._facts(environment),
+            }
+            self.journal = Journal(self._folder(), self._head)
+
+    def measure(self) -> None:
+        """Measure all networks.
+
+        Raises:
+            WrongResult: If a network computes something wrong, or a clock jumped.
+            RuntimeError: If a process is lost.
+        """
+        count = len(self.request.architectures)
+        for number, architecture in enumerate(self.request.architectures, start=1):
+            case = self._case(architecture)
+            told = ", ".join(map(str, self.sizes))
+            self.tell(f"[{number}/{count}] {architecture.name}, batch {case.batch}, on {told} processes")
+            try:
+                self._measure(case)
+            except UnsupportedCase as reason:
+                self._skip(case, str(reason))
+
+    def save(self) -> Path:
+        """Write the run file and delete the journal; only in the first process.
+
+        Raises:
+            CnnperfError: If it cannot be written; the journal is still there.
+        """
+        path = self.request.out or numbered_path(self.request.storage)
+        save_document(path, self.document())
+        if self.journal is not None:
+            self.journal.close()
+        return path
+
+    def document(self) -> Object:
+        """Return the run file of what there is so far."""
+        facts = self._facts(self._head["cnnperf"]["environment"])
+        return {**self._head, "benchmarks": self.benchmarks, "version": "", "cnnperf": facts}
+
+    def _measure(self, case: Case) -> None:
+        arms = arms_of(case, self.sizes)
+        built = self._agreed(lambda: self._build(arms))
+        steps: dict[str, Subject | None] = {}
+        for place, (arm, step) in enumerate(zip(arms, built, strict=True)):
+            steps[arm.name] = step
+            if arm.case.world_size > 1:
+                steps[arm.silent] = None if step is None else Silent(step)
+                arms[place] = replace(arm, communicated=self._join(arm.case, step))
+        schedule = Schedule(self.request.seconds, self.request.interval)
+        gathered = sample_ranks(steps, arms[0].name, self.crew, clock_for(self.device), schedule)
+        if self.crew.rank == 0:
+            for arm in arms:
+                self._keep(entry_of(arm, arms[0], gathered))
+
+    def _build(self, arms: list[Arm]) -> list[Step | None]:
+        """Build the steps that this process has a part in, and see that one alone computes what it should."""
+        steps = [Step(self._here(arm.case), self.crew.rank) if self._takes_part(arm) else None for arm in arms]
+        for step in steps:
+            if step is not None:
+                step.run()  # so that memory which runs out does so here, where all can give up together
+        if steps[0] is not None:
+            References(Workload).verify(steps[0].workload)
+        return steps
+
+    def _join(self, case: Case, step: Step | None) -> int:
+        """Let a step average its gradients, and return how many bytes it communicates, 0 where it has no part."""
+        group = self.crew.first(case.world_size)
+        if step is None:
+            return 0
+        step.join(group)
+        step.check_average()
+        return communicated_bytes(self._here(case), group)
+
+    def _takes_part(self, arm: Arm) -> bool:
+        return self.crew.rank < arm.case.world_size
+
+    def _here(self, case: Case) -> Case:
+        return replace(case, device=str(self.device))
+
+    def _agreed(self, attempt: Callable[[], T]) -> T:
+        """Return what an attempt gives; where it fails in one process, give up in all."""
+        result, reason = None, ""
+        try:
+            with out_of_memory_told():
+                result = attempt()
+        except UnsupportedCase as error:
+            reason = f"process {self.crew.rank}: {error}" if self.crew.size > 1 else str(error)
+        if reasons := [one for one in self.crew.gather(reason) if one]:
+            raise UnsupportedCase(reasons[0])
+        return cast(T, result)
+
+    def _keep(self, entry: Object) -> None:
+        self.benchmarks.append(entry)
+        if self.journal is not None:
+            self.journal.add(entry)
+        self.tell(f"  {result_line(entry)}")
+
+    def _skip(self, case: Case, reason: str) -> None:
+        for arm in arms_of(case, self.sizes):
+            entry = {"axes": arm.case.axes(), "reason": reason}
+            self.not_measured.append(entry)
+            if self.journal is not None:
+                self.journal.add({"not_measured": entry})
+        self.tell(f"  not measured: {reason}")
+
+    def _case(self, architecture: Architecture) -> Case:
+        batch = self.request.batch_for(architecture.name, self.sizes)
+        axes = {"device": self.request.device, "batch": batch, "image_size": architecture.image_size}
+        return Case(architecture.name, "train", **axes, threads=self.request.threads)  # type: ignore[arg-type]  # by name
+
+    def _folder(self) -> Path:
+        return self.request.out.parent if self.request.out else numbered_path(self.request.storage).parent
+
+    def _facts(self, environment: Object) -> Object:
+        cases = len(self.request.architectures) * (2 * len(self.sizes) - 1)
+        return {
+            "schema": SCHEMA,
+            "suite": "scaling",
+            "planned": cases,
+            "environment": environment,
+            "not_measured": self.not_measured,
+            "wall_seconds": time.perf_counter() - self._started,
+        }
+
+
+def result_line(entry: Object) -> str:
+    """Return one line for a finished case."""
+    axes, metrics = entry["extra_info"]["axes"], entry["extra_info"]["metrics"]
+    kind = next((name for name in (WEAK, STRONG) if f"{name}_efficiency" in metrics), "")
+    words = [
+        f"{axes['world_size']} process{'es' * (axes['world_size'] > 1)}, batch {axes['batch']}{' each' * bool(kind)}"
+    ]
+    words.append(format_quantity(metrics["latency"]["value"], "s"))
+    words.append(format_quantity(metrics["throughput"]["value"], "images/s"))
+    if kind:
+        found = metrics[f"{kind}_efficiency"]
+        ends = "[{low:.1%}, {high:.1%}]".format(**found)
+        words.append(f"{kind} efficiency {format_percent(found['value'])} {ends}")
+    return ", ".join(words)
