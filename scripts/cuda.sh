@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Do everything worth doing on a machine with a CUDA device in one call: the tests marked `gpu`, the default suite, the
-# tables for README.md, the studies at full width, and last the benchmark of the fusions, which takes longest. Needs a
+# tables for README.md, the studies at full width, training on all devices where there are several, and last the benchmark of the fusions, which takes longest. Needs a
 # Python with torch for CUDA, pytest and pytest-benchmark, and for the studies what the extra `study` brings; cnnperf
 # itself need not be installed.
 #
@@ -47,6 +47,14 @@ figures figures runs
 for study in gradient-flow pooling squeeze-excitation depth; do
     step "study-$study" "$python" -m cnnperf.cli study "$study" --out "$folder/studies"
 done
+devices=$("$python" -c 'import torch; print(torch.cuda.device_count())')
+if ((devices > 1)); then
+    step scaling env OMP_NUM_THREADS=1 "$python" -m torch.distributed.run --standalone --nproc-per-node "$devices" \
+        -m cnnperf.scaling --device cuda --time 4 --out "$folder/scaling.json"
+    figures scaling-figures scaling.json
+else
+    echo "== scaling: left out, it needs several CUDA devices and there is one"
+fi
 # shellcheck disable=SC2086
 step fusion "$python" -m pytest $plugin benchmarks/test_se_fusion.py --cnnperf-device=cuda --cnnperf-suite=full \
     --benchmark-autosave --benchmark-storage="$folder/fusion-runs"
