@@ -15,18 +15,20 @@ from cnnperf.commands.comparing import COMPARING
 from cnnperf.commands.reading import READING
 from cnnperf.commands.reporting import REPORTING
 from cnnperf.commands.studying import STUDYING
+from cnnperf.commands.sweeping import SWEEPING
 from cnnperf.errors import CnnperfError
 
 EPILOG = """\
 exit status:
   0  fine
-  1  `repeat`: the runs differ; `compare`, `gate`, `history`: something is surely worse
+  1  `repeat`: the runs differ; `compare`, `gate`, `history`: something is surely worse; `sweep`: a
+     result was wrong
   2  unknown arguments, or a file or a commit that cannot be used
   3  `compare`, `gate`, `history`, `bisect`: something could not be told
 
-Runs are made by `pytest benchmarks --benchmark-autosave`, which saves them under .benchmarks/.
+Runs are made by `pytest benchmarks --benchmark-autosave` and `cnnperf sweep`, which save them under .benchmarks/.
 """
-COMMANDS = (*READING, *REPORTING, *COMPARING, *STUDYING)
+COMMANDS = (*READING, *REPORTING, *COMPARING, *SWEEPING, *STUDYING)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -64,7 +66,7 @@ def _tell_warning(message: Warning | str, *_: object, **__: object) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="cnnperf",
-        description="Read the runs of cnnperf's benchmarks, compare commits, and study architectures.",
+        description="Read the runs of cnnperf's benchmarks, compare commits, sweep, and study architectures.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

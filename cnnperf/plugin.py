@@ -184,10 +184,13 @@ def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, Any]) -> None:
-    """Add environment, ceilings and cases not measured to the run file, and whether it is worse than its baseline."""
+    """Add environment, ceilings, cases not measured and sweeps to the run file, and whether it is worse than before."""
     session = config.stash.get(SESSION_KEY, None)
     if session is not None:
+        from cnnperf.session import add_sweeps
+
         output_json["cnnperf"] = session.facts()
+        add_sweeps(output_json)
         if session.compare(output_json):  # said in the file itself, so that it never becomes a baseline by itself
             output_json["cnnperf"]["regressed"] = session.comparison.base
         config.stash[SAVED_KEY] = True

@@ -56,7 +56,7 @@ def benchmark_entry(origin: str, case: Case, record: Mapping[str, Any], seconds:
 
 def numbered_path(storage: Path) -> Path:
     """Return the path that `pytest --benchmark-autosave` would give the next run in a storage of runs."""
-    folder = storage / get_machine_id()
+    folder = storage / str(get_machine_id())
     numbers = [int(file.name[:4]) for file in folder.glob("[0-9][0-9][0-9][0-9]_*.json")]
     return folder / f"{max(numbers, default=0) + 1:04}_{get_tag()}.json"
 

@@ -21,12 +21,15 @@ from cnnperf.measure.case import Case
 from cnnperf.measure.checks import machine_findings
 from cnnperf.measure.environment import Record, load_average, read_environment
 from cnnperf.measure.measurement import Laboratory, Measured
+from cnnperf.measure.metrics import METRICS
 from cnnperf.measure.replicas import Replicas
 from cnnperf.options import Options
 from cnnperf.report.layout import wrap
 from cnnperf.report.terminal import render
 from cnnperf.report.verdicts import comparison_lines
 from cnnperf.runs.baseline import Baseline
+from cnnperf.runs.document import parse_document
+from cnnperf.runs.sweeps import STEP, sweep_values
 from cnnperf.runs.verdicts import FINE, NO_VERDICT, WORSE, Comparison
 from cnnperf.units import format_duration, format_percent, format_quantity
 
@@ -67,7 +70,7 @@ class Session:
 
     Attributes:
         options: The checked options.
-        planned: Number of cases.
+        planned: Number of cases; None where it shows while measuring.
         laboratory: Measures a case.
         benchmarks: Finished cases, as they stand in the run file.
         not_measured: Cases with the reason why they were not measured.
@@ -78,10 +81,11 @@ class Session:
         replicas: Further processes that time each case, or None.
         comparison: With the baseline, once the run has ended.
         not_compared: Why there is none; empty where there is.
+        step: What doubling a batch must bring, where the run says it; None for the usual.
     """
 
     options: Options
-    planned: int
+    planned: int | None
     laboratory: Laboratory
     benchmarks: list[dict[str, Any]] = field(default_factory=list)
     not_measured: list[dict[str, Any]] = field(default_factory=list)
@@ -92,14 +96,16 @@ class Session:
     replicas: Replicas | None = None
     comparison: Comparison | None = None
     not_compared: str = ""
+    step: float | None = None
     compile_seconds: float = 0.0
     round_seconds: float = 0.0
     _started: float = field(default_factory=time.perf_counter)
     _spent: dict[str, list[float]] = field(default_factory=dict)
     _case_started: float = 0.0
+    _head: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def begin(cls, options: Options, planned: int, baseline: Baseline | None = None) -> Session:
+    def begin(cls, options: Options, planned: int | None, baseline: Baseline | None = None) -> Session:
         """Apply the memory policy, read the environment and get ready.
 
         Raises:
@@ -119,19 +125,19 @@ class Session:
 
     def keep_journal(self, folder: Path, commit_info: Mapping[str, Any]) -> None:
         """Write every finished case to a journal in this folder from now on."""
-        head = {
+        self._head = {
             "datetime": datetime.now(UTC).isoformat(),
             "machine_info": {"node": platform.node(), "cpu": {"brand_raw": self.environment["cpu_model"]}},
             "commit_info": dict(commit_info),
-            "cnnperf": self.facts(),
         }
-        self.journal = Journal(folder, head)
+        self.journal = Journal(folder, {**self._head, "cnnperf": self.facts()})
 
     def announce(self, case: Case) -> str:
         """Return the line that says what is about to run, and start its watch."""
         self._case_started = time.perf_counter()
         number = len(self.benchmarks) + self._tried() + 1
-        return f"[{number:>{len(str(self.planned))}}/{self.planned}] {case.label()} "
+        of = f"{number}" if self.planned is None else f"{number:>{len(str(self.planned))}}/{self.planned}"
+        return f"[{of}] {case.label()} "
 
     def measure(self, case: Case) -> Measured:
         """Measure one case.
@@ -178,6 +184,7 @@ class Session:
             "schema": SCHEMA,
             "suite": self.options.suite,
             "planned": self.planned,
+            **({} if self.step is None else {"step": self.step}),
             **({"shard": str(self.options.shard), "of_cases": self.of_cases} if self.options.shard else {}),
             "environment": self.environment,
             "ceilings": self.laboratory.ceilings,
@@ -207,21 +214,22 @@ class Session:
         """End the further processes, and return the exit status that the comparison with the baseline asks for."""
         if self.replicas is not None:
             self.replicas.close()
-        self.compare(self._document())
+        self.compare(self.document())
         if self.baseline is None or not self.baseline.fails:
             return FINE
         return NO_VERDICT if self.comparison is None else self.comparison.status()
 
     def summary(self) -> list[str]:
         """Return the lines that answer what was asked without opening a file."""
-        return render(self._document())
+        return render(self.document())
 
     def comparison_lines(self) -> list[str]:
         """Return the lines of the comparison with the baseline; none without one."""
         return comparison_lines(self.comparison) if self.comparison is not None else wrap(self.not_compared)
 
-    def _document(self) -> dict[str, Any]:
-        return {"benchmarks": self.benchmarks, "cnnperf": self.facts()}
+    def document(self) -> dict[str, Any]:
+        """Return the run so far, as much as its journal knows of it."""
+        return {**self._head, "benchmarks": self.benchmarks, "cnnperf": self.facts()}
 
     def _tried(self) -> int:
         return sum("architecture" in entry["axes"] for entry in self.not_measured)
@@ -229,10 +237,19 @@ class Session:
     def _left(self) -> str:
         """Estimate from the mean of the cases so far."""
         spent = [seconds for of_engine in self._spent.values() for seconds in of_engine]
-        left = self.planned - len(spent) - self._tried()
+        left = (self.planned or 0) - len(spent) - self._tried()
         if left <= 0:
             return ""
         return f"  ({left} left, about {format_duration(left * sum(spent) / len(spent))})"
+
+
+def add_sweeps(document: Mapping[str, Any]) -> None:
+    """Give the cases of a run-file document what they say together: knee, crossover batch, efficiency of threads."""
+    run = parse_document(document)
+    added = sweep_values({record.case: record for record in run.cases}, run.step or STEP)
+    for record in (entry["extra_info"] for entry in document["benchmarks"] if "cnnperf" in entry.get("extra_info", {})):
+        values = added.get(Case.from_axes(record["axes"]), {})
+        record["metrics"] |= {name: value.as_json(METRICS[name]) for name, value in values.items()}
 
 
 def _laboratory(options: Options) -> Laboratory:

@@ -23,6 +23,8 @@ INTERRUPTED = 130
 
 RUN = "a file or folder of runs, latest, latest~2, the number of a run, a commit, or a branch"
 STORAGE = Path(".benchmarks")
+QUIET = {"OMP_WAIT_POLICY": "PASSIVE", "KINETO_LOG_LEVEL": "5"}
+"""Threads that wait do not spin, and the profiler, by which memory is measured, does not write into the progress."""
 
 
 @dataclass(frozen=True)
@@ -111,13 +113,24 @@ def tell(line: str) -> None:
     complain(line)
 
 
+def quieten() -> None:
+    """Set what a command that measures wants of PyTorch, before it is loaded, unless the environment says otherwise."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+
+
 def complain(text: str) -> None:
     """Print to the standard error, without what moves the cursor of a terminal; a closed one is nobody to tell."""
+    show(f"{text}\n")
+
+
+def show(text: str) -> None:
+    """Print as `complain` does, and leave the line open: the rest of it is still to come."""
     if sys.stderr is None:
         return
     shown = "".join(one if one.isprintable() or one in "\n\t" else "?" for one in text)
     try:
-        sys.stderr.write(f"{shown}\n")
+        sys.stderr.write(shown)
         sys.stderr.flush()
     except OSError:
         _silence(sys.stderr)

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, Self
 
-from cnnperf.commands.command import FINE, INTERRUPTED, Command, file_path, print_lines, tell
+from cnnperf.commands.command import FINE, INTERRUPTED, Command, file_path, print_lines, quieten, tell
 from cnnperf.errors import CnnperfError, OptionError
 
 if TYPE_CHECKING:
@@ -33,9 +33,6 @@ keep each finished seed: interrupt one, and the same command goes on. Needs `pip
 
 
 DEPTHS = "5,10,20,30"
-QUIET = {"OMP_WAIT_POLICY": "PASSIVE", "KINETO_LOG_LEVEL": "5"}
-"""Threads that wait do not spin, and the profiler, by which memory is measured, does not write into the progress."""
-
 PACKAGES = ("altair", "tabulate", "tqdm", "vl_convert")
 SEEDS, MINUTES = 10, 10.0
 NORMALIZATIONS, INITIALIZATIONS = ("batch", "running", "none"), ("default", "he")
@@ -98,8 +95,7 @@ class Bar:
 
 
 def _study(given: argparse.Namespace) -> int:
-    for name, value in QUIET.items():  # read when torch is loaded
-        os.environ.setdefault(name, value)
+    quieten()
     _check_before(given)
     try:
         outcome = STUDIES[given.study].run(given)

@@ -117,20 +117,21 @@ class Case:
     def id(self) -> str:
         """Return the pytest id: `arch=resnet18-phase=train-device=cpu-...`."""
         short = {"architecture": "arch"}
-        named = [name for name in AXIS_BY_NAME if name not in LATER or not self._is_default(name)]
+        named = [name for name in AXIS_BY_NAME if name not in LATER or not self.is_default(name)]
         return "-".join(f"{short.get(name, name)}={getattr(self, name)}" for name in named)
 
     def label(self) -> str:
         """Return a short human label without the axes that have their default value."""
         words = [self.architecture, self.phase, self.device, self.engine]
-        words += [str(getattr(self, name)) for name in ("precision", "layout") if not self._is_default(name)]
+        words += [str(getattr(self, name)) for name in ("precision", "layout") if not self.is_default(name)]
         return " ".join([*words, f"batch {self.batch}", *self.sizes()])
 
     def sizes(self, names: Sequence[str] = ("image_size", *LATER)) -> list[str]:
         """Return words for those of the axes that have not their default value, such as `width 32`."""
-        return [f"{name} {getattr(self, name)}" for name in names if not self._is_default(name)]
+        return [f"{name} {getattr(self, name)}" for name in names if not self.is_default(name)]
 
-    def _is_default(self, name: str) -> bool:
+    def is_default(self, name: str) -> bool:
+        """Tell whether an axis has its default value."""
         return bool(getattr(self, name) == AXIS_BY_NAME[name].default)
 
 

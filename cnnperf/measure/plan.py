@@ -10,6 +10,7 @@ from typing import cast
 from cnnperf.errors import OptionError
 from cnnperf.measure.case import AXIS_BY_NAME, ENGINES, LAYOUTS, PHASES, AxisValue, Case
 from cnnperf.measure.sampler import Schedule
+from cnnperf.measure.workload import cpu_cores
 from cnnperf.models.architecture import Architecture
 from cnnperf.models.catalog import check_width
 
@@ -25,6 +26,10 @@ CPU_BATCH = {
 }
 CPU_BATCH_OTHERS = 4
 CUDA_BATCH = 512  # fills the device with 32 x 32 images
+Axes = dict[str, Sequence[AxisValue]]
+
+EVERY_COUNT = 8  # of threads; above it they are doubled
+SWEPT_PHASES = ("forward", "train")
 FULL_PRECISIONS = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "tf32", "bf16", "fp16")}
 
 
@@ -48,10 +53,29 @@ class Plan:
         Raises:
             OptionError: If an image size or a width is asked for that the architecture does not take.
         """
-        return [case for device in self.devices for case in self._on_device(architecture, device)]
+        cases = [case for device in self.devices for case in self._on_device(architecture, device)]
+        return list(dict.fromkeys(cases))
 
     def _on_device(self, architecture: Architecture, device: str) -> list[Case]:
-        axes = self._axes(architecture, device.partition(":")[0]) | dict(self.overrides)
+        usual = self._axes(architecture, device.partition(":")[0])
+        cases = self._points(architecture, device, usual | dict(self.overrides))
+        for swept in self._sweeps(usual, device):
+            cases += self._points(architecture, device, usual | swept | dict(self.overrides))
+        return cases
+
+    def _sweeps(self, usual: Axes, device: str) -> list[Axes]:
+        """Return what the full suite sweeps over in the usual form: the batch, and the CPU's threads."""
+        if self.suite != "full":
+            return []
+        plain: Axes = {"precision": usual["precision"][:1], "layout": usual["layout"][:1], "phase": SWEPT_PHASES}
+        largest = cast(int, usual["batch"][-1])
+        batches = {**plain, "batch": tuple(2**power for power in range(largest.bit_length()))}
+        if device != "cpu":
+            return [batches]
+        threads = thread_counts(cpu_cores())
+        return [batches, {**plain, "batch": (largest,), "engine": ("eager",), "threads": threads}]
+
+    def _points(self, architecture: Architecture, device: str, axes: Axes) -> list[Case]:
         _check_image_size(architecture, axes["image_size"])
         for width in axes["width"]:
             check_width(architecture, cast(int, width))
@@ -61,7 +85,7 @@ class Plan:
             for point in product(*(axes[name] for name in order))
         ]
 
-    def _axes(self, architecture: Architecture, device_type: str) -> dict[str, Sequence[AxisValue]]:
+    def _axes(self, architecture: Architecture, device_type: str) -> Axes:
         full = self.suite == "full"
         return {
             "phase": PHASES,
@@ -82,6 +106,13 @@ class Plan:
         if device_type == "cpu":
             return (*full, small)
         return (*full, small, CUDA_BATCH) if paired else (*full, CUDA_BATCH)
+
+
+def thread_counts(cores: int) -> tuple[int, ...]:
+    """Return the numbers of threads to compare on so many cores: each up to 8, then doubled ones, and all."""
+    few = range(1, min(cores, EVERY_COUNT) + 1)
+    doubled = (EVERY_COUNT * 2**power for power in range(1, cores.bit_length()))
+    return tuple(dict.fromkeys((*few, *(count for count in doubled if count < cores), cores)))
 
 
 SCHEDULES: Mapping[str, Schedule] = {

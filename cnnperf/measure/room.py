@@ -91,9 +91,12 @@ class Forecast:
 
     def fits(self, case: Case) -> bool:
         """Tell whether the counted bytes of one call, without any check, fit into the memory less its margin."""
+        return self.holds(count_work(case).live * self._call.get(_kind(case), 1.0))
+
+    def holds(self, wanted: float) -> bool:
+        """Tell whether so many bytes fit; no number of them does where the system does not tell."""
         now = self._look()
-        need = count_work(case).live * self._call.get(_kind(case), 1.0)
-        return now is None or need <= self._allowed(now)
+        return now is not None and wanted <= self._allowed(now)
 
     def _allowed(self, now: Process) -> float:
         held_before = 0.0 if self._start is None else self._start.holds

@@ -11,6 +11,7 @@ from cnnperf.measure.case import ENGINES, PHASES
 from cnnperf.report.drawing import Chart, belongs
 from cnnperf.report.quotients import ratio_rows
 from cnnperf.report.rows import Row, case_rows, ceiling_rows, memory_rows
+from cnnperf.report.sweep_charts import sweep_charts
 from cnnperf.runs.records import Run
 
 try:
@@ -35,7 +36,7 @@ def charts_of(run: Run) -> list[Chart]:
         charts += [_ratio_chart(where, ratios) for where in wanted if any(belongs(row, where) for row in ratios)]
     if run.ceilings and any(row["intensity"] for row in cases):
         charts.append(_roofline(cases, ceiling_rows(run)))
-    return charts
+    return charts + sweep_charts(run)
 
 
 @dataclass(frozen=True)

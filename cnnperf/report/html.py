@@ -24,6 +24,8 @@ from cnnperf.report.rows import (
     round_rows,
     shift_rows,
 )
+from cnnperf.report.sweep_charts import sweep_rows
+from cnnperf.report.sweeps import answers_of
 from cnnperf.runs.records import Run
 from cnnperf.runs.series import Change, Series
 from cnnperf.units import ABSENT, format_quantity
@@ -62,6 +64,7 @@ def page_of(name: str, run: Run, series: Sequence[Series] = (), changes: Sequenc
         sections=[(title, list(group)) for title, group in groupby(charts, key=lambda chart: chart.section)],
         tables=_tables(run),
         crossover=crossover(run),
+        sweeps=answers_of(run),
         changes=shift_rows(changes),
         history=[one["name"] for one in history["series"]],
         doubts=[*map(Doubt, not_measured(run)), *doubts(run)],
@@ -86,7 +89,12 @@ def _data(run: Run, charts: Sequence[Chart], history: Mapping[str, Any]) -> Mapp
         "charts": {
             chart.name: {"dataset": chart.dataset, "where": chart.where, "spec": chart.spec()} for chart in charts
         },
-        "datasets": {"cases": case_rows(run), "memory": memory_rows(run), "ratios": ratio_rows(run)},
+        "datasets": {
+            "cases": case_rows(run),
+            "memory": memory_rows(run),
+            "ratios": ratio_rows(run),
+            "sweeps": sweep_rows(run),
+        },
         "rounds": {"spec": rounds_chart().to_dict(), "of": round_rows(run)},
         "history": {"spec": history_chart().to_dict(), **history},
         "themes": {theme: config_of(theme) for theme in THEMES},

@@ -11,6 +11,7 @@ from cnnperf.report.latency import latency_tables
 from cnnperf.report.layout import WIDTH, printable, shorten
 from cnnperf.report.machine import effort_lines, machine_lines
 from cnnperf.report.scaling import scaling_lines
+from cnnperf.report.sweeps import sweep_lines
 from cnnperf.runs.document import parse_document
 from cnnperf.runs.records import Run
 
@@ -39,6 +40,7 @@ def render_run(run: Run) -> list[str]:
         *device_comparison(cases),
         *cost_comparison(cases),
         *scaling_lines(run),
+        *sweep_lines(run),
         *fusion_lines(run.fusion),
         *not_measured_lines(run),
         *doubt_lines(run),

@@ -62,6 +62,7 @@ def parse_document(document: Object) -> Run:
         round_seconds=as_number(facts.get("round_seconds"), "cnnperf.round_seconds"),
         anchor=as_text(facts.get("anchor", ""), "cnnperf.anchor"),
         regressed=as_text(facts.get("regressed", ""), "cnnperf.regressed"),
+        step=None if facts.get("step") is None else as_number(facts["step"], "cnnperf.step"),
     )
 
 

@@ -85,6 +85,7 @@ class Run:
         round_seconds: Spent inside rounds whose times were kept, a part of `wall_seconds`.
         anchor: Commit to which the metric `anchor_ratio` relates; empty where there is none.
         regressed: Against which baseline it was found to be worse when it was made; empty where it was not.
+        step: What doubling a batch had to bring for a sweep to go on; None where the run does not say.
     """
 
     time: datetime | None = None
@@ -105,3 +106,4 @@ class Run:
     round_seconds: float = math.nan
     anchor: str = ""
     regressed: str = ""
+    step: float | None = None

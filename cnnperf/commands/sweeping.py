@@ -1,0 +1,237 @@
+"""The command that measures one architecture over a number: batch, threads, image size or width."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cnnperf.commands.command import (
+    DIFFERENT,
+    FINE,
+    INTERRUPTED,
+    Command,
+    add_storage,
+    file_path,
+    print_lines,
+    quieten,
+    show,
+    tell,
+)
+from cnnperf.errors import CnnperfError, OptionError
+from cnnperf.measure.case import ENGINES, PHASES, PRECISIONS
+
+if TYPE_CHECKING:
+    from cnnperf.session import Session
+    from cnnperf.sweep import Sweep
+
+EPILOG = """\
+examples:
+  cnnperf sweep resnet18 --over batch                      # doubled to the knee, or to the end of memory
+  cnnperf sweep lenet5 --over batch --to-memory --phase forward
+  cnnperf sweep resnet18 --over threads --phase train
+  cnnperf sweep resnet18 --over image_size --values 32,64,128 --png figures
+
+The knee is the first batch after which doubling surely brings less throughput than --step. Where the intervals are too
+wide to be sure, two doublings on end that bring less by their medians end the sweep, and the knee is said to be unsure.
+The run is saved as any other: `cnnperf show`, `report`, `compare` and `history` read it.
+"""
+AXES = ("batch", "threads", "image_size", "width")
+PICTURES = ("altair", "vl_convert")
+
+
+def _sweep(given: argparse.Namespace) -> int:
+    quieten()
+    values, step = _values(given.values), _step(given.step)
+    _check_before(given)
+    sweep = _planned(given, values, step)
+    from cnnperf.sweep import Walk
+
+    session, path = _begin(given, sweep), _path(given)
+    walk, interrupted = Walk(sweep, session, show), False
+    try:
+        walk.run()
+    except KeyboardInterrupt:
+        interrupted = True
+        tell("\ncnnperf: interrupted")
+    _save(session, path)
+    print_lines([*session.summary(), "", f"wrote {path}"])
+    _draw(session, given)
+    return INTERRUPTED if interrupted else DIFFERENT if walk.wrong else FINE
+
+
+def _planned(given: argparse.Namespace, values: tuple[int, ...], step: float) -> Sweep:
+    """Return the sweep that is meant; everything that could not be measured is told here."""
+    import cnnperf.fusion  # noqa: F401 - completes the catalog
+    from cnnperf.measure.devices import devices_for
+    from cnnperf.measure.workload import count_classes
+    from cnnperf.models.catalog import resolve
+    from cnnperf.sweep import Sweep, default_values
+
+    row = resolve(given.architecture)
+    devices = devices_for(given.device, "--device")
+    if given.over == "threads" and given.device == "auto":
+        devices = ("cpu",)
+    sweep = Sweep(
+        architecture=row,
+        axis=given.over,
+        values=values or default_values(given.over, row),
+        phases=tuple(given.phase or ("forward", "train")),
+        devices=devices,
+        engines=tuple(given.engine or (ENGINES if given.over == "batch" else ENGINES[:1])),
+        precision=given.precision,
+        batch=given.batch,
+        step=step,
+        most=given.max_batch,
+        to_memory=given.to_memory,
+    )
+    sweep.groups()
+    count_classes(row, row.image_size)
+    return sweep
+
+
+def _begin(given: argparse.Namespace, sweep: Sweep) -> Session:
+    from pytest_benchmark.utils import get_commit_info
+
+    from cnnperf.options import Options
+    from cnnperf.session import Session
+
+    wanted = "cpu" if sweep.axis == "threads" else given.device
+    options = Options((wanted,), (given.architecture,), suite="sweep", seconds=given.time)
+    session = Session.begin(options, planned=_count(sweep))
+    session.step = sweep.step
+    session.keep_journal(given.out.parent if given.out else given.runs, get_commit_info())
+    return session
+
+
+def _count(sweep: Sweep) -> int | None:
+    """Return the number of cases; None where the batch is doubled until it shows."""
+    return len(list(sweep.all_values())) * sum(map(len, sweep.groups())) if sweep.values else None
+
+
+def _path(given: argparse.Namespace) -> Path:
+    from cnnperf.saving import numbered_path
+
+    return given.out or numbered_path(given.runs)
+
+
+def _save(session: Session, path: Path) -> None:
+    from cnnperf.saving import save_document
+    from cnnperf.session import add_sweeps
+
+    document = session.document()
+    add_sweeps(document)
+    save_document(path, {**document, "version": ""})
+    if session.journal is not None:
+        session.journal.close()
+
+
+def _draw(session: Session, given: argparse.Namespace) -> None:
+    if not (given.png or given.svg):
+        return
+    from cnnperf.report.output import write_whole
+    from cnnperf.report.sweep_charts import sweep_charts
+    from cnnperf.runs.document import parse_document
+
+    for chart in sweep_charts(parse_document(session.document())):
+        if given.png:
+            write_whole(given.png / f"{chart.name}.png", chart.png())
+        if given.svg:
+            write_whole(given.svg / f"{chart.name}.svg", chart.svg())
+        print_lines(f"wrote {folder / chart.name}.{kind}" for kind, folder in _folders(given).items())
+
+
+def _folders(given: argparse.Namespace) -> dict[str, Path]:
+    return {kind: folder for kind in ("png", "svg") if (folder := getattr(given, kind))}
+
+
+def _check_before(given: argparse.Namespace) -> None:
+    """Refuse what would fail only after minutes of work.
+
+    Raises:
+        CnnperfError: If a package is missing, or the run or its pictures could not be written.
+        OptionError: If two options contradict each other, or a number is out of range.
+    """
+    from cnnperf.saving import check_folder
+
+    missing = [name for name in PICTURES if _folders(given) and find_spec(name) is None]
+    if missing:
+        raise CnnperfError(f"pictures need the package {', '.join(missing)}; pip install 'cnnperf[report]'")
+    for option, wrong in _contradictions(given):
+        if wrong:
+            raise OptionError(f"{option} is about doubling the batch; leave it out, or use --over batch alone")
+    if not 0 < given.time < float("inf"):
+        raise OptionError(f"--time takes seconds above 0, not {given.time:g}")
+    if given.out is not None:
+        _check_out(given.out)
+    for folder in [*([] if given.out else [given.runs]), *_folders(given).values()]:
+        check_folder(folder)
+
+
+def _contradictions(given: argparse.Namespace) -> list[tuple[str, bool]]:
+    doubled = given.over == "batch" and given.values is None
+    return [
+        ("--max-batch", given.max_batch is not None and not doubled),
+        ("--to-memory", given.to_memory and given.over != "batch"),
+        ("--step", given.step is not None and not doubled),
+    ]
+
+
+def _check_out(out: Path) -> None:
+    if out.suffix != ".json":
+        raise OptionError(f"--out takes a file that ends in .json, by which runs are found, not {out}")
+    if not out.parent.is_dir() or not os.access(out.parent, os.W_OK):
+        raise OptionError(f"--out {out}: {out.parent} is no folder that can be written to; make it, or choose another")
+
+
+def _values(text: str | None) -> tuple[int, ...]:
+    words = [] if text is None else text.split(",")
+    if not all(word.strip().isdecimal() and int(word) > 0 for word in words):
+        raise OptionError(f"--values takes whole numbers of at least 1 such as 1,2,4, not {text!r}")
+    return tuple(sorted({int(word) for word in words}))
+
+
+def _step(text: str | None) -> float:
+    from cnnperf.runs.sweeps import STEP
+
+    if text is None:
+        return STEP
+    try:
+        percent = float(text.removesuffix("%"))
+    except ValueError:
+        percent = 0.0
+    if not 0 < percent < 100:  # noqa: PLR2004 - doubling the batch cannot bring more than 100 %
+        raise OptionError(f"--step takes a percentage above 0 and below 100, such as 5%, not {text!r}")
+    return percent / 100
+
+
+def _count_from_one(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"a whole number of at least 1 is needed, not {text!r}")
+    return int(text)
+
+
+def _sweep_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.formatter_class, parser.epilog = argparse.RawDescriptionHelpFormatter, EPILOG
+    add = parser.add_argument
+    add("architecture", metavar="ARCHITECTURE", help="of the catalog, package.module:factory, or timm:NAME")
+    add("--over", required=True, choices=AXES, help="what is varied")
+    add("--values", metavar="N,N", help="its values (default: batch doubled; threads 1 to cores; by architecture)")
+    add("--phase", action="append", choices=PHASES, help="repeatable (default: forward and train)")
+    add("--device", default="auto", help="auto (the CPU, and CUDA where there is one), cpu, cuda or cuda:N")
+    add("--engine", action="append", choices=ENGINES, help="repeatable (default: eager; over batch both)")
+    add("--precision", default="fp32", choices=PRECISIONS, help="number format (default: fp32)")
+    add("--batch", type=_count_from_one, metavar="N", help="of sweeps over something else (default: by architecture)")
+    add("--time", type=float, default=1.0, metavar="S", help="seconds of rounds for each case (default: 1)")
+    add("--step", metavar="PERCENT", help="less gain of throughput by doubling is the knee (default: 5%%)")
+    add("--max-batch", type=_count_from_one, metavar="N", help="measure no larger batch (default: up to the knee)")
+    add("--to-memory", action="store_true", help="look for the largest batch that fits also beyond the knee")
+    add("--out", type=file_path, metavar="FILE", help="of the run (default: the next one where runs are saved)")
+    add("--png", type=file_path, metavar="FOLDER", help="a picture of each sweep")
+    add("--svg", type=file_path, metavar="FOLDER", help="a drawing of each sweep")
+    add_storage(parser)
+
+
+SWEEPING = (Command("sweep", "measure an architecture over batch, threads, size", _sweep, _sweep_arguments),)

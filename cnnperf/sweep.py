@@ -1,0 +1,216 @@
+"""A sweep: cases that differ in one number, measured one after the other until there is nothing more to learn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from itertools import count, groupby, takewhile
+from typing import Any
+
+from cnnperf.errors import CnnperfError, OptionError, OutOfMemory, UnsupportedCase
+from cnnperf.measure.case import Case
+from cnnperf.measure.exhaustion import release_caches
+from cnnperf.measure.images import CHANNELS
+from cnnperf.measure.metrics import METRICS, Value
+from cnnperf.measure.plan import Plan, thread_counts
+from cnnperf.measure.room import Forecast
+from cnnperf.measure.workload import cpu_cores
+from cnnperf.models.architecture import Architecture
+from cnnperf.runs.sweeps import STEP, knee_of
+from cnnperf.saving import benchmark_entry
+from cnnperf.session import Session
+
+WIDTHS = (16, 32, 64, 128)
+RESOLUTION = 32  # the largest batch that fits is found to one part in so many
+ORIGIN = "cnnperf sweep"
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Say what is swept.
+
+    Attributes:
+        architecture: Of all cases.
+        axis: That differs: `batch`, `threads`, `image_size` or `width`.
+        values: Of it, rising; none to double the batch from 1 on.
+        phases: Each a sweep of its own.
+        devices: Each a sweep of its own.
+        engines: Side by side at each value.
+        precision: Of all cases.
+        batch: Of sweeps over another axis; None for the one of the suite.
+        step: The batch is doubled until that brings less than this gain of throughput.
+        most: No larger batch is measured; None for as large as there is memory.
+        to_memory: Look for the largest batch that fits also where the knee comes before the end of memory.
+    """
+
+    architecture: Architecture
+    axis: str
+    values: tuple[int, ...] = ()
+    phases: tuple[str, ...] = ("forward", "train")
+    devices: tuple[str, ...] = ("cpu",)
+    engines: tuple[str, ...] = ("eager",)
+    precision: str = "fp32"
+    batch: int | None = None
+    step: float = STEP
+    most: int | None = None
+    to_memory: bool = False
+
+    def groups(self) -> list[list[Case]]:
+        """Return the first case of each line, those together that differ in the engine alone.
+
+        Raises:
+            OptionError: If the architecture does not take a value, or there are more threads than cores.
+        """
+        if self.axis == "threads" and (self.values[-1] > (cores := cpu_cores()) or self.devices != ("cpu",)):
+            raise OptionError(f"--over threads takes 1 to {cores} threads, the cores of this machine's CPU, and no GPU")
+        if self.axis == "image_size" and self.architecture.fixed_image_size:
+            size = self.architecture.image_size
+            raise OptionError(f"{self.architecture.name} takes images of {size} x {size} only; sweep over the batch")
+        fixed = {"phase": self.phases, "engine": self.engines, "precision": (self.precision,)}
+        fixed |= {} if self.batch is None else {"batch": (self.batch,)}  # type: ignore[dict-item]  # values of an axis
+        cases = Plan("sweep", self.devices, {**fixed, self.axis: self.values or (1,)}).cases(self.architecture)
+        return [_firsts(list(group)) for _, group in groupby(sorted(cases, key=self._order), key=self._order)]
+
+    def all_values(self) -> Iterator[int]:
+        """Return the values in rising order, without an end where the batch is doubled as long as there is memory."""
+        values = iter(self.values) if self.values else (2**power for power in count())
+        return takewhile(lambda value: self.most is None or value <= self.most, values)
+
+    def _order(self, case: Case) -> tuple[int, int]:
+        return self.devices.index(case.device), self.phases.index(case.phase)
+
+
+def default_values(axis: str, architecture: Architecture) -> tuple[int, ...]:
+    """Return the values that an axis is swept over unless others are asked for; none to double the batch."""
+    values = {
+        "threads": thread_counts(cpu_cores()),
+        "image_size": tuple(architecture.image_size * factor // 2 for factor in (1, 2, 4, 8)),
+        "width": WIDTHS,
+    }
+    return values.get(axis, ())
+
+
+@dataclass
+class Line:
+    """Hold what was measured of one line of a sweep.
+
+    Attributes:
+        first: Its first case.
+        entries: As they stand in the run file, by value of the axis.
+        end: Why it does not go on: `memory`, `unsupported` or `wrong`; empty where it may.
+    """
+
+    first: Case
+    entries: dict[int, dict[str, Any]] = field(default_factory=dict)
+    end: str = ""
+
+    def throughputs(self) -> list[tuple[int, Value]]:
+        """Return the images/s of each value."""
+        found = ((value, entry["extra_info"]["metrics"]["throughput"]) for value, entry in self.entries.items())
+        return [(value, Value(rate["value"], rate["low"], rate["high"])) for value, rate in found]
+
+
+class Walk:
+    """Measure a sweep in a session."""
+
+    def __init__(
+        self, sweep: Sweep, session: Session, write: Callable[[str], None], forecast: Forecast | None = None
+    ) -> None:
+        """Get ready.
+
+        Args:
+            sweep: What is swept.
+            session: Measures and keeps the cases.
+            write: Is told of the progress, with the ends of lines.
+            forecast: Foresees the end of the CPU's memory.
+        """
+        self._sweep, self._session, self._write = sweep, session, write
+        self._forecast = forecast or Forecast()
+        self.wrong = False
+
+    def run(self) -> None:
+        """Measure all lines."""
+        for firsts in self._sweep.groups():
+            lines = [Line(first) for first in firsts]
+            self._walk(lines)
+            if self._sweep.axis == "batch":
+                for line in lines:
+                    self._find_largest(line)
+
+    def _walk(self, lines: list[Line]) -> None:
+        """Take each value for all engines before the next, so that their ratio is of one time."""
+        for value in self._sweep.all_values():
+            for line in [line for line in lines if not line.end]:
+                self._measure(line, value)
+            if all(line.end or self._beyond_knee(line) for line in lines):
+                return
+
+    def _beyond_knee(self, line: Line) -> bool:
+        return not self._sweep.values and knee_of(line.throughputs(), self._sweep.step) is not None
+
+    def _measure(self, line: Line, value: int) -> None:
+        case = replace(line.first, **{self._sweep.axis: value})  # type: ignore[arg-type]  # an axis of numbers
+        self._write(self._session.announce(case))
+        try:
+            line.entries[value], told = self._measured(case)
+        except CnnperfError as reason:
+            line.end, told = _kind_of_end(reason), f"not measured: {str(reason).splitlines()[0]}"
+            self._session.skip(case, str(reason))
+            self.wrong |= line.end == "wrong"
+        self._write(f"{told}\n")
+        if line.end == "memory":
+            release_caches(case)
+
+    def _measured(self, case: Case) -> tuple[dict[str, Any], str]:
+        if case.device_type == "cpu" and (refusal := self._forecast.refusal(case)):
+            raise OutOfMemory(refusal)
+        measured = self._session.measure(case)
+        entry = benchmark_entry(ORIGIN, case, measured.record(), measured.seconds())
+        self._forecast.learn(case, measured.values["peak_memory"].value)
+        return entry, self._session.keep(entry, case)
+
+    def _find_largest(self, line: Line) -> None:
+        """Try or foresee larger batches up to the end of memory, and note the largest beside the last one measured."""
+        if not line.entries or not (line.end == "memory" or self._sweep.to_memory):
+            return
+        fits = self._foreseen if line.first.device_type == "cpu" else self._tried
+        largest = largest_batch(line.first, max(line.entries), fits)
+        metrics = line.entries[max(line.entries)]["extra_info"]["metrics"]
+        metrics["largest_batch"] = largest.as_json(METRICS["largest_batch"])
+        self._write(f"largest batch that fits: {largest.value:.0f}\n")
+
+    def _foreseen(self, case: Case) -> bool:
+        return self._forecast.fits(case)
+
+    def _tried(self, case: Case) -> bool:
+        """A batch is drawn in the memory of the CPU first, which may end before that of the GPU."""
+        images = 4.0 * case.batch * CHANNELS * case.image_size**2
+        return self._forecast.holds(2 * images) and self._session.laboratory.fits(case)
+
+
+def largest_batch(case: Case, known: int, fits: Callable[[Case], bool]) -> Value:
+    """Return the largest batch that fits, and up to where it is not known whether one does.
+
+    Args:
+        case: All but the batch.
+        known: A batch that fits.
+        fits: Tells it of a case; a larger batch never fits where a smaller one does not.
+    """
+    low, high = known, 2 * known
+    while fits(replace(case, batch=high)):
+        low, high = high, 2 * high
+    while high - low > max(1, low // RESOLUTION):
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(replace(case, batch=middle)) else (low, middle)
+    return Value(float(low), float(low), float(high - 1))
+
+
+def _firsts(cases: list[Case]) -> list[Case]:
+    """Return one case an engine, the one with the largest batch, which fills its device."""
+    by_engine = {case.engine: case for case in sorted(cases, key=lambda case: case.batch)}
+    return [by_engine[engine] for engine in dict.fromkeys(case.engine for case in cases)]
+
+
+def _kind_of_end(reason: CnnperfError) -> str:
+    kinds = {OutOfMemory: "memory", UnsupportedCase: "unsupported"}
+    return next((name for kind, name in kinds.items() if isinstance(reason, kind)), "wrong")
