@@ -171,16 +171,15 @@ class Walk:
 
     def _find_largest(self, line: Line) -> None:
         """Try or foresee larger batches up to the end of memory, and note the largest beside the last one measured."""
-        if not line.entries or not (line.end == "memory" or self._sweep.to_memory):
+        on_cpu = line.first.device_type == "cpu"
+        wanted = line.end == "memory" or self._sweep.to_memory
+        if not (line.entries and wanted) or (on_cpu and self._forecast.blind):
             return
-        fits = self._foreseen if line.first.device_type == "cpu" else self._tried
+        fits = self._forecast.fits if on_cpu else self._tried
         largest = largest_batch(line.first, max(line.entries), fits)
         metrics = line.entries[max(line.entries)]["extra_info"]["metrics"]
         metrics["largest_batch"] = largest.as_json(METRICS["largest_batch"])
         self._write(f"largest batch that fits: {largest.value:.0f}\n")
-
-    def _foreseen(self, case: Case) -> bool:
-        return self._forecast.fits(case)
 
     def _tried(self, case: Case) -> bool:
         """A batch is drawn in the memory of the CPU first, which may end before that of the GPU."""

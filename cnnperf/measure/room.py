@@ -67,6 +67,11 @@ class Forecast:
         self._measuring: dict[Case, float] = {}
         self._call: dict[Case, float] = {}
 
+    @property
+    def blind(self) -> bool:
+        """Tell whether the system says nothing of its memory, so that nothing can be foreseen."""
+        return self._start is None
+
     def learn(self, case: Case, peak: float) -> None:
         """Note that a case was measured, and the bytes that its call held at the peak."""
         live, now = count_work(case).live, self._look()
@@ -94,9 +99,9 @@ class Forecast:
         return self.holds(count_work(case).live * self._call.get(_kind(case), 1.0))
 
     def holds(self, wanted: float) -> bool:
-        """Tell whether so many bytes fit; no number of them does where the system does not tell."""
+        """Tell whether nothing is known that would speak against holding so many bytes."""
         now = self._look()
-        return now is not None and wanted <= self._allowed(now)
+        return now is None or wanted <= self._allowed(now)
 
     def _allowed(self, now: Process) -> float:
         held_before = 0.0 if self._start is None else self._start.holds
