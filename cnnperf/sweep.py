@@ -23,6 +23,12 @@ from cnnperf.session import Session
 WIDTHS = (16, 32, 64, 128)
 RESOLUTION = 32  # the largest batch that fits is found to one part in so many
 ORIGIN = "cnnperf sweep"
+ENDS = {
+    "memory": "with the memory",
+    "unsupported": "with a case that this machine cannot run",
+    "wrong": "with a wrong result",
+}
+"""How a line may end before its last value."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +103,7 @@ class Line:
     Attributes:
         first: Its first case.
         entries: As they stand in the run file, by value of the axis.
-        end: Why it does not go on: `memory`, `unsupported` or `wrong`; empty where it may.
+        end: Why it does not go on, of `ENDS`; empty where it may.
     """
 
     first: Case
@@ -140,16 +146,24 @@ class Walk:
     def _walk(self, lines: list[Line]) -> None:
         """Take each value for all engines before the next, so that their ratio is of one time."""
         for value in self._sweep.all_values():
-            for line in [line for line in lines if not line.end]:
-                self._measure(line, value)
-            if all(line.end or self._beyond_knee(line) for line in lines):
+            for line in lines:
+                (self._pass_over if line.end else self._measure)(line, value)
+            if not self._sweep.values and all(line.end or self._beyond_knee(line) for line in lines):
                 return
 
+    def _pass_over(self, line: Line, value: int) -> None:
+        """Say of a value that was asked for that the line ended before it."""
+        if self._sweep.values:
+            self._session.skip(self._case(line, value), f"not tried: the sweep ended before, {ENDS[line.end]}")
+
+    def _case(self, line: Line, value: int) -> Case:
+        return replace(line.first, **{self._sweep.axis: value})  # type: ignore[arg-type]  # an axis of numbers
+
     def _beyond_knee(self, line: Line) -> bool:
-        return not self._sweep.values and knee_of(line.throughputs(), self._sweep.step) is not None
+        return knee_of(line.throughputs(), self._sweep.step) is not None
 
     def _measure(self, line: Line, value: int) -> None:
-        case = replace(line.first, **{self._sweep.axis: value})  # type: ignore[arg-type]  # an axis of numbers
+        case = self._case(line, value)
         self._write(self._session.announce(case))
         try:
             line.entries[value], told = self._measured(case)

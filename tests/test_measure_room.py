@@ -80,16 +80,29 @@ def test_the_first_case_is_refused_where_the_worst_that_was_seen_would_not_fit()
     assert "memory would end" in Forecast(Made(enough * 0.999)).refusal(CASE)
 
 
-def test_the_next_case_is_foreseen_from_what_the_last_one_made_the_process_hold():
-    twice = Case("lenet5", batch=128)
-    took = 30 * 2**20
-    need = took * count_work(twice).live / count_work(CASE).live
+def live_at(batch):
+    return count_work(Case("lenet5", batch=batch)).live
+
+
+def test_the_next_case_is_foreseen_from_what_the_last_two_made_the_process_hold():
+    small, large = 1024, 2048
+    need = 700e6 + 200e6 * (live_at(4096) - live_at(large)) / (live_at(large) - live_at(small))
     for room, refused in ((need * 1.001, False), (need * 0.999, True)):
         process = Made(room / (1 - MARGIN))
         forecast = Forecast(process)
-        process.held += took
-        forecast.learn(CASE, count_work(CASE).live)
-        assert bool(forecast.refusal(twice)) is refused
+        for batch, took in ((small, 500e6), (large, 700e6)):
+            process.held = process.START + took
+            forecast.learn(Case("lenet5", batch=batch), live_at(batch))
+        assert bool(forecast.refusal(Case("lenet5", batch=4096))) is refused
+
+
+def test_what_a_small_case_took_is_not_thought_to_grow_with_the_batch():
+    process = Made(GIB)
+    forecast = Forecast(process)
+    process.held += 300 * 2**20  # code that was loaded
+    forecast.learn(Case("lenet5", batch=1), live_at(1))
+    assert forecast.refusal(Case("lenet5", batch=512)) == ""
+    assert forecast.refusal(Case("lenet5", batch=2048))
 
 
 def test_a_refusal_names_need_and_room():

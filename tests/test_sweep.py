@@ -166,7 +166,10 @@ def test_values_that_are_given_are_all_measured_whatever_the_knee():
 
 def test_a_case_that_cannot_run_here_ends_its_line_with_the_reason():
     _, told, frame = sweep(Made(), architecture="plain_stack", values=(1, 2))
-    assert frame.reason.tolist() == ["it is plain"]
+    assert reasons(frame) == [
+        "it is plain",
+        "not tried: the sweep ended before, with a case that this machine cannot run",
+    ]
     assert told == "[1] plain_stack forward cpu eager batch 1 not measured: it is plain\n"
 
 

@@ -20,7 +20,10 @@ MARGIN = 0.1
 """Share of the memory that is left alone."""
 
 UNSEEN = 18.0
-"""Bytes for each byte of live tensors that the first case of a phase may take: 16.3 were seen (LeNet-5, compiled)."""
+"""Bytes for each byte of live tensors that measuring may take: 16.3 were seen (LeNet-5, training, compiled)."""
+
+LEAST_APART = 16 * 2**20
+"""Bytes of live tensors between two cases from which on they tell how memory grows; below, the heap itself does."""
 
 _UNLIMITED = 2**60  # bytes; control groups of the first version write no limit as a number near 2^63
 
@@ -64,7 +67,7 @@ class Forecast:
         self._look = look
         self._start = look()
         self._held = 0.0 if self._start is None else self._start.held
-        self._measuring: dict[Case, float] = {}
+        self._grown: dict[Case, list[tuple[float, float]]] = {}  # live bytes, and what measuring them took
         self._call: dict[Case, float] = {}
 
     @property
@@ -78,14 +81,14 @@ class Forecast:
         self._call[_kind(case)] = max(peak / live, 1.0)
         if now is not None and self._start is not None and now.held > self._held:
             self._held = now.held
-            self._measuring[_kind(case)] = (now.held - self._start.holds) / live
+            self._grown.setdefault(_kind(case), []).append((live, now.held - self._start.holds))
 
     def refusal(self, case: Case) -> str:
         """Return why a case must not be measured; empty where it may be."""
         now = self._look()
         if now is None or self._start is None:
             return ""
-        need = count_work(case).live * self._measuring.get(_kind(case), UNSEEN)
+        need = self._need(case)
         there = self._allowed(now)
         if need <= there or self._start.holds + need <= now.held:
             return ""
@@ -102,6 +105,14 @@ class Forecast:
         """Tell whether nothing is known that would speak against holding so many bytes."""
         now = self._look()
         return now is None or wanted <= self._allowed(now)
+
+    def _need(self, case: Case) -> float:
+        """Go on from the last case that made the process hold more, as steeply as the last two that lie apart."""
+        live, grown = count_work(case).live, self._grown.get(_kind(case), [])
+        last_live, last_took = grown[-1] if grown else (0.0, 0.0)
+        before = [(at, took) for at, took in grown if last_live - at >= LEAST_APART]
+        slope = (last_took - before[-1][1]) / (last_live - before[-1][0]) if before else UNSEEN
+        return last_took + slope * (live - last_live)
 
     def _allowed(self, now: Process) -> float:
         held_before = 0.0 if self._start is None else self._start.holds
