@@ -22,11 +22,12 @@ from cnnperf.session import Session
 
 WIDTHS = (16, 32, 64, 128)
 RESOLUTION = 32  # the largest batch that fits is found to one part in so many
+MOST_WRONG = 2  # results on end
 ORIGIN = "cnnperf sweep"
 ENDS = {
     "memory": "with the memory",
     "unsupported": "with a case that this machine cannot run",
-    "wrong": "with a wrong result",
+    "wrong": "with two wrong results",
 }
 """How a line may end before its last value."""
 
@@ -104,11 +105,13 @@ class Line:
         first: Its first case.
         entries: As they stand in the run file, by value of the axis.
         end: Why it does not go on, of `ENDS`; empty where it may.
+        wrong: How many results on end were wrong.
     """
 
     first: Case
     entries: dict[int, dict[str, Any]] = field(default_factory=dict)
     end: str = ""
+    wrong: int = 0
 
     def throughputs(self) -> list[tuple[int, Value]]:
         """Return the images/s of each value."""
@@ -167,13 +170,21 @@ class Walk:
         self._write(self._session.announce(case))
         try:
             line.entries[value], told = self._measured(case)
-        except CnnperfError as reason:
-            line.end, told = _kind_of_end(reason), f"not measured: {str(reason).splitlines()[0]}"
-            self._session.skip(case, str(reason))
-            self.wrong |= line.end == "wrong"
+            line.wrong = 0
+        except UnsupportedCase as reason:
+            line.end = "memory" if isinstance(reason, OutOfMemory) else "unsupported"
+            told = self._skipped(case, reason)
+        except CnnperfError as reason:  # one batch may be wrong and the next right
+            line.wrong += 1
+            line.end = "wrong" if line.wrong == MOST_WRONG else ""
+            self.wrong, told = True, self._skipped(case, reason)
         self._write(f"{told}\n")
         if line.end == "memory":
             release_caches(case)
+
+    def _skipped(self, case: Case, reason: CnnperfError) -> str:
+        self._session.skip(case, str(reason))
+        return f"not measured: {str(reason).splitlines()[0]}"
 
     def _measured(self, case: Case) -> tuple[dict[str, Any], str]:
         if case.device_type == "cpu" and (refusal := self._forecast.refusal(case)):
@@ -222,8 +233,3 @@ def _firsts(cases: list[Case]) -> list[Case]:
     """Return one case an engine, the one with the largest batch, which fills its device."""
     by_engine = {case.engine: case for case in sorted(cases, key=lambda case: case.batch)}
     return [by_engine[engine] for engine in dict.fromkeys(case.engine for case in cases)]
-
-
-def _kind_of_end(reason: CnnperfError) -> str:
-    kinds = {OutOfMemory: "memory", UnsupportedCase: "unsupported"}
-    return next((name for kind, name in kinds.items() if isinstance(reason, kind)), "wrong")

@@ -4,7 +4,7 @@ import torch
 
 from cnnperf.measure.case import Case
 from cnnperf.measure.measurement import Laboratory
-from cnnperf.measure.room import MARGIN, UNSEEN, Forecast, Process, process_memory
+from cnnperf.measure.room import LUMPS, MARGIN, SMALLEST, STEEPEST, Forecast, Process, process_memory
 from cnnperf.measure.sampler import Schedule
 from cnnperf.measure.work import count_work
 from cnnperf.measure.workload import Workload
@@ -73,26 +73,23 @@ class Made:
         return Process(self.held, self.held, self.may_hold)
 
 
-def test_the_first_case_is_refused_where_the_worst_that_was_seen_would_not_fit():
-    live = count_work(CASE).live
-    enough = UNSEEN * live / (1 - MARGIN)
-    assert Forecast(Made(enough * 1.001)).refusal(CASE) == ""
-    assert "memory would end" in Forecast(Made(enough * 0.999)).refusal(CASE)
-
-
 def live_at(batch):
     return count_work(Case("lenet5", batch=batch)).live
 
 
-def test_the_next_case_is_foreseen_from_what_the_last_two_made_the_process_hold():
-    small, large = 1024, 2048
-    need = 700e6 + 200e6 * (live_at(4096) - live_at(large)) / (live_at(large) - live_at(small))
+def test_the_first_case_is_refused_where_the_worst_that_was_seen_would_not_fit():
+    enough = (SMALLEST * live_at(1) + STEEPEST * (live_at(64) - live_at(1))) / (1 - MARGIN)
+    assert Forecast(Made(enough * 1.001)).refusal(CASE) == ""
+    assert "memory would end" in Forecast(Made(enough * 0.999)).refusal(CASE)
+
+
+def test_the_next_case_is_foreseen_from_what_the_last_one_made_the_process_hold():
+    need = LUMPS * 2 * 500e6
     for room, refused in ((need * 1.001, False), (need * 0.999, True)):
         process = Made(room / (1 - MARGIN))
         forecast = Forecast(process)
-        for batch, took in ((small, 500e6), (large, 700e6)):
-            process.held = process.START + took
-            forecast.learn(Case("lenet5", batch=batch), live_at(batch))
+        process.held += 500e6
+        forecast.learn(Case("lenet5", batch=2048), live_at(2048))
         assert bool(forecast.refusal(Case("lenet5", batch=4096))) is refused
 
 
@@ -101,7 +98,7 @@ def test_what_a_small_case_took_is_not_thought_to_grow_with_the_batch():
     forecast = Forecast(process)
     process.held += 300 * 2**20  # code that was loaded
     forecast.learn(Case("lenet5", batch=1), live_at(1))
-    assert forecast.refusal(Case("lenet5", batch=512)) == ""
+    assert forecast.refusal(Case("lenet5", batch=256)) == ""
     assert forecast.refusal(Case("lenet5", batch=2048))
 
 

@@ -23,7 +23,7 @@ INTERRUPTED = 130
 
 RUN = "a file or folder of runs, latest, latest~2, the number of a run, a commit, or a branch"
 STORAGE = Path(".benchmarks")
-QUIET = {"OMP_WAIT_POLICY": "PASSIVE", "KINETO_LOG_LEVEL": "5"}
+QUIET = {"OMP_WAIT_POLICY": "PASSIVE", "KINETO_LOG_LEVEL": "6"}
 """Threads that wait do not spin, and the profiler, by which memory is measured, does not write into the progress."""
 
 

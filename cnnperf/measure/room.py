@@ -19,11 +19,14 @@ from cnnperf.units import format_quantity
 MARGIN = 0.1
 """Share of the memory that is left alone."""
 
-UNSEEN = 18.0
-"""Bytes for each byte of live tensors that measuring may take: 16.3 were seen (LeNet-5, training, compiled)."""
+STEEPEST = 32.0
+"""Bytes that measuring takes for each further byte of live tensors at most: 22 were seen (LeNet-5, training)."""
 
-LEAST_APART = 16 * 2**20
-"""Bytes of live tensors between two cases from which on they tell how memory grows; below, the heap itself does."""
+SMALLEST = 8.0
+"""Bytes for each byte of live tensors at batch 1, most of which are parameters."""
+
+LUMPS = 1.25
+"""How much more than in proportion memory may grow from case to case: a heap grows in lumps."""
 
 _UNLIMITED = 2**60  # bytes; control groups of the first version write no limit as a number near 2^63
 
@@ -67,7 +70,7 @@ class Forecast:
         self._look = look
         self._start = look()
         self._held = 0.0 if self._start is None else self._start.held
-        self._grown: dict[Case, list[tuple[float, float]]] = {}  # live bytes, and what measuring them took
+        self._grown: dict[Case, tuple[Case, float]] = {}  # the last case that made the process hold more, and how much
         self._call: dict[Case, float] = {}
 
     @property
@@ -81,7 +84,7 @@ class Forecast:
         self._call[_kind(case)] = max(peak / live, 1.0)
         if now is not None and self._start is not None and now.held > self._held:
             self._held = now.held
-            self._grown.setdefault(_kind(case), []).append((live, now.held - self._start.holds))
+            self._grown[_kind(case)] = case, now.held - self._start.holds
 
     def refusal(self, case: Case) -> str:
         """Return why a case must not be measured; empty where it may be."""
@@ -107,12 +110,15 @@ class Forecast:
         return now is None or wanted <= self._allowed(now)
 
     def _need(self, case: Case) -> float:
-        """Go on from the last case that made the process hold more, as steeply as the last two that lie apart."""
-        live, grown = count_work(case).live, self._grown.get(_kind(case), [])
-        last_live, last_took = grown[-1] if grown else (0.0, 0.0)
-        before = [(at, took) for at, took in grown if last_live - at >= LEAST_APART]
-        slope = (last_took - before[-1][1]) / (last_live - before[-1][0]) if before else UNSEEN
-        return last_took + slope * (live - last_live)
+        """Go on from the last case of the kind that made the process hold more."""
+        live = count_work(case).live
+        if _kind(case) not in self._grown:
+            smallest = count_work(replace(case, batch=1)).live
+            return SMALLEST * smallest + STEEPEST * (live - smallest)
+        last, took = self._grown[_kind(case)]
+        before = count_work(last).live
+        larger = max(live / before, _pixels(case) / _pixels(last))
+        return min(LUMPS * took * larger, took + STEEPEST * max(0, live - before))
 
     def _allowed(self, now: Process) -> float:
         held_before = 0.0 if self._start is None else self._start.holds
@@ -122,6 +128,10 @@ class Forecast:
 def _kind(case: Case) -> Case:
     """Return what cases share whose bytes grow together; the engines do, because both are checked alike."""
     return replace(case, engine="eager", batch=1, image_size=1, width=0, threads=0)
+
+
+def _pixels(case: Case) -> int:
+    return case.batch * case.image_size**2
 
 
 def _numbers(path: Path) -> dict[str, float]:
