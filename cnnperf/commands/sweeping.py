@@ -47,8 +47,11 @@ def _sweep(given: argparse.Namespace) -> int:
     values, step = _values(given.values), _step(given.step)
     _check_before(given)
     sweep = _planned(given, values, step)
+    from cnnperf.saving import check_folder
     from cnnperf.sweep import Walk
 
+    for folder in [*([] if given.out else [given.runs]), *_folders(given).values()]:
+        check_folder(folder)
     session, path = _begin(given, sweep), _path(given)
     walk, interrupted = Walk(sweep, session, show), False
     try:
@@ -154,29 +157,25 @@ def _check_before(given: argparse.Namespace) -> None:
         CnnperfError: If a package is missing, or the run or its pictures could not be written.
         OptionError: If two options contradict each other, or a number is out of range.
     """
-    from cnnperf.saving import check_folder
-
     missing = [name for name in PICTURES if _folders(given) and find_spec(name) is None]
     if missing:
         raise CnnperfError(f"pictures need the package {', '.join(missing)}; pip install 'cnnperf[report]'")
-    for option, wrong in _contradictions(given):
-        if wrong:
-            raise OptionError(f"{option} is about doubling the batch; leave it out, or use --over batch alone")
+    _check_together(given)
     if not 0 < given.time < float("inf"):
         raise OptionError(f"--time takes seconds above 0, not {given.time:g}")
     if given.out is not None:
         _check_out(given.out)
-    for folder in [*([] if given.out else [given.runs]), *_folders(given).values()]:
-        check_folder(folder)
 
 
-def _contradictions(given: argparse.Namespace) -> list[tuple[str, bool]]:
-    doubled = given.over == "batch" and given.values is None
-    return [
-        ("--max-batch", given.max_batch is not None and not doubled),
-        ("--to-memory", given.to_memory and given.over != "batch"),
-        ("--step", given.step is not None and not doubled),
-    ]
+def _check_together(given: argparse.Namespace) -> None:
+    over_batch = given.over == "batch"
+    doubled = over_batch and given.values is None
+    of_doubling = {"--max-batch": given.max_batch, "--step": given.step, "--to-memory": given.to_memory or None}
+    for option, value in of_doubling.items():
+        if value is not None and not doubled:
+            raise OptionError(f"{option} is about doubling the batch: it goes with --over batch, without --values")
+    if over_batch and given.batch is not None:
+        raise OptionError("--batch is of sweeps over something else than the batch; use --values or --max-batch")
 
 
 def _check_out(out: Path) -> None:

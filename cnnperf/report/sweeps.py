@@ -76,7 +76,8 @@ def _batch_text(batch: Value | None) -> str:
     """Write a batch as the first whole number that is not below it, and its interval by those around it."""
     if batch is None or batch.low is None or batch.high is None:
         return ABSENT
-    return f"{math.ceil(batch.value)} [{math.floor(batch.low)}, {math.ceil(batch.high)}]"
+    value, low, high = (round(end, 6) for end in (batch.value, batch.low, batch.high))  # 4 may be 4.0000000001
+    return f"{math.ceil(value)} [{math.floor(low)}, {math.ceil(high)}]"
 
 
 def _together(lines: list[Line]) -> list[list[Line]]:
