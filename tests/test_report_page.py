@@ -47,6 +47,9 @@ def whole():
     ]
     cases += [case("resnet18", 0.001, device="cuda", batch=64), case("resnet18", 0.002, device="cuda", batch=8)]
     cases += [case("resnet18", 0.001, device="cpu", batch=8), case(NASTY, 0.01)]
+    cases += [
+        case("resnet18", 0.01 * batch**0.5, batch=batch, engine=engine) for batch in (1, 2, 4) for engine in ENGINES
+    ]
     cases[0]["extra_info"]["findings"] = [finding()]
     return cases
 
@@ -127,7 +130,7 @@ def test_every_chart_has_marks(open_page):
     assert {"latency-train", "throughput-forward", "memory-train", "engine-train", "cost-train", "roofline"} <= set(
         charts
     )
-    assert {"device-forward", "break_even-train", "recovery-train"} <= set(charts)
+    assert {"device-forward", "break_even-train", "recovery-train", "sweep-batch-resnet18-forward"} <= set(charts)
     assert [name for name in charts if marks(page, name) == 0] == []
     assert page.locator("#chart-history svg .mark-symbol path").count() >= 20
     assert page.locator("#chart-rounds svg .mark-rect path").count() == 15
@@ -139,7 +142,7 @@ def test_filters_change_what_is_shown_and_come_back(open_page):
     redrawn(page, lambda: page.uncheck("input[value=compile]"))
     assert marks(page, "latency-train") < before
     assert page.locator("figure[data-chart=engine-train] .nothing").is_visible()
-    assert "of 16 cases shown" in page.inner_text("#shown")
+    assert "of 22 cases shown" in page.inner_text("#shown")
     redrawn(page, lambda: page.click("button[type=reset]"))
     assert marks(page, "latency-train") == before
     assert page.inner_text("#shown") == "16 of 16 cases shown"
@@ -158,7 +161,7 @@ def test_the_download_is_the_table_that_is_shown(open_page):
         page.click("#csv")
     lines = waiting.value.path().read_text().splitlines()
     assert lines[0].startswith("id,label,architecture,phase")
-    assert len(lines) == 1 + 10
+    assert len(lines) == 1 + 13
     with page.expect_download() as waiting:
         page.click("#json")
     assert len(json.loads(waiting.value.path().read_text())["cases"]) == 16

@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cnnperf.measure.case import Case
@@ -125,6 +125,7 @@ def test_before_a_crossing_that_was_only_unsure_the_interval_begins_at_the_small
 latencies = st.lists(st.floats(1e-4, 10), min_size=5, max_size=5)
 
 
+@settings(deadline=None)
 @given(latencies, latencies, st.floats(0.001, 0.3))
 def test_a_crossover_lies_in_its_interval_and_the_interval_in_the_batches(base, other, half):
     found = crossover_of(points(*base, half=half), points(*other, half=half))

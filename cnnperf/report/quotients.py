@@ -11,8 +11,10 @@ from cnnperf.measure.metrics import Value
 from cnnperf.report.cases import Cases, ratio_text, value_of
 from cnnperf.report.comparisons import QUESTIONS, RECOVERIES, share_text
 from cnnperf.report.rows import Namer, Row, axes_of, cases_of, rounded
+from cnnperf.report.sweeps import crossover_text
 from cnnperf.runs.ratio import ratio, recovered_share
 from cnnperf.runs.records import Run
+from cnnperf.runs.sweeps import rivals_of
 
 
 def ratio_rows(run: Run) -> list[Row]:
@@ -25,15 +27,10 @@ def ratio_rows(run: Run) -> list[Row]:
 
 
 def crossover(run: Run) -> list[str]:
-    """Return a sentence for each network and phase: from which batch on CUDA surely is faster than the CPU."""
-    rows = [row for row in _devices(cases_of(run)) if row["engine"] == "eager"]
-    sentences = []
-    for architecture, phase in dict.fromkeys((str(row["architecture"]), str(row["phase"])) for row in rows):
-        here = [row for row in rows if (row["architecture"], row["phase"]) == (architecture, phase)]
-        faster = sorted(int(row["batch"] or 0) for row in here if isinstance(row["low"], float) and row["low"] > 1)
-        told = f"from batch {faster[0]} on, of those measured" if faster else "at no batch that was measured"
-        sentences.append(f"{architecture}, {phase}: CUDA is surely faster {told}")
-    return sentences
+    """Return a sentence for each network, phase and engine: from which batch on CUDA surely is faster than the CPU."""
+    found = [rivals for rivals in rivals_of(cases_of(run), least=1) if rivals.metric == "device_crossover"]
+    named = [(rivals.challenger.case, crossover_text(rivals)) for rivals in found if rivals.crossover.most]
+    return [f"{case.architecture}, {case.phase}: {sentence}" for case, sentence in named]
 
 
 def _engines(cases: Cases) -> Iterator[Row]:
