@@ -108,7 +108,8 @@ def _crossings(run: Run) -> dict[str, list[Row]]:
     for rivals in rivals_of(cases_of(run)):
         batch = rivals.crossover.batch
         if rivals.crossover.answer == "from" and batch is not None:
-            row: Row = {**_ends(batch), "told": crossover_text(rivals)}
+            told = crossover_text(rivals)
+            row: Row = {**_ends(batch), "told": told, "short": told.rpartition(": ")[0].replace(" against ", " > ")}
             found.setdefault(_name(rivals.challenger), []).append(row)
     return found
 
@@ -164,4 +165,7 @@ def _crossing(look: Look, crossings: Sequence[Row]) -> list[Any]:
     data = alt.Chart(alt.InlineData(values=list(crossings)))
     band = data.mark_rect(opacity=0.15, color="#888888").encode(x=alt.X("low:Q", title=look.x), x2="high:Q")
     rule = data.mark_rule(strokeDash=[4, 4], color="#888888").encode(x=alt.X("value:Q"), tooltip=["told:N"])
-    return [band, rule]
+    text = data.mark_text(angle=270, align="right", dx=-6, dy=-8, color="#888888").encode(
+        x=alt.X("value:Q"), y=alt.value(0), text="short:N"
+    )
+    return [band, rule, text]
