@@ -90,12 +90,14 @@ class MadeHistory:
     """Be a history of runs whose truth is known.
 
     Attributes:
-        runs: How many, one a day, each of a commit of its own.
+        runs: How many, each of a commit of its own.
         cases: In each run.
         rounds: Raw ones of each case.
         spread: From run to run, as a standard deviation of logs.
         shift: From the middle of the history on, every case takes longer by this fraction.
         seed: Of everything.
+        machines: That take turns.
+        days: From run to run.
     """
 
     runs: int = 40
@@ -104,6 +106,8 @@ class MadeHistory:
     spread: float = 0.01
     shift: float = 0.0
     seed: int = 0
+    machines: int = 1
+    days: float = 1.0
 
     def write(self, folder: Path) -> None:
         """Write the run files, named `0001_made.json` and so on."""
@@ -116,11 +120,12 @@ class MadeHistory:
         generator = random.Random(f"{self.seed} {number}")  # noqa: S311 - repeatable, not secret
         factor = 1 + self.shift if number >= self.runs // 2 else 1.0
         cases = [self._benchmark(case, factor, generator) for case in self._cases()]
-        environment = {"cpu_model": "Made CPU", "cpu_count": 2, "threads": 2, "torch": "2.13.0"}
+        cpu = f"Made CPU {number % self.machines + 1}" if self.machines > 1 else "Made CPU"
+        environment = {"cpu_model": cpu, "cpu_count": 2, "threads": 2, "torch": "2.13.0"}
         return {
-            "machine_info": {"node": "made", "cpu": {"brand_raw": "Made CPU"}},
+            "machine_info": {"node": "made", "cpu": {"brand_raw": cpu}},
             "commit_info": {"id": f"{number + 1:08x}" * 5, "dirty": False},
-            "datetime": (datetime(2026, 1, 1, tzinfo=UTC) + timedelta(days=number)).isoformat(),
+            "datetime": (datetime(2026, 1, 1, tzinfo=UTC) + timedelta(days=number * self.days)).isoformat(),
             "benchmarks": cases,
             "cnnperf": {"schema": 1, "suite": "default", "planned": self.cases, "environment": environment},
         }

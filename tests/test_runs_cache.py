@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 from pyarrow import parquet
 
-from cnnperf.runs import cache, load_runs, read
+from cnnperf.runs import cache, load_runs
+from cnnperf.runs import folder as reading
 from cnnperf.runs.cache import FOLDER
 from cnnperf.testing import MadeHistory
 
@@ -16,7 +17,7 @@ RUNS = 6
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(read, "LEAST_FILES", 2)
+    monkeypatch.setattr(reading, "LEAST_FILES", 2)
     MadeHistory(runs=RUNS, cases=3, rounds=3).write(tmp_path)
     return tmp_path
 
@@ -25,14 +26,14 @@ def folder(tmp_path, monkeypatch):
 def files_read(monkeypatch):
     """Note the names of the files that are read."""
     names = []
-    real = read._read_file
-    monkeypatch.setattr(read, "_read_file", lambda file, **how: names.append(file.name) or real(file, **how))
+    real = reading._read_file
+    monkeypatch.setattr(reading, "_read_file", lambda file, **how: names.append(file.name) or real(file, **how))
     return names
 
 
 def without_cache(folder, monkeypatch):
     with monkeypatch.context() as patched:
-        patched.setattr(read, "LEAST_FILES", 10**6)
+        patched.setattr(reading, "LEAST_FILES", 10**6)
         return load_runs(folder)
 
 

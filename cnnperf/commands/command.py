@@ -47,7 +47,11 @@ class Command:
 def add_storage(parser: argparse.ArgumentParser) -> None:
     """Add where saved runs are looked for."""
     parser.add_argument(
-        "--runs", type=file_path, default=STORAGE, metavar="FOLDER", help=f"where runs are saved (default: {STORAGE})"
+        "--runs",
+        type=storage_place,
+        default=STORAGE,
+        metavar="FOLDER",
+        help=f"where runs are saved: a folder, or the URL of a fleet's (default: {STORAGE})",
     )
 
 
@@ -145,6 +149,11 @@ def file_path(text: str) -> Path:
     if not text:
         raise argparse.ArgumentTypeError("a path is needed, it is empty")
     return Path(text)
+
+
+def storage_place(text: str) -> str | Path:
+    """Return a folder, or a URL as it is: as a path it would lose a slash; raises as `file_path` does."""
+    return text if "://" in text else file_path(text)
 
 
 def _silence(stream: TextIO) -> None:

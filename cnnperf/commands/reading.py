@@ -17,12 +17,16 @@ from cnnperf.commands.command import (
     print_bytes,
     print_lines,
     runs_of,
+    storage_place,
+    tell,
     text_of,
 )
 from cnnperf.errors import OptionError, RunFileError
 
 KINDS = ("runs", "architectures", "metrics")
 FORMATS = ("csv", "parquet", "github", "bencher")
+STEP = 500
+"""Runs appended from line to line of the progress."""
 
 HISTORY_EPILOG = """\
 examples:
@@ -51,6 +55,7 @@ EXPORT_EPILOG = """\
 examples:
   cnnperf export > runs.csv
   cnnperf export .benchmarks --format parquet --out runs.parquet
+  cnnperf export --parquet s3://bucket/runs                  # append all saved runs to a fleet's dataset
   cnnperf export latest --format github --out output.json    # for github-action-benchmark, customSmallerIsBetter
   cnnperf export latest --format bencher --out bencher.json  # for `bencher run --adapter json --file bencher.json`
 """
@@ -60,9 +65,9 @@ def _list(given: argparse.Namespace) -> int:
     from cnnperf.report.listing import architecture_lines, metric_lines, run_lines
 
     if given.what == "runs":
-        from cnnperf.runs import read_runs
+        from cnnperf.runs.storage import open_storage
 
-        print_lines(run_lines(read_runs(given.runs)))
+        print_lines(run_lines(open_storage(given.runs).heads()))
     elif given.what == "metrics":
         print_lines(metric_lines())
     else:
@@ -111,17 +116,17 @@ def _history(given: argparse.Namespace) -> int:
     from cnnperf.allowance import fraction_of
     from cnnperf.measure.metrics import METRICS
     from cnnperf.report.history import history_lines
-    from cnnperf.runs import read_runs
     from cnnperf.runs.acknowledged import FILE, accept, read_acknowledged
-    from cnnperf.runs.series import changes_of, series_of
+    from cnnperf.runs.series import changes_of
     from cnnperf.runs.shifts import LEAST_RUNS
+    from cnnperf.runs.storage import read_series
 
     least = fraction_of(given.least, "--least")
     if given.metric not in METRICS:
         raise OptionError(f"--metric: there is no metric {given.metric!r}; the metrics are {', '.join(METRICS)}")
     path = given.acknowledged or FILE
     known = read_acknowledged(path) if given.acknowledged or path.exists() else []
-    series = series_of(read_runs(given.runs), given.metric, given.case)
+    series = read_series(given.runs, given.metric, given.case)
     changes = accept(changes_of(series, least), known)
     print_lines(history_lines(series, changes, path))
     if any(change.fails for change in changes):
@@ -145,10 +150,13 @@ def _export(given: argparse.Namespace) -> int:
     from cnnperf.report.export import FORMATS as WRITERS
     from cnnperf.report.output import write_whole
 
-    runs = runs_of(given.run_name, given)
+    if given.parquet is not None:
+        return _append(given)
+    name = given.run_name or "latest"
+    runs = runs_of(name, given)
     if not any(run.cases or run.not_measured or run.foreign for _, run in runs):
-        raise RunFileError(f"{given.run_name}: no cases to export; `cnnperf show {given.run_name}` tells what is there")
-    content = WRITERS[given.format](runs)
+        raise RunFileError(f"{name}: no cases to export; `cnnperf show {name}` tells what is there")
+    content = WRITERS[given.format or FORMATS[0]](runs)
     if given.out is not None:
         write_whole(given.out, content)
     else:
@@ -156,11 +164,35 @@ def _export(given: argparse.Namespace) -> int:
     return FINE
 
 
+def _append(given: argparse.Namespace) -> int:
+    """Append to a dataset, by default all saved runs: one that an earlier job could not send is not lost so."""
+    from cnnperf.runs.choose import choose_documents
+    from cnnperf.runs.fleet.append import append_runs
+    from cnnperf.runs.fleet.location import open_location
+    from cnnperf.runs.storage import open_storage
+
+    if given.format or given.out:
+        raise OptionError("--parquet appends to a dataset; --format and --out make a file: give the one or the others")
+    location = open_location(given.parquet)
+    saved = choose_documents(given.run_name, given.runs) if given.run_name else open_storage(given.runs).documents()
+    appended, there = 0, 0
+    for new in append_runs(saved, location):
+        appended, there = appended + new, there + (not new)
+        if not (appended + there) % STEP:
+            tell(f"{appended} runs appended, {there} were there already")
+    print_lines([f"{location.text}: {appended} runs appended, {there} were there already"])
+    return FINE
+
+
 def _export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class, parser.epilog = argparse.RawDescriptionHelpFormatter, EXPORT_EPILOG
-    _add_run(parser)
-    parser.add_argument("--format", choices=FORMATS, default="csv", help="default: csv")
-    parser.add_argument("--out", type=file_path, metavar="FILE", help="default: the standard output")
+    add = parser.add_argument
+    add("run_name", nargs="?", metavar="RUN", help=f"{RUN} (default: latest; with --parquet all saved runs)")
+    add("--format", choices=FORMATS, help=f"default: {FORMATS[0]}")
+    add("--out", type=file_path, metavar="FILE", help="default: the standard output")
+    text = "append to a fleet's dataset: a folder, or a URL such as s3://bucket/runs; a run that is there is left alone"
+    add("--parquet", type=storage_place, metavar="URL", help=text)
+    add_storage(parser)
 
 
 def _merge(given: argparse.Namespace) -> int:

@@ -74,13 +74,13 @@ def _write(path: Path, content: str | bytes) -> None:
 
 def _history(given: argparse.Namespace) -> tuple[list[Series], list[Change]]:
     """Return the history of the saved runs; none where there are not several, or the package for it is missing."""
-    from cnnperf.runs import read_runs
-    from cnnperf.runs.series import changes_of, series_of
+    from cnnperf.runs.series import changes_of
+    from cnnperf.runs.storage import read_series
 
-    if not given.runs.is_dir():
+    if isinstance(given.runs, Path) and not given.runs.is_dir():
         return [], []
     try:
-        series = [one for one in series_of(read_runs(given.runs), "latency") if len(one.points) > 1]
+        series = [one for one in read_series(given.runs, "latency") if len(one.points) > 1]
         return series, changes_of(series, given.least) if series else []
     except CnnperfError as error:
         print_lines([f"without the history: {error}"])

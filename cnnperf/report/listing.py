@@ -8,13 +8,13 @@ from datetime import UTC, datetime
 from cnnperf.measure.finding import Finding
 from cnnperf.measure.metrics import METRICS
 from cnnperf.report.layout import grid, printable, wrap
-from cnnperf.runs.records import Run
+from cnnperf.runs.records import Head
 from cnnperf.units import ABSENT
 
 _EARLIEST = datetime.min.replace(tzinfo=UTC)
 
 
-def run_lines(runs: Iterable[tuple[str, Run]]) -> list[str]:
+def run_lines(runs: Iterable[tuple[str, Head]]) -> list[str]:
     """Return a line a run, the latest last."""
     ordered = sorted(runs, key=lambda named: named[1].time or _EARLIEST)
     header = ("run", "time (UTC)", "commit", "suite", "cases", "worse than")
@@ -24,7 +24,7 @@ def run_lines(runs: Iterable[tuple[str, Run]]) -> list[str]:
             ABSENT if run.time is None else f"{run.time:%Y-%m-%d %H:%M}",
             run.commit or ABSENT,
             run.suite or ABSENT,
-            str(len(run.cases) + len(run.fusion)),
+            str(run.cases),
             run.regressed or ABSENT,
         )
         for name, run in ordered

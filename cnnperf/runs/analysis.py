@@ -16,9 +16,9 @@ from cnnperf.runs.choose import STORAGE, choose_runs
 from cnnperf.runs.comparison import compare_sides
 from cnnperf.runs.frame import AXIS_NAMES, typed_frame
 from cnnperf.runs.ratio import exp
-from cnnperf.runs.read import read_runs
 from cnnperf.runs.sequential import Rule
-from cnnperf.runs.series import Change, Series, changes_of, series_of
+from cnnperf.runs.series import Change, Series, changes_of
+from cnnperf.runs.storage import read_series
 from cnnperf.runs.verdicts import CaseVerdict, CounterChange
 
 _AXIS_TYPES = {axis.name: "Int64" if axis.type is int else "category" for axis in AXES}
@@ -54,7 +54,7 @@ def compare_runs(
     Args:
         base: What is compared with: a file or folder, `latest`, `latest~2`, the number of a run, a commit, or a branch.
         candidate: What is compared, in the same words.
-        storage: Folder of the runs, for all but a path.
+        storage: Folder or URL of the runs, for all but a path.
         allow: Slowdown that has to be excluded, such as `5%`; of some cases `se_*=3%`.
         any_machine: Compare runs of unlike environments too.
 
@@ -69,7 +69,7 @@ def compare_runs(
         RunFileError: If a side is not found, cannot be read or is of several commits, or the environments differ.
     """
     allowance = parse_allowance([allow] if isinstance(allow, str) else list(allow), "allow")
-    before, after = (choose_runs(str(side), Path(storage)) for side in (base, candidate))
+    before, after = (choose_runs(str(side), storage) for side in (base, candidate))
     cases = len({record.case for _, run in (*before, *after) for record in run.cases})
     rule = Rule(allowance.general, cases=max(1, cases), overrides=allowance.overrides)
     found = compare_sides(before, after, rule, any_machine=any_machine)
@@ -83,7 +83,7 @@ def history(
     """Return how a metric went over the saved runs, and where its level changed, as `cnnperf history` does.
 
     Args:
-        path: Folder of the runs.
+        path: Folder of the runs, or the URL of a fleet's.
         metric: Of those that `cnnperf list metrics` explains.
         case: A glob over architectures or labels of cases.
         least: Smallest level shift of a time that matters, as a fraction.
@@ -101,7 +101,7 @@ def history(
     """
     if metric not in METRICS:
         raise OptionError(f"metric: there is no metric {metric!r}; the metrics are {', '.join(METRICS)}")
-    series = series_of(read_runs(path), metric, case)
+    series = read_series(path, metric, case)
     changes = changes_of(series, least)
     rows = (row for number, one in enumerate(series) for row in _series_rows(number, one, changes))
     return typed_frame(rows, _HISTORY, _HISTORY_TYPES)

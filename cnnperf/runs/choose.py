@@ -5,33 +5,37 @@ from __future__ import annotations
 import difflib
 import re
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 from cnnperf.errors import RunFileError
-from cnnperf.runs.files import no_runs
+from cnnperf.runs.files import Document, no_runs
+from cnnperf.runs.fleet.location import is_url
 from cnnperf.runs.read import read_runs
-from cnnperf.runs.records import Run
+from cnnperf.runs.records import Head, Run
+from cnnperf.runs.storage import Storage, open_storage
 
 STORAGE = Path(".benchmarks")
 RUN_HELP = "a file or folder of runs, latest, latest~2, the number of a run, a commit, or a branch"
 
 Runs = list[tuple[str, Run]]
 """Each with its name."""
+Heads = list[tuple[str, Head]]
+"""What tells runs from each other, each with the run's name."""
 
 _NEAR = 3  # names that an error offers
 _EARLIEST = datetime.min.replace(tzinfo=UTC)
 
 
-def choose_runs(text: str, storage: Path = STORAGE, *, sound: bool = False) -> Runs:
+def choose_runs(text: str, storage: str | Path = STORAGE, *, sound: bool = False) -> Runs:
     """Return the runs that are meant.
 
     Args:
-        text: A path; `latest`, or `latest~2` for the one two before it; the number at the start of a file's name, or
-            the name that `cnnperf list` shows; a commit's id or its beginning, a branch or a tag, for all runs of that
-            commit.
-        storage: Folder of the runs, for all but a path.
+        text: A path, or the URL of a dataset; `latest`, or `latest~2` for the one two before it; the number at the
+            start of a file's name, or the name that `cnnperf list` shows; a commit's id or its beginning, a branch or a
+            tag, for all runs of that commit.
+        storage: Folder or URL of the runs, for all but a path.
         sound: Leave out runs that were worse than their baseline, so that none becomes the next one by itself. A path,
             a number or a name means one all the same.
 
@@ -40,13 +44,37 @@ def choose_runs(text: str, storage: Path = STORAGE, *, sound: bool = False) -> R
     """
     if _is_path(text):
         return read_runs(text)
+    saved = open_storage(storage)
+    return saved.runs(_chosen(text, storage, saved, sound=sound))
+
+
+def choose_documents(text: str, storage: str | Path = STORAGE) -> Iterator[tuple[str, Document]]:
+    """Yield the run files of the runs that are meant; the arguments and errors of `choose_runs`.
+
+    Of a path those of other suites are among them.
+    """
+    if _is_path(text):
+        return open_storage(text).documents()
+    saved = open_storage(storage)
+    return saved.documents(_chosen(text, storage, saved))
+
+
+def _chosen(text: str, storage: str | Path, saved: Storage, *, sound: bool = False) -> list[str]:
+    """Return the names of the runs that are meant by anything but a path."""
+    return [name for name, _ in _find(text, storage, _heads(text, storage, saved), sound=sound)]
+
+
+def _heads(text: str, storage: str | Path, saved: Storage) -> Heads:
+    """Return what is saved, in the order of time."""
+    if not is_url(storage) and not Path(storage).exists():
+        raise RunFileError(f"{text}: no such file or folder, and {no_runs(storage)}")
     try:
-        stored = read_runs(storage) if storage.exists() else []
+        return sorted(saved.heads(), key=lambda named: named[1].time or _EARLIEST)
     except RunFileError as error:
         raise RunFileError(f"{text}: no such file or folder, and among the saved runs: {error}") from error
-    if not stored:
-        raise RunFileError(f"{text}: no such file or folder, and {no_runs(storage)}")
-    runs = sorted(stored, key=lambda named: named[1].time or _EARLIEST)
+
+
+def _find(text: str, storage: str | Path, runs: Heads, *, sound: bool) -> Heads:
     numbered = [named for named in runs if _number(named[0]) == text.lstrip("0")] if text.isdecimal() else []
     if numbered:
         return numbered
@@ -60,7 +88,7 @@ def choose_runs(text: str, storage: Path = STORAGE, *, sound: bool = False) -> R
 
 
 def _is_path(text: str) -> bool:
-    if Path(text).is_absolute() or text.startswith(".") or text.endswith((".json", ".jsonl")):
+    if is_url(text) or Path(text).is_absolute() or text.startswith(".") or text.endswith((".json", ".jsonl")):
         return True
     try:
         return bool(text) and Path(text).exists()
@@ -68,13 +96,13 @@ def _is_path(text: str) -> bool:
         return False
 
 
-def _latest(text: str, runs: Runs) -> Runs:
+def _latest(text: str, runs: Heads) -> Heads:
     match = re.fullmatch(r"latest(?:~(\d+))?", text)
     back = int(match[1] or 0) if match else len(runs)
     return [runs[-1 - back]] if back < len(runs) else []
 
 
-def _of_commit(text: str, runs: Runs) -> Runs:
+def _of_commit(text: str, runs: Heads) -> Heads:
     if not re.fullmatch("[0-9a-f]{4,40}", text):
         return []
     found = [named for named in runs if named[1].commit == text[:10] or named[1].commit.startswith(text)]
@@ -84,7 +112,7 @@ def _of_commit(text: str, runs: Runs) -> Runs:
     return found
 
 
-def _of_revision(text: str, runs: Runs) -> Runs:
+def _of_revision(text: str, runs: Heads) -> Heads:
     command = ["git", "rev-parse", "--verify", "--quiet", "--end-of-options", f"{text}^{{commit}}"]
     try:
         found = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - no shell, fixed program
@@ -98,9 +126,7 @@ def _number(name: str) -> str:
     return name.rpartition("/")[2].partition("_")[0].lstrip("0")
 
 
-def _unknown(
-    text: str, storage: Path, runs: Sequence[tuple[str, Run]], able: Sequence[tuple[str, Run]]
-) -> RunFileError:
+def _unknown(text: str, storage: str | Path, runs: Heads, able: Heads) -> RunFileError:
     left_out = len(runs) - len(able)
     if text.startswith("latest") and left_out:
         return RunFileError(

@@ -12,7 +12,7 @@ from cnnperf.measure.case import Case
 from cnnperf.runs.choose import STORAGE, choose_runs
 
 
-def read_durations(text: str, storage: Path = STORAGE) -> Mapping[Case, float]:
+def read_durations(text: str, storage: str | Path = STORAGE) -> Mapping[Case, float]:
     """Return the seconds that each case took, all of it: building, compiling, checking, memory and rounds.
 
     Args:

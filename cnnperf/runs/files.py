@@ -42,7 +42,7 @@ def find_files(path: Path) -> list[Path]:
     return found
 
 
-def no_runs(path: Path) -> RunFileError:
+def no_runs(path: str | Path) -> RunFileError:
     """Return the error that tells how to make a run."""
     return RunFileError(f"no runs in {path}; run `pytest benchmarks --benchmark-autosave` first")
 

@@ -48,7 +48,7 @@ def frame_of(document: Object, run: str) -> pd.DataFrame:
 
 def frame_of_runs(runs: Iterable[tuple[str, Run]]) -> pd.DataFrame:
     """Turn parsed runs, each with its name, into one tidy frame."""
-    return typed_frame((row for name, run in runs for row in _rows(name, run)), COLUMNS, TYPES)
+    return typed_frame((row for name, run in runs for row in rows_of(name, run)), COLUMNS, TYPES)
 
 
 def typed_frame(rows: Iterable[tuple[object, ...]], columns: tuple[str, ...], types: dict[str, str]) -> pd.DataFrame:
@@ -67,7 +67,8 @@ def typed_frame(rows: Iterable[tuple[object, ...]], columns: tuple[str, ...], ty
     return frame.assign(**times).astype(texts).astype({name: types.get(name, "str") for name in columns})
 
 
-def _rows(name: str, run: Run) -> Iterator[tuple[object, ...]]:
+def rows_of(name: str, run: Run) -> Iterator[tuple[object, ...]]:
+    """Yield the rows of a run: first a row a metric of its cases, then what was not measured, then other suites'."""
     head = (name, run.time, run.commit, run.machine, "")
     for record in run.cases:
         for metric, value in record.values.items():

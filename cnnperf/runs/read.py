@@ -1,76 +1,58 @@
-"""Run files to frames: what `cnnperf.load_runs` and `cnnperf.load_samples` do."""
+"""Saved runs to frames: what `cnnperf.load_runs` and `cnnperf.load_samples` do."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from cnnperf.errors import RunFileError
-from cnnperf.runs.cache import LEAST_FILES, cached_frame
-from cnnperf.runs.document import parse_document
-from cnnperf.runs.files import find_files, no_runs, read_document, run_names
-from cnnperf.runs.frame import frame_of_runs
 from cnnperf.runs.records import Run
 from cnnperf.runs.samples import samples_of_runs
+from cnnperf.runs.selection import Time, Where, parse_selection
+from cnnperf.runs.storage import open_storage
 
 
 def read_runs(path: str | Path) -> list[tuple[str, Run]]:
-    """Read run files as plain records, each with its name; the arguments, errors and warnings of `load_runs`.
+    """Read saved runs as plain records, each with its name; the path, errors and warnings of `load_runs`.
 
     Files in which other suites alone wrote are passed over.
     """
-    path = Path(path)
-    files = find_files(path)
-    runs = [(name, run) for name, run in _read_files(files, run_names(files), alone=path) if run.ours]
-    if not runs:
-        raise no_runs(path)
-    return runs
+    return open_storage(path).runs()
 
 
-def load_runs(path: str | Path) -> pd.DataFrame:
-    """Read run files into the tidy frame: one row a run, case and metric.
+def load_runs(
+    path: str | Path, *, where: Where | None = None, since: Time | None = None, until: Time | None = None
+) -> pd.DataFrame:
+    """Read saved runs into the tidy frame: one row a run, case and metric.
 
     With pyarrow (the extra `history`), the frame of a folder of many runs is kept in `.cnnperf-cache` below it, and
-    only files that are new or changed are read.
+    only files that are new or changed are read. Of a fleet's dataset only what is selected is read.
 
     Args:
-        path: A run file, the journal of an interrupted run, or a directory that is searched recursively for both.
+        path: A run file, the journal of an interrupted run, a directory that is searched recursively for both, or the
+            folder or URL of a dataset that `cnnperf export --parquet` made.
+        where: A value or several, by column: run, commit, machine, test, an axis, metric or unit.
+        since: Earliest time, such as `2026-01-31`, in UTC where it names no zone.
+        until: The time before which.
 
     Returns:
         A frame with the columns run, time, commit, machine, test, architecture, phase, device, engine, precision,
         layout, batch, image_size, width, threads, world_size, metric, value, low, high, rounds, unit and reason.
         Values are in SI units. `run` is the file's stem (with as much of its path as tells it from a file with the
-        same stem). A case that was not measured is one row with the metric `latency`, the value NaN and its reason. A
-        benchmark of another suite is one row with the metric `latency`, the name of its test and no axes.
+        same stem), and that behind a digest in a dataset, which is in the order of time. A case that was not measured
+        is one row with the metric `latency`, the value NaN and its reason. A benchmark of another suite is one row with
+        the metric `latency`, the name of its test and no axes. Where nothing is selected, there are no rows.
 
     Raises:
+        OptionError: If something cannot be selected so.
         RunFileError: If there is nothing at the path or no run in it, or a file is damaged or from a newer version.
+        CnnperfError: If a package that a dataset needs is not installed.
 
     Warns:
         UserWarning: For each JSON file in a directory that is not a run file, and for a journal's cut last line.
     """
-    path = Path(path)
-    files = find_files(path)
-    names = run_names(files)
-    frame = _cached(path, files, names) if path.is_dir() and len(files) >= LEAST_FILES else None
-    if frame is None:
-        runs = _read_files(files, names, alone=path)
-        frame = frame_of_runs(runs) if runs else pd.DataFrame()
-    if not len(frame.columns):
-        raise no_runs(path)
-    return frame
-
-
-def _cached(path: Path, files: Sequence[Path], names: Mapping[Path, str]) -> pd.DataFrame | None:
-    below = {file: str(file.relative_to(path)) for file in files}
-    frame = cached_frame(path, files, lambda some: frame_of_runs(_read_files(some, below, alone=path)))
-    if frame is None:
-        return None
-    used = frame["run"].cat.remove_unused_categories()
-    return frame.assign(run=used.cat.rename_categories({below[file]: names[file] for file in files}))
+    return open_storage(path).frame(parse_selection(where, since, until))
 
 
 def load_samples(path: str | Path) -> pd.DataFrame:
@@ -95,22 +77,3 @@ def load_samples(path: str | Path) -> pd.DataFrame:
             f"no raw rounds in {path}; run `pytest benchmarks --benchmark-autosave --benchmark-save-data`"
         )
     return samples
-
-
-def _read_files(files: Sequence[Path], names: Mapping[Path, str], alone: Path) -> list[tuple[str, Run]]:
-    """Return the runs of files with their names; `alone` is a file that was asked for by itself."""
-    read = [(names[file], _read_file(file, alone=file == alone)) for file in files]
-    return [(name, run) for name, run in read if run is not None]
-
-
-def _read_file(file: Path, *, alone: bool) -> Run | None:
-    document = read_document(file)
-    if document is None:
-        if alone:
-            raise RunFileError(f"{file}: not a run file; those are written by `pytest benchmarks --benchmark-autosave`")
-        warnings.warn(f"{file}: skipped, not a run file", stacklevel=5)
-        return None
-    try:
-        return parse_document(document)
-    except RunFileError as error:
-        raise RunFileError(f"{file}: {error}") from error

@@ -63,6 +63,25 @@ class ForeignRecord:
 
 
 @dataclass(frozen=True)
+class Head:
+    """Hold what tells a run from others; `Run` says what each means.
+
+    Attributes:
+        time: In UTC.
+        commit: As in `Run`.
+        suite: As in `Run`.
+        cases: Number of those measured.
+        regressed: As in `Run`.
+    """
+
+    time: datetime | None
+    commit: str
+    suite: str
+    cases: int
+    regressed: str
+
+
+@dataclass(frozen=True)
 class Run:
     """Hold what one run file says. What a document does not tell is None, NaN or empty.
 
@@ -107,3 +126,7 @@ class Run:
     anchor: str = ""
     regressed: str = ""
     step: float | None = None
+
+    def head(self) -> Head:
+        """Return what tells it from other runs."""
+        return Head(self.time, self.commit, self.suite, len(self.cases) + len(self.fusion), self.regressed)

@@ -7,7 +7,7 @@ measured in the same job, does compare: its series goes on from machine to machi
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
@@ -40,6 +40,10 @@ class Point:
     value: float
     software: Environment
     time: datetime | None = None
+
+
+Observation = tuple[Case, Facts, Point]
+"""A point with the case and the machine whose series it belongs to."""
 
 
 @dataclass(frozen=True)
@@ -108,15 +112,18 @@ def series_of(runs: Iterable[tuple[str, Run]], metric: str, pattern: str = "*") 
     Raises:
         RunFileError: If no run has the metric for a case that fits; the message says what there is.
     """
-    points: dict[tuple[Case, Facts], list[Point]] = {}
     ordered = sorted(runs, key=lambda named: named[1].time or _EARLIEST)
-    for name, run in ordered:
-        for record in run.cases:
-            if metric in record.values and fits(record.case, pattern):
-                point = Point(name, run.commit, _value(record, metric), _software(run.environment), run.time)
-                points.setdefault((record.case, _machine(run, metric)), []).append(point)
-    if not points:
+    series = gather(metric, _observations(ordered, metric, pattern))
+    if not series:
         raise _nothing([run for _, run in ordered], metric, pattern)
+    return series
+
+
+def gather(metric: str, observations: Iterable[Observation]) -> list[Series]:
+    """Return the series that points belong to, each with its case and machine, in the order of time."""
+    points: dict[tuple[Case, Facts], list[Point]] = {}
+    for case, machine, point in observations:
+        points.setdefault((case, machine), []).append(point)
     return [_series(case, metric, machine, found) for (case, machine), found in points.items()]
 
 
@@ -133,6 +140,34 @@ def changes_of(series: Sequence[Series], least: float) -> list[Change]:
 def fits(case: Case, pattern: str) -> bool:
     """Tell whether a glob means a case, by its architecture or its label."""
     return fnmatchcase(case.architecture, pattern) or fnmatchcase(case.label(), pattern)
+
+
+def across_processes(record: CaseRecord, metric: str) -> float | None:
+    """Return what the history takes for the value where several processes timed a case; None where it is the value."""
+    return median(record.processes) if metric == "latency" and record.processes else None
+
+
+def software_of(environment: Environment) -> Environment:
+    """Return what of an environment may change within a series."""
+    return {name: environment[name] for name in SOFTWARE if name in environment}
+
+
+def machine_of(environment: Environment, machine: str, anchor: str, metric: str) -> Facts:
+    """Return the facts in which all runs of a series agree."""
+    if metric == ANCHORED:
+        return (("relative to", anchor),)
+    hidden = MOMENTARY.union(SOFTWARE)
+    facts = sorted((name, value) for name, value in environment.items() if name not in hidden and value is not None)
+    return tuple(facts) or (("machine", machine),)
+
+
+def _observations(runs: Sequence[tuple[str, Run]], metric: str, pattern: str) -> Iterator[Observation]:
+    for name, run in runs:
+        software = software_of(run.environment)
+        machine = machine_of(run.environment, run.machine, run.anchor, metric)
+        for record in run.cases:
+            if metric in record.values and fits(record.case, pattern):
+                yield record.case, machine, Point(name, run.commit, _value(record, metric), software, run.time)
 
 
 def _series(case: Case, metric: str, machine: Facts, points: Sequence[Point]) -> Series:
@@ -178,21 +213,8 @@ def _change(series: Series, last: int, first: int, ratios: tuple[float, float, f
 
 
 def _value(record: CaseRecord, metric: str) -> float:
-    if metric == "latency" and record.processes:
-        return median(record.processes)
-    return record.values[metric].value
-
-
-def _software(environment: Environment) -> Environment:
-    return {name: environment[name] for name in SOFTWARE if name in environment}
-
-
-def _machine(run: Run, metric: str) -> Facts:
-    if metric == ANCHORED:
-        return (("relative to", run.anchor),)
-    hidden = MOMENTARY.union(SOFTWARE)
-    facts = sorted((name, value) for name, value in run.environment.items() if name not in hidden and value is not None)
-    return tuple(facts) or (("machine", run.machine),)
+    across = across_processes(record, metric)
+    return record.values[metric].value if across is None else across
 
 
 def _nothing(runs: Sequence[Run], metric: str, pattern: str) -> RunFileError:

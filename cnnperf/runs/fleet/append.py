@@ -1,0 +1,127 @@
+"""Runs appended to a dataset: each once, each whole, by as many writers as there are."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cnnperf.errors import RunFileError
+from cnnperf.runs.document import parse_document
+from cnnperf.runs.files import Document
+from cnnperf.runs.fleet.layout import digest_of, name_of, path_of, table_of
+from cnnperf.runs.fleet.location import MARK, Location
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+WRITERS = 8
+"""Runs under way at once: a store answers in tens of milliseconds."""
+
+UNFINISHED = ".unfinished"
+"""How the name of a file ends that is being written; no reader of Parquet takes it for one."""
+
+_AT_ONCE = 64  # documents in memory
+
+
+def append_runs(documents: Iterable[tuple[str, Document]], location: Location) -> Iterator[bool]:
+    """Append runs.
+
+    A run is a file, whose name is the digest of what it holds: nothing is shared with other writers, and a run that is
+    there already is left as it is.
+
+    Args:
+        documents: Run files, each with its name.
+        location: Of the dataset, which need not be there yet.
+
+    Yields:
+        For each run whether it was appended; it was there already otherwise.
+
+    Raises:
+        RunFileError: If the place cannot be written to or is no dataset, or a document is damaged. Runs that were
+            yielded are appended.
+    """
+    check_place(location)
+    remaining = iter(documents)
+    with ThreadPoolExecutor(WRITERS) as writers:
+        while some := list(islice(remaining, _AT_ONCE)):
+            yield from writers.map(lambda named: _append(location, *named), some)
+
+
+def check_place(location: Location) -> None:
+    """Refuse a folder of other things, in which a dataset would hide the run files.
+
+    Raises:
+        RunFileError: If it is one, or not a folder, or cannot be read.
+    """
+    from pyarrow.fs import LocalFileSystem
+
+    if not isinstance(location.filesystem, LocalFileSystem) or not Path(location.root).exists():
+        return
+    with location.telling("cannot be written to"):
+        there = sorted(path.name for path in Path(location.root).iterdir())
+    if there and not any(name.startswith(MARK) for name in there):
+        raise RunFileError(
+            f"{location.text}: not a dataset, it holds other things ({there[0]}); name a new or an empty folder"
+        )
+
+
+def _append(location: Location, name: str, document: Document) -> bool:
+    from pyarrow.fs import FileType
+
+    try:
+        run = parse_document(document)
+    except RunFileError as error:
+        raise RunFileError(f"{name}: {error}") from error
+    digest = digest_of(document)
+    path = f"{location.root}/{path_of(digest, run)}"
+    with location.telling("cannot be written to"):
+        if location.filesystem.get_file_info(path).type != FileType.NotFound:
+            return False
+    content = _parquet(table_of(name_of(digest, name), run, document))
+    with location.telling("cannot be written to"):
+        (_put if location.puts else _rename)(location, path, content)
+    return True
+
+
+def _parquet(table: pa.Table) -> pa.Buffer:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    sink = pa.BufferOutputStream()
+    parquet.write_table(table, sink, compression="zstd")
+    return sink.getvalue()
+
+
+def _put(location: Location, path: str, content: pa.Buffer) -> None:
+    with location.filesystem.open_output_stream(path, compression=None) as file:
+        file.write(content)
+
+
+def _rename(location: Location, path: str, content: pa.Buffer) -> None:
+    """Write beside the place and rename, so that nobody sees a part; what a writer leaves that dies does no harm."""
+    folder, _, file = path.rpartition("/")
+    unfinished = f"{folder}/.{file}.{uuid.uuid4().hex}{UNFINISHED}"
+    location.filesystem.create_dir(folder, recursive=True)
+    try:
+        _put(location, unfinished, content)
+        _flush(location, unfinished)
+        location.filesystem.move(unfinished, path)
+    except BaseException:
+        with suppress(OSError):  # the first error is the one to tell
+            location.filesystem.delete_file(unfinished)
+        raise
+
+
+def _flush(location: Location, path: str) -> None:
+    """Have a local file on the disk before it gets its name: a power cut must not leave the name of an empty one."""
+    from pyarrow.fs import LocalFileSystem
+
+    if isinstance(location.filesystem, LocalFileSystem):
+        with Path(path).open("rb") as file:
+            os.fsync(file.fileno())

@@ -1,0 +1,97 @@
+"""A dataset as a storage of runs, of which only the files, columns and rows are read that are asked for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from cnnperf.measure.case import AXES
+from cnnperf.runs.document import parse_document
+from cnnperf.runs.files import Document
+from cnnperf.runs.fleet.listing import list_files
+from cnnperf.runs.fleet.location import Location, open_location
+from cnnperf.runs.fleet.observations import COLUMNS as OBSERVED
+from cnnperf.runs.fleet.observations import datetime_of, observations_of
+from cnnperf.runs.fleet.pushdown import of_history, selected
+from cnnperf.runs.fleet.scan import read_documents, read_table
+from cnnperf.runs.frame import COLUMNS, TYPES
+from cnnperf.runs.records import Head, Run
+from cnnperf.runs.selection import Selection
+from cnnperf.runs.series import Series, gather, series_of
+
+if TYPE_CHECKING:
+    from pyarrow.compute import Expression
+
+_HEAD = ("run", "time", "commit", "suite", "cases", "regressed")
+_ORDER = ["time", "run", "row"]
+_EARLIEST = datetime.min.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Read the runs of a dataset; the errors are those of `list_files` and `read_table`."""
+
+    location: Location
+
+    @classmethod
+    def at(cls, place: str | Path) -> Dataset:
+        """Return the dataset in a folder or at a URL; raises as `open_location` does."""
+        return cls(open_location(place))
+
+    def frame(self, selection: Selection) -> pd.DataFrame:
+        """Return the tidy frame of what is selected, in the order of time."""
+        found = self._read(COLUMNS, selected(selection), selection)
+        return found[list(COLUMNS)].astype(dict(TYPES) | {"reason": "str"})
+
+    def heads(self) -> list[tuple[str, Head]]:
+        """Return what tells the runs of cnnperf from each other, in the order of time."""
+        from pyarrow import compute
+
+        found = self._read(_HEAD, (compute.field("row") == 0) & compute.field("ours"))
+        columns = zip(*(found[name].tolist() for name in _HEAD), strict=True)
+        return [(name, Head(datetime_of(time), *facts)) for name, time, *facts in columns]
+
+    def documents(self, names: Sequence[str] | None = None) -> Iterator[tuple[str, Document]]:
+        """Yield the run files of some runs, or of all, each with the name of its run."""
+        wanted = Selection() if names is None else Selection({"run": tuple(names)})
+        found = read_documents(self.location, list_files(self.location, wanted))
+        return ((name, json.loads(text)) for name, text in found if names is None or name in names)
+
+    def runs(self, names: Sequence[str] | None = None) -> list[tuple[str, Run]]:
+        """Return some runs of cnnperf, or all, in the order of time."""
+        runs = [(name, parse_document(document)) for name, document in self.documents(names)]
+        ours = [named for named in runs if named[1].ours]
+        return sorted(ours, key=lambda named: (named[1].time or _EARLIEST, named[0]))
+
+    def series(self, metric: str, pattern: str) -> list[Series]:
+        """Return the series of a metric, as `series_of` does, without reading a document."""
+        found = self._read(OBSERVED, of_history(metric, pattern))
+        series = gather(metric, observations_of(found, metric, pattern))
+        return series or series_of(self.runs([name for name, _ in self.heads()[-1:]]), metric, pattern)
+
+    def _read(self, columns: Sequence[str], rows: Expression, selection: Selection | None = None) -> pd.DataFrame:
+        """Return rows in the order of time, with the default of each axis that was none yet when they were written."""
+        import pyarrow as pa
+
+        files = list_files(self.location, selection or Selection())
+        table = read_table(self.location, files, list(dict.fromkeys((*columns, "test", "metric", *_ORDER))), rows)
+        frame = table.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
+        return _with_defaults(frame).sort_values(_ORDER, na_position="first", ignore_index=True)
+
+
+def _with_defaults(frame: pd.DataFrame) -> pd.DataFrame:
+    cases = (frame["test"] == "") & frame["metric"].notna()
+    for axis in AXES:
+        if axis.name not in frame:
+            continue
+        older = cases & frame[axis.name].isna()
+        if older.any():
+            column = frame[axis.name].astype("Int64" if axis.type is int else "string")
+            frame = frame.assign(**{axis.name: column.mask(older, axis.default)})
+    return frame

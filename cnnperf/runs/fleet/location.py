@@ -1,0 +1,155 @@
+"""Where a dataset lies: a folder or a URL, as a file system of pyarrow and a path in it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cnnperf.errors import CnnperfError, RunFileError
+
+if TYPE_CHECKING:
+    from pyarrow.fs import FileSystem
+
+MARK = "machine_id="
+"""What the name of a partition begins with. A folder that holds such a folder is a dataset."""
+
+_SECONDS_TO_CONNECT, _SECONDS_TO_ANSWER, _ATTEMPTS = 10, 60, 3
+_REASONS = (
+    ("ACCESS_DENIED", "access is denied; check the credentials, such as AWS_ACCESS_KEY_ID or AWS_PROFILE"),
+    ("NO_SUCH_BUCKET", "there is no such bucket; make it first"),
+    ("NETWORK_CONNECTION", "the server cannot be reached; check the network, and AWS_ENDPOINT_URL if it is set"),
+)
+"""What of a message of the AWS library tells the cause, and the cause with what to do."""
+
+
+@dataclass(frozen=True)
+class Location:
+    """Be a place for a dataset.
+
+    Attributes:
+        text: As it was given, for messages.
+        filesystem: That it is in.
+        root: Its path there, without a slash at the end.
+        puts: Whether a file appears whole or not at all, as objects of a store do; elsewhere it is written beside its
+            place and renamed.
+    """
+
+    text: str
+    filesystem: FileSystem
+    root: str
+    puts: bool = False
+
+    @contextmanager
+    def telling(self, trouble: str) -> Iterator[None]:
+        """Tell a failure of the file system or of Parquet in one sentence.
+
+        Raises:
+            RunFileError: With the location, the trouble and its cause.
+        """
+        import pyarrow as pa
+
+        try:
+            yield
+        except (OSError, pa.ArrowException) as error:
+            raise RunFileError(f"{self.text}: {trouble}: {_reason(error)}") from error
+
+
+def is_dataset(place: str | Path) -> bool:
+    """Tell whether a place is a dataset: any URL, and a folder that holds a partition of one."""
+    if is_url(place):
+        return True
+    try:
+        return any(entry.name.startswith(MARK) for entry in os.scandir(place))
+    except OSError:  # nothing there, a file, or not to be read: not for this question to say
+        return False
+
+
+def is_url(place: str | Path) -> bool:
+    """Tell whether a text is a URL and no path."""
+    return isinstance(place, str) and "://" in place
+
+
+def open_location(place: str | Path) -> Location:
+    """Return the location of a folder or a URL; nothing is made there.
+
+    Raises:
+        RunFileError: If the URL cannot be understood, or what serves its scheme is not there.
+        CnnperfError: If pyarrow is not installed.
+    """
+    try:
+        import pyarrow as pa
+        from pyarrow.fs import LocalFileSystem
+    except ImportError as error:
+        raise CnnperfError("a fleet's dataset needs the package pyarrow; pip install 'cnnperf[history]'") from error
+    if not is_url(place):
+        return Location(str(place), LocalFileSystem(), Path(place).absolute().as_posix())
+    text = str(place).rstrip("/")
+    scheme, _, rest = text.partition("://")
+    if not rest.strip("/"):
+        raise RunFileError(f"{place}: a URL names a place, such as s3://bucket/folder or file:///folder")
+    try:
+        return _OPENERS.get(scheme, _by_fsspec)(text, rest)
+    except (OSError, pa.ArrowException) as error:
+        raise RunFileError(f"{place}: cannot be opened: {_reason(error)}") from error
+
+
+def _file(text: str, _: str) -> Location:
+    from pyarrow.fs import LocalFileSystem
+
+    filesystem, path = LocalFileSystem.from_uri(text)
+    return Location(text, filesystem, path)
+
+
+def _s3(text: str, rest: str) -> Location:
+    """Return a place in S3, or at the compatible server that AWS_ENDPOINT_URL names, which pyarrow does not look at."""
+    from pyarrow import fs
+
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    if not endpoint and not region:
+        region = fs.resolve_s3_region(rest.partition("/")[0])
+    filesystem = fs.S3FileSystem(
+        endpoint_override=endpoint,
+        region=region,
+        connect_timeout=_SECONDS_TO_CONNECT,
+        request_timeout=_SECONDS_TO_ANSWER,
+        retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=_ATTEMPTS),
+        allow_delayed_open=True,  # a small file is one request, and not the three of an upload in parts
+    )
+    return Location(text, filesystem, rest, puts=True)
+
+
+def _gs(text: str, rest: str) -> Location:
+    from pyarrow.fs import GcsFileSystem
+
+    return Location(text, GcsFileSystem(), rest, puts=True)
+
+
+def _by_fsspec(text: str, _: str) -> Location:
+    import fsspec
+    from pyarrow.fs import FSSpecHandler, PyFileSystem
+
+    scheme = text.partition("://")[0]
+    try:
+        filesystem, path = fsspec.core.url_to_fs(text)
+    except ImportError as error:  # it names the package to install
+        raise RunFileError(f"{text}: cannot be opened: {error}") from error
+    except ValueError as error:
+        raise RunFileError(
+            f"{text}: nothing here knows the scheme {scheme!r}; there are file, s3, gs, and those of fsspec"
+        ) from error
+    return Location(text, PyFileSystem(FSSpecHandler(filesystem)), path.rstrip("/"))
+
+
+_OPENERS: Mapping[str, Callable[[str, str], Location]] = {"file": _file, "s3": _s3, "gs": _gs}
+
+
+def _reason(error: Exception) -> str:
+    """Return the cause of a failure as a phrase: what libraries say is long, and may have several lines."""
+    said = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    known = [reason for mark, reason in _REASONS if mark in said]
+    return known[0] if known else said.splitlines()[0].partition(" (Request ID")[0].rstrip(".")

@@ -1,0 +1,52 @@
+"""Rows of a dataset as what series are made of."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import datetime
+from functools import cache
+
+import pandas as pd
+
+from cnnperf.measure.case import Case
+from cnnperf.runs.frame import AXIS_NAMES
+from cnnperf.runs.series import Environment, Facts, Observation, Point, fits, machine_of, software_of
+
+COLUMNS = ("run", "time", "commit", "machine", "anchor", "environment", *AXIS_NAMES, "value", "process_median")
+
+
+def observations_of(rows: pd.DataFrame, metric: str, pattern: str) -> Iterator[Observation]:
+    """Yield the points of the cases that a glob means, each with its case and machine.
+
+    Args:
+        rows: With `COLUMNS`, of one metric, in the order of time.
+        metric: Which.
+        pattern: A glob over architectures or labels of cases.
+    """
+
+    @cache
+    def case_of(*axes: str | int) -> Case | None:
+        case = Case(*axes)  # type: ignore[arg-type]  # the table and the fields are the same list
+        return case if fits(case, pattern) else None
+
+    @cache
+    def machine_and_software(environment: str, machine: str, anchor: str) -> tuple[Facts, Environment]:
+        record = json.loads(environment)
+        return machine_of(record, machine, anchor, metric), software_of(record)
+
+    value = rows["process_median"].fillna(rows["value"])
+    times = map(datetime_of, rows["time"])
+    axes = zip(*(rows[name].tolist() for name in AXIS_NAMES), strict=True)
+    texts = zip(*(rows[name].tolist() for name in ("environment", "machine", "anchor")), strict=True)
+    points = zip(rows["run"], rows["commit"], value.tolist(), times, strict=True)
+    for point, facts, (run, commit, number, time) in zip(axes, texts, points, strict=True):
+        case = case_of(*point)
+        if case is not None:
+            machine, software = machine_and_software(*facts)
+            yield case, machine, Point(run, commit, number, software, time)
+
+
+def datetime_of(time: object) -> datetime | None:
+    """Return the time of a run as the records have it."""
+    return time.to_pydatetime() if isinstance(time, pd.Timestamp) else None

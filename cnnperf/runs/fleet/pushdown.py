@@ -1,0 +1,65 @@
+"""What is asked for as conditions on rows, which pyarrow puts to files, row groups and rows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import reduce
+from operator import and_
+from typing import TYPE_CHECKING
+
+from cnnperf.measure.case import AXIS_BY_NAME
+from cnnperf.runs.selection import Selection, Value
+
+if TYPE_CHECKING:
+    from pyarrow.compute import Expression
+
+_LAST = "\U0010ffff"  # no text that goes on from a beginning comes after this
+
+
+def selected(selection: Selection) -> Expression:
+    """Return the condition for rows of the frame that a selection means."""
+    from pyarrow import compute
+
+    return reduce(and_, _conditions(selection), compute.field("metric").is_valid())
+
+
+def of_history(metric: str, pattern: str) -> Expression:
+    """Return the condition for measured values of a metric, of at least the cases that a glob means."""
+    from pyarrow import compute
+
+    measured = (compute.field("test") == "") & (compute.field("reason") == "")
+    return measured & (compute.field("metric") == metric) & _may_fit(pattern)
+
+
+def _conditions(selection: Selection) -> Iterator[Expression]:
+    import pyarrow as pa
+    from pyarrow import compute
+
+    for name, values in selection.where.items():
+        yield _is_one_of(name, values)
+    if selection.since is not None:
+        yield compute.field("time") >= pa.scalar(selection.since, pa.timestamp("us", "UTC"))
+    if selection.until is not None:
+        yield compute.field("time") < pa.scalar(selection.until, pa.timestamp("us", "UTC"))
+
+
+def _is_one_of(name: str, values: tuple[Value, ...]) -> Expression:
+    """Return the condition for a column; an axis that a file lacks has its default there."""
+    from pyarrow import compute
+
+    found = compute.field(name).isin(list(values))
+    if name in AXIS_BY_NAME and AXIS_BY_NAME[name].default in values:
+        found |= compute.field(name).is_null() & (compute.field("test") == "")
+    return found
+
+
+def _may_fit(pattern: str) -> Expression:
+    """Return a condition on the architecture, with which the label of a case begins too."""
+    from pyarrow import compute
+
+    architecture = compute.field("architecture")
+    literal = re.match(r"[^*?\[]*", pattern)[0]  # type: ignore[index]  # it fits any text
+    if literal == pattern or " " in literal:
+        return architecture == literal.partition(" ")[0]
+    return (architecture >= literal) & (architecture < f"{literal}{_LAST}")

@@ -1,0 +1,99 @@
+"""A folder of run files, or one of them, as a storage of runs."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+
+from cnnperf.errors import RunFileError
+from cnnperf.runs.cache import LEAST_FILES, cached_frame
+from cnnperf.runs.document import parse_document
+from cnnperf.runs.files import Document, find_files, no_runs, read_document, run_names
+from cnnperf.runs.frame import frame_of_runs
+from cnnperf.runs.records import Head, Run
+from cnnperf.runs.selection import Selection
+from cnnperf.runs.series import Series, series_of
+
+
+class Folder:
+    """Read run files; the errors and warnings are those of `cnnperf.load_runs`."""
+
+    def __init__(self, path: Path) -> None:
+        """Take the path of a run file, a journal, or a directory that is searched recursively for both."""
+        self._path = path
+
+    def frame(self, selection: Selection) -> pd.DataFrame:
+        """Return the tidy frame of what is selected, in the order of the files."""
+        files = find_files(self._path)
+        names = run_names(files)
+        frame = _cached(self._path, files, names) if self._path.is_dir() and len(files) >= LEAST_FILES else None
+        if frame is None:
+            runs = _read_files(files, names, alone=self._path)
+            frame = frame_of_runs(runs) if runs else pd.DataFrame()
+        if not len(frame.columns):
+            raise no_runs(self._path)
+        return selection.rows(frame)
+
+    def heads(self) -> list[tuple[str, Head]]:
+        """Return what tells the runs of cnnperf from each other, in the order of the files."""
+        return [(name, run.head()) for name, run in self._runs]
+
+    def runs(self, names: Sequence[str] | None = None) -> list[tuple[str, Run]]:
+        """Return some runs of cnnperf, or all; files in which other suites alone wrote are passed over."""
+        return [named for named in self._runs if names is None or named[0] in names]
+
+    def documents(self, names: Sequence[str] | None = None) -> Iterator[tuple[str, Document]]:
+        """Yield the run files of some runs, or of all, those of other suites among them."""
+        for file, name in run_names(find_files(self._path)).items():
+            if names is None or name in names:
+                document = _read_document(file, alone=file == self._path)
+                if document is not None:
+                    yield name, document
+
+    def series(self, metric: str, pattern: str) -> list[Series]:
+        """Return the series of a metric, as `series_of` does."""
+        return series_of(self._runs, metric, pattern)
+
+    @cached_property
+    def _runs(self) -> list[tuple[str, Run]]:
+        files = find_files(self._path)
+        runs = [named for named in _read_files(files, run_names(files), alone=self._path) if named[1].ours]
+        if not runs:
+            raise no_runs(self._path)
+        return runs
+
+
+def _cached(path: Path, files: Sequence[Path], names: Mapping[Path, str]) -> pd.DataFrame | None:
+    below = {file: str(file.relative_to(path)) for file in files}
+    frame = cached_frame(path, files, lambda some: frame_of_runs(_read_files(some, below, alone=path)))
+    if frame is None:
+        return None
+    used = frame["run"].cat.remove_unused_categories()
+    return frame.assign(run=used.cat.rename_categories({below[file]: names[file] for file in files}))
+
+
+def _read_files(files: Sequence[Path], names: Mapping[Path, str], alone: Path) -> list[tuple[str, Run]]:
+    """Return the runs of files with their names; `alone` is a file that was asked for by itself."""
+    read = [(names[file], _read_file(file, alone=file == alone)) for file in files]
+    return [(name, run) for name, run in read if run is not None]
+
+
+def _read_file(file: Path, *, alone: bool) -> Run | None:
+    document = _read_document(file, alone=alone)
+    try:
+        return None if document is None else parse_document(document)
+    except RunFileError as error:
+        raise RunFileError(f"{file}: {error}") from error
+
+
+def _read_document(file: Path, *, alone: bool) -> Document | None:
+    document = read_document(file)
+    if document is None:
+        if alone:
+            raise RunFileError(f"{file}: not a run file; those are written by `pytest benchmarks --benchmark-autosave`")
+        warnings.warn(f"{file}: skipped, not a run file", stacklevel=6)
+    return document

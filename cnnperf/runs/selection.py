@@ -1,0 +1,86 @@
+"""Which rows of the tidy frame are wanted: those with some values, and those of some time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from numbers import Integral
+
+import pandas as pd
+
+from cnnperf.errors import OptionError
+from cnnperf.measure.case import AXIS_BY_NAME
+from cnnperf.runs.frame import AXIS_NAMES, TYPES
+
+SELECTABLE = ("run", "commit", "machine", "test", *AXIS_NAMES, "metric", "unit")
+
+Value = str | int
+Where = Mapping[str, Value | Iterable[Value]]
+Time = str | date
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Say which rows are wanted.
+
+    Attributes:
+        where: Values that are wanted, by column; any value of the others is.
+        since: Earliest time, or None.
+        until: The time before which, or None. A run without a time is of none that is asked for.
+    """
+
+    where: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
+    since: datetime | None = None
+    until: datetime | None = None
+
+    def rows(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Return the rows of a frame that are wanted."""
+        if self == Selection():
+            return frame
+        wanted = pd.Series(data=True, index=frame.index)
+        for name, values in self.where.items():
+            wanted &= frame[name].isin(values).astype(bool)
+        if self.since is not None:
+            wanted &= frame["time"] >= self.since
+        if self.until is not None:
+            wanted &= frame["time"] < self.until
+        found = frame[wanted].reset_index(drop=True)
+        texts = [name for name in found.columns if TYPES.get(name) == "category"]
+        return found.assign(**{name: found[name].cat.remove_unused_categories() for name in texts})
+
+
+def parse_selection(where: Where | None = None, since: Time | None = None, until: Time | None = None) -> Selection:
+    """Return the selection that is meant.
+
+    Args:
+        where: A value or several, by column.
+        since: Earliest time, such as `2026-01-31` or a datetime; in UTC where it names no zone.
+        until: The time before which.
+
+    Raises:
+        OptionError: If a column, the type of a value, or a time cannot be used.
+    """
+    wanted = {name: _values(name, given) for name, given in (where or {}).items()}
+    return Selection(wanted, _time(since, "since"), _time(until, "until"))
+
+
+def _values(name: str, given: Value | Iterable[Value]) -> tuple[Value, ...]:
+    if name not in SELECTABLE:
+        raise OptionError(f"where: runs cannot be selected by {name!r}; they can by {', '.join(SELECTABLE)}")
+    whole = name in AXIS_BY_NAME and AXIS_BY_NAME[name].type is int
+    several = (given,) if isinstance(given, str | int | Integral) else tuple(given)
+    for value in several:
+        if not isinstance(value, Integral if whole else str):
+            raise OptionError(f"where: {name} takes {'whole numbers' if whole else 'texts'}, not {value!r}")
+    return tuple(int(value) if whole else str(value) for value in several)
+
+
+def _time(given: Time | None, name: str) -> datetime | None:
+    if given is None:
+        return None
+    try:
+        time = pd.to_datetime(given if isinstance(given, date) else str(given), utc=True)
+        return time.to_pydatetime()
+    except (ValueError, OverflowError) as error:
+        raise OptionError(f"{name}: a time such as 2026-01-31 or 2026-01-31T12:00 is needed, not {given!r}") from error

@@ -1,0 +1,63 @@
+"""Where runs are saved: a folder of run files, or a fleet's dataset. Both answer the same questions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import pandas as pd
+
+from cnnperf.runs.files import Document
+from cnnperf.runs.fleet.location import is_dataset
+from cnnperf.runs.folder import Folder
+from cnnperf.runs.records import Head, Run
+from cnnperf.runs.selection import Selection
+from cnnperf.runs.series import Series
+
+
+class Storage(Protocol):
+    """Be a place where runs are saved. Names of runs are those that the column `run` has."""
+
+    def frame(self, selection: Selection) -> pd.DataFrame:
+        """Return the tidy frame of what is selected."""
+
+    def heads(self) -> list[tuple[str, Head]]:
+        """Return what tells the runs of cnnperf from each other."""
+
+    def runs(self, names: Sequence[str] | None = None) -> list[tuple[str, Run]]:
+        """Return some runs of cnnperf, or all."""
+
+    def documents(self, names: Sequence[str] | None = None) -> Iterator[tuple[str, Document]]:
+        """Yield the run files of some runs, or of all."""
+
+    def series(self, metric: str, pattern: str) -> list[Series]:
+        """Return the series of a metric for the cases that a glob means."""
+
+
+def open_storage(place: str | Path) -> Storage:
+    """Return the storage in a file, a folder or at a URL; that it cannot be read is told when it is asked.
+
+    Raises:
+        RunFileError: If a URL cannot be understood.
+        CnnperfError: If a package for a dataset is not installed.
+    """
+    if is_dataset(place):
+        from cnnperf.runs.fleet.dataset import Dataset
+
+        return Dataset.at(place)
+    return Folder(Path(place))
+
+
+def read_series(place: str | Path, metric: str, pattern: str = "*") -> list[Series]:
+    """Return the series of a metric over saved runs.
+
+    Args:
+        place: A file, a folder or a URL.
+        metric: Of the table of metrics.
+        pattern: A glob over architectures or labels of cases.
+
+    Raises:
+        RunFileError: If there are no runs, or none has the metric for a case that fits.
+    """
+    return open_storage(place).series(metric, pattern)
