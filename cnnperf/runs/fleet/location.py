@@ -18,8 +18,9 @@ MARK = "machine_id="
 """What the name of a partition begins with. A folder that holds such a folder is a dataset."""
 
 _SECONDS_TO_CONNECT, _SECONDS_TO_ANSWER, _ATTEMPTS = 10, 60, 3
+_DENIED = "access is denied; check the credentials, such as AWS_ACCESS_KEY_ID or AWS_PROFILE"
 _REASONS = (
-    ("ACCESS_DENIED", "access is denied; check the credentials, such as AWS_ACCESS_KEY_ID or AWS_PROFILE"),
+    *((mark, _DENIED) for mark in ("ACCESS_DENIED", "INVALID_ACCESS_KEY_ID", "SIGNATURE_DOES_NOT_MATCH")),
     ("NO_SUCH_BUCKET", "there is no such bucket; make it first"),
     ("NETWORK_CONNECTION", "the server cannot be reached; check the network, and AWS_ENDPOINT_URL if it is set"),
 )
@@ -63,7 +64,8 @@ def is_dataset(place: str | Path) -> bool:
     if is_url(place):
         return True
     try:
-        return any(entry.name.startswith(MARK) for entry in os.scandir(place))
+        with os.scandir(place) as entries:
+            return any(entry.name.startswith(MARK) for entry in entries)
     except OSError:  # nothing there, a file, or not to be read: not for this question to say
         return False
 

@@ -46,9 +46,11 @@ def _conditions(selection: Selection) -> Iterator[Expression]:
 
 def _is_one_of(name: str, values: tuple[Value, ...]) -> Expression:
     """Return the condition for a column; an axis that a file lacks has its default there."""
+    import pyarrow as pa
     from pyarrow import compute
 
-    found = compute.field(name).isin(list(values))
+    whole = name in AXIS_BY_NAME and AXIS_BY_NAME[name].type is int
+    found = compute.field(name).isin(pa.array(values, pa.int64() if whole else pa.string()))
     if name in AXIS_BY_NAME and AXIS_BY_NAME[name].default in values:
         found |= compute.field(name).is_null() & (compute.field("test") == "")
     return found

@@ -50,7 +50,7 @@ def read_documents(location: Location, files: Sequence[str]) -> Iterator[tuple[s
     from pyarrow import compute
 
     with _damage_told(location, files):
-        for batch in _scanner(location, files, ("run", "document"), compute.field("document").is_valid()).to_batches():
+        for batch in _scanner(location, files, ("run", "document"), compute.field("row") == 0).to_batches():
             _check_layout(location, files, batch)
             yield from zip(batch["run"].to_pylist(), batch["document"].to_pylist(), strict=True)
 
