@@ -1,7 +1,7 @@
 """A dataset in S3, against a server on loopback that speaks its protocol."""
 
-import re
 import socket
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 import boto3
@@ -26,12 +26,12 @@ def server():
 
 
 @pytest.fixture
-def bucket(server, monkeypatch, request):
+def bucket(server, monkeypatch):
     """Make a bucket and return its URL; the environment is that of someone who uses a server of their own."""
     for name, value in (("ACCESS_KEY_ID", "key"), ("SECRET_ACCESS_KEY", "secret"), ("DEFAULT_REGION", "eu-west-1")):
         monkeypatch.setenv(f"AWS_{name}", value)
     monkeypatch.setenv("AWS_ENDPOINT_URL", server)
-    name = re.sub("[^a-z]", "-", request.node.name)[:50]
+    name = f"fleet-{uuid.uuid4().hex}"
     boto3.client("s3").create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
     return name
 
