@@ -224,6 +224,21 @@ def test_the_history_takes_the_median_of_the_processes_and_reads_no_document(tmp
     assert cnnperf.history(tmp_path, "throughput")["value"].tolist() == [64 / 1e-3]
 
 
+def test_the_history_of_one_machine_and_time_is_that_of_the_folder(made):
+    folder, place = made
+    wanted = {"machine": "Made CPU 2", "since": "2026-02-01", "until": "2026-05-01"}
+    expected = cnnperf.history(folder, case="network0", **wanted)
+    same(renamed(cnnperf.history(place, case="network0", **wanted)), expected)
+    assert set(expected["run"]) == {f"{number:04}_made" for number in (8, 10, 12, 14, 16, 18, 20, 22, 24)}
+
+
+@pytest.mark.parametrize("wanted", [{"machine": "No CPU"}, {"since": "2031-01-01"}])
+def test_a_machine_or_time_without_a_run_is_told_with_a_machine_that_there_is(made, wanted):
+    for place in made:
+        with pytest.raises(cnnperf.CnnperfError, match="a machine is named as 'Example CPU' is"):
+            cnnperf.history(place, case="lenet5", **wanted)
+
+
 def test_what_no_run_has_is_told_with_what_there_is(made):
     for place in made:
         with pytest.raises(cnnperf.CnnperfError, match=r"no run has the metric 'kernels' for lenet5; they have"):

@@ -33,6 +33,7 @@ examples:
   cnnperf history
   cnnperf history 'se_*' --metric peak_memory
   cnnperf history 'resnet18 train*' --least 5% --runs nightly
+  cnnperf history resnet18 --runs s3://bucket/runs --machine 'AMD EPYC 7763' --since 2026-01-01
 
 A line of the file of known shifts is COMMIT | METRIC | CASE | REASON. Shifts are told with it, and do not fail.
 
@@ -117,16 +118,18 @@ def _history(given: argparse.Namespace) -> int:
     from cnnperf.measure.metrics import METRICS
     from cnnperf.report.history import history_lines
     from cnnperf.runs.acknowledged import FILE, accept, read_acknowledged
+    from cnnperf.runs.selection import parse_machine
     from cnnperf.runs.series import changes_of
     from cnnperf.runs.shifts import LEAST_RUNS
     from cnnperf.runs.storage import read_series
 
     least = fraction_of(given.least, "--least")
+    wanted = parse_machine(given.machine, given.since, given.until)
     if given.metric not in METRICS:
         raise OptionError(f"--metric: there is no metric {given.metric!r}; the metrics are {', '.join(METRICS)}")
     path = given.acknowledged or FILE
     known = read_acknowledged(path) if given.acknowledged or path.exists() else []
-    series = read_series(given.runs, given.metric, given.case)
+    series = read_series(given.runs, given.metric, given.case, wanted)
     changes = accept(changes_of(series, least), known)
     print_lines(history_lines(series, changes, path))
     if any(change.fails for change in changes):
@@ -142,6 +145,9 @@ def _history_arguments(parser: argparse.ArgumentParser) -> None:
     add("--metric", default="latency", help="which (default: latency); anchor_ratio goes on from machine to machine")
     add("--least", default="2.5%", metavar="PERCENT", help="smallest shift that matters (default: 2.5%%)")
     text = "text file of shifts that people know of (default: acknowledged-shifts.txt, where there is one)"
+    add("--machine", metavar="NAME", help="only runs of this one, named as in the frame (default: all)")
+    add("--since", metavar="TIME", help="only runs from then on, such as 2026-01-31")
+    add("--until", metavar="TIME", help="only runs before then")
     add("--acknowledged", type=file_path, metavar="FILE", help=text)
     add_storage(parser)
 

@@ -16,6 +16,7 @@ from cnnperf.runs.choose import STORAGE, choose_runs
 from cnnperf.runs.comparison import compare_sides
 from cnnperf.runs.frame import AXIS_NAMES, typed_frame
 from cnnperf.runs.ratio import exp
+from cnnperf.runs.selection import Time, parse_machine
 from cnnperf.runs.sequential import Rule
 from cnnperf.runs.series import Change, Series, changes_of
 from cnnperf.runs.storage import read_series
@@ -78,7 +79,14 @@ def compare_runs(
 
 
 def history(
-    path: str | Path = STORAGE, metric: str = "latency", case: str = "*", *, least: float = 0.025
+    path: str | Path = STORAGE,
+    metric: str = "latency",
+    case: str = "*",
+    *,
+    least: float = 0.025,
+    machine: str | None = None,
+    since: Time | None = None,
+    until: Time | None = None,
 ) -> pd.DataFrame:
     """Return how a metric went over the saved runs, and where its level changed, as `cnnperf history` does.
 
@@ -87,6 +95,9 @@ def history(
         metric: Of those that `cnnperf list metrics` explains.
         case: A glob over architectures or labels of cases.
         least: Smallest level shift of a time that matters, as a fraction.
+        machine: As the column `machine` of `load_runs` names it; all where it is None.
+        since: Earliest time, such as `2026-01-31`.
+        until: The time before which.
 
     Returns:
         A frame with a row a run of each series, in the order of time: series (its number: one a case and machine), the
@@ -95,13 +106,13 @@ def history(
         Where the level did not change these four are missing.
 
     Raises:
-        OptionError: If there is no such metric.
+        OptionError: If there is no such metric, or a time cannot be understood.
         RunFileError: If there are no such runs, or none has the metric for such a case.
         CnnperfError: If ruptures, of the extra `history`, is not installed.
     """
     if metric not in METRICS:
         raise OptionError(f"metric: there is no metric {metric!r}; the metrics are {', '.join(METRICS)}")
-    series = read_series(path, metric, case)
+    series = read_series(path, metric, case, parse_machine(machine, since, until))
     changes = changes_of(series, least)
     rows = (row for number, one in enumerate(series) for row in _series_rows(number, one, changes))
     return typed_frame(rows, _HISTORY, _HISTORY_TYPES)

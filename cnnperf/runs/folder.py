@@ -15,7 +15,7 @@ from cnnperf.runs.document import parse_document
 from cnnperf.runs.files import Document, find_files, no_runs, read_document, run_names
 from cnnperf.runs.frame import frame_of_runs
 from cnnperf.runs.records import Head, Run
-from cnnperf.runs.selection import Selection
+from cnnperf.runs.selection import Selection, none_selected
 from cnnperf.runs.series import Series, series_of
 
 
@@ -54,9 +54,12 @@ class Folder:
                 if document is not None:
                     yield name, document
 
-    def series(self, metric: str, pattern: str) -> list[Series]:
+    def series(self, metric: str, pattern: str, selection: Selection) -> list[Series]:
         """Return the series of a metric, as `series_of` does."""
-        return series_of(self._runs, metric, pattern)
+        runs = [named for named in self._runs if selection.means(named[1])]
+        if not runs:
+            raise none_selected(pattern, metric, self._runs[-1][1].machine)
+        return series_of(runs, metric, pattern)
 
     @cached_property
     def _runs(self) -> list[tuple[str, Run]]:

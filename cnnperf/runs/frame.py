@@ -71,8 +71,9 @@ def rows_of(name: str, run: Run) -> Iterator[tuple[object, ...]]:
     """Yield the rows of a run: first a row a metric of its cases, then what was not measured, then other suites'."""
     head = (name, run.time, run.commit, run.machine, "")
     for record in run.cases:
+        point = _point(record.case)
         for metric, value in record.values.items():
-            yield (*head, *_point(record.case), metric, *_numbers(value), record.units[metric], "")
+            yield (*head, *point, metric, *_numbers(value), record.units[metric], "")
     for missing in run.not_measured:
         point = _point(Case.from_axes(missing.axes))
         yield (*head, *point, "latency", *_numbers(Value(math.nan)), METRICS["latency"].unit, missing.reason)

@@ -9,9 +9,10 @@ from numbers import Integral
 
 import pandas as pd
 
-from cnnperf.errors import OptionError
+from cnnperf.errors import OptionError, RunFileError
 from cnnperf.measure.case import AXIS_BY_NAME
 from cnnperf.runs.frame import AXIS_NAMES, TYPES
+from cnnperf.runs.records import Run
 
 SELECTABLE = ("run", "commit", "machine", "test", *AXIS_NAMES, "metric", "unit")
 
@@ -33,6 +34,15 @@ class Selection:
     where: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
     since: datetime | None = None
     until: datetime | None = None
+
+    def means(self, run: Run) -> bool:
+        """Tell whether a run is of a machine and of a time that are wanted."""
+        machines, time = self.where.get("machine"), run.time
+        if time is None:
+            timely = self.since is None and self.until is None
+        else:
+            timely = (self.since is None or time >= self.since) and (self.until is None or time < self.until)
+        return timely and (machines is None or run.machine in machines)
 
     def rows(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Return the rows of a frame that are wanted."""
@@ -63,6 +73,18 @@ def parse_selection(where: Where | None = None, since: Time | None = None, until
     """
     wanted = {name: _values(name, given) for name, given in (where or {}).items()}
     return Selection(wanted, _time(since, "since"), _time(until, "until"))
+
+
+def parse_machine(machine: str | None, since: Time | None, until: Time | None) -> Selection:
+    """Return the selection of runs of one machine, or of all, and of a time; raises as `parse_selection` does."""
+    return parse_selection(None if machine is None else {"machine": machine}, since, until)
+
+
+def none_selected(pattern: str, metric: str, machine: str) -> RunFileError:
+    """Return the error of a history that a selection leaves without a run, with a machine that there is."""
+    return RunFileError(
+        f"no run of the wanted machine and time has {metric} of {pattern}; a machine is named as {machine!r} is"
+    )
 
 
 def _values(name: str, given: Value | Iterable[Value]) -> tuple[Value, ...]:

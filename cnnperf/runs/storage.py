@@ -31,8 +31,8 @@ class Storage(Protocol):
     def documents(self, names: Sequence[str] | None = None) -> Iterator[tuple[str, Document]]:
         """Yield the run files of some runs, or of all."""
 
-    def series(self, metric: str, pattern: str) -> list[Series]:
-        """Return the series of a metric for the cases that a glob means."""
+    def series(self, metric: str, pattern: str, selection: Selection) -> list[Series]:
+        """Return the series of a metric for the cases that a glob means, over the machines and time of a selection."""
 
 
 def open_storage(place: str | Path) -> Storage:
@@ -49,15 +49,16 @@ def open_storage(place: str | Path) -> Storage:
     return Folder(Path(place))
 
 
-def read_series(place: str | Path, metric: str, pattern: str = "*") -> list[Series]:
+def read_series(place: str | Path, metric: str, pattern: str = "*", selection: Selection | None = None) -> list[Series]:
     """Return the series of a metric over saved runs.
 
     Args:
         place: A file, a folder or a URL.
         metric: Of the table of metrics.
         pattern: A glob over architectures or labels of cases.
+        selection: Machines and time; any where it is None.
 
     Raises:
         RunFileError: If there are no runs, or none has the metric for a case that fits.
     """
-    return open_storage(place).series(metric, pattern)
+    return open_storage(place).series(metric, pattern, selection or Selection())

@@ -22,7 +22,7 @@ from cnnperf.runs.fleet.pushdown import of_history, selected
 from cnnperf.runs.fleet.scan import read_documents, read_table
 from cnnperf.runs.frame import COLUMNS, TYPES
 from cnnperf.runs.records import Head, Run
-from cnnperf.runs.selection import Selection
+from cnnperf.runs.selection import Selection, none_selected
 from cnnperf.runs.series import Series, gather, series_of
 
 if TYPE_CHECKING:
@@ -69,11 +69,15 @@ class Dataset:
         ours = [named for named in runs if named[1].ours]
         return sorted(ours, key=lambda named: (named[1].time or _EARLIEST, named[0]))
 
-    def series(self, metric: str, pattern: str) -> list[Series]:
+    def series(self, metric: str, pattern: str, selection: Selection) -> list[Series]:
         """Return the series of a metric, as `series_of` does, without reading a document."""
-        found = self._read(OBSERVED, of_history(metric, pattern))
+        found = self._read(OBSERVED, of_history(metric, pattern, selection), selection)
         series = gather(metric, observations_of(found, metric, pattern))
-        return series or series_of(self.runs([name for name, _ in self.heads()[-1:]]), metric, pattern)
+        if not series:
+            latest = self.runs([name for name, _ in self.heads()[-1:]])
+            series_of(latest, metric, pattern)  # it says what is there, if the case or the metric is not
+            raise none_selected(pattern, metric, latest[-1][1].machine)
+        return series
 
     def _read(self, columns: Sequence[str], rows: Expression, selection: Selection | None = None) -> pd.DataFrame:
         """Return rows in the order of time, with the default of each axis that was none yet when they were written."""

@@ -24,12 +24,12 @@ def selected(selection: Selection) -> Expression:
     return reduce(and_, _conditions(selection), compute.field("metric").is_valid())
 
 
-def of_history(metric: str, pattern: str) -> Expression:
+def of_history(metric: str, pattern: str, selection: Selection) -> Expression:
     """Return the condition for measured values of a metric, of at least the cases that a glob means."""
     from pyarrow import compute
 
     measured = (compute.field("test") == "") & (compute.field("reason") == "")
-    return measured & (compute.field("metric") == metric) & _may_fit(pattern)
+    return reduce(and_, _conditions(selection), measured & (compute.field("metric") == metric) & _may_fit(pattern))
 
 
 def _conditions(selection: Selection) -> Iterator[Expression]:
