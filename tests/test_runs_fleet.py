@@ -1,5 +1,6 @@
 """A fleet's dataset: each run once, whole or not at all, and the same answers as from local files."""
 
+import ast
 import json
 import multiprocessing
 import re
@@ -323,3 +324,31 @@ def test_other_schemes_go_through_fsspec(made):
     folder, _ = made
     assert main(["export", "--runs", str(folder), "--parquet", "memory://fleet/runs"]) == 0
     same(renamed(load_runs("memory://fleet/runs")), load_runs(folder))
+
+
+def example_of(program):
+    """Return what the last statement of an example in the documentation gives."""
+    text = Path(__file__).parents[1].joinpath("docs", "fleet.md").read_text(encoding="utf-8")
+    *before, last = ast.parse(text.partition(f"<!-- example:{program} -->\n```python\n")[2].partition("```")[0]).body
+    names = {}
+    exec(compile(ast.Module(before, []), "fleet.md", "exec"), names)
+    return eval(compile(ast.Expression(last.value), "fleet.md", "eval"), names)
+
+
+@pytest.mark.parametrize("program", ["duckdb", "pandas"])
+def test_other_programs_read_it_with_the_lines_of_the_documentation(tmp_path, monkeypatch, program):
+    folder = tmp_path / "saved"
+    MadeHistory(runs=9, cases=3, rounds=3, days=7.0).write(folder)
+    for path in folder.iterdir():
+        text = path.read_text().replace("Made CPU", "AMD EPYC").replace("network0", "resnet18")
+        path.write_text(text)
+    monkeypatch.chdir(tmp_path)
+    assert main(["export", "--runs", "saved", "--parquet", "runs"]) == 0
+    expected = load_runs("runs", where={"metric": "throughput"})
+    assert sorted(example_of(program)["value"]) == sorted(expected["value"])
+
+
+def test_the_month_and_the_machine_of_a_partition_are_columns_for_others(made):
+    found = pd.read_parquet(made[1], columns=["month", "machine_id", "machine", "time"])
+    assert (found["month"].astype(str) == found["time"].dt.strftime("%Y-%m")).all()
+    assert found.groupby("machine")["machine_id"].nunique().eq(1).all()
