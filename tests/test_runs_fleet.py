@@ -105,7 +105,7 @@ def test_a_writer_that_dies_leaves_nothing_that_a_reader_sees(tmp_path):
     append_all(tmp_path, writers.named([1]))
     process = multiprocessing.get_context("spawn").Process(target=writers.die_before_renaming, args=(str(tmp_path),))
     process.start()
-    process.join(timeout=60)
+    process.join(timeout=300)
     assert process.exitcode == 9
     assert [path.suffix for path in files_of(tmp_path)] == [".unfinished", ".parquet"]
     assert len(read_runs(tmp_path)) == len(pd.read_parquet(tmp_path)["run"].unique()) == 1
@@ -127,9 +127,9 @@ def test_eight_writers_at_once_lose_nothing_and_duplicate_nothing(tmp_path):
     place = tmp_path / "runs"
     context = multiprocessing.get_context("spawn")
     with context.Manager() as manager, context.Pool(8) as pool:
-        barrier = manager.Barrier(8, timeout=60)
+        barrier = manager.Barrier(8, timeout=300)
         tasks = [(str(place), first, barrier) for first in range(8)]
-        appended = pool.starmap_async(writers.append_overlapping, tasks, chunksize=1).get(timeout=60)
+        appended = pool.starmap_async(writers.append_overlapping, tasks, chunksize=1).get(timeout=300)
     assert sum(appended) >= writers.MADE.runs
     assert len(files_of(place)) == writers.MADE.runs
     expected = pd.concat([frame_of(found, name) for name, found in writers.named(range(writers.MADE.runs))])
@@ -263,6 +263,18 @@ def test_only_the_documents_of_the_chosen_runs_are_read(made, monkeypatch):
     )
     choose_runs("latest", made[1])
     assert read == [1]
+
+
+def test_the_latest_run_is_looked_for_in_the_latest_month(made, monkeypatch):
+    opened = []
+    real = scan.read_table
+    monkeypatch.setattr(
+        "cnnperf.runs.fleet.dataset.read_table",
+        lambda location, files, *rest: opened.append(len(files)) or real(location, files, *rest),
+    )
+    choose_runs("latest", made[1])
+    choose_runs("latest~2", made[1])
+    assert opened == [1, 1, 6]
 
 
 def test_two_commits_of_a_dataset_are_compared_as_those_of_the_folder(made):

@@ -61,15 +61,17 @@ def choose_documents(text: str, storage: str | Path = STORAGE) -> Iterator[tuple
 
 def _chosen(text: str, storage: str | Path, saved: Storage, *, sound: bool = False) -> list[str]:
     """Return the names of the runs that are meant by anything but a path."""
-    return [name for name, _ in _find(text, storage, _heads(text, storage, saved), sound=sound)]
+    back = None if sound else _back(text)
+    heads = _heads(text, storage, saved, latest=None if back is None else back + 1)
+    return [name for name, _ in _find(text, storage, heads, sound=sound)]
 
 
-def _heads(text: str, storage: str | Path, saved: Storage) -> Heads:
-    """Return what is saved, in the order of time."""
+def _heads(text: str, storage: str | Path, saved: Storage, latest: int | None) -> Heads:
+    """Return what is saved, at least the latest, in the order of time."""
     if not is_url(storage) and not Path(storage).exists():
         raise RunFileError(f"{text}: no such file or folder, and {no_runs(storage)}")
     try:
-        return sorted(saved.heads(), key=lambda named: named[1].time or _EARLIEST)
+        return sorted(saved.heads(latest), key=lambda named: named[1].time or _EARLIEST)
     except RunFileError as error:
         raise RunFileError(f"{text}: no such file or folder, and among the saved runs: {error}") from error
 
@@ -97,9 +99,14 @@ def _is_path(text: str) -> bool:
 
 
 def _latest(text: str, runs: Heads) -> Heads:
+    back = _back(text)
+    return [runs[-1 - back]] if back is not None and back < len(runs) else []
+
+
+def _back(text: str) -> int | None:
+    """Return how many runs before the latest one is meant; None where it is not by time."""
     match = re.fullmatch(r"latest(?:~(\d+))?", text)
-    back = int(match[1] or 0) if match else len(runs)
-    return [runs[-1 - back]] if back < len(runs) else []
+    return int(match[1] or 0) if match else None
 
 
 def _of_commit(text: str, runs: Heads) -> Heads:

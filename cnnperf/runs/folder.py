@@ -38,7 +38,7 @@ class Folder:
             raise no_runs(self._path)
         return selection.rows(frame)
 
-    def heads(self) -> list[tuple[str, Head]]:
+    def heads(self, latest: int | None = None) -> list[tuple[str, Head]]:  # noqa: ARG002 - all are read in any case
         """Return what tells the runs of cnnperf from each other, in the order of the files."""
         return [(name, run.head()) for name, run in self._runs]
 

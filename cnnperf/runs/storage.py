@@ -22,8 +22,8 @@ class Storage(Protocol):
     def frame(self, selection: Selection) -> pd.DataFrame:
         """Return the tidy frame of what is selected."""
 
-    def heads(self) -> list[tuple[str, Head]]:
-        """Return what tells the runs of cnnperf from each other."""
+    def heads(self, latest: int | None = None) -> list[tuple[str, Head]]:
+        """Return what tells the runs of cnnperf from each other: of all, or of at least so many of the latest."""
 
     def runs(self, names: Sequence[str] | None = None) -> list[tuple[str, Run]]:
         """Return some runs of cnnperf, or all."""

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ import pandas as pd
 from cnnperf.measure.case import AXES
 from cnnperf.runs.document import parse_document
 from cnnperf.runs.files import Document
+from cnnperf.runs.fleet.layout import month_of
 from cnnperf.runs.fleet.listing import list_files
 from cnnperf.runs.fleet.location import Location, open_location
 from cnnperf.runs.fleet.observations import COLUMNS as OBSERVED
@@ -46,14 +48,25 @@ class Dataset:
 
     def frame(self, selection: Selection) -> pd.DataFrame:
         """Return the tidy frame of what is selected, in the order of time."""
-        found = self._read(COLUMNS, selected(selection), selection)
+        found = self._read(list_files(self.location, selection), COLUMNS, selected(selection))
         return found[list(COLUMNS)].astype(dict(TYPES) | {"reason": "str"})
 
-    def heads(self) -> list[tuple[str, Head]]:
-        """Return what tells the runs of cnnperf from each other, in the order of time."""
+    def heads(self, latest: int | None = None) -> list[tuple[str, Head]]:
+        """Return what tells the runs of cnnperf from each other, in the order of time: all, or at least the latest."""
+        files = list_files(self.location, Selection())
+        if latest is None:
+            return self._heads(files)
+        found: list[tuple[str, Head]] = []
+        for _, some in groupby(sorted(files, key=month_of, reverse=True), month_of):
+            found = [*self._heads(list(some)), *found]
+            if len(found) >= latest:
+                break
+        return found
+
+    def _heads(self, files: Sequence[str]) -> list[tuple[str, Head]]:
         from pyarrow import compute
 
-        found = self._read(_HEAD, (compute.field("row") == 0) & compute.field("ours"))
+        found = self._read(files, _HEAD, (compute.field("row") == 0) & compute.field("ours"))
         columns = zip(*(found[name].tolist() for name in _HEAD), strict=True)
         return [(name, Head(datetime_of(time), *facts)) for name, time, *facts in columns]
 
@@ -71,19 +84,19 @@ class Dataset:
 
     def series(self, metric: str, pattern: str, selection: Selection) -> list[Series]:
         """Return the series of a metric, as `series_of` does, without reading a document."""
-        found = self._read(OBSERVED, of_history(metric, pattern, selection), selection)
+        rows = of_history(metric, pattern, selection)
+        found = self._read(list_files(self.location, selection), OBSERVED, rows)
         series = gather(metric, observations_of(found, metric, pattern))
         if not series:
-            latest = self.runs([name for name, _ in self.heads()[-1:]])
+            latest = self.runs([name for name, _ in self.heads(latest=1)[-1:]])
             series_of(latest, metric, pattern)  # it says what is there, if the case or the metric is not
             raise none_selected(pattern, metric, latest[-1][1].machine)
         return series
 
-    def _read(self, columns: Sequence[str], rows: Expression, selection: Selection | None = None) -> pd.DataFrame:
+    def _read(self, files: Sequence[str], columns: Sequence[str], rows: Expression) -> pd.DataFrame:
         """Return rows in the order of time, with the default of each axis that was none yet when they were written."""
         import pyarrow as pa
 
-        files = list_files(self.location, selection or Selection())
         table = read_table(self.location, files, list(dict.fromkeys((*columns, "test", "metric", *_ORDER))), rows)
         frame = table.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
         return _with_defaults(frame).sort_values(_ORDER, na_position="first", ignore_index=True)

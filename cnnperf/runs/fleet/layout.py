@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from cnnperf.measure.case import AXES
-from cnnperf.runs.document import parse_document
 from cnnperf.runs.files import Document
 from cnnperf.runs.fleet.location import MARK
 from cnnperf.runs.frame import AXIS_NAMES, COLUMNS, rows_of
@@ -31,7 +30,9 @@ SUFFIX = ".parquet"
 NO_MONTH = "__HIVE_DEFAULT_PARTITION__"
 """What Hive, Spark, DuckDB and pyarrow read as null: the month of a run that does not tell its time."""
 
-LAYOUT = ("schema", "axes", "row")
+LAYOUT = ("schema", "axes")
+"""Columns that tell whether a file can be read."""
+
 RUN_FACTS = ("suite", "anchor", "regressed", "environment", "cases", "ours")
 """Columns that are equal in all rows of a run."""
 
@@ -55,7 +56,7 @@ def schema() -> pa.Schema:
         "document": pa.string(),
     }
     types = special | dict.fromkeys(_NUMBERS, pa.float64()) | dict.fromkeys(_COUNTS, pa.int64())
-    return pa.schema([(name, types.get(name, text)) for name in (*LAYOUT, *COLUMNS, *_OWN)])
+    return pa.schema([(name, types.get(name, text)) for name in (*LAYOUT, "row", *COLUMNS, *_OWN)])
 
 
 def digest_of(document: Document) -> str:
@@ -86,6 +87,12 @@ def path_of(digest: str, run: Run) -> str:
     return f"{machine_folder(run.machine)}/month={month}/{digest}{SUFFIX}"
 
 
+def month_of(path: str) -> str:
+    """Return the month of a file by its path; empty where the run did not tell its time."""
+    month = path.split("/")[-2].partition("=")[2]
+    return "" if month == NO_MONTH else month
+
+
 def table_of(name: str, run: Run, document: Document) -> pa.Table:
     """Return the rows of a run: those of the tidy frame, with what the history and other questions need.
 
@@ -106,12 +113,6 @@ def table_of(name: str, run: Run, document: Document) -> pa.Table:
         row |= {"schema": SCHEMA, "axes": " ".join(AXIS_NAMES), "row": number, "process_median": median, **facts}
     rows[0]["document"] = json.dumps(document, separators=(",", ":"))
     return pa.Table.from_pylist(rows, schema=schema())
-
-
-def parse_stored(text: str) -> tuple[Document, Run]:
-    """Return a document that was stored in a row, and the run that it is."""
-    document = json.loads(text)
-    return document, parse_document(document)
 
 
 def _facts(run: Run) -> dict[str, object]:

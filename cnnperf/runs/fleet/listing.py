@@ -28,7 +28,7 @@ def list_files(location: Location, selection: Selection) -> list[str]:
         machines = [path for path in _folders(location, location.root) if _name(path).startswith(MARK)]
         chosen = [path for path in machines if _is_of_machine(_name(path), selection)]
         months = [path for found in listers.map(partial(_folders, location), chosen) for path in found]
-        chosen = [path for path in months if _is_of_time(_name(path).partition("=")[2], selection)]
+        chosen = [path for path in months if _is_of_time(_name(path), selection)]
         files = [path for found in listers.map(partial(_files, location), chosen) for path in found]
     if not machines:
         raise RunFileError(f"{location.text}: no runs in it; `cnnperf export --parquet {location.text}` appends some")
@@ -60,11 +60,12 @@ def _is_of_machine(folder: str, selection: Selection) -> bool:
     return machines is None or folder in {machine_folder(str(machine)) for machine in machines}
 
 
-def _is_of_time(month: str, selection: Selection) -> bool:
+def _is_of_time(folder: str, selection: Selection) -> bool:
     if selection.since is None and selection.until is None:
         return True
     first = "" if selection.since is None else f"{selection.since:%Y-%m}"
     last = "9999-12" if selection.until is None else f"{selection.until:%Y-%m}"
+    month = folder.partition("=")[2]
     return month != NO_MONTH and first <= month <= last
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from cnnperf.errors import RunFileError
 from cnnperf.measure.case import AXIS_BY_NAME
-from cnnperf.runs.fleet.layout import SCHEMA, schema
+from cnnperf.runs.fleet.layout import LAYOUT, SCHEMA, schema
 from cnnperf.runs.fleet.location import Location
 
 if TYPE_CHECKING:
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 READERS = 16
 """Files looked at at once, where one of them is damaged."""
 
-_LAYOUT = ("schema", "axes")
+AT_ONCE = 256
+"""Files that are read together: what pyarrow keeps of each, a tenth of a MiB, would be more than the answer."""
 
 
 def read_table(location: Location, files: Sequence[str], columns: Sequence[str], rows: Expression) -> pa.Table:
@@ -35,10 +36,11 @@ def read_table(location: Location, files: Sequence[str], columns: Sequence[str],
     Raises:
         RunFileError: If a file cannot be read, is cut short, or was written by a newer version.
     """
-    with _damage_told(location, files):
-        table = _scanner(location, files, columns, rows).to_table()
-    _check_layout(location, files, table)
-    return table.select(list(columns)).unify_dictionaries()
+    import pyarrow as pa
+
+    wanted = pa.schema([schema().field(name) for name in columns])
+    tables = [_read_some(location, some, columns, rows) for some in _parts(files)]
+    return pa.concat_tables([wanted.empty_table(), *tables]).unify_dictionaries()
 
 
 def read_documents(location: Location, files: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -49,17 +51,27 @@ def read_documents(location: Location, files: Sequence[str]) -> Iterator[tuple[s
     """
     from pyarrow import compute
 
+    for some in _parts(files):
+        found = _read_some(location, some, ("run", "document"), compute.field("row") == 0)
+        yield from zip(found["run"].to_pylist(), found["document"].to_pylist(), strict=True)
+
+
+def _parts(files: Sequence[str]) -> Iterator[Sequence[str]]:
+    return (files[first : first + AT_ONCE] for first in range(0, len(files), AT_ONCE))
+
+
+def _read_some(location: Location, files: Sequence[str], columns: Sequence[str], rows: Expression) -> pa.Table:
     with _damage_told(location, files):
-        for batch in _scanner(location, files, ("run", "document"), compute.field("row") == 0).to_batches():
-            _check_layout(location, files, batch)
-            yield from zip(batch["run"].to_pylist(), batch["document"].to_pylist(), strict=True)
+        table = _scanner(location, files, columns, rows).to_table()
+    _check_layout(location, files, table)
+    return table.select(list(columns)).unify_dictionaries().combine_chunks()
 
 
 def _scanner(location: Location, files: Sequence[str], columns: Sequence[str], rows: Expression) -> Scanner:
     from pyarrow import dataset
 
     source = dataset.dataset(list(files), schema=schema(), format="parquet", filesystem=location.filesystem)
-    return source.scanner(columns=list(dict.fromkeys((*columns, *_LAYOUT))), filter=rows)
+    return source.scanner(columns=list(dict.fromkeys((*columns, *LAYOUT))), filter=rows)
 
 
 @contextmanager
@@ -99,7 +111,7 @@ def _check_file(location: Location, path: str) -> None:
     try:
         with source:
             file = parquet.ParquetFile(source)
-            said = file.read(columns=[name for name in _LAYOUT if name in file.schema_arrow.names])
+            said = file.read(columns=[name for name in LAYOUT if name in file.schema_arrow.names])
             whole = said if _problem(said) else file.read()
     except (OSError, pa.ArrowException) as error:  # of pages that do not unpack pyarrow says OSError
         raise RunFileError(f"{path}: cut short, or no Parquet file; move it away, and export its run again") from error
@@ -111,9 +123,9 @@ def _problem(table: pa.Table | pa.RecordBatch) -> str:
     """Return why rows are of no layout that can be read, and what to do; empty where they are of one."""
     from pyarrow import compute
 
-    if not set(_LAYOUT) <= set(table.schema.names):
+    if not set(LAYOUT) <= set(table.schema.names):
         return "not a file that cnnperf wrote; move it away"
-    versions, axes = (set(compute.unique(table[name]).to_pylist()) for name in _LAYOUT)
+    versions, axes = (set(compute.unique(table[name]).to_pylist()) for name in LAYOUT)
     if None in versions | axes:
         return "not a file that cnnperf wrote; move it away"
     newer = max(versions, default=SCHEMA)
