@@ -99,7 +99,7 @@ def measure(place: str, runs: int, cases: int, machines: int) -> dict[str, tuple
         "files": (len(files), "", ALL),
         "size on disk": (sum(files) / 2**20, "MiB", ALL),
         "appending a run": (sum(appended) / WRITERS, "s", NOTHING),
-        "appending, memory": (max(memory), "MiB", NOTHING),
+        "appending, memory with the generator": (max(memory), "MiB", NOTHING),
     }
     for name, (step, cause) in STEPS.items():
         seconds, peak = finish(start(step.format(place=place)))

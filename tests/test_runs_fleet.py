@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import writers
 from documents import benchmark, document, foreign, journal, metric
+from fleets import MADE, append_all, named
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -21,7 +22,6 @@ from cnnperf.runs import frame_of, load_runs, load_samples, read_runs
 from cnnperf.runs.choose import choose_runs
 from cnnperf.runs.fleet import append, scan
 from cnnperf.runs.fleet.dataset import Dataset
-from cnnperf.runs.fleet.location import open_location
 from cnnperf.testing import MadeHistory
 
 LACKING = {"axes": {"architecture": "resnet18", "device": "cuda"}, "reason": "no CUDA device"}
@@ -37,10 +37,6 @@ DOCUMENTS = {
     "not finite": document(benchmark(metrics={"latency": metric("latency", float("nan"))})),
     "not in ASCII": document(benchmark("réseau"), suite="µ"),
 }
-
-
-def append_all(place, documents):
-    return list(append.append_runs(documents, open_location(place)))
 
 
 def same(one, other):
@@ -93,23 +89,24 @@ def test_runs_of_one_name_on_two_machines_are_two(tmp_path):
 
 
 def test_no_reader_sees_a_run_before_it_is_whole(tmp_path, monkeypatch):
-    append_all(tmp_path, writers.named([0]))
+    append_all(tmp_path, named([0]))
     seen = []
     monkeypatch.setattr(append, "_flush", lambda location, path: seen.append(load_runs(tmp_path)["run"].nunique()))
-    append_all(tmp_path, writers.named([1]))
+    append_all(tmp_path, named([1]))
     assert seen == [1]
     assert load_runs(tmp_path)["run"].nunique() == 2
 
 
 def test_a_writer_that_dies_leaves_nothing_that_a_reader_sees(tmp_path):
-    append_all(tmp_path, writers.named([1]))
-    process = multiprocessing.get_context("spawn").Process(target=writers.die_before_renaming, args=(str(tmp_path),))
+    append_all(tmp_path, named([1]))
+    arguments = (str(tmp_path), MADE.document(0))
+    process = multiprocessing.get_context("spawn").Process(target=writers.die_before_renaming, args=arguments)
     process.start()
     process.join(timeout=300)
     assert process.exitcode == 9
     assert [path.suffix for path in files_of(tmp_path)] == [".unfinished", ".parquet"]
     assert len(read_runs(tmp_path)) == len(pd.read_parquet(tmp_path)["run"].unique()) == 1
-    assert append_all(tmp_path, writers.named([0])) == [True]
+    assert append_all(tmp_path, named([0])) == [True]
     assert len(read_runs(tmp_path)) == 2
 
 
@@ -119,22 +116,21 @@ def test_a_run_that_cannot_be_written_leaves_no_file(tmp_path, monkeypatch):
 
     monkeypatch.setattr(append, "_flush", full)
     with pytest.raises(cnnperf.CnnperfError, match="cannot be written to: No space left on device"):
-        append_all(tmp_path, writers.named([0]))
+        append_all(tmp_path, named([0]))
     assert files_of(tmp_path) == []
 
 
 def test_eight_writers_at_once_lose_nothing_and_duplicate_nothing(tmp_path):
-    place = tmp_path / "runs"
+    folder, place = tmp_path / "saved", tmp_path / "runs"
+    MADE.write(folder)
     context = multiprocessing.get_context("spawn")
     with context.Manager() as manager, context.Pool(8) as pool:
         barrier = manager.Barrier(8, timeout=300)
-        tasks = [(str(place), first, barrier) for first in range(8)]
+        tasks = [(str(place), str(folder), first, barrier) for first in range(8)]
         appended = pool.starmap_async(writers.append_overlapping, tasks, chunksize=1).get(timeout=300)
-    assert sum(appended) >= writers.MADE.runs
-    assert len(files_of(place)) == writers.MADE.runs
-    expected = pd.concat([frame_of(found, name) for name, found in writers.named(range(writers.MADE.runs))])
-    found = renamed(load_runs(place))
-    assert found.to_csv(index=False) == expected.to_csv(index=False)
+    assert sum(appended) >= MADE.runs
+    assert len(files_of(place)) == MADE.runs
+    same(renamed(load_runs(place)), load_runs(folder))
 
 
 def test_the_frame_is_that_of_the_folder(made):
@@ -252,6 +248,13 @@ def test_a_run_is_chosen_as_from_the_folder(made, text):
     expected, found = (choose_runs(text, storage) for storage in (folder, place))
     assert [name.rpartition("/")[2] for name, _ in found] == [name for name, _ in expected]
     assert [run for _, run in found] == [run for _, run in expected]
+
+
+def test_runs_of_other_suites_alone_are_none_to_choose_from(tmp_path):
+    append_all(tmp_path, [("0001_a", DOCUMENTS["only another suite"])])
+    for read in (read_runs, lambda place: choose_runs("latest", place), cnnperf.history):
+        with pytest.raises(cnnperf.CnnperfError, match=r"no runs in .*; run `pytest benchmarks"):
+            read(tmp_path)
 
 
 def test_only_the_documents_of_the_chosen_runs_are_read(made, monkeypatch):

@@ -6,7 +6,7 @@ import shutil
 
 import pyarrow as pa
 import pytest
-import writers
+from fleets import MADE, append_all, named
 from fsspec.registry import known_implementations
 from pyarrow import parquet
 
@@ -15,19 +15,14 @@ from cnnperf.errors import CnnperfError, RunFileError
 from cnnperf.runs import load_runs, read_runs
 from cnnperf.runs.choose import choose_runs
 from cnnperf.runs.fleet import append
-from cnnperf.runs.fleet.location import open_location
 
 
 @pytest.fixture
 def place(tmp_path):
     """Make a dataset of four runs of three machines."""
     place = tmp_path / "runs"
-    append_all(place, range(4))
+    append_all(place, named(range(4)))
     return place
-
-
-def append_all(place, numbers):
-    return list(append.append_runs(writers.named(numbers), open_location(place)))
 
 
 def first_file(place):
@@ -89,7 +84,7 @@ def test_a_file_that_cannot_be_read_is_named_with_what_to_do(place, what):
 def test_what_does_not_touch_a_damaged_file_goes_on(place, what):
     DAMAGES[what][0](first_file(place))
     assert load_runs(place, where={"machine": "Made CPU 2"})["run"].nunique() == 1
-    assert append_all(place, range(6)) == [False] * 4 + [True] * 2
+    assert append_all(place, named(range(6))) == [False] * 4 + [True] * 2
 
 
 def test_a_damaged_file_moved_away_is_whole_again_after_another_export(place):
@@ -97,7 +92,7 @@ def test_a_damaged_file_moved_away_is_whole_again_after_another_export(place):
     path = first_file(place)
     path.write_bytes(b"PAR1")
     path.rename(path.with_suffix(".damaged"))
-    assert sorted(append_all(place, range(4))) == [False, False, False, True]
+    assert sorted(append_all(place, named(range(4)))) == [False, False, False, True]
     assert load_runs(place).equals(expected)
 
 
@@ -139,7 +134,7 @@ def test_a_dataset_from_before_an_axis_existed_is_read_with_its_default(place):
 def test_a_url_that_cannot_be_used_is_told_in_one_line(tmp_path, monkeypatch, capsys, url, message):
     fault = {"class": "lost_package.FileSystem", "err": "install the package lost"}
     monkeypatch.setitem(known_implementations, "lost", fault)
-    writers.MADE.write(tmp_path)
+    MADE.write(tmp_path)
     for arguments in (["export", str(tmp_path), "--parquet", url], ["history", "--runs", url]):
         assert main(arguments) == 2
         (line,) = capsys.readouterr().err.splitlines()
@@ -148,18 +143,18 @@ def test_a_url_that_cannot_be_used_is_told_in_one_line(tmp_path, monkeypatch, ca
 
 
 def test_a_folder_of_run_files_is_not_made_a_dataset(tmp_path):
-    writers.MADE.write(tmp_path)
+    MADE.write(tmp_path)
     with pytest.raises(
         RunFileError, match=r"not a dataset, it holds other things \(0001_made.json\); name a new or an"
     ):
-        append_all(tmp_path, [0])
-    assert len(read_runs(tmp_path)) == writers.MADE.runs
+        append_all(tmp_path, named([0]))
+    assert len(read_runs(tmp_path)) == MADE.runs
 
 
 def test_a_file_where_a_folder_is_needed_is_told(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(RunFileError, match="file: cannot be written to: Not a directory"):
-        append_all(tmp_path / "file", [0])
+        append_all(tmp_path / "file", named([0]))
 
 
 def test_where_there_is_nothing_it_is_told_how_to_append(tmp_path):
@@ -173,7 +168,7 @@ def test_a_place_that_must_not_be_written_to_is_told(place, monkeypatch):
 
     monkeypatch.setattr(append, "_put", forbid)
     with pytest.raises(RunFileError, match="runs: cannot be written to: Permission denied"):
-        append_all(place, [5])
+        append_all(place, named([5]))
     assert load_runs(place)["run"].nunique() == 4
 
 
@@ -185,19 +180,19 @@ def test_permissions_of_folders_are_told(place):
         with pytest.raises(RunFileError, match="Permission denied"):
             load_runs(place)
         with pytest.raises(RunFileError, match="Permission denied"):
-            append_all(place, range(4))
+            append_all(place, named(range(4)))
     finally:
         folder.chmod(0o700)
 
 
 def test_a_damaged_run_file_stops_the_export_and_is_named(tmp_path, capsys):
-    writers.MADE.write(tmp_path / "saved")
+    MADE.write(tmp_path / "saved")
     (tmp_path / "saved" / "0099_bad.json").write_text('{"benchmarks": 5, "cnnperf": {}}')
     assert main(["export", str(tmp_path / "saved"), "--parquet", str(tmp_path / "runs")]) == 2
     assert "0099_bad: benchmarks: a list is needed here" in capsys.readouterr().err
     (tmp_path / "saved" / "0099_bad.json").unlink()
     assert main(["export", str(tmp_path / "saved"), "--parquet", str(tmp_path / "runs")]) == 0
-    assert load_runs(tmp_path / "runs")["run"].nunique() == writers.MADE.runs
+    assert load_runs(tmp_path / "runs")["run"].nunique() == MADE.runs
 
 
 def test_one_thing_is_exported_at_a_time(tmp_path, capsys):

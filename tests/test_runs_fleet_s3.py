@@ -6,13 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import boto3
 import pytest
-import writers
+from fleets import MADE, append_all, named
 from moto.server import ThreadedMotoServer
 
 import cnnperf
 from cnnperf.cli import main
 from cnnperf.runs import load_runs, read_runs
-from cnnperf.runs.fleet.append import append_runs
 from cnnperf.runs.fleet.location import open_location
 
 
@@ -39,7 +38,7 @@ def bucket(server, monkeypatch):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("saved")
-    writers.MADE.write(folder)
+    MADE.write(folder)
     return folder
 
 
@@ -76,12 +75,12 @@ def test_many_writers_at_once_lose_nothing_and_duplicate_nothing(bucket):
     url = f"s3://{bucket}/runs"
 
     def write(first):
-        numbers = [(first + number) % writers.MADE.runs for number in range(6)]
-        return list(append_runs(writers.named(numbers), open_location(url)))
+        numbers = [(first + number) % MADE.runs for number in range(6)]
+        return append_all(url, named(numbers))
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(write, range(8)))
-    assert len(keys(bucket)) == len(read_runs(url)) == writers.MADE.runs
+    assert len(keys(bucket)) == len(read_runs(url)) == MADE.runs
 
 
 def test_a_bucket_that_is_not_there_is_told(bucket, folder, capsys):

@@ -1,27 +1,23 @@
-"""Writers of a fleet's dataset in a module of their own, which a process that is started anew can import."""
+"""Writers of a fleet's dataset in a module of their own, which a process that is started anew imports without torch."""
 
+import json
 import os
+from pathlib import Path
 
 from cnnperf.runs.fleet import append
 from cnnperf.runs.fleet.location import open_location
-from cnnperf.testing import MadeHistory
-
-MADE = MadeHistory(runs=12, cases=2, rounds=3, machines=3)
 
 
-def named(numbers):
-    """Return made runs, each with the name that its file would have."""
-    return [(f"{number + 1:04}_made", MADE.document(number)) for number in numbers]
-
-
-def append_overlapping(place, first, barrier):
-    """Append half of the runs, once all writers are ready; the next writer appends most of the same ones."""
-    documents = named((first + number) % MADE.runs for number in range(MADE.runs // 2))
+def append_overlapping(place, folder, first, barrier):
+    """Append half of a folder's runs, once all writers are ready; the next writer appends most of the same ones."""
+    files = sorted(Path(folder).iterdir())
+    chosen = [files[(first + number) % len(files)] for number in range(len(files) // 2)]
+    documents = [(file.stem, json.loads(file.read_text())) for file in chosen]
     barrier.wait()
     return sum(append.append_runs(documents, open_location(place)))
 
 
-def die_before_renaming(place):
+def die_before_renaming(place, document):
     """Be a writer that is killed when its file is whole and has not got its name yet."""
     append._flush = lambda location, path: os._exit(9)
-    list(append.append_runs(named([0]), open_location(place)))
+    list(append.append_runs([("0001_made", document)], open_location(place)))

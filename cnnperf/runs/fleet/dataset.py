@@ -14,7 +14,7 @@ import pandas as pd
 
 from cnnperf.measure.case import AXES
 from cnnperf.runs.document import parse_document
-from cnnperf.runs.files import Document
+from cnnperf.runs.files import Document, no_runs
 from cnnperf.runs.fleet.layout import month_of
 from cnnperf.runs.fleet.listing import list_files
 from cnnperf.runs.fleet.location import Location, open_location
@@ -37,7 +37,7 @@ _EARLIEST = datetime.min.replace(tzinfo=UTC)
 
 @dataclass(frozen=True)
 class Dataset:
-    """Read the runs of a dataset; the errors are those of `list_files` and `read_table`."""
+    """Read the runs of a dataset; the errors are those of `list_files` and `read_table`, and that there are no runs."""
 
     location: Location
 
@@ -54,13 +54,13 @@ class Dataset:
     def heads(self, latest: int | None = None) -> list[tuple[str, Head]]:
         """Return what tells the runs of cnnperf from each other, in the order of time: all, or at least the latest."""
         files = list_files(self.location, Selection())
-        if latest is None:
-            return self._heads(files)
         found: list[tuple[str, Head]] = []
         for _, some in groupby(sorted(files, key=month_of, reverse=True), month_of):
             found = [*self._heads(list(some)), *found]
-            if len(found) >= latest:
+            if latest is not None and len(found) >= latest:
                 break
+        if not found:
+            raise no_runs(self.location.text)
         return found
 
     def _heads(self, files: Sequence[str]) -> list[tuple[str, Head]]:
@@ -80,6 +80,8 @@ class Dataset:
         """Return some runs of cnnperf, or all, in the order of time."""
         runs = [(name, parse_document(document)) for name, document in self.documents(names)]
         ours = [named for named in runs if named[1].ours]
+        if not ours:
+            raise no_runs(self.location.text)
         return sorted(ours, key=lambda named: (named[1].time or _EARLIEST, named[0]))
 
     def series(self, metric: str, pattern: str, selection: Selection) -> list[Series]:

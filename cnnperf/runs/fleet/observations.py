@@ -27,7 +27,7 @@ def observations_of(rows: pd.DataFrame, metric: str, pattern: str) -> Iterator[O
 
     @cache
     def case_of(*axes: str | int) -> Case | None:
-        case = Case(*axes)  # type: ignore[arg-type]  # the table and the fields are the same list
+        case = Case.from_axes(dict(zip(AXIS_NAMES, axes, strict=True)))
         return case if fits(case, pattern) else None
 
     @cache

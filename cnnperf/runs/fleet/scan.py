@@ -93,8 +93,11 @@ def _check_layout(location: Location, files: Sequence[str], found: pa.Table | pa
 
 
 def _each(files: Sequence[str], check: Callable[[str], None]) -> None:
-    with ThreadPoolExecutor(READERS) as readers:
+    readers = ThreadPoolExecutor(READERS)
+    try:
         list(readers.map(check, files))
+    finally:
+        readers.shutdown(cancel_futures=True)  # the first answer is enough
 
 
 def _check_file(location: Location, path: str) -> None:
