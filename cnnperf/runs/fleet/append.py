@@ -61,10 +61,11 @@ def check_place(location: Location) -> None:
     """
     from pyarrow.fs import LocalFileSystem
 
-    if not isinstance(location.filesystem, LocalFileSystem) or not Path(location.root).exists():
+    if not isinstance(location.filesystem, LocalFileSystem):
         return
+    root = Path(location.root)
     with location.telling("cannot be written to"):
-        there = sorted(path.name for path in Path(location.root).iterdir())
+        there = sorted(path.name for path in root.iterdir()) if root.exists() else []
     if there and not any(name.startswith(MARK) for name in there):
         raise RunFileError(
             f"{location.text}: not a dataset, it holds other things ({there[0]}); name a new or an empty folder"

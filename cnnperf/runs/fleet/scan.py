@@ -18,10 +18,13 @@ if TYPE_CHECKING:
     from pyarrow.dataset import Scanner
 
 READERS = 16
-"""Files looked at at once, where one of them is damaged."""
+"""Files under way at once: a store answers in tens of milliseconds."""
 
 AT_ONCE = 256
 """Files that are read together: what pyarrow keeps of each, a tenth of a MiB, would be more than the answer."""
+
+DOCUMENTS_AT_ONCE = 32
+"""Documents in memory: each is a MiB and more."""
 
 
 def read_table(location: Location, files: Sequence[str], columns: Sequence[str], rows: Expression) -> pa.Table:
@@ -39,7 +42,7 @@ def read_table(location: Location, files: Sequence[str], columns: Sequence[str],
     import pyarrow as pa
 
     wanted = pa.schema([schema().field(name) for name in columns])
-    tables = [_read_some(location, some, columns, rows) for some in _parts(files)]
+    tables = [_read_some(location, some, columns, rows) for some in _parts(files, AT_ONCE)]
     return pa.concat_tables([wanted.empty_table(), *tables]).unify_dictionaries()
 
 
@@ -51,13 +54,13 @@ def read_documents(location: Location, files: Sequence[str]) -> Iterator[tuple[s
     """
     from pyarrow import compute
 
-    for some in _parts(files):
+    for some in _parts(files, DOCUMENTS_AT_ONCE):
         found = _read_some(location, some, ("run", "document"), compute.field("row") == 0)
         yield from zip(found["run"].to_pylist(), found["document"].to_pylist(), strict=True)
 
 
-def _parts(files: Sequence[str]) -> Iterator[Sequence[str]]:
-    return (files[first : first + AT_ONCE] for first in range(0, len(files), AT_ONCE))
+def _parts(files: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    return (files[first : first + size] for first in range(0, len(files), size))
 
 
 def _read_some(location: Location, files: Sequence[str], columns: Sequence[str], rows: Expression) -> pa.Table:
@@ -71,7 +74,8 @@ def _scanner(location: Location, files: Sequence[str], columns: Sequence[str], r
     from pyarrow import dataset
 
     source = dataset.dataset(list(files), schema=schema(), format="parquet", filesystem=location.filesystem)
-    return source.scanner(columns=list(dict.fromkeys((*columns, *LAYOUT))), filter=rows)
+    names = list(dict.fromkeys((*columns, *LAYOUT)))
+    return source.scanner(columns=names, filter=rows, fragment_readahead=READERS)
 
 
 @contextmanager
