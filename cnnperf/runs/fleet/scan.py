@@ -24,7 +24,7 @@ AT_ONCE = 256
 """Files that are read together: what pyarrow keeps of each, a tenth of a MiB, would be more than the answer."""
 
 DOCUMENTS_AT_ONCE = 32
-"""Documents in memory: each is a MiB and more."""
+"""Documents in memory as text: each is some hundred KiB, and more with many raw rounds."""
 
 
 def read_table(location: Location, files: Sequence[str], columns: Sequence[str], rows: Expression) -> pa.Table:
