@@ -3,6 +3,9 @@
 # tables for README.md, the studies at full width, training on all devices where there are several, and last the benchmark
 # of the fusions, which takes longest. Needs a Python with torch for CUDA, pytest and pytest-benchmark, and for the studies
 # what the extra `study` brings; cnnperf itself need not be installed.
+# tables for README.md, sweeps over the batch, the studies at full width, and last the benchmark of the fusions, which
+# takes longest. Needs a Python with torch for CUDA, pytest and pytest-benchmark, and for the studies what the extra
+# `study` brings; cnnperf itself need not be installed.
 #
 #     scripts/cuda.sh [FOLDER]        (default: results/cuda)
 #
@@ -43,6 +46,10 @@ figures() {
     step "$1" "$python" -m cnnperf.cli figures "$folder/$1.md" "$folder/$2"
 }
 figures figures runs
+for architecture in lenet5 resnet18; do
+    step "sweep-$architecture" "$python" -m cnnperf.cli sweep "$architecture" --over batch --to-memory \
+        --out "$folder/sweep-$architecture.json"
+done
 # Full width on CUDA; a study goes on where it was, so that a cut session loses no seed.
 for study in gradient-flow pooling squeeze-excitation depth; do
     step "study-$study" "$python" -m cnnperf.cli study "$study" --out "$folder/studies"

@@ -74,6 +74,14 @@ def test_a_run_is_saved_with_samples_and_read_back(suite):
     assert latency.set_index("phase").value.to_dict() == pytest.approx(medians.to_dict())
 
 
+def test_several_batches_are_a_sweep_in_the_summary(suite):
+    more = ("--cnnperf-axis=batch=1,4", "--cnnperf-axis=phase=forward", "--benchmark-autosave")
+    result = run(suite, "--cnnperf-architecture=lenet5", *more)
+    result.assert_outcomes(passed=3)
+    result.stdout.fnmatch_lines(["Sweeps (gain: *", "lenet5 forward cpu over batch", "*eager: *knee*batch*"])
+    assert len(saved(suite)["benchmarks"]) == 3
+
+
 def test_a_finished_run_leaves_no_journal(suite):
     run(suite, "--cnnperf-architecture=lenet5", "--benchmark-autosave")
     assert not list(suite.path.rglob("*.journal.jsonl"))

@@ -65,7 +65,7 @@ def test_an_interrupted_sweep_is_saved_as_far_as_it_got(here, capsys, monkeypatc
     assert load_runs("cut.json").batch.unique().tolist() == [1]
 
 
-def test_a_killed_sweep_leaves_its_journal(here, monkeypatch):
+def test_a_killed_sweep_leaves_its_journal_and_says_where(here, capsys, monkeypatch):
     def measure(self, case):
         raise SystemExit(9)
 
@@ -73,7 +73,14 @@ def test_a_killed_sweep_leaves_its_journal(here, monkeypatch):
     with pytest.raises(SystemExit):
         sweep("lenet5", "--over", "batch", *TINY)
     (left,) = (here / ".benchmarks").rglob("*.journal.jsonl")
+    assert f"the cases so far are kept in {left.relative_to(here)}" in capsys.readouterr().err
     assert left.read_text().startswith('{"cnnperf_journal": 1')
+
+
+def test_a_width_that_no_memory_holds_is_refused_without_building_it(here, capsys):
+    given = ("--over", "width", "--values", "16777216", "--device", "cpu", *TINY)
+    assert sweep("resnet18", *given, "--out", "wide.json") == 0
+    assert "not measured: not tried, memory would end" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -82,8 +89,9 @@ def test_a_killed_sweep_leaves_its_journal(here, monkeypatch):
         (("lenet6", "--over", "batch"), "architecture 'lenet6' is unknown"),
         (("lenet5", "--over", "width"), "lenet5 has one width only"),
         (("lenet5", "--over", "image_size"), "lenet5 takes images of 32 x 32 only"),
-        (("lenet5", "--over", "batch", "--values", "0"), "--values takes whole numbers of at least 1"),
-        (("lenet5", "--over", "batch", "--values", "1,,2"), "--values takes whole numbers of at least 1"),
+        (("lenet5", "--over", "batch", "--values", "0"), "--values takes whole numbers from 1 to 16777216"),
+        (("lenet5", "--over", "batch", "--values", "1,,2"), "--values takes whole numbers from 1 to 16777216"),
+        (("lenet5", "--over", "batch", "--values", "9" * 30), "--values takes whole numbers from 1 to 16777216"),
         (("lenet5", "--over", "batch", "--step", "200%"), "--step takes a percentage above 0 and below 100"),
         (("lenet5", "--over", "batch", "--step", "much"), "--step takes a percentage above 0 and below 100"),
         (("lenet5", "--over", "batch", "--device", "cuda"), "--device cuda: this"),

@@ -39,6 +39,7 @@ wide to be sure, two doublings on end that bring less by their medians end the s
 The run is saved as any other: `cnnperf show`, `report`, `compare` and `history` read it.
 """
 AXES = ("batch", "threads", "image_size", "width")
+MOST = 2**24  # of anything: bytes of what has larger sizes are numbers that PyTorch cannot hold
 PICTURES = ("altair", "vl_convert")
 
 
@@ -59,6 +60,9 @@ def _sweep(given: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         interrupted = True
         tell("\ncnnperf: interrupted")
+    except BaseException:
+        tell(f"\ncnnperf: the cases so far are kept in {session.journal.path if session.journal else 'nothing'}")
+        raise
     _save(session, path)
     print_lines([*session.summary(), "", f"wrote {path}"])
     _draw(session, given)
@@ -187,8 +191,8 @@ def _check_out(out: Path) -> None:
 
 def _values(text: str | None) -> tuple[int, ...]:
     words = [] if text is None else text.split(",")
-    if not all(word.strip().isdecimal() and int(word) > 0 for word in words):
-        raise OptionError(f"--values takes whole numbers of at least 1 such as 1,2,4, not {text!r}")
+    if not all(word.strip().isdecimal() and 1 <= int(word) <= MOST for word in words):
+        raise OptionError(f"--values takes whole numbers from 1 to {MOST} such as 1,2,4, not {text!r}")
     return tuple(sorted({int(word) for word in words}))
 
 
@@ -207,8 +211,8 @@ def _step(text: str | None) -> float:
 
 
 def _count_from_one(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"a whole number of at least 1 is needed, not {text!r}")
+    if not text.isdecimal() or not 1 <= int(text) <= MOST:
+        raise argparse.ArgumentTypeError(f"a whole number from 1 to {MOST} is needed, not {text!r}")
     return int(text)
 
 

@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from cnnperf.measure.case import Case
 from cnnperf.measure.workload import DTYPES
-from cnnperf.models.catalog import create, resolve
+from cnnperf.models.catalog import create, hollow, resolve
 
 
 @dataclass(frozen=True)
@@ -105,9 +105,9 @@ def count_work(case: Case) -> Work:
 
 @lru_cache(maxsize=256)
 def _count(case: Case) -> Work:
-    model = (
-        create(case.architecture, width=case.width).to(device="meta", dtype=DTYPES[case.precision]).train(case.trains)
-    )
+    # A width may be asked for that no memory holds.
+    model = hollow(resolve(case.architecture), case.width) if case.width else create(case.architecture)
+    model = model.to(device="meta", dtype=DTYPES[case.precision]).train(case.trains)
     images = torch.empty(case.batch, 3, case.image_size, case.image_size, dtype=DTYPES[case.precision], device="meta")
     target = torch.empty(case.batch, dtype=torch.int64, device="meta")
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0, momentum=0.9) if case.phase == "train" else None

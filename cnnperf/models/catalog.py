@@ -171,13 +171,17 @@ def check_width(architecture: Architecture, width: int) -> None:
     Raises:
         OptionError: If it has one width only, or cannot be so narrow.
     """
-    if not width:
-        return
+    if width:
+        hollow(architecture, width)
+
+
+def hollow(architecture: Architecture, width: int) -> nn.Module:
+    """Build an architecture at a width on the meta device, without memory; raises as `check_width` does."""
     if architecture.build_at is None:
         able = ", ".join(name for name, row in CATALOG.items() if row.build_at)
         raise OptionError(f"{architecture.name} has one width only, not {width}; {able} have others")
     with torch.device("meta"):
-        architecture.build_at(width)
+        return architecture.build_at(width)
 
 
 def _choices() -> str:
