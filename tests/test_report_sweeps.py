@@ -57,7 +57,7 @@ def test_batches_stand_below_one_another_with_what_doubling_brings():
 def test_knee_and_crossover_are_sentences():
     assert section(*both())[7:] == [
         "  eager: surely the knee at batch 4: doubling it brings +2.1% [+0.7, +3.6]",
-        "  compile: no knee up to batch 8: doubling still brings 5.0% and more",
+        "  compile: no knee up to batch 8: nowhere does doubling surely bring under 5.0%",
         "  cpu compile against eager: faster from batch 3 [2, 3] on",
     ]
 
@@ -107,7 +107,7 @@ def test_threads_have_their_efficiency():
 @pytest.mark.parametrize("axis", ["image_size", "width"])
 def test_sizes_have_latency_memory_and_rate(axis):
     lines = section(*(benchmark("resnet18", size * 1e-3, **{axis: size}) for size in (16, 32)))
-    assert lines[1] == f"resnet18 forward cpu over {axis}"
+    assert lines[1] == f"resnet18 forward cpu batch 64 over {axis}"
     assert "12.5 MiB" in lines[-1]
 
 

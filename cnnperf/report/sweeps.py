@@ -90,7 +90,8 @@ def _together(lines: list[Line]) -> list[list[Line]]:
 
 def _answer(axis: str, lines: list[Line], cases: Cases, step: float) -> Answer:
     case = lines[0].case
-    form = [word for word in (case.precision, case.layout) if word not in ("fp32", "contiguous")]
+    form = [getattr(case, name) for name in ("precision", "layout") if not case.is_default(name)]
+    form += ([] if axis == "batch" else [f"batch {case.batch}"]) + case.sizes()
     title = " ".join((case.architecture, case.phase, case.device, *form, "over", axis))
     own = {line.case for line in lines}
     crossings = [crossover_text(one) for one in rivals_of(cases) if axis == "batch" and one.challenger.case in own]
@@ -103,7 +104,7 @@ def _sentences(line: Line, step: float) -> list[str]:
         return []
     knee, last = knee_of(line.points("throughput"), step), max(line.records)
     if knee is None:
-        told = f"{line.case.engine}: no knee up to batch {last}: doubling still brings {format_percent(step)} and more"
+        told = f"{line.case.engine}: no knee up to batch {last}: nowhere does doubling surely bring under {format_percent(step)}"
     else:
         sure = "surely" if knee.sure else "perhaps"
         told = f"{line.case.engine}: {sure} the knee at batch {knee.batch}: doubling it brings {_signed(knee.gain)}"
