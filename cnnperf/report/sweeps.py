@@ -104,7 +104,8 @@ def _sentences(line: Line, step: float) -> list[str]:
         return []
     knee, last = knee_of(line.points("throughput"), step), max(line.records)
     if knee is None:
-        told = f"{line.case.engine}: no knee up to batch {last}: nowhere does doubling surely bring under {format_percent(step)}"
+        under = format_percent(step)
+        told = f"{line.case.engine}: no knee up to batch {last}: nowhere does doubling surely bring under {under}"
     else:
         sure = "surely" if knee.sure else "perhaps"
         told = f"{line.case.engine}: {sure} the knee at batch {knee.batch}: doubling it brings {_signed(knee.gain)}"
