@@ -1,11 +1,8 @@
 #!/usr/bin/env bash
 # Do everything worth doing on a machine with a CUDA device in one call: the tests marked `gpu`, the default suite, the
-# tables for README.md, the studies at full width, training on all devices where there are several, and last the benchmark
-# of the fusions, which takes longest. Needs a Python with torch for CUDA, pytest and pytest-benchmark, and for the studies
-# what the extra `study` brings; cnnperf itself need not be installed.
-# tables for README.md, sweeps over the batch, the studies at full width, and last the benchmark of the fusions, which
-# takes longest. Needs a Python with torch for CUDA, pytest and pytest-benchmark, and for the studies what the extra
-# `study` brings; cnnperf itself need not be installed.
+# tables for README.md, sweeps over the batch, the studies at full width, training on all devices where there are several,
+# and last the benchmark of the fusions, which takes longest. Needs a Python with torch for CUDA, pytest and
+# pytest-benchmark, and for the studies what the extra `study` brings; cnnperf itself need not be installed.
 #
 #     scripts/cuda.sh [FOLDER]        (default: results/cuda)
 #

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,14 +18,15 @@ if TYPE_CHECKING:
 MARK = "machine_id="
 """What the name of a partition begins with. A folder that holds such a folder is a dataset."""
 
-_SECONDS_TO_CONNECT, _SECONDS_TO_ANSWER, _ATTEMPTS = 10, 60, 3
+_SECONDS_TO_CONNECT, _SECONDS_TO_ANSWER, _ATTEMPTS = 10, 30, 3
 _DENIED = "access is denied; check the credentials, such as AWS_ACCESS_KEY_ID or AWS_PROFILE"
 _REASONS = (
     *((mark, _DENIED) for mark in ("ACCESS_DENIED", "INVALID_ACCESS_KEY_ID", "SIGNATURE_DOES_NOT_MATCH")),
     ("NO_SUCH_BUCKET", "there is no such bucket; make it first"),
+    ("OAuth2 access token", "no access token; check GOOGLE_APPLICATION_CREDENTIALS and the network"),
     ("NETWORK_CONNECTION", "the server cannot be reached; check the network, and AWS_ENDPOINT_URL if it is set"),
 )
-"""What of a message of the AWS library tells the cause, and the cause with what to do."""
+"""What of a message of the libraries of AWS and Google tells the cause, and the cause with what to do."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,8 @@ def _s3(text: str, rest: str) -> Location:
 def _gs(text: str, rest: str) -> Location:
     from pyarrow.fs import GcsFileSystem
 
-    return Location(text, GcsFileSystem(), rest, puts=True)
+    limit = timedelta(seconds=_SECONDS_TO_ANSWER)  # its own is a quarter of an hour
+    return Location(text, GcsFileSystem(retry_time_limit=limit), rest, puts=True)
 
 
 def _by_fsspec(text: str, _: str) -> Location:
