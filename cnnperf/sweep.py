@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import count, groupby, takewhile
 from typing import Any
@@ -16,9 +16,10 @@ from cnnperf.measure.plan import Plan, thread_counts
 from cnnperf.measure.room import Forecast
 from cnnperf.measure.workload import cpu_cores
 from cnnperf.models.architecture import Architecture
-from cnnperf.runs.sweeps import STEP, knee_of
+from cnnperf.runs.sweeps import EFFICIENCY, STEP, knee_of
 from cnnperf.saving import benchmark_entry
 from cnnperf.session import Session
+from cnnperf.units import format_percent
 
 WIDTHS = (16, 32, 64, 128)
 RESOLUTION = 32  # the largest batch that fits is found to one part in so many
@@ -142,9 +143,9 @@ class Walk:
         for firsts in self._sweep.groups():
             lines = [Line(first) for first in firsts]
             self._walk(lines)
-            if self._sweep.axis == "batch":
-                for line in lines:
-                    self._find_largest(line)
+            for line in lines:
+                if self._sweep.axis in AFTERWARDS:
+                    AFTERWARDS[self._sweep.axis](self, line)
 
     def _walk(self, lines: list[Line]) -> None:
         """Take each value for all engines before the next, so that their ratio is of one time."""
@@ -194,7 +195,19 @@ class Walk:
         self._forecast.learn(case, measured.values["peak_memory"].value)
         return entry, self._session.keep(entry, case)
 
-    def _find_largest(self, line: Line) -> None:
+    def pair_threads(self, line: Line) -> None:
+        """Measure the efficiency of threads side by side, where nothing is compiled."""
+        if line.first.engine != "eager" or not {1} < set(line.entries):
+            return
+        self._write("side by side ")
+        found = self._session.laboratory.thread_efficiencies({value: self._case(line, value) for value in line.entries})
+        for threads, value in found.items():
+            metrics = line.entries[threads]["extra_info"]["metrics"]
+            metrics[EFFICIENCY] = value.as_json(METRICS[EFFICIENCY])
+        told = (f"{threads}: {format_percent(value.value)}" for threads, value in found.items())
+        self._write(f"efficiency of threads {', '.join(told)}\n")
+
+    def find_largest(self, line: Line) -> None:
         """Try or foresee larger batches up to the end of memory, and note the largest beside the last one measured."""
         on_cpu = line.first.device_type == "cpu"
         wanted = line.end == "memory" or self._sweep.to_memory
@@ -210,6 +223,10 @@ class Walk:
         """A batch is drawn in the memory of the CPU first, which may end before that of the GPU."""
         images = 4.0 * case.batch * CHANNELS * case.image_size**2
         return self._forecast.holds(2 * images) and self._session.laboratory.fits(case)
+
+
+AFTERWARDS: Mapping[str, Callable[[Walk, Line], None]] = {"batch": Walk.find_largest, "threads": Walk.pair_threads}
+"""What is done with a line once its values are measured, by axis."""
 
 
 def largest_batch(case: Case, known: int, fits: Callable[[Case], bool]) -> Value:

@@ -33,6 +33,16 @@ def cases(*lines):
     return found
 
 
+def over_threads(rates):
+    """Return a line over the threads with these images/s."""
+    found = {}
+    for threads, rate in points(*rates.values(), over=tuple(rates)):
+        one = Case("lenet5", threads=threads)
+        found[one] = CaseRecord(one, {"throughput": rate})
+    (line,) = lines_of(found, "threads")
+    return line
+
+
 def test_the_knee_is_the_first_batch_after_which_doubling_surely_brings_little():
     knee = knee_of(points(100, 190, 340, 342, 500))
     assert (knee.batch, knee.sure) == (4, True)
@@ -134,7 +144,7 @@ def test_a_crossover_lies_in_its_interval_and_the_interval_in_the_batches(base, 
 
 
 def test_efficiency_is_the_share_of_what_as_many_single_threads_would_do():
-    found = dict(efficiencies(points(100, 180, 320, over=(1, 2, 4))))
+    found = dict(efficiencies(over_threads({1: 100, 2: 180, 4: 320})))
     assert found[1] == Value(1.0)
     assert found[2].value == pytest.approx(0.9)
     assert found[4].value == pytest.approx(0.8)
@@ -142,7 +152,16 @@ def test_efficiency_is_the_share_of_what_as_many_single_threads_would_do():
 
 
 def test_without_one_thread_there_is_no_efficiency():
-    assert efficiencies(points(100, 180, over=(2, 4))) == []
+    assert efficiencies(over_threads({2: 100, 4: 180})) == []
+
+
+def test_efficiency_is_that_of_rounds_side_by_side_where_there_is_one():
+    line = over_threads({1: 100, 2: 180, 4: 320})
+    paired = Value(0.8, 0.7, 0.9)
+    line.records[2].values["thread_efficiency"] = paired
+    found = dict(efficiencies(line))
+    assert found[2] == paired
+    assert found[4].value == pytest.approx(0.8)
 
 
 def test_lines_join_cases_that_differ_in_the_axis_alone():

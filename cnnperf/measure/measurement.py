@@ -21,6 +21,7 @@ from cnnperf.measure.finding import Finding
 from cnnperf.measure.memory import Memory, measure_memory
 from cnnperf.measure.metrics import METRICS, Value
 from cnnperf.measure.sampler import Samples, Schedule, sample
+from cnnperf.measure.threads import thread_efficiencies
 from cnnperf.measure.work import Work, count_work
 from cnnperf.measure.workload import Workload, check_supported, in_force, matmul_precision
 from cnnperf.models.catalog import CATALOG
@@ -139,6 +140,15 @@ class Laboratory:
             workload = self._prepare(case)
             compilation.compile_first_round(workload)
             workload.run_once()
+
+    def thread_efficiencies(self, cases: Mapping[int, Case]) -> dict[int, Value]:
+        """Return the efficiency of each number of threads but one; see `threads.thread_efficiencies`.
+
+        Args:
+            cases: By number of threads, all of one kind, on the CPU and not compiled.
+        """
+        subjects = {threads: self._new_workload(case) for threads, case in cases.items()}
+        return thread_efficiencies(subjects, self.make_clock(torch.device("cpu")), self.schedule)
 
     def check(self, case: Case) -> Verified:
         """Check the results of one case without timing it; raises as `measure` does."""

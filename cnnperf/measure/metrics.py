@@ -121,6 +121,11 @@ class Value:
         high = None if self.low is None else numerator / self.low
         return Value(numerator / self.value, low, high, self.rounds)
 
+    def scaled(self, factor: float) -> Value:
+        """Return the value and its interval times a positive number."""
+        low, high = (None if end is None else end * factor for end in (self.low, self.high))
+        return Value(self.value * factor, low, high, self.rounds)
+
     @property
     def half_width(self) -> float:
         """Return half the interval over the value, or NaN where there is no interval."""

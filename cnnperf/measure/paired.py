@@ -91,10 +91,12 @@ def draw_order(names: list[str], rounds: int, seed: int) -> list[str]:
     """Return every name once a round, in an order drawn for each, and none twice in a row, nor the last name first.
 
     Args:
-        names: At least two, in the order in which they ran before.
+        names: In the order in which they ran before; one alone can only follow itself.
         rounds: How many.
         seed: Of the drawing; the same gives the same order.
     """
+    if len(names) == 1:
+        return names * rounds
     generator, order = random.Random(seed), names[-1:]  # noqa: S311 - mixes rounds, hides nothing
     while len(order) <= rounds * len(names):
         drawn = generator.sample(names, len(names))

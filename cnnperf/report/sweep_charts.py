@@ -71,7 +71,7 @@ def sweep_charts(run: Run) -> list[Chart]:
 def _rows(line: Line, step: float) -> list[Row]:
     rates = line.points("throughput")
     knee = knee_of(rates, step) if line.axis == "batch" else None
-    shown = efficiencies(rates) if line.axis == "threads" else rates
+    shown = efficiencies(line) if line.axis == "threads" else rates
     return [
         {
             **axes_of(line.at(at)),

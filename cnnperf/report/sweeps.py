@@ -165,7 +165,7 @@ def _gains(line: Line) -> Mapping[int, str]:
 
 
 def _efficiencies(line: Line) -> Mapping[int, str]:
-    shares = efficiencies(line.points("throughput"))
+    shares = efficiencies(line)
     return {threads: _percents(share, "") for threads, share in shares}
 
 

@@ -22,6 +22,8 @@ LEAST: Mapping[str, int] = {"batch": 3, "threads": 2, "image_size": 2, "width": 
 STEP = 0.05
 """Gain of throughput below which doubling the batch is no longer worth it, unless a run says another."""
 
+EFFICIENCY = "thread_efficiency"
+
 Points = Sequence[tuple[int, Value]]
 
 
@@ -177,16 +179,18 @@ def rivals_of(cases: Mapping[Case, CaseRecord], least: int = LEAST["batch"]) -> 
     ]
 
 
-def efficiencies(throughputs: Points) -> list[tuple[int, Value]]:
+def efficiencies(line: Line) -> list[tuple[int, Value]]:
     """Return for each number of threads the throughput over that number times the throughput of one.
 
-    Both are medians of one run, measured one after the other, and not side by side.
+    It is that of rounds side by side where the run has it, and else of two medians, measured one after the other.
     """
+    throughputs, paired = line.points("throughput"), dict(line.points(EFFICIENCY))
     one = dict(throughputs).get(1)
     if one is None:
         return []
-    others = [(threads, ratio(many, one)) for threads, many in throughputs if threads != 1]
-    return [(1, Value(1.0)), *((threads, _share(quotient, threads)) for threads, quotient in others)]
+    others = [(threads, many) for threads, many in throughputs if threads != 1]
+    found = [(threads, paired.get(threads) or ratio(many, one).scaled(1 / threads)) for threads, many in others]
+    return [(1, Value(1.0)), *found]
 
 
 def sweep_values(cases: Mapping[Case, CaseRecord], step: float = STEP) -> dict[Case, dict[str, Value]]:
@@ -217,8 +221,8 @@ def _crossovers(cases: Mapping[Case, CaseRecord]) -> Iterator[tuple[Case, str, V
 
 def _efficiencies(cases: Mapping[Case, CaseRecord]) -> Iterator[tuple[Case, str, Value]]:
     for line in lines_of(cases, "threads"):
-        for threads, value in efficiencies(line.points("throughput")):
-            yield line.at(threads), "thread_efficiency", value
+        for threads, value in efficiencies(line):
+            yield line.at(threads), EFFICIENCY, value
 
 
 def _others(case: Case) -> list[Case]:
@@ -229,10 +233,6 @@ def _others(case: Case) -> list[Case]:
 
 def _gain(before: Value, after: Value, doublings: float) -> Value:
     return _each(ratio(after, before), lambda quotient: quotient ** (1 / doublings) - 1)
-
-
-def _share(quotient: Value, threads: int) -> Value:
-    return _each(quotient, lambda end: end / threads)
 
 
 def _each(value: Value, change: Callable[[float], float]) -> Value:

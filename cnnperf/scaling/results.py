@@ -86,7 +86,7 @@ def values_of(arm: Arm, alone: Arm, gathered: Gathered) -> dict[str, Value]:
     if size == 1:
         return values
     faster = together.ratio(alone.name, arm.name)
-    efficiency = faster if arm.kind == WEAK else _scaled(faster, 1 / size)
+    efficiency = faster if arm.kind == WEAK else faster.scaled(1 / size)
     kept = together.ratio(arm.silent, arm.name)
     return values | {
         f"{arm.kind}_efficiency": efficiency,
@@ -98,11 +98,6 @@ def values_of(arm: Arm, alone: Arm, gathered: Gathered) -> dict[str, Value]:
 def _ranks(arm: Arm, gathered: Gathered) -> Mapping[str, Any]:
     silent = {"without_communication": gathered.ranks[arm.silent]} if arm.silent in gathered.ranks else {}
     return {"step": gathered.ranks[arm.name], **silent}
-
-
-def _scaled(value: Value, factor: float) -> Value:
-    low, high = (None if end is None else end * factor for end in (value.low, value.high))
-    return Value(value.value * factor, low, high, value.rounds)
 
 
 def _turned(value: Value) -> tuple[float | None, float | None]:
