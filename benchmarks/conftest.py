@@ -73,20 +73,32 @@ def scaling_run(request, tmp_path_factory):
     import subprocess
     import sys
 
-    from cnnperf.errors import CnnperfError
-    from cnnperf.scaling.arguments import DEFAULT
-
-    options = request.config.stash[OPTIONS_KEY]
     out = tmp_path_factory.mktemp("scaling") / "run.json"
-    seconds = "0.05" if options.suite == "smoke" else str(options.seconds)
-    started = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "cnnperf.scaling")
-    asked = (*(options.patterns or DEFAULT), "--time", seconds, "--interval", str(options.interval), "--out", str(out))
+    command = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    asked = _asked_of_scaling(request.config.stash[OPTIONS_KEY])
     environment = {"OMP_NUM_THREADS": "1", **os.environ}  # what torchrun would set, with a warning
-    done = subprocess.run([sys.executable, *started, *asked], check=False, env=environment)  # noqa: S603 - ours
+    done = subprocess.run([*command, "-m", "cnnperf.scaling", *asked, "--out", out], check=False, env=environment)  # noqa: S603 - ours
     if done.returncode:
-        raise CnnperfError(f"torchrun ended with status {done.returncode}; what it said is above")
+        pytest.exit(f"training on two processes ended with status {done.returncode}; why is said above", returncode=2)
     request.config.stash[SCALING_KEY].update(json.loads(out.read_text(encoding="utf-8")))
     return request.config.stash[SCALING_KEY]
+
+
+def _asked_of_scaling(options):
+    """Return the arguments for the options of the suite, of which some mean nothing to several processes."""
+    from cnnperf.measure.plan import parse_overrides
+    from cnnperf.scaling.arguments import DEFAULT
+
+    axes = parse_overrides(options.axes)
+    unknown = sorted(axes.keys() - {"batch", "threads"}) + [name for name, values in axes.items() if len(values) > 1]
+    if unknown or len(options.devices) > 1:
+        pytest.exit(
+            f"several processes take one device, batch and number of threads, no {unknown or 'more'}", returncode=4
+        )
+    seconds = 0.05 if options.suite == "smoke" else options.seconds
+    chosen = [text for name, (value,) in axes.items() for text in (f"--{name}", str(value))]
+    given = ("--device", options.devices[0], "--time", str(seconds), "--interval", str(options.interval))
+    return *(options.patterns or DEFAULT), *given, *chosen
 
 
 @pytest.hookimpl(trylast=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from pytest_benchmark.stats import Stats
 from pytest_benchmark.utils import get_machine_id, get_tag
 
-from cnnperf.errors import CnnperfError
+from cnnperf.errors import CnnperfError, OptionError
 from cnnperf.measure.case import Case
 
 Object = dict[str, Any]
@@ -29,6 +30,18 @@ def check_folder(folder: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise CnnperfError(f"{folder}: runs cannot be saved there: {error.strerror or error}") from error
+
+
+def check_out(out: Path) -> None:
+    """Check that a run file can be written where it was asked for.
+
+    Raises:
+        OptionError: If its name is none of a run file, or its folder is not there or cannot be written to.
+    """
+    if out.suffix != ".json" or out.is_dir():
+        raise OptionError(f"--out takes a file that ends in .json, by which runs are found, not {out}")
+    if not out.parent.is_dir() or not os.access(out.parent, os.W_OK):
+        raise OptionError(f"--out {out}: {out.parent} is no folder that can be written to; make it, or choose another")
 
 
 def benchmark_entry(origin: str, case: Case, record: Mapping[str, Any], seconds: Iterable[float]) -> Object:

@@ -7,13 +7,16 @@ from datetime import timedelta
 
 import torch
 from torch import distributed, nn
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 
 from cnnperf.fusion import synchronized
 from cnnperf.fusion.algebra import Parameters
 from cnnperf.fusion.forms import ALGEBRA
 from cnnperf.fusion.synchronized import SynchronizedTail
 from cnnperf.fusion.tail import fused_tail, textbook_tail
+from cnnperf.measure.case import Case
 from cnnperf.models.squeeze_excitation import SEBlock
+from cnnperf.scaling.step import Silent, Step
 
 LIMIT = 60.0  # seconds that a process waits for the others
 CHANNELS, REDUCTION = 32, 4
@@ -110,6 +113,23 @@ def on_device(rank, which, sizes):
     norm, se = (one.to("cuda") for one in network())
     maps = [one.to("cuda") for one in batch(sizes, rank)]
     return [one.cpu() for one in results(fused_tail if which == FUSED else textbook_tail, norm, se, maps)]
+
+
+def exchanges(rank, size):
+    """Return how often BatchNorm's buffers and the gradients crossed in steps and in silent ones, taken in turns."""
+    step = Step(Case("resnet18", "train", batch=2, image_size=8, width=4, world_size=size), rank)
+    step.join(distributed.group.WORLD)
+    parallel, seen = step.workload.network, []
+    real = parallel._sync_buffers
+    parallel._sync_buffers = lambda: (seen.append("buffers"), real())[1]
+    parallel.register_comm_hook(None, lambda _, bucket: (seen.append("gradients"), allreduce_hook(None, bucket))[1])
+    silent, found = Silent(step), {True: [], False: []}
+    for is_silent in (False, True, True, False, False, True, False):
+        seen.clear()
+        (silent if is_silent else step).run()
+        found[is_silent].append((seen.count("buffers"), seen.count("gradients") > 0))
+    step.check_average()
+    return found[False], found[True]
 
 
 def whole_batch(sizes, dtype=torch.float32):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import re
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+import ranks
 
 from cnnperf import load_runs
 from cnnperf.errors import OptionError
@@ -23,11 +25,13 @@ from cnnperf.scaling.__main__ import main
 from cnnperf.scaling.arguments import Place, Request, parser, request_of, sizes_up_to
 from cnnperf.scaling.results import arms_of, entry_of, values_of
 from cnnperf.scaling.rounds import Gathered, sample_ranks
+from cnnperf.scaling.watch import BEAT, ENDED, FINE, LOST, Vigil
 from cnnperf.testing import ScriptedClock, ScriptedSubject
 
 CASE = Case("lenet5", "train", batch=8, threads=1)
 NAMES = ("weak 1", "weak 2", "weak 2 without communication", "strong 2", "strong 2 without communication")
 LIMIT = 120  # seconds for real processes, which do nothing slowly but load PyTorch
+TIMEOUT, TOLD, SLACK = 4, 10, 20  # seconds: asked for, those after it in which a run has ended, and for a busy machine
 
 
 def gathered(**seconds):
@@ -163,6 +167,7 @@ def test_the_batch_can_be_shared_by_each_number_of_processes(sizes, batch):
         (["lenet5", "--timeout", "nan"], "above 0"),
         (["lenet5", "--interval", "much"], "--interval"),
         (["lenet5", "--device", "cuda"], "CUDA devices"),
+        (["lenet5", "--threads", "9999"], "cores"),
     ],
 )
 def test_a_bad_argument_is_one_sentence_before_the_processes_meet(arguments, said):
@@ -171,15 +176,132 @@ def test_a_bad_argument_is_one_sentence_before_the_processes_meet(arguments, sai
     assert "\n" not in str(raised.value)
 
 
-def test_without_torchrun_it_says_how_to_start_it(monkeypatch, capsys):
-    monkeypatch.delenv("RANK", raising=False)
+WORLD = {
+    "RANK": "0",
+    "WORLD_SIZE": "2",
+    "LOCAL_RANK": "0",
+    "LOCAL_WORLD_SIZE": "2",
+    "MASTER_ADDR": "a",
+    "MASTER_PORT": "1",
+}
+
+
+def test_a_process_knows_its_place():
+    assert Place.here(WORLD) == Place(0, 2, 0, 2)
+
+
+@pytest.mark.parametrize("changed", [{"RANK": ""}, {"WORLD_SIZE": "x"}, {"MASTER_ADDR": ""}])
+def test_without_torchrun_it_says_how_to_start_it(monkeypatch, capsys, changed):
+    for name, value in (WORLD | changed).items():
+        monkeypatch.setenv(name, value)
     assert main(["lenet5"]) == 2
     assert "torchrun --standalone --nproc-per-node 2 -m cnnperf.scaling" in capsys.readouterr().err
 
 
-def start(folder, *arguments):
-    """Start two processes that train, from a folder without this project."""
-    command = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+def test_only_a_step_with_communication_communicates(tmp_path):
+    pair = ranks.Together(2, tmp_path)
+    try:
+        for steps, silent in pair(ranks.exchanges, 2):
+            assert steps == [(1, True)] * 4
+            assert silent == [(0, False)] * 3
+    finally:
+        pair.close()
+
+
+PEOPLE = [("one", 10), ("one", 11), ("two", 12)]
+
+
+class Watched:
+    """Be the vigil of a process among three, whose signs and clock are scripted."""
+
+    def __init__(self, rank=0, timeout=60.0):
+        self.vigil, self.now, self.counts = Vigil(rank, PEOPLE, timeout), 0.0, [0, 0, 0]
+        self.states = [FINE, FINE, FINE]
+
+    def after(self, seconds, living=(0, 1, 2)):
+        """Let time pass in beats in which these processes show signs; return what the vigil says at the last."""
+        for _ in range(int(seconds / BEAT)):
+            self.now += BEAT
+            for rank in living:
+                self.counts[rank] += 1
+            signs = [f"{count} {state}" for count, state in zip(self.counts, self.states, strict=True)]
+            told = self.vigil.look(signs, self.now)
+            if told is not None:
+                return told
+        return None
+
+
+def test_while_all_show_signs_of_life_nothing_ends():
+    assert Watched().after(600) is None
+
+
+def test_a_process_without_a_sign_for_the_timeout_is_lost():
+    watched = Watched(timeout=60)
+    assert watched.after(1) is None
+    assert watched.after(59, living=(0, 2)) is None
+    assert watched.after(3, living=(0, 2)) == "process 1 (pid 11 on one) died or does not answer"
+    assert watched.vigil.lost(watched.now) == [1]
+
+
+def test_who_is_asked_to_end_finds_within_seconds_which_process_is_gone():
+    watched = Watched(timeout=60)
+    watched.after(1)
+    watched.vigil.ask_to_end()
+    assert watched.after(10, living=(0, 1)) == "process 2 (pid 12 on two) died or does not answer"
+    assert watched.now < 6
+
+
+def test_the_first_process_that_is_left_tells_it_for_all():
+    watched = Watched(rank=1)
+    watched.after(1)
+    watched.vigil.ask_to_end()
+    assert watched.after(10, living=(0, 1)) == ""
+    alone = Watched(rank=1)
+    alone.after(1)
+    alone.vigil.ask_to_end()
+    assert alone.after(10, living=(1, 2)) == "process 0 (pid 10 on one) died or does not answer"
+
+
+def test_who_ends_of_itself_has_told_why_and_the_others_are_silent():
+    watched = Watched()
+    watched.states[2] = ENDED
+    assert watched.after(1) == ""
+
+
+def test_who_is_asked_to_end_while_all_live_says_so():
+    watched = Watched()
+    watched.vigil.ask_to_end()
+    assert watched.after(10) == "it was asked to end"
+
+
+def test_who_waits_in_vain_for_a_process_that_lives_names_it():
+    watched = Watched(timeout=4)
+    watched.states[1] = LOST  # it has waited in vain too
+    watched.vigil.state = LOST
+    assert watched.after(10) == (
+        "process 2 (pid 12 on two): busy for more than 4 s; raise --timeout if a step may take so long"
+    )
+
+
+def test_who_waits_in_vain_tells_it_though_it_is_not_the_first():
+    watched = Watched(rank=1, timeout=4)
+    watched.states[2] = watched.vigil.state = LOST
+    assert watched.after(10).startswith("process 0 (pid 10 on one): busy for more than 4 s")
+    watched = Watched(rank=2, timeout=4)
+    watched.states[1] = watched.vigil.state = LOST
+    assert watched.after(10) == ""
+
+
+def test_a_connection_that_breaks_while_all_live_is_told_with_its_cause():
+    watched = Watched()
+    watched.states = [LOST, LOST, LOST]
+    watched.vigil.state, watched.vigil.cause = LOST, "it broke"
+    assert "though all of them live: it broke" in watched.after(10)
+
+
+def start(folder, *arguments, processes=2):
+    """Start processes that train, from a folder without this project."""
+    command = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes))
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         [*command, "-m", "cnnperf.scaling", *arguments, "--runs", str(folder / "runs")],
@@ -236,16 +358,11 @@ def lives(pid):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 @pytest.mark.parametrize(
-    ("rank", "how", "said"),
-    [
-        (1, signal.SIGKILL, "process 1 (pid {}) died"),
-        (0, signal.SIGKILL, "process 0 (pid {}) died"),
-        (1, signal.SIGSTOP, "process 1 (pid {}) did not answer and was ended"),
-    ],
+    ("rank", "how"), [(1, signal.SIGKILL), (0, signal.SIGKILL), (1, signal.SIGSTOP), (0, signal.SIGSTOP)]
 )
-def test_a_process_that_is_lost_ends_the_run_and_what_was_measured_is_kept(tmp_path, rank, how, said):
+def test_a_process_that_is_lost_ends_the_run_and_what_was_measured_is_kept(tmp_path, rank, how):
     process = start(
-        tmp_path, "lenet5", "resnet18", "--batch", "2", "--time", "0.1", "--interval", "1%", "--timeout", "4"
+        tmp_path, "lenet5", "resnet18", "--batch", "2", "--time", "0.1", "--interval", "1%", "--timeout", str(TIMEOUT)
     )
     pids = {}
     try:
@@ -258,9 +375,9 @@ def test_a_process_that_is_lost_ends_the_run_and_what_was_measured_is_kept(tmp_p
             journals = list(tmp_path.glob("runs/**/*.journal.jsonl"))
         pids = descendants(process)
         os.kill(pids[rank], how)
-        output, _ = process.communicate(timeout=LIMIT)
+        output, _ = process.communicate(timeout=TIMEOUT + TOLD + SLACK)
         assert process.returncode == 1
-        assert said.format(pids[rank]) in output
+        assert f"process {rank} (pid {pids[rank]} on {platform.node()}) died or does not answer" in output
         assert str(journals[0]) in output
         assert not any(lives(pid) for pid in pids.values())
         assert set(load_runs(tmp_path / "runs")["architecture"]) == {"lenet5"}
@@ -270,3 +387,18 @@ def test_a_process_that_is_lost_ends_the_run_and_what_was_measured_is_kept(tmp_p
             if lives(pid):
                 os.kill(pid, signal.SIGKILL)
         process.kill()
+
+
+def test_one_process_alone_is_measured_too(tmp_path):
+    process = start(tmp_path, "lenet5", "--batch", "2", "--time", "0.02", processes=1)
+    said, _ = process.communicate(timeout=LIMIT)
+    assert process.returncode == 0, said
+    assert set(load_runs(tmp_path / "runs")["world_size"]) == {1}
+
+
+def test_what_the_first_process_refuses_ends_all(tmp_path):
+    (tmp_path / "runs").touch()
+    process = start(tmp_path, "lenet5")
+    said, _ = process.communicate(timeout=LIMIT)
+    assert process.returncode == 1
+    assert said.count("runs cannot be saved there") == 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -168,7 +167,9 @@ def _check_before(given: argparse.Namespace) -> None:
     if not 0 < given.time < float("inf"):
         raise OptionError(f"--time takes seconds above 0, not {given.time:g}")
     if given.out is not None:
-        _check_out(given.out)
+        from cnnperf.saving import check_out
+
+        check_out(given.out)
 
 
 def _check_together(given: argparse.Namespace) -> None:
@@ -180,13 +181,6 @@ def _check_together(given: argparse.Namespace) -> None:
             raise OptionError(f"{option} is about doubling the batch: it goes with --over batch, without --values")
     if over_batch and given.batch is not None:
         raise OptionError("--batch is of sweeps over something else than the batch; use --values or --max-batch")
-
-
-def _check_out(out: Path) -> None:
-    if out.suffix != ".json":
-        raise OptionError(f"--out takes a file that ends in .json, by which runs are found, not {out}")
-    if not out.parent.is_dir() or not os.access(out.parent, os.W_OK):
-        raise OptionError(f"--out {out}: {out.parent} is no folder that can be written to; make it, or choose another")
 
 
 def _values(text: str | None) -> tuple[int, ...]:

@@ -32,7 +32,7 @@ def scaling_lines(run: Run) -> list[str]:
     title = f"Training on {processes}, {_threads(records)}"
     rows: list[Row | str] = []
     for name, own in _by_architecture(records).items():
-        rows += [name, *((f"  {_kind(record)}", *_cells(record)) for record in own), *slowest_lines(own)]
+        rows += [name, *((f"  {_kind(record)}", *_cells(record)) for record in own), *slowest_lines(own, run.hosts)]
     return ["", title, *grid(HEADER, rows), *wrap(LEGEND)]
 
 
@@ -54,12 +54,13 @@ def scaling_records(run: Run) -> list[CaseRecord]:
     return [record for record in run.cases if record.case.architecture in names and record.ranks]
 
 
-def slowest_lines(records: Sequence[CaseRecord]) -> list[str]:
+def slowest_lines(records: Sequence[CaseRecord], hosts: Sequence[str]) -> list[str]:
     """Name the process of one network that computes longest, by steps of weak scaling without communication."""
-    return [f"  {line}" for record in records if "weak_efficiency" in record.values for line in _slowest(record)]
+    weak = [record for record in records if "weak_efficiency" in record.values]
+    return [f"  {line}" for record in weak for line in _slowest(record, hosts)]
 
 
-def _slowest(record: CaseRecord) -> list[str]:
+def _slowest(record: CaseRecord, hosts: Sequence[str]) -> list[str]:
     ranks = record.ranks.get(SILENT, ())
     if len(ranks) < 2:  # noqa: PLR2004 - of one there is no slowest
         return []
@@ -70,7 +71,8 @@ def _slowest(record: CaseRecord) -> list[str]:
     longer = median_interval([list(islice(ratios, len(group))) for group in record.groups])
     if longer.low is None or longer.low <= 1:
         return [f"none of {len(ranks)} processes is surely slower than the others"]
-    return [f"slowest of {len(ranks)}: process {slowest}, which computes {_share(_less_one(longer))} longer"]
+    where = f" on {hosts[slowest]}" if len(set(hosts)) > 1 and slowest < len(hosts) else ""
+    return [f"slowest of {len(ranks)}: process {slowest}{where}, which computes {_share(_less_one(longer))} longer"]
 
 
 def _less_one(value: Value) -> Value:

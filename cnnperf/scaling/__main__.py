@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import os
-import signal
-import sys
+import traceback
 from collections.abc import Sequence
 
 import torch
 
-from cnnperf.commands.command import FINE, INTERRUPTED, UNUSABLE, complain, print_lines
-from cnnperf.errors import CnnperfError
+from cnnperf.commands.command import FINE, UNUSABLE, complain, print_lines
+from cnnperf.errors import CnnperfError, OptionError
 from cnnperf.report.scaling import scaling_lines
 from cnnperf.runs.document import parse_document
-from cnnperf.saving import check_folder
-from cnnperf.scaling.arguments import Place, parser, request_of
-from cnnperf.scaling.crew import ENDED, LOST, Joined
+from cnnperf.saving import check_folder, check_out
+from cnnperf.scaling.arguments import Place, Request, parser, request_of
+from cnnperf.scaling.crew import Joined
 from cnnperf.scaling.run import ScalingRun
-
-LOST_STATUS = 1
-
-
-class Terminated(Exception):  # noqa: N818 - what torchrun does to the others when one process has ended
-    """Report that torchrun asks this process to end."""
+from cnnperf.scaling.watch import LOST_STATUS, Doorman, Vigil, Watch, leave
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,79 +25,99 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         place = Place.here()
         request = request_of(given, place)
-        if place.rank == 0:
-            check_folder(request.out.parent if request.out else request.storage)
     except CnnperfError as error:
-        return _refuse(error)
-    device = torch.device(request.device, place.local_rank) if request.device == "cuda" else torch.device("cpu")
-    signal.signal(signal.SIGTERM, _end)
+        if os.environ.get("RANK", "") in ("", "0"):  # one of many that all say the same
+            complain(f"cnnperf: {error}")
+        return UNUSABLE
+    doorman = Doorman()
+    doorman.start()
     try:
         crew = Joined(place, request.device, request.timeout)
+        _agree(crew, request)
     except (RuntimeError, OSError) as error:
         complain(f"cnnperf: process {place.rank}: the others cannot be reached: {_first_line(error)}")
         return LOST_STATUS
-    run = ScalingRun(request, crew, device, complain if place.rank == 0 else _nowhere)
-    return _measure(run)
+    except CnnperfError as error:
+        if place.rank == 0:
+            complain(f"cnnperf: {error}")
+        return UNUSABLE
+    doorman.stop()
+    return _measure(ScalingRun(request, crew, _device(place, request), complain if place.rank == 0 else _nowhere))
+
+
+def _agree(crew: Joined, request: Request) -> None:
+    """See that all processes were asked for the same, and that the first one can write what they find.
+
+    Raises:
+        CnnperfError: In every process, if not.
+    """
+    facts = crew.gather(request.facts())
+    for rank, own in enumerate(facts):
+        unlike = [f"{name} {facts[0][name]} and {value}" for name, value in own.items() if value != facts[0][name]]
+        if unlike:
+            raise OptionError(
+                f"processes 0 and {rank} would measure different things: {', '.join(unlike)}; give every machine the "
+                "same arguments, and --device and --threads where machines differ"
+            )
+    if refusal := crew.share(_refusal(request) if crew.rank == 0 else ""):
+        raise CnnperfError(refusal)
+
+
+def _refusal(request: Request) -> str:
+    try:
+        (check_out if request.out else check_folder)(request.out or request.storage)
+    except CnnperfError as error:
+        return str(error)
+    return ""
+
+
+def _device(place: Place, request: Request) -> torch.device:
+    if request.device == "cpu":
+        return torch.device("cpu")
+    device = torch.device("cuda", place.local_rank)
+    torch.cuda.set_device(device)
+    return device
 
 
 def _measure(run: ScalingRun) -> int:
-    crew, kept_in = run.crew, ""
+    crew, kept_in = run.crew, run.begin()
+
+    def tell(reason: str) -> None:
+        complain(f"\ncnnperf: {reason}; what was measured before is kept in {kept_in}, which `cnnperf show` reads")
+
+    watch = Watch(Vigil(crew.rank, crew.people, run.request.timeout), crew.signs(), tell)
+    watch.start()
     try:
-        run.begin()
-        kept_in = crew.share(str(run.journal.path) if run.journal else "")
         run.measure()
         crew.meet()
-        crew.leave()
-        return _save(run) if crew.rank == 0 else FINE
     except CnnperfError as error:
-        return _end_all(run, f"process {crew.rank}: {error}", UNUSABLE)
-    except KeyboardInterrupt:
-        return _end_all(run, "interrupted" if crew.rank == 0 else "", INTERRUPTED)
-    except (RuntimeError, Terminated) as error:
-        if not _is_loss(error):
-            crew.take_leave(ENDED)
-            raise
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun's haste would cut short what is told
-        told = crew.take_leave(LOST)
-        if told:
-            complain(f"cnnperf: {told}{_kept(kept_in)}")
-        return LOST_STATUS
-    except BaseException:
-        crew.take_leave(ENDED)
-        raise
+        tell(f"process {crew.rank}: {error}")
+        watch.end(UNUSABLE)
+    except Exception as error:  # noqa: BLE001 - told, and the process ends
+        if _is_loss(error):
+            watch.miss(_first_line(error))
+        tell(f"process {crew.rank}: {traceback.format_exc()}")
+        watch.end(LOST_STATUS)
+    watch.stop()
+    crew.leave()
+    return _save(run) if crew.rank == 0 else FINE
 
 
 def _save(run: ScalingRun) -> int:
-    path = run.save()
+    try:
+        path = run.save()
+    except CnnperfError as error:
+        complain(f"cnnperf: {error}")
+        return UNUSABLE
     print_lines([*scaling_lines(parse_document(run.document())), "", f"saved {path}"])
-    return FINE
-
-
-def _end_all(run: ScalingRun, told: str, status: int) -> int:
-    if told:
-        complain(f"cnnperf: {told}{_kept(str(run.journal.path) if run.journal and run.benchmarks else '')}")
-    run.crew.take_leave(ENDED)
-    return status
-
-
-def _kept(journal: str) -> str:
-    return f"; what was measured before is kept in {journal}, which `cnnperf show` reads" if journal else ""
+    return FINE if run.benchmarks else UNUSABLE
 
 
 def _is_loss(error: BaseException) -> bool:
     """Tell whether a process was missed: what the backends raise then has no class in common."""
     said = str(error).lower()
-    return isinstance(error, Terminated | torch.distributed.DistError) or "gloo" in said or "connection" in said
-
-
-def _refuse(error: CnnperfError) -> int:
-    if os.environ.get("RANK", "0") == "0":  # one of many that all say the same
-        complain(f"cnnperf: {error}")
-    return UNUSABLE
-
-
-def _end(*_: object) -> None:
-    raise Terminated
+    known = isinstance(error, torch.distributed.DistError) or "gloo" in said or "connection" in said
+    return isinstance(error, RuntimeError) and known
 
 
 def _nowhere(_: str) -> None:
@@ -115,4 +129,4 @@ def _first_line(error: BaseException) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

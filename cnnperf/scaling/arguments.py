@@ -14,6 +14,7 @@ from cnnperf.measure.plan import CPU_BATCH, CPU_BATCH_OTHERS, CUDA_BATCH, Plan
 from cnnperf.measure.workload import cpu_cores
 from cnnperf.models.architecture import Architecture
 
+NUMBERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 DEFAULT = ("lenet5", "resnet18", "se_resnet18_fused")
 DESCRIPTION = """\
 Train networks on 1, 2, 4, ... processes with DistributedDataParallel, all sizes in turn within one run, and tell how
@@ -31,8 +32,8 @@ process with as many threads. The run is saved by the first process, as those of
 
 exit status of each process (torchrun's own is 1 for any but 0):
   0  measured and saved
-  1  a process died or did not answer; what was measured so far is kept in a journal
-  2  bad arguments, a network that cannot be measured, or a file that cannot be written
+  1  a process died or did not answer within --timeout and ten seconds; what was measured is kept in a journal
+  2  bad arguments, wrong results, nothing that could be measured, or a file that cannot be written
 """
 
 
@@ -59,12 +60,14 @@ class Place:
         Raises:
             OptionError: If torchrun did not start this process.
         """
-        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
-        if missing := [name for name in names if name not in environment]:
+        wrong = [name for name in NUMBERS if not environment.get(name, "").isdecimal()]
+        wrong += [name for name in ("MASTER_ADDR", "MASTER_PORT") if not environment.get(name)]
+        if wrong:
             raise OptionError(
-                f"{missing[0]} is not set: start it with `torchrun --standalone --nproc-per-node 2 -m cnnperf.scaling`"
+                f"{wrong[0]} is not set as torchrun sets it: start it with `torchrun --standalone --nproc-per-node 2 "
+                "-m cnnperf.scaling`"
             )
-        return cls(*(int(environment[name]) for name in names))
+        return cls(*(int(environment[name]) for name in NUMBERS))
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,8 @@ class Request:
         device: `cpu` or `cuda`.
         batch: Images of one process in weak scaling, and of all in strong scaling; None: by architecture and device.
         threads: Of each process.
-        seconds: Budget of each process count in seconds.
+        seconds: Budget of each way to train: alone, and for each larger number of processes weak and strong, each with
+            and without communication.
         interval: Wanted half-width of the ratios, relative.
         timeout: Seconds that a process waits for another.
         storage: Folder of the runs.
@@ -92,6 +96,17 @@ class Request:
     timeout: float = 60.0
     storage: Path = Path(".benchmarks")
     out: Path | None = None
+
+    def facts(self) -> dict[str, str]:
+        """Return what all processes must agree on."""
+        return {
+            "architectures": ", ".join(row.name for row in self.architectures),
+            "--device": self.device,
+            "--batch": str(self.batch),
+            "--threads": str(self.threads),
+            "--time": str(self.seconds),
+            "--interval": str(self.interval),
+        }
 
     def batch_for(self, name: str, sizes: Sequence[int]) -> int:
         """Return the batch of one process, which each number of processes can share evenly.
@@ -129,9 +144,15 @@ def parser() -> argparse.ArgumentParser:
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: cuda where each process has one")
     add("--batch", type=int, metavar="N", help="of one process; shared by all in strong scaling (default: the suite's)")
     add("--threads", type=int, metavar="N", help="of each process (default: the machine's cores shared out)")
-    add("--time", type=float, default=1.0, metavar="SECONDS", help="budget for each number of processes (default: 1)")
+    add("--time", type=float, default=1.0, metavar="SECONDS", help="budget of each way to train (default: 1)")
     add("--interval", default="2%", metavar="PERCENT", help="wanted half-width of the ratios (default: 2%%)")
-    add("--timeout", type=float, default=60.0, metavar="SECONDS", help="for an answer of each process (default: 60)")
+    add(
+        "--timeout",
+        type=float,
+        default=60.0,
+        metavar="SECONDS",
+        help="after which a process is lost; more than a step takes (default: 60)",
+    )
     add("--runs", type=Path, default=Path(".benchmarks"), metavar="FOLDER", help="of the run (default: .benchmarks)")
     add("--out", type=Path, metavar="FILE", help="the run file (default: a new one in the folder of the runs)")
     return made
@@ -164,6 +185,8 @@ def request_of(given: argparse.Namespace, place: Place) -> Request:
         storage=given.runs,
         out=given.out,
     )
+    if request.threads > (cores := cpu_cores()):
+        raise OptionError(f"--threads {request.threads}: this process may use {cores} cores")
     for row in request.architectures:
         Plan().cases(row)
         request.batch_for(row.name, sizes_up_to(place.size))

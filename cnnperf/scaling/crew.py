@@ -1,11 +1,9 @@
-"""The processes that measure together: how they meet, tell each other numbers, and notice that one is lost."""
+"""The processes that measure together: how they meet and tell each other numbers."""
 
 from __future__ import annotations
 
 import os
 import platform
-import signal
-import time
 from datetime import timedelta
 from typing import Any, Protocol, TypeVar
 
@@ -13,9 +11,7 @@ from torch import distributed
 from torch.distributed.rendezvous import rendezvous
 
 from cnnperf.scaling.arguments import Place
-
-GRACE = 5.0  # seconds for every process to say that it has seen the end
-LOST, ENDED = "lost", "ended"
+from cnnperf.scaling.watch import Person
 
 T = TypeVar("T")
 Group = Any  # distributed.ProcessGroup, which a build of PyTorch may lack
@@ -54,16 +50,18 @@ class Joined:
         Raises:
             RuntimeError: If they cannot be reached within the timeout, which is in seconds.
         """
-        self.rank, self.size = place.rank, place.size
-        waiting = timedelta(seconds=timeout)
-        backend = "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
-        self.backend = "nccl" if device == "cuda" else "gloo"
-        self._store, _, _ = next(iter(rendezvous("env://", timeout=waiting)))
-        store = distributed.distributed_c10d.PrefixStore("cnnperf", self._store)
-        distributed.init_process_group(backend, timeout=waiting, store=store, rank=place.rank, world_size=place.size)
-        self._waiting = waiting
-        self._control = distributed.new_group(backend="gloo", timeout=waiting)
-        self.people: list[tuple[str, int]] = self.gather((platform.node(), os.getpid()))
+        self.rank, self.size, self.backend = place.rank, place.size, "nccl" if device == "cuda" else "gloo"
+        self._waiting = timedelta(seconds=timeout)
+        self._store, _, _ = next(iter(rendezvous("env://", timeout=self._waiting)))
+        distributed.init_process_group(
+            "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo",
+            timeout=self._waiting,
+            store=distributed.distributed_c10d.PrefixStore("cnnperf", self._store),
+            rank=place.rank,
+            world_size=place.size,
+        )
+        self._control = distributed.new_group(backend="gloo", timeout=self._waiting)
+        self.people: list[Person] = self.gather((platform.node(), os.getpid()))
 
     def meet(self) -> None:
         """Wait until every process is here."""
@@ -83,56 +81,29 @@ class Joined:
 
     def first(self, count: int) -> Group:
         """Return the group of the first processes, so many; every process has to ask for it."""
-        return distributed.new_group(list(range(count)), timeout=self._waiting)  # its own default is half an hour
+        # A timeout of its own, or it would be half an hour.
+        return distributed.new_group(list(range(count)), timeout=self._waiting)
+
+    def signs(self) -> StoredSigns:
+        """Return the signs of life of all processes, by a connection of their own."""
+        return StoredSigns(self._store.clone(), self.size)
 
     def leave(self) -> None:
         """Part from the others in peace."""
         distributed.destroy_process_group()
 
-    def take_leave(self, reason: str) -> str:
-        """Tell the others that this process ends before its time, and end those that do not answer.
 
-        Args:
-            reason: `LOST` where another process was missed, `ENDED` where this one has told why.
+class StoredSigns:
+    """Be the signs of life in the store that torchrun keeps."""
 
-        Returns:
-            What there is to say, by the first process that is left, about those that are not; else nothing.
-        """
-        self._store.set(f"left/{self.rank}", reason)
-        deadline = time.monotonic() + GRACE
-        missing = self._missing()
-        while any(self._may_answer(rank) for rank in missing) and time.monotonic() < deadline:
-            time.sleep(0.1)
-            missing = self._missing()
-        left = [rank for rank in range(self.size) if rank not in missing]
-        if self.rank != left[0]:
-            return ""
-        if not missing:
-            told = any(self._store.get(f"left/{rank}") == ENDED.encode() for rank in left)
-            return "" if told else "the connection between the processes broke, though all of them live"
-        return "; ".join(self._end(rank) for rank in missing)
+    def __init__(self, store: Any, size: int) -> None:
+        """Take the store and the number of processes."""
+        self._store, self._keys = store, [f"cnnperf/sign/{rank}" for rank in range(size)]
 
-    def _missing(self) -> list[int]:
-        return [rank for rank in range(self.size) if not self._store.check([f"left/{rank}"])]
+    def leave(self, rank: int, sign: str) -> None:
+        """Leave a sign for the others."""
+        self._store.set(self._keys[rank], sign)
 
-    def _may_answer(self, rank: int) -> bool:
-        """Tell whether a process lives, as far as that can be seen from here."""
-        host, pid = self.people[rank]
-        if host != platform.node():
-            return True
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return False
-        return True
-
-    def _end(self, rank: int) -> str:
-        """End a process of this machine that hangs, and return what is known of it."""
-        host, pid = self.people[rank]
-        if host != platform.node():
-            return f"process {rank} ({pid} on {host}) does not answer"
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            return f"process {rank} (pid {pid}) died"
-        return f"process {rank} (pid {pid}) did not answer and was ended"
+    def read(self) -> list[str]:
+        """Return the last sign of each process, each of which has left one."""
+        return [sign.decode() for sign in self._store.multi_get(self._keys)]

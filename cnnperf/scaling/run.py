@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar, cast
 
 import torch
 from pytest_benchmark.utils import get_commit_info
@@ -21,19 +20,18 @@ from cnnperf.measure.correctness import References
 from cnnperf.measure.environment import read_environment
 from cnnperf.measure.exhaustion import out_of_memory_told
 from cnnperf.measure.sampler import Schedule, Subject
-from cnnperf.measure.workload import Workload
+from cnnperf.measure.workload import Workload, in_force
 from cnnperf.models.architecture import Architecture
 from cnnperf.runs.document import SCHEMA
 from cnnperf.saving import Object, numbered_path, save_document
 from cnnperf.scaling.arguments import Request, sizes_up_to
-from cnnperf.scaling.crew import Joined
+from cnnperf.scaling.crew import Group, Joined
 from cnnperf.scaling.results import STRONG, WEAK, Arm, arms_of, entry_of
 from cnnperf.scaling.rounds import sample_ranks
 from cnnperf.scaling.step import Silent, Step, communicated_bytes
 from cnnperf.session import Journal
 from cnnperf.units import format_percent, format_quantity
 
-T = TypeVar("T")
 Tell = Callable[[str], None]
 
 
@@ -59,6 +57,7 @@ class ScalingRun:
     not_measured: list[Object] = field(default_factory=list)
     journal: Journal | None = None
     _head: Object = field(default_factory=dict)
+    _groups: dict[int, Group] = field(default_factory=dict)
     _started: float = field(default_factory=time.perf_counter)
 
     @property
@@ -66,8 +65,8 @@ class ScalingRun:
         """Return the numbers of processes."""
         return sizes_up_to(self.crew.size)
 
-    def begin(self) -> None:
-        """Set threads and memory policy, and open the journal."""
+    def begin(self) -> str:
+        """Set threads and memory policy, open the journal, and return its path, which every process gets."""
         torch.set_num_threads(self.request.threads)
         policy = apply_policy("retain")
         if self.crew.rank == 0:
@@ -80,6 +79,8 @@ class ScalingRun:
                 "cnnperf": self._facts(environment),
             }
             self.journal = Journal(self._folder(), self._head)
+        self._groups = {size: self.crew.first(size) for size in self.sizes if size > 1}
+        return self.crew.share(str(self.journal.path) if self.journal else "")
 
     def measure(self) -> None:
         """Measure all networks.
@@ -91,12 +92,12 @@ class ScalingRun:
         count = len(self.request.architectures)
         for number, architecture in enumerate(self.request.architectures, start=1):
             case = self._case(architecture)
-            told = ", ".join(map(str, self.sizes))
-            self.tell(f"[{number}/{count}] {architecture.name}, batch {case.batch}, on {told} processes")
-            try:
-                self._measure(case)
-            except UnsupportedCase as reason:
-                self._skip(case, str(reason))
+            told = "1 process" if self.crew.size == 1 else f"{', '.join(map(str, self.sizes))} processes"
+            self.tell(f"[{number}/{count}] {architecture.name}, batch {case.batch}, on {told}")
+            with in_force(case):
+                reason = self._measure(case)
+            if reason:
+                self._skip(case, reason)
 
     def save(self) -> Path:
         """Write the run file and delete the journal; only in the first process.
@@ -115,9 +116,12 @@ class ScalingRun:
         facts = self._facts(self._head["cnnperf"]["environment"])
         return {**self._head, "benchmarks": self.benchmarks, "version": "", "cnnperf": facts}
 
-    def _measure(self, case: Case) -> None:
+    def _measure(self, case: Case) -> str:
+        """Measure one network, or return why not where that is so in any process."""
         arms = arms_of(case, self.sizes)
-        built = self._agreed(lambda: self._build(arms))
+        built, reason = self._attempt(lambda: self._build(arms))
+        if reasons := [one for one in self.crew.gather(reason) if one]:
+            return reasons[0]
         steps: dict[str, Subject | None] = {}
         for place, (arm, step) in enumerate(zip(arms, built, strict=True)):
             steps[arm.name] = step
@@ -129,20 +133,21 @@ class ScalingRun:
         if self.crew.rank == 0:
             for arm in arms:
                 self._keep(entry_of(arm, arms[0], gathered))
+        return ""
 
     def _build(self, arms: list[Arm]) -> list[Step | None]:
         """Build the steps that this process has a part in, and see that one alone computes what it should."""
         steps = [Step(self._here(arm.case), self.crew.rank) if self._takes_part(arm) else None for arm in arms]
         for step in steps:
             if step is not None:
-                step.run()  # so that memory which runs out does so here, where all can give up together
+                step.run()  # where memory runs out here, all give up together; later it ends the run
         if steps[0] is not None:
             References(Workload).verify(steps[0].workload)
         return steps
 
     def _join(self, case: Case, step: Step | None) -> int:
         """Let a step average its gradients, and return how many bytes it communicates, 0 where it has no part."""
-        group = self.crew.first(case.world_size)
+        group = self._groups[case.world_size]
         if step is None:
             return 0
         step.join(group)
@@ -155,17 +160,13 @@ class ScalingRun:
     def _here(self, case: Case) -> Case:
         return replace(case, device=str(self.device))
 
-    def _agreed(self, attempt: Callable[[], T]) -> T:
-        """Return what an attempt gives; where it fails in one process, give up in all."""
-        result, reason = None, ""
+    def _attempt(self, build: Callable[[], list[Step | None]]) -> tuple[list[Step | None], str]:
+        """Return what building gives, or why it gives nothing here."""
         try:
             with out_of_memory_told():
-                result = attempt()
+                return build(), ""
         except UnsupportedCase as error:
-            reason = f"process {self.crew.rank}: {error}" if self.crew.size > 1 else str(error)
-        if reasons := [one for one in self.crew.gather(reason) if one]:
-            raise UnsupportedCase(reasons[0])
-        return cast(T, result)
+            return [], f"process {self.crew.rank}: {error}"
 
     def _keep(self, entry: Object) -> None:
         self.benchmarks.append(entry)
@@ -197,6 +198,7 @@ class ScalingRun:
             "planned": cases,
             "environment": environment,
             "not_measured": self.not_measured,
+            "hosts": [host for host, _ in self.crew.people],
             "wall_seconds": time.perf_counter() - self._started,
         }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
 
@@ -50,15 +50,23 @@ class Step:
 
     def run(self) -> None:
         """Do one step."""
+        if self._parallel is not None:
+            # DistributedDataParallel goes by the step before: after a silent one it leaves out the buffers.
+            self._parallel.require_forward_param_sync = True
         self.workload.run()
 
     def relocate(self) -> None:
         """Put everything that a step touches at fresh addresses and restore its initial values."""
         self.workload.relocate()
 
-    def without_communication(self) -> AbstractContextManager[None]:
-        """Leave gradients and buffers as they are in each process while this is entered."""
-        return nullcontext() if self._parallel is None else self._parallel.no_sync()
+    def run_silently(self) -> None:
+        """Do one step in which gradients and buffers stay as they are in each process."""
+        if self._parallel is None:
+            self.workload.run()
+            return
+        self._parallel.require_forward_param_sync = False
+        with self._parallel.no_sync():
+            self.workload.run()
 
     def check_average(self) -> None:
         """See that every process gets the mean of all processes' gradients.
@@ -66,12 +74,11 @@ class Step:
         Raises:
             WrongResult: If it does not.
         """
-        with self.without_communication():
-            expected = self._gradients()
+        expected = self._gradients(self.run_silently)
         for gradient in expected.values():
             distributed.all_reduce(gradient, group=cast(DistributedDataParallel, self._parallel).process_group)
             gradient.div_(self.case.world_size)
-        found = self._gradients()
+        found = self._gradients(self.run)
         scale = max(float(gradient.norm()) for gradient in expected.values())
         for name, gradient in found.items():
             distance = float((gradient - expected[name]).norm())
@@ -82,9 +89,9 @@ class Step:
                 )
         self.workload.reset()
 
-    def _gradients(self) -> dict[str, Tensor]:
+    def _gradients(self, run: Callable[[], None]) -> dict[str, Tensor]:
         self.workload.reset()
-        self.workload.run()
+        run()
         return {name: gradient.clone() for name, gradient in self.workload.gradients().items()}
 
 
@@ -100,8 +107,7 @@ class Silent:
 
     def run(self) -> None:
         """Do one step without communication."""
-        with self._step.without_communication():
-            self._step.run()
+        self._step.run_silently()
 
     def relocate(self) -> None:
         """Stay where the step is."""
