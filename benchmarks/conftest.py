@@ -77,7 +77,9 @@ def scaling_run(request, tmp_path_factory):
     command = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
     asked = _asked_of_scaling(request.config.stash[OPTIONS_KEY])
     environment = {"OMP_NUM_THREADS": "1", **os.environ}  # what torchrun would set, with a warning
-    done = subprocess.run([*command, "-m", "cnnperf.scaling", *asked, "--out", out], check=False, env=environment)  # noqa: S603 - ours
+    run = [*command, "-m", "cnnperf.scaling", *asked, "--out", out]
+    with request.config.pluginmanager.get_plugin("capturemanager").global_and_fixture_disabled():  # its progress
+        done = subprocess.run(run, check=False, env=environment)  # noqa: S603 - ours
     if done.returncode:
         pytest.exit(f"training on two processes ended with status {done.returncode}; why is said above", returncode=2)
     request.config.stash[SCALING_KEY].update(json.loads(out.read_text(encoding="utf-8")))
@@ -92,9 +94,8 @@ def _asked_of_scaling(options):
     axes = parse_overrides(options.axes)
     unknown = sorted(axes.keys() - {"batch", "threads"}) + [name for name, values in axes.items() if len(values) > 1]
     if unknown or len(options.devices) > 1:
-        pytest.exit(
-            f"several processes take one device, batch and number of threads, no {unknown or 'more'}", returncode=4
-        )
+        named = ", ".join(unknown) or "several devices"
+        pytest.exit(f"several processes take one device, batch and number of threads, not {named}", returncode=4)
     seconds = 0.05 if options.suite == "smoke" else options.seconds
     chosen = [text for name, (value,) in axes.items() for text in (f"--{name}", str(value))]
     given = ("--device", options.devices[0], "--time", str(seconds), "--interval", str(options.interval))
