@@ -187,7 +187,7 @@ def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, A
     """Add environment, ceilings, cases not measured and sweeps to the run file, and whether it is worse than before."""
     session = config.stash.get(SESSION_KEY, None)
     if session is not None:
-        from cnnperf.session import add_sweeps
+        from cnnperf.runs.swept import add_sweeps
 
         output_json["cnnperf"] = session.facts()
         add_sweeps(output_json)

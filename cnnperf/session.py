@@ -21,15 +21,12 @@ from cnnperf.measure.case import Case
 from cnnperf.measure.checks import machine_findings
 from cnnperf.measure.environment import Record, load_average, read_environment
 from cnnperf.measure.measurement import Laboratory, Measured
-from cnnperf.measure.metrics import METRICS
 from cnnperf.measure.replicas import Replicas
 from cnnperf.options import Options
 from cnnperf.report.layout import wrap
 from cnnperf.report.terminal import render
 from cnnperf.report.verdicts import comparison_lines
 from cnnperf.runs.baseline import Baseline
-from cnnperf.runs.document import parse_document
-from cnnperf.runs.sweeps import STEP, sweep_values
 from cnnperf.runs.verdicts import FINE, NO_VERDICT, WORSE, Comparison
 from cnnperf.units import format_duration, format_percent, format_quantity
 
@@ -241,15 +238,6 @@ class Session:
         if left <= 0:
             return ""
         return f"  ({left} left, about {format_duration(left * sum(spent) / len(spent))})"
-
-
-def add_sweeps(document: Mapping[str, Any]) -> None:
-    """Give the cases of a run-file document what they say together: knee, crossover batch, efficiency of threads."""
-    run = parse_document(document)
-    added = sweep_values({record.case: record for record in run.cases}, run.step or STEP)
-    for record in (entry["extra_info"] for entry in document["benchmarks"] if "cnnperf" in entry.get("extra_info", {})):
-        values = added.get(Case.from_axes(record["axes"]), {})
-        record["metrics"] |= {name: value.as_json(METRICS[name]) for name, value in values.items()}
 
 
 def _laboratory(options: Options) -> Laboratory:

@@ -7,6 +7,7 @@ from documents import benchmark, document
 
 from cnnperf import load_runs
 from cnnperf.cli import main
+from cnnperf.runs.swept import add_sweeps
 
 ENVIRONMENT = {"cpu_model": "Example CPU", "cpu_count": 2, "load_average": 0.1}
 
@@ -30,6 +31,27 @@ def folder(tmp_path, monkeypatch):
 
 def merge(*more):
     return main(["merge", "shards", "--out", "merged.json", *more])
+
+
+def batches(folder, number, **latencies):
+    """Write a shard with some batches of one sweep."""
+    path = shard(folder, number)
+    content = json.loads(path.read_text())
+    cases = [benchmark(latency=latency, half=0.001, batch=int(name[1:])) for name, latency in latencies.items()]
+    content["benchmarks"] = [one | {"fullname": f"test.py::{one['params']['batch']}"} for one in cases]
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_what_a_sweep_says_is_known_once_its_parts_are_together(folder):
+    first = batches(folder, 1, b1=1e-3, b4=1.4e-3, b16=4.5e-3)
+    batches(folder, 2, b2=1.1e-3, b8=2.3e-3)
+    assert merge() == 0
+    knees = load_runs("merged.json", where={"metric": "knee_batch"})
+    assert list(knees.batch) == [8]
+    part = json.loads(first.read_text())
+    add_sweeps(part)  # as its run would do at its end
+    assert part == json.loads(first.read_text())
 
 
 def test_all_shards_become_one_run(folder, capsys):

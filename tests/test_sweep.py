@@ -16,7 +16,8 @@ from cnnperf.measure.work import count_work
 from cnnperf.models.catalog import CATALOG, resolve
 from cnnperf.options import Options
 from cnnperf.runs import frame_of
-from cnnperf.session import Session, add_sweeps
+from cnnperf.runs.swept import add_sweeps
+from cnnperf.session import Session
 from cnnperf.sweep import Sweep, Walk, default_values, largest_batch
 
 PLENTY = Process(0.0, 0.0, 2.0**50)

@@ -124,8 +124,8 @@ def _path(given: argparse.Namespace) -> Path:
 
 
 def _save(session: Session, path: Path) -> None:
+    from cnnperf.runs.swept import add_sweeps
     from cnnperf.saving import save_document
-    from cnnperf.session import add_sweeps
 
     document = session.document()
     add_sweeps(document)

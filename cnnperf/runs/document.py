@@ -60,6 +60,7 @@ def parse_document(document: Object) -> Run:
         wall_seconds=as_number(facts.get("wall_seconds"), "cnnperf.wall_seconds"),
         compile_seconds=as_number(facts.get("compile_seconds"), "cnnperf.compile_seconds"),
         round_seconds=as_number(facts.get("round_seconds"), "cnnperf.round_seconds"),
+        shard=as_text(facts.get("shard", ""), "cnnperf.shard"),
         hosts=tuple(as_text(host, "cnnperf.hosts") for host in as_list(facts.get("hosts", []), "cnnperf.hosts")),
         anchor=as_text(facts.get("anchor", ""), "cnnperf.anchor"),
         regressed=as_text(facts.get("regressed", ""), "cnnperf.regressed"),

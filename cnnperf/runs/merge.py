@@ -11,6 +11,7 @@ from cnnperf.measure.shards import parse_shard
 from cnnperf.runs.comparison import MOMENTARY
 from cnnperf.runs.document import parse_document
 from cnnperf.runs.files import find_files, read_document
+from cnnperf.runs.swept import add_sweeps
 
 Document = dict[str, Any]
 
@@ -45,7 +46,9 @@ def merge_runs(paths: Sequence[Path], *, allow_missing: bool = False) -> Documen
     if not allow_missing:
         _check_complete(documents)
     latest = max(documents, key=lambda document: str(document.get("datetime")))
-    return {**latest, "benchmarks": _benchmarks(names, documents), "cnnperf": _facts(documents)}
+    merged = {**latest, "benchmarks": _benchmarks(names, documents), "cnnperf": _facts(documents)}
+    add_sweeps(merged)
+    return merged
 
 
 def _facts(documents: Sequence[Document]) -> Document:

@@ -104,6 +104,7 @@ class Run:
         round_seconds: Spent inside rounds whose times were kept, a part of `wall_seconds`.
         anchor: Commit to which the metric `anchor_ratio` relates; empty where there is none.
         regressed: Against which baseline it was found to be worse when it was made; empty where it was not.
+        shard: Which part of a suite it is, such as `2/5`; empty for a whole one.
         hosts: Of each process, where several trained together.
         step: What doubling a batch had to bring for a sweep to go on; None where the run does not say.
     """
@@ -128,6 +129,7 @@ class Run:
     regressed: str = ""
     step: float | None = None
     hosts: tuple[str, ...] = ()
+    shard: str = ""
 
     def head(self) -> Head:
         """Return what tells it from other runs."""
