@@ -1,5 +1,7 @@
 """What the tests of the fusions share: layouts, tolerances, and how often a compiled function passes over a map."""
 
+from dataclasses import dataclass
+
 import torch
 
 EPS = 1e-5
@@ -22,3 +24,19 @@ def passes(function, *arguments):
         torch._logging.set_logs()
     x = next(one for one in arguments if isinstance(one, torch.Tensor))
     return metrics.num_bytes_accessed / (x.numel() * x.element_size())
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """Be another process with as many samples, whose statistics are known."""
+
+    parts: tuple[torch.Tensor, ...]
+    values: int
+
+    def merge(self, mu, variance):
+        other, spread = (one.to(mu.dtype) for one in self.parts[:2])
+        return (mu + other) / 2, (variance + spread) / 2 + (mu - other).square() / 4
+
+    def add(self, first, second):
+        others = (one.to(first.dtype) for one in self.parts[2:])
+        return *(own + one for own, one in zip((first, second), others, strict=True)), torch.tensor(2 * self.values)

@@ -11,7 +11,6 @@ import re
 import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +18,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from maps import Elsewhere
 from torch._functorch.aot_autograd import aot_function, make_boxed_func
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.functional import vjp
@@ -199,22 +199,6 @@ def test_training_equals_float64_in_each_shape_and_layout(interpreted, shape, la
 @pytest.mark.parametrize("dtype", DTYPES[1:])
 def test_training_takes_maps_of_sixteen_bits(interpreted, dtype, layout):
     check_training(interpreted, gpu, (3, 20, 5, 3), dtype, layout)
-
-
-@dataclass(frozen=True)
-class Elsewhere:
-    """Be another process with as many samples, whose statistics are known."""
-
-    parts: tuple[torch.Tensor, ...]
-    values: int
-
-    def merge(self, mu, variance):
-        other, spread = (one.to(mu.dtype) for one in self.parts[:2])
-        return (mu + other) / 2, (variance + spread) / 2 + (mu - other).square() / 4
-
-    def add(self, first, second):
-        others = (one.to(first.dtype) for one in self.parts[2:])
-        return *(own + one for own, one in zip((first, second), others, strict=True)), torch.tensor(2 * self.values)
 
 
 @pytest.mark.parametrize("layout", FORMATS)
