@@ -19,6 +19,7 @@ from cnnperf.measure.case import Case
 from cnnperf.measure.paired import Together
 from cnnperf.measure.sampler import Schedule
 from cnnperf.report.figures import figures
+from cnnperf.report.markdown import run_markdown
 from cnnperf.report.scaling import scaling_lines
 from cnnperf.runs import parse_document, read_runs
 from cnnperf.scaling.__main__ import main
@@ -106,6 +107,7 @@ def test_a_readme_s_figures_have_the_table_once():
     text = figures([("one", parse_document(document()))])
     assert text.count("| lenet5 | weak | 2 | 8 |") == 1
     assert text.count("| lenet5 |") == 3
+    assert "| lenet5 | weak | 2 | 8 |" in run_markdown("one", parse_document(document()))
 
 
 class Pair:

@@ -11,6 +11,7 @@ from cnnperf.report.headline import headline
 from cnnperf.report.layout import escape, shorten
 from cnnperf.report.machine import machine_facts
 from cnnperf.report.rows import Row, case_rows
+from cnnperf.report.scaling import scaling_markdown
 from cnnperf.report.sweeps import answers_of
 from cnnperf.report.verdicts import ORDER, change_text, headline_of, interval_text, power_text
 from cnnperf.runs.ratio import expm1
@@ -68,6 +69,7 @@ def run_markdown(name: str, run: Run) -> str:
     parts.append(_sentence(f"Run {name}, commit {run.commit or 'unknown'}{when}. {'; '.join(machine_facts(run))}."))
     rows = [_case(row) for row in case_rows(run)]
     parts += [(("case", "latency", "n", "images/s", "to doubt"), rows)] if rows else []
+    parts += [scaled] if (scaled := scaling_markdown(run)) else []
     swept = [f"- {_sentence(f'{one.title}: {told}')}" for one in answers_of(run) for told in one.sentences]
     parts += ["\n".join(swept)] if swept else []
     against = [*not_measured(run), *(f"{one.seen}{one.advice and f' ({one.advice})'}" for one in doubts(run))]
