@@ -6,6 +6,7 @@ from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 
 import torch
+from maps import FORMATS
 from torch import distributed, nn
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 
@@ -81,7 +82,7 @@ def network(dtype=torch.float32):
     return norm.to(dtype), se.to(dtype)
 
 
-def batch(sizes, rank, dtype=torch.float32, layout=torch.contiguous_format):
+def batch(sizes, rank, dtype=torch.float32, layout="contiguous"):
     """Return this process's part of x, shortcut and the output's gradient; every part has another mean."""
     drawn = []
     for part, size in enumerate(sizes):
@@ -89,7 +90,7 @@ def batch(sizes, rank, dtype=torch.float32, layout=torch.contiguous_format):
         maps = [torch.randn(size, CHANNELS, 7, 6, generator=generator, dtype=torch.float64) for _ in range(3)]
         drawn.append([maps[0] * (1 + part) + 5 * part, *maps[1:]])
     parts = drawn[rank] if rank is not None else [torch.cat(maps) for maps in zip(*drawn, strict=True)]
-    return [one.to(dtype).contiguous(memory_format=layout) for one in parts]
+    return [one.to(dtype).contiguous(memory_format=FORMATS[layout]) for one in parts]
 
 
 def results(tail, norm, se, maps):
@@ -102,7 +103,10 @@ def results(tail, norm, se, maps):
 
 
 def one_step(rank, which, sizes, dtype, layout):
-    """Run the fused tail, or PyTorch's own SyncBatchNorm with the textbook tail."""
+    """Run the fused tail, or PyTorch's own SyncBatchNorm with the textbook tail.
+
+    The layout is a name: a memory format cannot be sent from process to process.
+    """
     tail = fused_tail if which == FUSED else textbook_tail
     with cpu_for_a_device() if which == TEXTBOOK else nullcontext():
         return results(tail, *network(dtype), batch(sizes, rank, dtype, layout))

@@ -48,7 +48,7 @@ def joined(found):
 @pytest.mark.parametrize("size", BATCHES)
 def test_it_equals_batch_norm_over_the_batch_of_all_processes(together, size, layout):
     sizes = BATCHES[size]
-    found = together(size, ranks.one_step, FUSED, sizes, torch.float32, FORMATS[layout])
+    found = together(size, ranks.one_step, FUSED, sizes, torch.float32, layout)
     for one, exact in zip(joined(found), ranks.whole_batch(sizes), strict=True):
         assert distance(one, exact) <= TOLERANCE[torch.float32]
     for other in found[1:]:  # every process remembers the same statistics
@@ -57,7 +57,7 @@ def test_it_equals_batch_norm_over_the_batch_of_all_processes(together, size, la
 
 @pytest.mark.parametrize("size", BATCHES)
 def test_it_equals_pytorch_s_synchronized_batch_norm_with_the_textbook_tail(together, size):
-    given = (BATCHES[size], torch.float32, torch.contiguous_format)
+    given = (BATCHES[size], torch.float32, "contiguous")
     found = together(size, ranks.one_step, FUSED, *given)
     expected = together(size, ranks.one_step, TEXTBOOK, *given)
     for mine, theirs in zip(found, expected, strict=True):  # in every process
@@ -65,13 +65,13 @@ def test_it_equals_pytorch_s_synchronized_batch_norm_with_the_textbook_tail(toge
 
 
 def test_sixteen_bits_stay_within_their_rounding(together):
-    found = together(2, ranks.one_step, FUSED, (3, 5), torch.bfloat16, torch.channels_last)
+    found = together(2, ranks.one_step, FUSED, (3, 5), torch.bfloat16, "channels_last")
     exact = ranks.whole_batch((3, 5), torch.bfloat16)
     assert max(distance(one, two) for one, two in zip(joined(found), exact, strict=True)) <= TOLERANCE[torch.bfloat16]
 
 
 def test_a_process_without_samples_takes_part(together):
-    found = together(3, ranks.one_step, FUSED, (4, 0, 3), torch.float32, torch.contiguous_format)
+    found = together(3, ranks.one_step, FUSED, (4, 0, 3), torch.float32, "contiguous")
     for one, exact in zip(joined(found), ranks.whole_batch((4, 0, 3)), strict=True):
         assert distance(one, exact) <= TOLERANCE[torch.float32]
 
