@@ -98,6 +98,10 @@ def default_values(axis: str, architecture: Architecture) -> tuple[int, ...]:
     return values.get(axis, ())
 
 
+class Foreseen(OutOfMemory):
+    """Report a case that was not tried, because memory would end in it."""
+
+
 @dataclass
 class Line:
     """Hold what was measured of one line of a sweep.
@@ -107,12 +111,14 @@ class Line:
         entries: As they stand in the run file, by value of the axis.
         end: Why it does not go on, of `ENDS`; empty where it may.
         wrong: How many results on end were wrong.
+        over: For which value the CPU's allocator had no memory, where it came to that.
     """
 
     first: Case
     entries: dict[int, dict[str, Any]] = field(default_factory=dict)
     end: str = ""
     wrong: int = 0
+    over: int | None = None
 
     def throughputs(self) -> list[tuple[int, Value]]:
         """Return the images/s of each value."""
@@ -145,7 +151,17 @@ class Walk:
             self._walk(lines)
             for line in lines:
                 if self._sweep.axis in AFTERWARDS:
-                    AFTERWARDS[self._sweep.axis](self, line)
+                    self._follow_up(line, AFTERWARDS[self._sweep.axis])
+
+    def _follow_up(self, line: Line, follow: Callable[[Walk, Line], None]) -> None:
+        """Do what is done with a line that was measured; where that fails, what was measured stands."""
+        try:
+            follow(self, line)
+        except UnsupportedCase as reason:
+            self._write(f"not measured: {reason}\n")
+        except CnnperfError as reason:
+            self.wrong = True
+            self._write(f"not measured: {reason}\n")
 
     def _walk(self, lines: list[Line]) -> None:
         """Take each value for all engines before the next, so that their ratio is of one time."""
@@ -164,7 +180,10 @@ class Walk:
         return replace(line.first, **{self._sweep.axis: value})  # type: ignore[arg-type]  # an axis of numbers
 
     def _beyond_knee(self, line: Line) -> bool:
-        return knee_of(line.throughputs(), self._sweep.step) is not None
+        """Tell whether two doublings beyond the knee were measured, so that it is no dip."""
+        rates = line.throughputs()
+        knee = knee_of(rates, self._sweep.step)
+        return knee is not None and knee.batch < rates[-2][0]
 
     def _measure(self, line: Line, value: int) -> None:
         case = self._case(line, value)
@@ -174,6 +193,8 @@ class Walk:
             line.wrong = 0
         except UnsupportedCase as reason:
             line.end = "memory" if isinstance(reason, OutOfMemory) else "unsupported"
+            if case.device_type == "cpu" and line.end == "memory" and not isinstance(reason, Foreseen):
+                line.over = value
             told = self._skipped(case, reason)
         except CnnperfError as reason:  # one batch may be wrong and the next right
             line.wrong += 1
@@ -189,7 +210,7 @@ class Walk:
 
     def _measured(self, case: Case) -> tuple[dict[str, Any], str]:
         if case.device_type == "cpu" and (refusal := self._forecast.refusal(case)):
-            raise OutOfMemory(refusal)
+            raise Foreseen(refusal)
         measured = self._session.measure(case)
         entry = benchmark_entry(ORIGIN, case, measured.record(), measured.seconds())
         self._forecast.learn(case, measured.values["peak_memory"].value)
@@ -214,7 +235,11 @@ class Walk:
         if not (line.entries and wanted) or (on_cpu and self._forecast.blind):
             return
         fits = self._forecast.fits if on_cpu else self._tried
-        largest = largest_batch(line.first, max(line.entries), fits)
+
+        def below(case: Case) -> bool:
+            return (line.over is None or case.batch < line.over) and fits(case)
+
+        largest = largest_batch(line.first, max(line.entries), below)
         metrics = line.entries[max(line.entries)]["extra_info"]["metrics"]
         metrics["largest_batch"] = largest.as_json(METRICS["largest_batch"])
         self._write(f"largest batch that fits: {largest.value:.0f}\n")

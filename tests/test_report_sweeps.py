@@ -100,7 +100,7 @@ def test_the_largest_batch_says_how_it_is_known():
 def test_threads_have_their_efficiency():
     cases = [benchmark(latency=latency, half=0.01, threads=threads) for threads, latency in ((1, 1e-3), (2, 0.6e-3))]
     lines = section(*cases)
-    assert lines[0] == "Sweeps (efficiency: images/s over those of one thread times the threads)"
+    assert lines[0] == "Sweeps (efficiency: images/s over one thread's times the threads, in a sweep side by side)"
     assert lines[-1].split() == ["2", "107k", "±1.0%", "83%", "[82,", "85]"]
 
 

@@ -314,7 +314,10 @@ def test_an_interrupted_run_is_appended_as_far_as_it_got(tmp_path):
     folder = tmp_path / "saved"
     folder.mkdir()
     (folder / "x.journal.jsonl").write_text(journal(DOCUMENTS["plain"]))
-    assert main(["export", str(folder), "--parquet", str(tmp_path / "runs")]) == 0
+    unasked = ["export", "--runs", str(folder), "--parquet", str(tmp_path / "runs")]
+    assert main(unasked) == 0  # its run may go on, so that it has to be named
+    assert not (tmp_path / "runs").exists()
+    assert main(["export", str(folder / "x.journal.jsonl"), "--parquet", str(tmp_path / "runs")]) == 0
     same(renamed(load_runs(tmp_path / "runs")), load_runs(folder))
 
 

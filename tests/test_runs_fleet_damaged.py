@@ -47,6 +47,12 @@ def of_the_future(table):
     return with_column(of_version(7)(table), "value", pa.array(["fast"] * len(table)))
 
 
+def of_other_names(table):
+    """Return a table none of whose rows anything that is asked of this layout would find."""
+    names = {"metric": "measure", "row": "line"}
+    return of_version(2)(table).rename_columns([names.get(name, name) for name in table.column_names])
+
+
 def with_new_axis(table):
     return with_column(table, "axes", pa.array(["architecture sparsity"] * len(table)))
 
@@ -65,6 +71,14 @@ DAMAGES = {
     "of something else": (
         lambda path: parquet.write_table(pa.table({"metric": ["latency"], "row": [0]}), path),
         "not a file that cnnperf wrote; move it away",
+    ),
+    "of other columns": (
+        lambda path: parquet.write_table(pa.table({"x": ["y"]}), path),
+        "not a file that cnnperf wrote; move it away",
+    ),
+    "of a layout that names its rows otherwise": (
+        lambda path: rewrite(path, of_other_names),
+        "layout 2, .* reads up to 1; upgrade cnnperf",
     ),
 }
 
@@ -158,8 +172,15 @@ def test_a_file_where_a_folder_is_needed_is_told(tmp_path):
 
 
 def test_where_there_is_nothing_it_is_told_how_to_append(tmp_path):
-    with pytest.raises(RunFileError, match=r"no runs in it; `cnnperf export --parquet file://.*` appends some"):
+    with pytest.raises(RunFileError, match="none: no such file or directory"):
         load_runs((tmp_path / "none").as_uri())
+    with pytest.raises(RunFileError, match=r"no runs in it; `cnnperf export --parquet memory://none` appends some"):
+        load_runs("memory://none")
+
+
+def test_a_folder_of_run_files_is_read_by_its_url_too(tmp_path):
+    MADE.write(tmp_path)
+    assert load_runs(tmp_path.as_uri()).equals(load_runs(tmp_path))
 
 
 def test_a_place_that_must_not_be_written_to_is_told(place, monkeypatch):
@@ -185,13 +206,14 @@ def test_permissions_of_folders_are_told(place):
         folder.chmod(0o700)
 
 
-def test_a_damaged_run_file_stops_the_export_and_is_named(tmp_path, capsys):
+@pytest.mark.parametrize("content", ['{"benchmarks": 5, "cnnperf": {}}', '{"benchmarks": [{"na'])
+def test_a_damaged_run_file_is_named_and_the_others_are_appended(tmp_path, capsys, content):
     MADE.write(tmp_path / "saved")
-    (tmp_path / "saved" / "0099_bad.json").write_text('{"benchmarks": 5, "cnnperf": {}}')
+    (tmp_path / "saved" / "0000_bad.json").write_text(content)
     assert main(["export", str(tmp_path / "saved"), "--parquet", str(tmp_path / "runs")]) == 2
-    assert "0099_bad: benchmarks: a list is needed here" in capsys.readouterr().err
-    (tmp_path / "saved" / "0099_bad.json").unlink()
-    assert main(["export", str(tmp_path / "saved"), "--parquet", str(tmp_path / "runs")]) == 0
+    told = capsys.readouterr()
+    assert f"{MADE.runs} runs appended" in told.out
+    assert "0000_bad.json: " in told.err
     assert load_runs(tmp_path / "runs")["run"].nunique() == MADE.runs
 
 

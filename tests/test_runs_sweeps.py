@@ -43,8 +43,13 @@ def over_threads(rates):
     return line
 
 
+def test_a_single_dip_is_no_knee():
+    assert knee_of(points(100, 101, 190, 360, 700)) is None
+    assert knee_of(points(100, 101)).batch == 1  # nothing tells that it is one
+
+
 def test_the_knee_is_the_first_batch_after_which_doubling_surely_brings_little():
-    knee = knee_of(points(100, 190, 340, 342, 500))
+    knee = knee_of(points(100, 190, 340, 342, 345))
     assert (knee.batch, knee.sure) == (4, True)
     assert knee.gain.value == pytest.approx(342 / 340 - 1)
     assert knee.gain.high < 0.05

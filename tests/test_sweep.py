@@ -79,10 +79,10 @@ def reasons(frame):
     return [reason for reason in frame.reason if reason]
 
 
-def test_the_batch_is_doubled_to_the_knee_and_one_further():
+def test_the_batch_is_doubled_to_the_knee_and_twice_more():
     laboratory = Made()
     _, told, frame = sweep(laboratory)
-    assert [case.batch for case in laboratory.measured] == [2**power for power in range(9)]
+    assert [case.batch for case in laboratory.measured] == [2**power for power in range(10)]
     assert values(frame, "knee_batch") == {128: 128.0}
     assert told.splitlines()[0].startswith("[1] lenet5 forward cpu eager batch 1 9.00 ms ±0.1%, 111 images/s")
 
@@ -90,14 +90,14 @@ def test_the_batch_is_doubled_to_the_knee_and_one_further():
 def test_a_larger_step_ends_the_sweep_sooner():
     laboratory = Made()
     sweep(laboratory, step=0.3)
-    assert [case.batch for case in laboratory.measured][-1] == 32
+    assert [case.batch for case in laboratory.measured][-1] == 64
 
 
 def test_engines_take_turns_at_each_batch_until_both_have_their_knee():
     laboratory = Made()
     _, _, frame = sweep(laboratory, engines=("eager", "compile"))
     engines = [case.engine for case in laboratory.measured]
-    assert engines == ["eager", "compile"] * 11
+    assert engines == ["eager", "compile"] * 12
     assert values(frame, "knee_batch") == {128: 128.0, 512: 512.0}
     crossing = frame[frame.metric == "engine_crossover"].iloc[0]
     assert (crossing.engine, crossing.batch) == ("compile", 32)
@@ -134,7 +134,7 @@ def test_beyond_the_knee_the_largest_batch_is_looked_for_only_if_asked():
     _, _, frame = sweep(laboratory, devices=("cuda",))
     assert (values(frame, "largest_batch"), laboratory.tried) == ({}, [])
     _, _, frame = sweep(laboratory, devices=("cuda",), to_memory=True)
-    assert list(values(frame, "largest_batch")) == [256]
+    assert list(values(frame, "largest_batch")) == [512]
 
 
 def test_where_the_memory_of_the_cpu_would_end_nothing_is_attempted():

@@ -10,8 +10,10 @@ from cnnperf.commands.command import (
     FINE,
     RUN,
     UNTOLD,
+    UNUSABLE,
     Command,
     add_storage,
+    complain,
     file_path,
     only_run,
     print_bytes,
@@ -179,15 +181,20 @@ def _append(given: argparse.Namespace) -> int:
 
     if given.format or given.out:
         raise OptionError("--parquet appends to a dataset; --format and --out make a file: give the one or the others")
-    location = open_location(given.parquet)
-    saved = choose_documents(given.run_name, given.runs) if given.run_name else open_storage(given.runs).documents()
+    location, damaged = open_location(given.parquet), list[RunFileError]()
+    if given.run_name:
+        saved = choose_documents(given.run_name, given.runs, damaged.append)
+    else:
+        saved = open_storage(given.runs).documents(damaged=damaged.append)
     appended, there = 0, 0
     for new in append_runs(saved, location):
         appended, there = appended + new, there + (not new)
         if not (appended + there) % STEP:
             tell(f"{appended} runs appended, {there} were there already")
     print_lines([f"{location.text}: {appended} runs appended, {there} were there already"])
-    return FINE
+    for error in damaged:
+        complain(f"cnnperf: {error}")
+    return UNUSABLE if damaged else FINE
 
 
 def _export_arguments(parser: argparse.ArgumentParser) -> None:

@@ -33,8 +33,8 @@ examples:
   cnnperf sweep resnet18 --over threads --phase train
   cnnperf sweep resnet18 --over image_size --values 32,64,128 --png figures
 
-The knee is the first batch after which doubling surely brings less throughput than --step. Where the intervals are too
-wide to be sure, two doublings on end that bring less by their medians end the sweep, and the knee is said to be unsure.
+The knee is the first batch after which two doublings on end bring less throughput than --step by their medians. It is
+sure where the whole interval of the first one is below the step.
 The run is saved as any other: `cnnperf show`, `report`, `compare` and `history` read it.
 """
 AXES = ("batch", "threads", "image_size", "width")
@@ -163,6 +163,13 @@ def _check_before(given: argparse.Namespace) -> None:
     missing = [name for name in PICTURES if _folders(given) and find_spec(name) is None]
     if missing:
         raise CnnperfError(f"pictures need the package {', '.join(missing)}; pip install 'cnnperf[report]'")
+    from cnnperf.runs.fleet.location import is_dataset
+
+    if is_dataset(given.runs):
+        raise OptionError(
+            f"--runs {given.runs}: a sweep is saved as a run file in a folder; `cnnperf export --parquet URL` sends it "
+            "to a dataset afterwards"
+        )
     _check_together(given)
     if not 0 < given.time < float("inf"):
         raise OptionError(f"--time takes seconds above 0, not {given.time:g}")

@@ -11,6 +11,12 @@ import torch
 from cnnperf.errors import OutOfMemory
 from cnnperf.measure.case import Case
 
+SIGNS = (
+    *("can't allocate memory", "not enough memory"),  # of the CPU's allocator: c10/core/impl/alloc_cpu.cpp
+    *("CUDNN_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_ALLOC_FAILED", "unable to find an engine to execute"),
+)
+"""Of errors that have no exception of their own; cuDNN says the last where no engine's workspace fits."""
+
 
 @contextmanager
 def out_of_memory_told() -> Iterator[None]:
@@ -24,8 +30,7 @@ def out_of_memory_told() -> Iterator[None]:
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise OutOfMemory(f"out of memory: {_first_line(error)}") from error
     except RuntimeError as error:
-        # The CPU allocator has no exception of its own: c10/core/impl/alloc_cpu.cpp.
-        if "can't allocate memory" not in str(error) and "not enough memory" not in str(error):
+        if not any(sign in str(error) for sign in SIGNS):
             raise
         raise OutOfMemory(f"out of memory: {_first_line(error)}") from error
 

@@ -147,8 +147,9 @@ class Laboratory:
         Args:
             cases: By number of threads, all of one kind, on the CPU and not compiled.
         """
-        subjects = {threads: self._new_workload(case) for threads, case in cases.items()}
-        return thread_efficiencies(subjects, self.make_clock(torch.device("cpu")), self.schedule)
+        with out_of_memory_told():
+            subjects = {threads: self._new_workload(case) for threads, case in cases.items()}
+            return thread_efficiencies(subjects, self.make_clock(torch.device("cpu")), self.schedule)
 
     def check(self, case: Case) -> Verified:
         """Check the results of one case without timing it; raises as `measure` does."""

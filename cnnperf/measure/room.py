@@ -8,7 +8,7 @@ device without computing, and all that measuring holds beside them (the check in
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -55,6 +55,8 @@ def process_memory(root: Path = Path("/")) -> Process | None:
     if not {"VmRSS", "VmHWM"} <= status.keys() or "MemAvailable" not in machine:
         return None
     available = min(1024 * machine["MemAvailable"], *_left_in_groups(root), _UNLIMITED)
+    limits = _left_in_limits(status) if root == Path("/") else ()
+    available = min(available, *limits, _UNLIMITED)
     return Process(1024 * status["VmRSS"], 1024 * status["VmHWM"], 1024 * status["VmRSS"] + available)
 
 
@@ -144,6 +146,16 @@ def _numbers(path: Path) -> dict[str, float]:
     except OSError:
         return {}
     return {name: float(number) for name, number in re.findall(r"^(\w+):?\s+(\d+)", text, re.MULTILINE)}
+
+
+def _left_in_limits(status: Mapping[str, float]) -> Iterator[float]:
+    """Yield what the limits of this process leave it, as `ulimit -v` and `-d` set them."""
+    import resource  # not on Windows, which has no /proc either
+
+    for kind, name in ((resource.RLIMIT_AS, "VmSize"), (resource.RLIMIT_DATA, "VmData")):
+        limit, _ = resource.getrlimit(kind)
+        if limit != resource.RLIM_INFINITY and name in status:
+            yield max(0.0, limit - 1024 * status[name])
 
 
 def _left_in_groups(root: Path) -> Iterator[float]:

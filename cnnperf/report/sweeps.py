@@ -130,7 +130,7 @@ def _explained(found: list[Answer]) -> str:
     axes = {line.axis for one in found for line in one.lines}
     notes = {
         "batch": "gain: of images/s by doubling the batch",
-        "threads": "efficiency: images/s over those of one thread times the threads",
+        "threads": "efficiency: images/s over one thread's times the threads, in a sweep side by side",
     }
     told = "; ".join(note for axis, note in notes.items() if axis in axes)
     return f" ({told})" if told else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -48,15 +48,17 @@ def choose_runs(text: str, storage: str | Path = STORAGE, *, sound: bool = False
     return saved.runs(_chosen(text, storage, saved, sound=sound))
 
 
-def choose_documents(text: str, storage: str | Path = STORAGE) -> Iterator[tuple[str, Document]]:
+def choose_documents(
+    text: str, storage: str | Path = STORAGE, damaged: Callable[[RunFileError], None] | None = None
+) -> Iterator[tuple[str, Document]]:
     """Yield the run files of the runs that are meant; the arguments and errors of `choose_runs`.
 
-    Of a path those of other suites are among them.
+    Of a path those of other suites are among them. `damaged` is told of a damaged file, which else ends it.
     """
     if _is_path(text):
-        return open_storage(text).documents()
+        return open_storage(text).documents(damaged=damaged)
     saved = open_storage(storage)
-    return saved.documents(_chosen(text, storage, saved))
+    return saved.documents(_chosen(text, storage, saved), damaged)
 
 
 def _chosen(text: str, storage: str | Path, saved: Storage, *, sound: bool = False) -> list[str]:

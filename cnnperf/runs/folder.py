@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import pandas as pd
 from cnnperf.errors import RunFileError
 from cnnperf.runs.cache import LEAST_FILES, cached_frame
 from cnnperf.runs.document import parse_document
-from cnnperf.runs.files import Document, find_files, no_runs, read_document, run_names
+from cnnperf.runs.files import JOURNAL_SUFFIX, Document, find_files, no_runs, read_document, run_names
 from cnnperf.runs.frame import frame_of_runs
 from cnnperf.runs.records import Head, Run
 from cnnperf.runs.selection import Selection, none_selected
@@ -46,13 +46,33 @@ class Folder:
         """Return some runs of cnnperf, or all; files in which other suites alone wrote are passed over."""
         return [named for named in self._runs if names is None or named[0] in names]
 
-    def documents(self, names: Sequence[str] | None = None) -> Iterator[tuple[str, Document]]:
-        """Yield the run files of some runs, or of all, those of other suites among them."""
+    def documents(
+        self, names: Sequence[str] | None = None, damaged: Callable[[RunFileError], None] | None = None
+    ) -> Iterator[tuple[str, Document]]:
+        """Yield the run files of some runs, or of all, those of other suites among them.
+
+        A journal is only read by its name or path: its run may go on, and would be another one at its end.
+        """
         for file, name in run_names(find_files(self._path)).items():
-            if names is None or name in names:
-                document = _read_document(file, alone=file == self._path)
-                if document is not None:
-                    yield name, document
+            journal = file.name.endswith(JOURNAL_SUFFIX) and file != self._path
+            if name in names if names is not None else not journal:
+                yield from self._document(file, name, damaged)
+
+    def _document(
+        self, file: Path, name: str, damaged: Callable[[RunFileError], None] | None
+    ) -> Iterator[tuple[str, Document]]:
+        """Yield the document of a file with its name, or nothing where it is no run."""
+        try:
+            document = _read_document(file, alone=file == self._path)
+            if document is not None:
+                parse_document(document)
+        except RunFileError as error:
+            if damaged is None:
+                raise
+            damaged(error if str(file) in str(error) else RunFileError(f"{file}: {error}"))
+            return
+        if document is not None:
+            yield name, document
 
     def series(self, metric: str, pattern: str, selection: Selection) -> list[Series]:
         """Return the series of a metric, as `series_of` does."""

@@ -91,18 +91,32 @@ def _values(name: str, given: Value | Iterable[Value]) -> tuple[Value, ...]:
     if name not in SELECTABLE:
         raise OptionError(f"where: runs cannot be selected by {name!r}; they can by {', '.join(SELECTABLE)}")
     whole = name in AXIS_BY_NAME and AXIS_BY_NAME[name].type is int
-    several = (given,) if isinstance(given, str | int | Integral) else tuple(given)
+    if not isinstance(given, str | Integral | Iterable):
+        raise OptionError(f"where: {name} takes a value or several, not {given!r}")
+    several = (given,) if isinstance(given, str | Integral) else tuple(given)
     for value in several:
         if not isinstance(value, Integral if whole else str):
             raise OptionError(f"where: {name} takes {'whole numbers' if whole else 'texts'}, not {value!r}")
+        if not _is_plain(value):
+            raise OptionError(f"where: {name} cannot be {value!r}, which no run has")
     return tuple(int(value) if whole else str(value) for value in several)
+
+
+def _is_plain(value: object) -> bool:
+    """Tell whether a value can stand in a file: a number of 64 bits, or a text in UTF-8."""
+    if isinstance(value, str):
+        return value.isascii() or value.encode(errors="replace") == value.encode(errors="surrogatepass")
+    return -(2**63) <= int(value) < 2**63  # type: ignore[call-overload,no-any-return]  # a whole number
 
 
 def _time(given: Time | None, name: str) -> datetime | None:
     if given is None:
         return None
+    refusal = OptionError(f"{name}: a time such as 2026-01-31 or 2026-01-31T12:00 is needed, not {given!r}")
     try:
         time = pd.to_datetime(given if isinstance(given, date) else str(given), utc=True)
-        return time.to_pydatetime()
     except (ValueError, OverflowError) as error:
-        raise OptionError(f"{name}: a time such as 2026-01-31 or 2026-01-31T12:00 is needed, not {given!r}") from error
+        raise refusal from error
+    if pd.isna(time):
+        raise refusal
+    return time.to_pydatetime()

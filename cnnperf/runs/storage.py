@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
+from urllib.request import url2pathname
 
 import pandas as pd
 
+from cnnperf.errors import RunFileError
 from cnnperf.runs.files import Document
 from cnnperf.runs.fleet.location import is_dataset
 from cnnperf.runs.folder import Folder
 from cnnperf.runs.records import Head, Run
 from cnnperf.runs.selection import Selection
 from cnnperf.runs.series import Series
+
+_LOCAL = "file:///"
 
 
 class Storage(Protocol):
@@ -28,8 +32,10 @@ class Storage(Protocol):
     def runs(self, names: Sequence[str] | None = None) -> list[tuple[str, Run]]:
         """Return some runs of cnnperf, or all."""
 
-    def documents(self, names: Sequence[str] | None = None) -> Iterator[tuple[str, Document]]:
-        """Yield the run files of some runs, or of all."""
+    def documents(
+        self, names: Sequence[str] | None = None, damaged: Callable[[RunFileError], None] | None = None
+    ) -> Iterator[tuple[str, Document]]:
+        """Yield the run files of some runs, or of all; `damaged` is told of a damaged one, which else ends it."""
 
     def series(self, metric: str, pattern: str, selection: Selection) -> list[Series]:
         """Return the series of a metric for the cases that a glob means, over the machines and time of a selection."""
@@ -42,6 +48,8 @@ def open_storage(place: str | Path) -> Storage:
         RunFileError: If a URL cannot be understood.
         CnnperfError: If a package for a dataset is not installed.
     """
+    if isinstance(place, str) and place.startswith(_LOCAL):
+        place = url2pathname(f"/{place.removeprefix(_LOCAL)}")
     if is_dataset(place):
         from cnnperf.runs.fleet.dataset import Dataset
 

@@ -58,8 +58,7 @@ class Knee:
     Attributes:
         batch: The batch.
         gain: Of throughput by doubling it, 0.02 for 2 %.
-        sure: Whether the interval of the gain lies below the step; if not, two doublings on end were below it by
-            their medians alone.
+        sure: Whether the interval of the gain lies below the step; if not, it is below it by its median alone.
     """
 
     batch: int
@@ -126,17 +125,17 @@ def gains(throughputs: Points) -> list[tuple[int, Value]]:
 
 
 def knee_of(throughputs: Points, step: float = STEP) -> Knee | None:
-    """Return the first batch after which doubling surely brings less than `step`.
+    """Return the first batch after which doubling, and doubling again, bring less than `step`; one alone may be a dip.
 
-    Where intervals are too wide to be sure, two doublings on end that bring less by their medians are taken for it, and
-    the knee is not sure.
+    It is sure where the interval of the first gain lies below the step. Where no larger batch tells whether it was a
+    dip, only a sure one is taken.
     """
     found = gains(throughputs)
     for index, (batch, gain) in enumerate(found):
-        if gain.high is not None and gain.high < step:
-            return Knee(batch, gain, sure=True)
-        if gain.value < step and index + 1 < len(found) and found[index + 1][1].value < step:
-            return Knee(batch, gain, sure=False)
+        after = found[index + 1][1] if index + 1 < len(found) else None
+        sure = gain.high is not None and gain.high < step
+        if gain.value < step and (sure if after is None else after.value < step):
+            return Knee(batch, gain, sure)
     return None
 
 
@@ -249,7 +248,8 @@ def _sign(quotient: Value) -> int:
 
 def _last_rise(ratios: Points, end: str) -> float:
     """Return the batch at which `value`, `low` or `high` of the ratios rises above 1 for good; the smallest if none."""
-    logs = [(math.log(batch), math.log(getattr(quotient, end))) for batch, quotient in ratios]
+    known = [(batch, getattr(quotient, end)) for batch, quotient in ratios]
+    logs = [(math.log(batch), math.log(one)) for batch, one in known if one is not None]
     rises = [(left, right) for left, right in pairwise(logs) if left[1] <= 0 < right[1]]
     if not rises:
         return float(ratios[0][0])

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from cnnperf.errors import RunFileError
 from cnnperf.measure.case import AXES
 from cnnperf.runs.document import parse_document
 from cnnperf.runs.files import Document, no_runs
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 
 _HEAD = ("run", "time", "commit", "suite", "cases", "regressed")
 _ORDER = ["time", "run", "row"]
+_SHOWN = 20
+"""Runs, the latest ones, that an error tells of."""
+
 _EARLIEST = datetime.min.replace(tzinfo=UTC)
 
 
@@ -49,7 +53,8 @@ class Dataset:
     def frame(self, selection: Selection) -> pd.DataFrame:
         """Return the tidy frame of what is selected, in the order of time."""
         found = self._read(list_files(self.location, selection), COLUMNS, selected(selection))
-        return found[list(COLUMNS)].astype(dict(TYPES) | {"reason": "str"})
+        frame = found[list(COLUMNS)].astype(dict(TYPES) | {"reason": "str"})
+        return frame.assign(**{name: _sorted(frame[name]) for name in COLUMNS if TYPES.get(name) == "category"})
 
     def heads(self, latest: int | None = None) -> list[tuple[str, Head]]:
         """Return what tells the runs of cnnperf from each other, in the order of time: all, or at least the latest."""
@@ -70,11 +75,15 @@ class Dataset:
         columns = zip(*(found[name].tolist() for name in _HEAD), strict=True)
         return [(name, Head(datetime_of(time), *facts)) for name, time, *facts in columns]
 
-    def documents(self, names: Sequence[str] | None = None) -> Iterator[tuple[str, Document]]:
+    def documents(
+        self,
+        names: Sequence[str] | None = None,
+        damaged: Callable[[RunFileError], None] | None = None,  # noqa: ARG002 - in a dataset, one ends all
+    ) -> Iterator[tuple[str, Document]]:
         """Yield the run files of some runs, or of all, each with the name of its run."""
         wanted = Selection() if names is None else Selection({"run": tuple(names)})
         found = read_documents(self.location, list_files(self.location, wanted))
-        return ((name, json.loads(text)) for name, text in found if names is None or name in names)
+        return ((name, _parsed(name, text)) for name, text in found if names is None or name in names)
 
     def runs(self, names: Sequence[str] | None = None) -> list[tuple[str, Run]]:
         """Return some runs of cnnperf, or all, in the order of time."""
@@ -82,7 +91,7 @@ class Dataset:
         ours = [named for named in runs if named[1].ours]
         if not ours:
             raise no_runs(self.location.text)
-        return sorted(ours, key=lambda named: (named[1].time or _EARLIEST, named[0]))
+        return sorted(ours, key=lambda named: (named[1].time or _EARLIEST, _order_of(named[0])))
 
     def series(self, metric: str, pattern: str, selection: Selection) -> list[Series]:
         """Return the series of a metric, as `series_of` does, without reading a document."""
@@ -90,7 +99,7 @@ class Dataset:
         found = self._read(list_files(self.location, selection), OBSERVED, rows)
         series = gather(metric, observations_of(found, metric, pattern))
         if not series:
-            latest = self.runs([name for name, _ in self.heads(latest=1)[-1:]])
+            latest = self.runs([name for name, _ in self.heads()[-_SHOWN:]])
             series_of(latest, metric, pattern)  # it says what is there, if the case or the metric is not
             raise none_selected(pattern, metric, latest[-1][1].machine)
         return series
@@ -101,7 +110,35 @@ class Dataset:
 
         table = read_table(self.location, files, list(dict.fromkeys((*columns, "test", "metric", *_ORDER))), rows)
         frame = table.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
+        frame["run"] = frame["run"].astype("category")
+        names = sorted(frame["run"].cat.categories, key=_order_of)
+        frame["run"] = frame["run"].cat.set_categories(names, ordered=True)
         return _with_defaults(frame).sort_values(_ORDER, na_position="first", ignore_index=True)
+
+
+def _order_of(name: str) -> tuple[str, str]:
+    """Return by what runs of one time are ordered: as files in a folder, and then by what tells them apart."""
+    return name.rpartition("/")[2], name
+
+
+def _sorted(column: Any) -> Any:
+    """Return a column with the categories that it has, in their order, as the frame of a folder has them."""
+    used = column.cat.remove_unused_categories()
+    return used.cat.set_categories(sorted(used.cat.categories), ordered=False)
+
+
+def _parsed(name: str, text: str | None) -> Document:
+    try:
+        document = json.loads(text or "")
+    except json.JSONDecodeError as error:
+        raise _damaged(name) from error
+    if not isinstance(document, dict):
+        raise _damaged(name)
+    return document
+
+
+def _damaged(name: str) -> RunFileError:
+    return RunFileError(f"{name}: its document is damaged; move its file away, and export the run again")
 
 
 def _with_defaults(frame: pd.DataFrame) -> pd.DataFrame:

@@ -9,6 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -83,8 +84,13 @@ def machine_folder(machine: str) -> str:
 
 def path_of(digest: str, run: Run) -> str:
     """Return the path of a run's file below the dataset."""
-    month = NO_MONTH if run.time is None else f"{run.time:%Y-%m}"
+    month = NO_MONTH if run.time is None else month_name(run.time)
     return f"{machine_folder(run.machine)}/month={month}/{digest}{SUFFIX}"
+
+
+def month_name(time: datetime) -> str:
+    """Return the month of a time, such that months have the order of their names; a year before 1000 too."""
+    return f"{time.year:04}-{time.month:02}"
 
 
 def month_of(path: str) -> str:

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from cnnperf.errors import RunFileError
-from cnnperf.runs.fleet.layout import NO_MONTH, SUFFIX, file_prefix, machine_folder
+from cnnperf.runs.fleet.layout import NO_MONTH, SUFFIX, file_prefix, machine_folder, month_name
 from cnnperf.runs.fleet.location import MARK, Location
 from cnnperf.runs.selection import Selection
 
@@ -63,8 +63,8 @@ def _is_of_machine(folder: str, selection: Selection) -> bool:
 def _is_of_time(folder: str, selection: Selection) -> bool:
     if selection.since is None and selection.until is None:
         return True
-    first = "" if selection.since is None else f"{selection.since:%Y-%m}"
-    last = "9999-12" if selection.until is None else f"{selection.until:%Y-%m}"
+    first = "" if selection.since is None else month_name(selection.since)
+    last = "9999-12" if selection.until is None else month_name(selection.until)
     month = folder.partition("=")[2]
     return month != NO_MONTH and first <= month <= last
 

@@ -143,6 +143,8 @@ def _by_fsspec(text: str, _: str) -> Location:
         filesystem, path = fsspec.core.url_to_fs(text)
     except ImportError as error:  # it names the package to install
         raise RunFileError(f"{text}: cannot be opened: {error}") from error
+    except (TypeError, AttributeError) as error:
+        raise RunFileError(f"{text}: {scheme} needs more than a URL tells, such as credentials: {error}") from error
     except ValueError as error:
         raise RunFileError(
             f"{text}: nothing here knows the scheme {scheme!r}; there are file, s3, gs, and those of fsspec"

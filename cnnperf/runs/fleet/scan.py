@@ -15,7 +15,7 @@ from cnnperf.runs.fleet.location import Location
 if TYPE_CHECKING:
     import pyarrow as pa
     from pyarrow.compute import Expression
-    from pyarrow.dataset import Scanner
+    from pyarrow.dataset import Fragment, Scanner
 
 READERS = 16
 """Files under way at once: a store answers in tens of milliseconds."""
@@ -65,17 +65,25 @@ def _parts(files: Sequence[str], size: int) -> Iterator[Sequence[str]]:
 
 def _read_some(location: Location, files: Sequence[str], columns: Sequence[str], rows: Expression) -> pa.Table:
     with _damage_told(location, files):
-        table = _scanner(location, files, columns, rows).to_table()
-    _check_layout(location, files, table)
+        fragments = _fragments(location, files)
+        _check_layout(location, fragments)
+        table = _scanner(location, fragments, columns, rows).to_table()
     return table.select(list(columns)).unify_dictionaries().combine_chunks()
 
 
-def _scanner(location: Location, files: Sequence[str], columns: Sequence[str], rows: Expression) -> Scanner:
+def _fragments(location: Location, files: Sequence[str]) -> list[Fragment]:
     from pyarrow import dataset
 
     source = dataset.dataset(list(files), schema=schema(), format="parquet", filesystem=location.filesystem)
-    names = list(dict.fromkeys((*columns, *LAYOUT)))
-    return source.scanner(columns=names, filter=rows, fragment_readahead=READERS)
+    return list(source.get_fragments())
+
+
+def _scanner(location: Location, fragments: list[Fragment], columns: Sequence[str], rows: Expression) -> Scanner:
+    """Return what reads files whose footers are known by now."""
+    from pyarrow import dataset
+
+    source = dataset.FileSystemDataset(fragments, schema(), dataset.ParquetFileFormat(), location.filesystem)
+    return source.scanner(columns=list(columns), filter=rows, fragment_readahead=READERS)
 
 
 @contextmanager
@@ -90,10 +98,29 @@ def _damage_told(location: Location, files: Sequence[str]) -> Iterator[None]:
             raise
 
 
-def _check_layout(location: Location, files: Sequence[str], found: pa.Table | pa.RecordBatch) -> None:
-    """Refuse rows of another layout; only where there are some, their file is looked for."""
-    if _problem(found):
-        _each(files, lambda path: _check_file(location, path))
+def _check_layout(location: Location, fragments: Sequence[Fragment]) -> None:
+    """Refuse a file of another layout, whichever of its rows are asked for: its footer tells."""
+    with ThreadPoolExecutor(READERS) as readers:
+        doubtful = readers.map(_may_be_of_another_layout, fragments)
+        paths = [fragment.path for fragment, is_doubtful in zip(fragments, doubtful, strict=True) if is_doubtful]
+    for path in paths:
+        _check_file(location, path)
+
+
+def _may_be_of_another_layout(fragment: Fragment) -> bool:
+    """Tell whether a file's footer does not say that it is of a known layout."""
+    metadata = fragment.metadata
+    places = {metadata.schema.column(index).name: index for index in range(metadata.num_columns)}
+    if not set(places) >= set(LAYOUT) or not metadata.num_row_groups:
+        return True
+    for group in (metadata.row_group(index) for index in range(metadata.num_row_groups)):
+        version, axes = (group.column(places[name]).statistics for name in LAYOUT)
+        if version is None or axes is None or not (version.has_min_max and axes.has_min_max):
+            return True
+        newer = version.max > SCHEMA or version.null_count or axes.null_count or axes.min != axes.max
+        if newer or not set(axes.max.split()) <= set(AXIS_BY_NAME):
+            return True
+    return False
 
 
 def _each(files: Sequence[str], check: Callable[[str], None]) -> None:
