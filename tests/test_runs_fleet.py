@@ -8,16 +8,18 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 import writers
 from documents import benchmark, document, foreign, journal, metric
 from fleets import MADE, append_all, named
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pyarrow import parquet
 
 import cnnperf
 from cnnperf.cli import main
-from cnnperf.errors import OptionError
+from cnnperf.errors import OptionError, RunFileError
 from cnnperf.runs import frame_of, load_runs, load_samples, read_runs
 from cnnperf.runs.choose import choose_runs
 from cnnperf.runs.fleet import append, scan
@@ -196,12 +198,56 @@ def test_a_machine_a_time_and_a_run_are_found_without_opening_other_files(made, 
         ({"where": {"phase": ["train", 3]}}, "phase takes texts, not 3"),
         ({"since": "yesterday week"}, "since: a time such as 2026-01-31 or .* is needed, not 'yesterday week'"),
         ({"until": 5}, "until: a time such as"),
+        ({"since": ""}, "since: a time such as"),
+        ({"until": "NaT"}, "until: a time such as"),
+        ({"where": {"machine": None}}, "machine takes a value or several, not None"),
+        ({"where": {"batch": 2**70}}, "which no run has"),
+        ({"where": {"commit": "\ud800"}}, "which no run has"),
     ],
 )
 def test_what_cannot_be_selected_is_told(made, chosen, message):
     for place in made:
         with pytest.raises(OptionError, match=message):
             load_runs(place, **chosen)
+
+
+def test_a_year_of_few_digits_is_earlier_than_one_of_many(made):
+    for place in made:
+        assert len(load_runs(place, since="0900-01-01")) == len(load_runs(place, since="2000-01-01")) > 0
+
+
+def test_categories_are_those_of_the_folder(made):
+    folder, place = made
+    for where in ({}, {"metric": "latency"}, {"architecture": "network1"}):
+        one, other = load_runs(place, where=where), load_runs(folder, where=where)
+        for name in ("metric", "architecture", "machine", "phase", "unit"):
+            assert list(one[name].cat.categories) == list(other[name].cat.categories), name
+
+
+def test_of_runs_of_one_time_the_last_by_name_is_the_latest(tmp_path):
+    documents = [MADE.document(number) | {"datetime": "2026-01-01T00:00:00+00:00"} for number in range(8)]
+    append_all(tmp_path / "runs", [(f"{number + 1:04}_made", one) for number, one in enumerate(documents)])
+    ((name, _),) = choose_runs("latest", tmp_path / "runs")
+    assert name.endswith("/0008_made")
+    assert [name[-9:] for name, _ in read_runs(tmp_path / "runs")] == [f"{number:04}_made" for number in range(1, 9)]
+
+
+def test_what_a_history_lacks_is_told_though_the_latest_run_has_no_cases(tmp_path):
+    empty = DOCUMENTS["without cases"] | {"datetime": "2027-01-01T00:00:00+00:00"}
+    append_all(tmp_path / "runs", [*named(range(3)), ("0009_empty", empty)])
+    with pytest.raises(RunFileError, match="no run has a case 'nope'; they have network0"):
+        cnnperf.history(tmp_path / "runs", case="nope")
+
+
+def test_a_damaged_document_is_told_with_what_to_do(tmp_path):
+    append_all(tmp_path / "runs", named([0]))
+    (path,) = files_of(tmp_path / "runs")
+    table = parquet.read_table(path, partitioning=None)
+    for text in (None, "{", "[]"):
+        column = pa.array([text, *[None] * (len(table) - 1)])
+        parquet.write_table(table.set_column(table.schema.get_field_index("document"), "document", column), path)
+        with pytest.raises(RunFileError, match="0001_made: its document is damaged; move its file away"):
+            read_runs(tmp_path / "runs")
 
 
 @pytest.mark.parametrize("pattern", ["*", "network1", "network[01]", "net*0", "network0 train*", "* cpu eager batch 8"])
