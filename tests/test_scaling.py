@@ -178,6 +178,13 @@ def test_a_bad_argument_is_one_sentence_before_the_processes_meet(arguments, sai
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize("option", ["--runs", "--out"])
+def test_a_url_is_no_place_for_a_run(option, capsys):
+    with pytest.raises(SystemExit):
+        parser().parse_args(["lenet5", option, "s3://bucket/runs"])
+    assert "a path on this machine is needed, not 's3://bucket/runs'" in capsys.readouterr().err
+
+
 WORLD = {
     "RANK": "0",
     "WORLD_SIZE": "2",

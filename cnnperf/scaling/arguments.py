@@ -131,6 +131,17 @@ def sizes_up_to(size: int) -> list[int]:
     return sorted({*(1 << power for power in range(size.bit_length()) if 1 << power <= size), size})
 
 
+def local_path(text: str) -> Path:
+    """Return a path that is given on the command line.
+
+    Raises:
+        argparse.ArgumentTypeError: If it is empty or a URL.
+    """
+    if not text or "://" in text:
+        raise argparse.ArgumentTypeError(f"a path on this machine is needed, not {text!r}")
+    return Path(text)
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     made = argparse.ArgumentParser(
@@ -153,8 +164,14 @@ def parser() -> argparse.ArgumentParser:
         metavar="SECONDS",
         help="after which a process is lost; more than a step takes (default: 60)",
     )
-    add("--runs", type=Path, default=Path(".benchmarks"), metavar="FOLDER", help="of the run (default: .benchmarks)")
-    add("--out", type=Path, metavar="FILE", help="the run file (default: a new one in the folder of the runs)")
+    add(
+        "--runs",
+        type=local_path,
+        default=Path(".benchmarks"),
+        metavar="FOLDER",
+        help="of the run (default: .benchmarks)",
+    )
+    add("--out", type=local_path, metavar="FILE", help="the run file (default: a new one in the folder of the runs)")
     return made
 
 
