@@ -1,5 +1,7 @@
 """Copies of maps around the fused tail in what Inductor generates for a CUDA device, counted without one.
 
+The operators are those of the CPU, so that a graph traced there is that of a device.
+
 A copy is a pass over a map that nobody asked for: read in one layout, written in another. The images of a contiguous
 network are copied once, because Inductor gives the convolutions channels_last, and so is the byte mask behind the last
 convolution, whose layout it does not change; a weight is not a map.
@@ -10,8 +12,10 @@ import torch
 from inductor_cuda import generate
 from torch._inductor import lowering
 
-from cnnperf.fusion import se_resnet18_fused
+from cnnperf.fusion import fuse, se_resnet18_fused
 from cnnperf.models.catalog import create
+from cnnperf.models.resnet import BasicBlock
+from cnnperf.models.squeeze_excitation import SEBlock
 
 FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 TAILS = 8
@@ -65,3 +69,20 @@ def test_copies_around_operators_of_a_fixed_layout_are_counted(monkeypatch):
     monkeypatch.setattr(lowering, "get_layout_constraint_tag", constraint)
     generated = code_of(se_resnet18_fused(), "contiguous", trains=True)
     assert len(copied_maps(generated)) >= 3 * TAILS
+
+
+@pytest.mark.parametrize("trains", [True, False])
+def test_one_graph_takes_every_batch(trains):
+    graphs = []
+
+    def keep(graph, _):
+        graphs.append(graph)
+        return graph
+
+    block = fuse(BasicBlock(16, 16, 1, SEBlock)).model.train(trains)
+    torch.compiler.reset()
+    compiled = torch.compile(block, backend=keep, dynamic=True)
+    with torch.set_grad_enabled(trains):
+        for batch in (3, 4, 7):
+            assert compiled(torch.randn(batch, 16, 6, 6)).shape[0] == batch
+    assert len(graphs) == 1

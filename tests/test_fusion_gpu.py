@@ -19,11 +19,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from maps import Elsewhere
-from torch._functorch.aot_autograd import aot_function, make_boxed_func
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.functional import vjp
 
-from cnnperf.fusion import algebra, fuse, gpu
+from cnnperf.fusion import algebra, fuse, gpu, operators
 from cnnperf.fusion.algebra import Forward, Frozen, Parameters
 from cnnperf.fusion.forms import Form
 from cnnperf.fusion.gate import Excitation, squeeze_and_excite
@@ -155,11 +154,20 @@ def interpreted(planted):
             yield lambda function, *given: pool.submit(function, *given).result()
 
 
+def sum_before_relu(x, shortcut, kept, parameters):
+    """Give the sum whose sign the mask holds, in float64: near 0 a rounding puts it on either side."""
+    slope = parameters.weight * (kept.variance + EPS).rsqrt()
+    normalized = (x.double() - kept.mu[:, None, None]) * slope[:, None, None] + parameters.bias[:, None, None]
+    return normalized * kept.gate[:, :, None, None] + shortcut.double()
+
+
 def check_training(run, module, shape, dtype=torch.float32, layout="contiguous"):
     x, shortcut, parameters, grad = tail_tensors(shape, dtype, layout)
     kept = run(module.tail_forward, x, shortcut, parameters, EPS)
     exact_parameters = Parameters(*wide(*parameters))
-    check(kept, algebra.tail_forward(*wide(x, shortcut), exact_parameters, EPS), dtype)
+    exact = algebra.tail_forward(*wide(x, shortcut), exact_parameters, EPS)
+    sure = (sum_before_relu(x, shortcut, exact, exact_parameters).abs() > SMALL).to(torch.uint8)
+    check(kept._replace(mask=kept.mask * sure), exact._replace(mask=exact.mask * sure), dtype)
     assert all(one.stride() == x.stride() for one in kept[:2])
     # From the same mask and the same hidden values, so that no activation near 0 can fall on two sides.
     found = run(module.tail_backward, grad, x, kept, parameters, EPS)
@@ -185,8 +193,8 @@ def check_gate(run, module, shape, kind, dtype=torch.float32, layout="contiguous
     out = squeeze_and_excite(leaves[0], Excitation(*leaves[1:], *excitation[4:]))
     exact = torch.autograd.grad(out, [one for one in leaves if one is not None], grad.double())
     check([kept.out], [out.detach()], dtype)
-    check([one for one in found if one is not None], exact, dtype)
-    assert [one is None for one in found] == [one is None for one in leaves]
+    biases = [one.sum(0) for one, bias in zip(found[3:], excitation[2:4], strict=True) if bias is not None]
+    check([*found[:3], *biases], exact, dtype)
 
 
 @pytest.mark.parametrize("layout", FORMATS)
@@ -275,31 +283,49 @@ def test_without_a_fault_the_same_checks_pass(interpreted):
     check_all(interpreted, gpu)
 
 
-@pytest.mark.parametrize("form", [gpu.gate_map, gpu.traced_gate_map])
-def test_the_differentiable_forms_of_gating_give_the_textbook_s_gradient(interpreted, form):
+def test_gating_has_the_textbook_s_gradient(interpreted):
     x, _, _, grad = tail_tensors(PROBE)
     excitation = excitation_of(PROBE[1], *KINDS[1])
-    found = interpreted(vjp, partial(form, excitation=excitation), x, grad)
+    found = interpreted(vjp, partial(gpu.gate_map, excitation=excitation), x, grad)
     exact = vjp(partial(squeeze_and_excite, excitation=Excitation(*wide(*excitation))), *wide(x, grad))
     check(found, exact, torch.float32)
 
 
-@pytest.mark.parametrize("form", [gpu.gate_map, gpu.traced_gate_map])
-def test_a_second_derivative_is_refused_in_words(interpreted, form):
+def test_a_second_derivative_is_refused_in_words(interpreted):
     x, _, _, grad = tail_tensors(PROBE)
-    function = partial(form, excitation=excitation_of(PROBE[1], *KINDS[0]))
+    function = partial(gpu.gate_map, excitation=excitation_of(PROBE[1], *KINDS[0]))
     with pytest.raises(RuntimeError, match="no second derivative"):
         interpreted(partial(vjp, create_graph=True), function, x, grad)
 
 
-def test_the_operators_do_what_the_functions_do(interpreted):
+def test_the_operators_on_cuda_do_what_the_functions_do(interpreted):
+    from cnnperf.fusion import gpu_operators
+
+    same = partial(torch.testing.assert_close, rtol=0, atol=0)
     x, shortcut, parameters, grad = tail_tensors(PROBE)
     kept = interpreted(gpu.tail_forward, x, shortcut, parameters, EPS)
-    backward, inference = (grad, x, kept, parameters, EPS), (x, shortcut, frozen(PROBE[1]), *parameters[2:])
-    same = partial(torch.testing.assert_close, rtol=0, atol=0)
-    same(interpreted(gpu.traced_tail_forward, x, shortcut, parameters, EPS), kept)
-    same(interpreted(gpu.traced_tail_backward, *backward), interpreted(gpu.tail_backward, *backward))
-    same(interpreted(gpu.traced_tail_inference, *inference), interpreted(gpu.tail_inference, *inference))
+    same(interpreted(gpu_operators.tail_training_operator, x, shortcut, *parameters, EPS), tuple(kept))
+    found = interpreted(gpu_operators.tail_backward_operator, grad, x, *kept[1:], *parameters, EPS)
+    same(found, tuple(interpreted(gpu.tail_backward, grad, x, kept, parameters, EPS)))
+    excitation, (silu, hard) = excitation_of(PROBE[1], *KINDS[1]), (True, False)
+    excited = interpreted(gpu.se_forward, x, excitation)
+    same(interpreted(gpu_operators.se_training_operator, x, *excitation[:4], silu, hard), tuple(excited))
+    found = interpreted(gpu_operators.se_backward_operator, grad, x, *excitation[:2], *excited[1:], silu, hard)
+    same(found, tuple(interpreted(gpu.se_backward, grad, x, excited, excitation)))
+
+
+@pytest.mark.parametrize("layout", FORMATS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shape", [(3, 20, 7, 7), SWEPT, WIDE])
+def test_the_scaling_of_compiled_inference_equals_float64(interpreted, shape, dtype, layout):
+    from cnnperf.fusion import gpu_operators
+
+    x, _, parameters, _ = tail_tensors(shape, dtype, layout)
+    norm, weights = frozen(shape[1]), parameters[2:]
+    exact = torch.stack(algebra.tail_scaling(x.double().mean((2, 3)), Frozen(*wide(*norm)), *wide(*weights)))
+    assert distance(interpreted(gpu_operators.tail_scaling_operator, x, None, *norm, *weights), exact) <= SMALL
+    known = x.float().mean((2, 3))
+    assert distance(interpreted(gpu_operators.tail_scaling_operator, x, known, *norm, *weights), exact) <= SMALL
 
 
 # What follows needs kernels that are compiled, not interpreted.
@@ -402,98 +428,32 @@ def test_every_kernel_is_among_those_that_are_compiled():
     assert launched == written - called
 
 
-def traced(function, *leaves):
-    """Return the graphs of forward and backward that a compiler gets, from tensors without numbers."""
-    graphs = []
-
-    def keep(graph, _):
-        graphs.append(graph)
-        return make_boxed_func(graph)
-
-    with FakeTensorMode() as mode:
-        leaves = [mode.from_tensor(one).requires_grad_() for one in leaves]
-        aot_function(function, fw_compiler=keep, bw_compiler=keep)(*leaves).sum().backward()
-    return graphs
-
-
-def names_in(graph):
-    return [
-        getattr(node.target, "__name__", str(node.target)) for node in graph.graph.nodes if node.op == "call_function"
-    ]
-
-
-@pytest.mark.parametrize("layout", FORMATS)
-def test_a_compiler_sees_the_kernels_of_the_tail_and_copies_no_map(target, layout):
-    importlib.import_module("cnnperf.fusion.gpu_operators")
-    x, shortcut, parameters, _ = tail_tensors((4, 32, 8, 8), layout=layout)
-
-    def tail(x, shortcut, *parameters):
-        return gpu.traced_tail_forward(x, shortcut, Parameters(*parameters), EPS).out
-
-    forward, backward = (names_in(graph) for graph in traced(tail, x, shortcut, *parameters))
-    assert forward.count("triton_kernel_wrapper_functional") == 3
-    assert backward.count("triton_kernel_wrapper_functional") == 4
-    assert sum(name.startswith("mm") for name in backward) == 2
-    assert not any("clone" in name or "copy" in name for name in forward)
-
-
-def test_a_compiler_sees_the_kernels_of_gating(target):
-    importlib.import_module("cnnperf.fusion.gpu_operators")
-    x, *_ = tail_tensors((4, 32, 8, 8))
-    excitation = excitation_of(32, *KINDS[1])
-
-    def gating(x, *tensors):
-        return gpu.traced_gate_map(x, Excitation(*tensors, *excitation[4:]))
-
-    graphs = traced(gating, x, *excitation[:4])
-    assert [names_in(graph).count("triton_kernel_wrapper_functional") for graph in graphs] == [1, 1]
-
-
-def test_dynamo_takes_the_traced_functions_into_one_graph(target):
-    importlib.import_module("cnnperf.fusion.gpu_operators")
-    x, shortcut, parameters, _ = tail_tensors((4, 32, 8, 8))
-    excitation, norm = excitation_of(32, *KINDS[1]), frozen(32)
-
-    def functions(x, shortcut, *small):
-        if gpu.fits(x):
-            x = x + 1
-        first = gpu.traced_tail_forward(x, shortcut, Parameters(*small), EPS).out
-        second = gpu.traced_tail_inference(x, shortcut, norm, *small[2:])
-        return gpu.traced_gate_map(first, excitation) + second.detach()
-
-    def zeros(graph, _):
-        *_, output = graph.graph.nodes
-        return lambda *_: [torch.zeros_like(node.meta["example_value"], device="cpu") for node in output.args[0]]
-
-    leaves = [one.requires_grad_() for one in (x, shortcut, *parameters)]
-    assert torch.compile(functions, fullgraph=True, backend=zeros)(*leaves).shape == x.shape
-
-
 @pytest.mark.parametrize("layout", FORMATS)
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 def test_operators_say_what_shapes_the_functions_give(layout, kind):
-    from cnnperf.fusion import gpu_gate, gpu_operators, gpu_tail
+    from cnnperf.fusion import gpu_gate, gpu_tail
 
     launches = Recorder()
     x, shortcut, parameters, grad = tail_tensors((3, 20, 4, 5), torch.bfloat16, layout)
     excitation = excitation_of(20, *kind)
+    tensors, flags = excitation[:4], (kind[0] == "silu", kind[1] == "hardsigmoid")
     norm, weights = frozen(20), parameters[2:]
     kept = gpu_tail.tail_forward(x, shortcut, parameters, EPS, launches)
     excited = gpu_gate.se_forward(x, excitation, launches)
     given = [
-        [*kept],
-        [*gpu_tail.tail_backward(grad, x, kept, parameters, EPS, launches)],
-        [gpu_tail.tail_inference(x, shortcut, norm, *weights, launches)],
-        [*excited],
-        [one for one in gpu_gate.se_backward(grad, x, excited, excitation, launches) if one is not None],
+        kept,
+        gpu_tail.tail_backward(grad, x, kept, parameters, EPS, launches),
+        [gpu_tail.tail_scaling(x, norm, *weights, launches)],
+        excited,
+        gpu_gate.se_backward(grad, x, excited, excitation, launches),
     ]
     with FakeTensorMode(allow_non_fake_inputs=True):
         promised = [
-            gpu_operators.forward_operator(x, shortcut, *parameters, EPS),
-            gpu_operators.backward_operator(grad, x, list(kept[1:]), *parameters, EPS),
-            [gpu_operators.inference_operator(x, shortcut, *norm, *weights)],
-            gpu_operators.se_operator(x, *excitation),
-            gpu_operators.se_backward_operator(grad, x, list(excited[1:]), *excitation),
+            operators.tail_training(x, shortcut, *parameters, EPS),
+            operators.tail_backward(grad, x, *kept[1:], *parameters, EPS),
+            [operators.tail_scaling(x, None, *norm, *weights)],
+            operators.se_training(x, *tensors, *flags),
+            operators.se_backward(grad, x, *tensors[:2], *excited[1:], *flags),
         ]
     for ours, theirs in zip(given, promised, strict=True):
         assert [looks(one) for one in ours] == [looks(one) for one in theirs]
@@ -503,21 +463,13 @@ def looks(tensor):
     return tensor.shape, tensor.dtype, tensor.stride()
 
 
-def test_pytorch_knows_the_kernels_of_each_operator_and_so_compiles_anew_when_one_changes():
-    from torch._library.triton import get_triton_kernels_for_op
+def test_every_operator_of_a_compilation_has_an_implementation_on_cuda():
+    from cnnperf.fusion import gpu_operators
 
-    importlib.import_module("cnnperf.fusion.gpu_operators")
-    of_operators = {
-        name: {kernel.fn.__name__ for kernel in get_triton_kernels_for_op(f"cnnperf::gpu_{name}")}
-        for name in ("tail_forward", "tail_backward", "tail_inference", "se_forward", "se_backward")
-    }
-    assert of_operators == {
-        "tail_forward": {"sum_moments", "find_batch_moments", "excite_normalized", "rectify_map"},
-        "tail_backward": {"pass_gradient", "excite_normalized_backward", "find_coefficients", "blend_maps"},
-        "tail_inference": {"gate_sample", "sum_map", "excite_pooled", "rectify_map"},
-        "se_forward": {"gate_sample", "sum_map", "excite_pooled", "scale_map"},
-        "se_backward": {"gate_sample_backward", "sum_map", "excite_pooled_backward", "scale_map"},
-    }
+    has_kernel = torch._C._dispatch_has_kernel_for_dispatch_key
+    on_cuda = {name for name in operators.SCHEMAS if has_kernel(f"cnnperf::{name}", "CUDA")}
+    assert on_cuda == {"tail_training", "tail_backward", "tail_scaling", "se_training", "se_backward"}
+    assert on_cuda == gpu_operators.IMPLEMENTATIONS.keys()
 
 
 # What follows needs no triton.
@@ -603,8 +555,9 @@ def test_an_outer_compilation_on_a_device_keeps_values_and_gradients(layout):
     assert gpu.available()
 
     def traced_block(x, shortcut, *small):
-        out = gpu.traced_tail_forward(x * 2, shortcut, Parameters(*small[:4]), EPS).out
-        return gpu.traced_gate_map(out, Excitation(*small[4:], *excitation[4:])) + 1
+        out, *_ = operators.tail_training(x * 2, shortcut, *small[:4], EPS)
+        gated, *_ = operators.se_training(out, *small[4:], True, False)
+        return gated + 1
 
     def direct_block(x, shortcut, *small):
         form = Form(gpu.tail_forward, gpu.tail_backward)
@@ -619,15 +572,14 @@ def test_an_outer_compilation_on_a_device_keeps_values_and_gradients(layout):
 
 @pytest.mark.gpu
 def test_the_operators_hold_what_pytorch_asks_of_operators():
-    from cnnperf.fusion import gpu_operators
-
+    assert gpu.available()
     x, shortcut, parameters, _ = moved(tail_tensors((4, 16, 6, 6)), "cuda")
     norm, excitation = moved(frozen(16), "cuda"), moved(excitation_of(16, *KINDS[1]), "cuda")
     leaves = [one.requires_grad_() for one in (x, shortcut, *parameters)]
-    torch.library.opcheck(gpu_operators.forward_operator, (*leaves, EPS))
-    torch.library.opcheck(gpu_operators.se_operator, (x, *excitation))
+    torch.library.opcheck(operators.tail_training, (*leaves, EPS))
+    torch.library.opcheck(operators.se_training, (x, *excitation[:4], True, False))
     still = [one.detach() for one in leaves]
-    torch.library.opcheck(gpu_operators.inference_operator, (*still[:2], *norm, *still[4:]))
+    torch.library.opcheck(operators.tail_scaling, (still[0], None, *norm, *still[4:]))
 
 
 @pytest.mark.gpu
@@ -636,7 +588,8 @@ def test_more_than_two_to_the_31_numbers_are_reached(layout):
     free, _ = torch.cuda.mem_get_info()
     if free < 16 * 2**30:
         pytest.skip("needs 16 GiB of a device's memory")
-    x = torch.zeros(34, 64, 1024, 1024, dtype=torch.bfloat16, device="cuda", memory_format=FORMATS[layout])
+    size = (34, 64, 1024, 1024)
+    x = torch.empty(size, dtype=torch.bfloat16, device="cuda", memory_format=FORMATS[layout]).zero_()
     x[-1] = draw(64, 1024, 1024, dtype=torch.bfloat16)
     excitation = moved(excitation_of(64, *KINDS[1]), "cuda")
     out = gpu.se_forward(x, excitation).out[-1:].double().cpu()

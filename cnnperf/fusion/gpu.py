@@ -1,8 +1,8 @@
 """The fused functions on a GPU, in Triton kernels. Importing this module does not import triton; using it does.
 
-Each function launches the kernels directly; those named `traced` call operators that an outer torch.compile can take
-into its graph, and are for use within one. Maps are in one of `DTYPES` and of any layout; all other tensors are in fp32
-and contiguous, and on the same device.
+Each function launches the kernels directly and is for use outside of a compilation; within one there are the operators
+of `operators`. Maps are in one of `DTYPES` and of any layout; all other tensors are in fp32 and contiguous, and on the
+same device.
 """
 
 from __future__ import annotations
@@ -131,24 +131,6 @@ class Gated(torch.autograd.Function):
         x, *small = ctx.saved_tensors
         x, grad = of_one_layout(x, grad)
         excitation = cast("Excitation", (*small[:4], *ctx.kind))
-        return *se_backward(grad, x, Excited(x, *small[4:]), excitation), None, None
-
-
-def traced_tail_forward(x: Tensor, shortcut: Tensor, parameters: Parameters, eps: float) -> Forward:
-    """Do what `algebra.tail_forward` does as one operator, whose gradient is that of its `out`."""
-    return Forward(*torch.ops.cnnperf.gpu_tail_forward(x, shortcut, *parameters, eps))
-
-
-def traced_tail_backward(grad: Tensor, x: Tensor, kept: Forward, parameters: Parameters, eps: float) -> Gradients:
-    """Do what `algebra.tail_backward` does as one operator."""
-    return Gradients(*torch.ops.cnnperf.gpu_tail_backward(grad, x, list(kept[1:]), *parameters, eps))
-
-
-def traced_tail_inference(x: Tensor, shortcut: Tensor, norm: Frozen, reduce: Tensor, expand: Tensor) -> Tensor:
-    """Do what `algebra.tail_inference` does as one operator, which has no gradient."""
-    return cast(Tensor, torch.ops.cnnperf.gpu_tail_inference(x, shortcut, *norm, reduce, expand))
-
-
-def traced_gate_map(x: Tensor, excitation: Excitation) -> Tensor:
-    """Do what `gate.squeeze_and_excite` does as one operator, differentiable once."""
-    return cast(Tensor, torch.ops.cnnperf.gpu_se_forward(x, *excitation)[0])
+        dx, dreduce, dexpand, *into = se_backward(grad, x, Excited(x, *small[4:]), excitation)
+        biases = (None if bias is None else one.sum(0) for bias, one in zip(small[2:4], into, strict=True))
+        return dx, dreduce, dexpand, *biases, None, None

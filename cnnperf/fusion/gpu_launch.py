@@ -1,8 +1,7 @@
 """What all launches of the GPU kernels share: sizes, layouts, and how a kernel is started.
 
-The functions of `gpu_tail` and `gpu_gate` start each kernel as `wrap_triton(kernel)[grid](...)`, where `wrap_triton` is
-an argument: `directly` outside of a compilation, where tracing would cost a millisecond a kernel, and PyTorch's own in
-an operator. PyTorch looks for this name in the source of an operator to know which kernels its cached graphs hold.
+The functions of `gpu_tail` and `gpu_gate` start each kernel as `launch(kernel)[grid](...)`, where `launch` is an
+argument, so that tests can record launches instead of making them.
 """
 
 from __future__ import annotations
@@ -16,8 +15,8 @@ from torch import Tensor
 from cnnperf.fusion import maps
 from cnnperf.fusion.gpu_plan import Plan, Sweep, plan
 
-Wrap = Callable[[Any], Any]
-"""What turns a kernel into something that can be launched."""
+Launch = Callable[[Any], Any]
+"""From a kernel to what launches it, indexed by a grid."""
 
 
 class Sizes(NamedTuple):
@@ -50,7 +49,7 @@ class Excited(NamedTuple):
         out: N x C x H x W, in the dtype of x.
         squeezed: N x C.
         hidden: After the activation, N x C/r.
-        slopes: The derivative of SiLU, N x C/r; with ReLU, which needs none, 0 x C/r.
+        slopes: The derivative of SiLU, N x C/r; with ReLU, which needs none, not written.
         gate: N x C.
     """
 

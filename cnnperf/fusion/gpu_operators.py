@@ -1,57 +1,48 @@
-"""The GPU kernels as operators of PyTorch, so that an outer torch.compile takes them into its graph and sees inside.
+"""The CUDA implementations of the operators that `operators` declares, in Triton kernels.
 
-An operator takes maps of one shape and dtype, in any layout, and everything else in fp32. Outside of a compilation the
-functions of `gpu` launch the kernels directly, which costs less. Importing this module imports triton.
+A compiler leaves maps as they lie around an operator with the tag `flexible_layout`, whereas it copies each map that a
+`triton_op` takes into the layout that it had when the network was traced. One graph takes several batches, because the
+sizes of a batch stay within the operators. Importing this module imports triton and registers the implementations.
 """
 # ruff: noqa: PLR0913, PLR0917 - an operator takes one argument a tensor
-# mypy: allow-untyped-decorators
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.library import triton_op, wrap_triton
 
-from cnnperf.fusion import maps
+from cnnperf.fusion import algebra
 from cnnperf.fusion.algebra import Forward, Frozen, Parameters
 from cnnperf.fusion.gate import Excitation
 from cnnperf.fusion.gpu_gate import se_backward, se_forward
 from cnnperf.fusion.gpu_launch import Excited, of_one_layout
-from cnnperf.fusion.gpu_tail import tail_backward, tail_forward, tail_inference
+from cnnperf.fusion.gpu_tail import tail_backward, tail_forward, tail_scaling
+from cnnperf.fusion.operators import LIBRARY
 
 
-@triton_op("cnnperf::gpu_tail_forward", mutates_args=())
-def forward_operator(
+def tail_training_operator(
     x: Tensor, shortcut: Tensor, weight: Tensor, bias: Tensor, reduce: Tensor, expand: Tensor, eps: float
-) -> list[Tensor]:
-    """Return the fields of `algebra.Forward`."""
+) -> tuple[Tensor, ...]:
+    """Return the fields of `algebra.Forward`; maps N x C x H x W, in any layout."""
     x, shortcut = of_one_layout(x, shortcut)
-    return list(tail_forward(x, shortcut, Parameters(weight, bias, reduce, expand), eps, wrap_triton))
+    with torch.cuda.device_of(x):
+        return tuple(tail_forward(x, shortcut, Parameters(weight, bias, reduce, expand), eps))
 
 
-@triton_op("cnnperf::gpu_tail_backward", mutates_args=())
-def backward_operator(
-    grad: Tensor,
+def tail_backward_operator(grad: Tensor, x: Tensor, mask: Tensor, *others: Any) -> tuple[Tensor, ...]:
+    """Return the fields of `algebra.Gradients` from those of `algebra.Forward`, the parameters and eps."""
+    *small, eps = others
+    x, grad, mask = of_one_layout(x, grad, mask)
+    with torch.cuda.device_of(x):
+        return tuple(tail_backward(grad, x, Forward(x, mask, *small[:6]), Parameters(*small[6:]), eps))
+
+
+def tail_scaling_operator(
     x: Tensor,
-    kept: list[Tensor],
-    weight: Tensor,
-    bias: Tensor,
-    reduce: Tensor,
-    expand: Tensor,
-    eps: float,
-) -> list[Tensor]:
-    """Return the fields of `algebra.Gradients`; `kept` is what the forward gave without its output."""
-    x, grad, mask = of_one_layout(x, grad, kept[0])
-    forward = Forward(x, mask, *kept[1:])
-    return list(tail_backward(grad, x, forward, Parameters(weight, bias, reduce, expand), eps, wrap_triton))
-
-
-@triton_op("cnnperf::gpu_tail_inference", mutates_args=())
-def inference_operator(
-    x: Tensor,
-    shortcut: Tensor,
+    squeezed: Tensor | None,
     weight: Tensor,
     bias: Tensor,
     mean: Tensor,
@@ -60,107 +51,62 @@ def inference_operator(
     reduce: Tensor,
     expand: Tensor,
 ) -> Tensor:
-    """Return what `algebra.tail_inference` does. It has no gradient."""
-    x, shortcut = of_one_layout(x, shortcut)
-    return tail_inference(x, shortcut, Frozen(weight, bias, mean, variance, eps), reduce, expand, wrap_triton)
-
-
-@triton_op("cnnperf::gpu_se_forward", mutates_args=())
-def se_operator(
-    x: Tensor,
-    reduce: Tensor,
-    expand: Tensor,
-    reduce_bias: Tensor | None,
-    expand_bias: Tensor | None,
-    activation: str,
-    gate: str,
-) -> list[Tensor]:
-    """Return the fields of `gpu_launch.Excited` for the fields of `gate.Excitation`."""
+    """Return what `algebra.tail_scaling` does as one tensor of 2 x N x C."""
+    norm = Frozen(weight, bias, mean, variance, eps)
+    if squeezed is not None:
+        return torch.stack(algebra.tail_scaling(squeezed, norm, reduce, expand))
     (x,) = of_one_layout(x)
-    excitation = Excitation(reduce, expand, reduce_bias, expand_bias, activation, gate)
-    return list(se_forward(x, excitation, wrap_triton))
+    with torch.cuda.device_of(x):
+        return tail_scaling(x, norm, reduce, expand)
 
 
-@triton_op("cnnperf::gpu_se_backward", mutates_args=())
+def se_training_operator(x: Tensor, *excitation: Any) -> tuple[Tensor, ...]:
+    """Return the fields of `gpu_launch.Excited` for an excitation whose last fields are `silu` and `hard`."""
+    (x,) = of_one_layout(x)
+    with torch.cuda.device_of(x):
+        return tuple(se_forward(x, _excitation(*excitation)))
+
+
 def se_backward_operator(
     grad: Tensor,
     x: Tensor,
-    kept: list[Tensor],
+    reduce: Tensor,
+    expand: Tensor,
+    squeezed: Tensor,
+    hidden: Tensor,
+    slopes: Tensor,
+    gate: Tensor,
+    silu: bool,  # noqa: FBT001 - the operator's schema
+    hard: bool,  # noqa: FBT001
+) -> tuple[Tensor, ...]:
+    """Return the gradients of x, N x C x H x W, and of the weights, and of what goes into activation and gate."""
+    x, grad = of_one_layout(x, grad)
+    kept = Excited(x, squeezed, hidden, slopes, gate)
+    with torch.cuda.device_of(x):
+        gradients = se_backward(grad, x, kept, _excitation(reduce, expand, None, None, silu, hard))
+    return gradients.x, gradients.reduce, gradients.expand, gradients.into_activation, gradients.into_gate
+
+
+def _excitation(
     reduce: Tensor,
     expand: Tensor,
     reduce_bias: Tensor | None,
     expand_bias: Tensor | None,
-    activation: str,
-    gate: str,
-) -> list[Tensor]:
-    """Return the gradients of x and of the tensors of the excitation that there are."""
-    x, grad = of_one_layout(x, grad)
-    excitation = Excitation(reduce, expand, reduce_bias, expand_bias, activation, gate)
-    gradients = se_backward(grad, x, Excited(x, *kept), excitation, wrap_triton)
-    return [one for one in gradients if one is not None]
+    silu: bool,  # noqa: FBT001 - the operator's schema
+    hard: bool,  # noqa: FBT001
+) -> Excitation:
+    kind = "silu" if silu else "relu", "hardsigmoid" if hard else "sigmoid"
+    return Excitation(reduce, expand, reduce_bias, expand_bias, *kind)
 
 
-# Without these PyTorch would trace the launches for shapes alone, and fix the batch of an export.
-@forward_operator.register_fake
-def _(x: Tensor, shortcut: Tensor, weight: Tensor, bias: Tensor, reduce: Tensor, *_: Any) -> list[Tensor]:
-    del shortcut, bias
-    batch, channels = x.shape[:2]
-    mean, squeezed, gate = (weight.new_empty(batch, channels) for _ in range(3))
-    mu, variance = (weight.new_empty(channels) for _ in range(2))
-    out, hidden = maps.like(x), weight.new_empty(batch, reduce.shape[0])
-    return list(Forward(out, torch.empty_like(out, dtype=torch.uint8), mean, mu, variance, squeezed, hidden, gate))
+IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {
+    "tail_training": tail_training_operator,
+    "tail_backward": tail_backward_operator,
+    "tail_scaling": tail_scaling_operator,
+    "se_training": se_training_operator,
+    "se_backward": se_backward_operator,
+}
+"""Operator of `operators.SCHEMAS` to what computes it on CUDA; the others are for the CPU alone."""
 
-
-@backward_operator.register_fake
-def _(grad: Tensor, x: Tensor, kept: list[Tensor], *parameters: Any) -> list[Tensor]:
-    del grad, kept
-    return [maps.like(x), maps.like(x), *(torch.empty_like(one) for one in parameters[:4])]
-
-
-@inference_operator.register_fake
-def _(x: Tensor, *_: Any) -> Tensor:
-    return maps.like(x)
-
-
-@se_operator.register_fake
-def _(x: Tensor, reduce: Tensor, expand: Tensor, *kind: Any) -> list[Tensor]:
-    del expand
-    batch, channels = x.shape[:2]
-    squeezed, gate = (reduce.new_empty(batch, channels) for _ in range(2))
-    width, activation = reduce.shape[0], kind[2]
-    slopes = reduce.new_empty(batch if activation == "silu" else 0, width)
-    return list(Excited(maps.like(x), squeezed, reduce.new_empty(batch, width), slopes, gate))
-
-
-@se_backward_operator.register_fake
-def _(grad: Tensor, x: Tensor, kept: list[Tensor], *excitation: Any) -> list[Tensor]:
-    del grad, kept
-    return [maps.like(x), *(torch.empty_like(one) for one in excitation[:4] if one is not None)]
-
-
-def _keep_tail(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
-    x, _, *parameters, ctx.eps = inputs
-    ctx.save_for_backward(x, *output[1:], *parameters)
-
-
-def _tail_gradients(ctx: Any, grads: list[Tensor]) -> tuple[Any, ...]:
-    maps.refuse_second_derivative()
-    x, *small = ctx.saved_tensors
-    return (*backward_operator(grads[0], x, small[:7], *small[7:], ctx.eps), None)
-
-
-def _keep_se(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
-    x, *tensors, activation, gate = inputs
-    ctx.kind = activation, gate
-    ctx.save_for_backward(x, *output[1:], *tensors)
-
-
-def _se_gradients(ctx: Any, grads: list[Tensor]) -> tuple[Any, ...]:
-    maps.refuse_second_derivative()
-    x, *small = ctx.saved_tensors
-    gradients = iter(se_backward_operator(grads[0], x, small[:4], *small[4:], *ctx.kind))
-    return (*(None if one is None else next(gradients) for one in (x, *small[4:])), None, None)
-
-
-forward_operator.register_autograd(_tail_gradients, setup_context=_keep_tail)
-se_operator.register_autograd(_se_gradients, setup_context=_keep_se)
+for _name, _implementation in IMPLEMENTATIONS.items():
+    LIBRARY.impl(_name, _implementation, "CUDA")

@@ -177,12 +177,11 @@ def _inference(x: Tensor, shortcut: Tensor, norm: BatchNorm, se: SEBlock, squeez
     if wanted or not forms.fits_kernels(x, shortcut):
         return textbook_tail(x, shortcut, norm, se)
     reduce, expand = (product.weight.float().contiguous() for product in (se.reduce, se.expand))
-    if x.is_cuda:
-        infer = gpu.traced_tail_inference if torch.compiler.is_compiling() else gpu.tail_inference
-        return infer(x, shortcut, frozen(norm, x), reduce, expand)
     if torch.compiler.is_compiling():
         scale, shift = operators.tail_scaling(x, squeezed, *frozen(norm, x), reduce, expand)
         return algebra.apply_scaling(x.float(), shortcut, scale, shift).to(x.dtype)
+    if x.is_cuda:
+        return gpu.tail_inference(x, shortcut, frozen(norm, x), reduce, expand)
     return cast(Tensor, operators.tail_inference(x, shortcut, squeezed, *frozen(norm, x), reduce, expand))
 
 
