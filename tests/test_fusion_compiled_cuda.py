@@ -9,6 +9,10 @@ convolution, whose layout it does not change; a weight is not a map.
 
 import pytest
 import torch
+
+if not torch.__version__.startswith("2.13."):
+    pytest.skip("what generates the code is private to PyTorch 2.13", allow_module_level=True)
+
 from inductor_cuda import generate
 from torch._inductor import lowering
 
@@ -21,10 +25,6 @@ FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channel
 TAILS = 8
 IMAGES = (24, 3, 32, 32)
 LAST_MASK = (24, 512, 4, 4)
-
-pytestmark = pytest.mark.skipif(
-    not torch.__version__.startswith("2.13."), reason="what generates the code is private to PyTorch 2.13"
-)
 
 
 def code_of(model, layout, *, trains):

@@ -154,6 +154,13 @@ def interpreted(planted):
             yield lambda function, *given: pool.submit(function, *given).result()
 
 
+def check_forward(kept, x, shortcut, exact_parameters, dtype):
+    """Compare with float64; of the mask only what a rounding cannot change."""
+    exact = algebra.tail_forward(*wide(x, shortcut), exact_parameters, EPS)
+    sure = (sum_before_relu(x, shortcut, exact, exact_parameters).abs() > SMALL).to(torch.uint8)
+    check(kept._replace(mask=kept.mask * sure), exact._replace(mask=exact.mask * sure), dtype)
+
+
 def sum_before_relu(x, shortcut, kept, parameters):
     """Give the sum whose sign the mask holds, in float64: near 0 a rounding puts it on either side."""
     slope = parameters.weight * (kept.variance + EPS).rsqrt()
@@ -165,9 +172,7 @@ def check_training(run, module, shape, dtype=torch.float32, layout="contiguous")
     x, shortcut, parameters, grad = tail_tensors(shape, dtype, layout)
     kept = run(module.tail_forward, x, shortcut, parameters, EPS)
     exact_parameters = Parameters(*wide(*parameters))
-    exact = algebra.tail_forward(*wide(x, shortcut), exact_parameters, EPS)
-    sure = (sum_before_relu(x, shortcut, exact, exact_parameters).abs() > SMALL).to(torch.uint8)
-    check(kept._replace(mask=kept.mask * sure), exact._replace(mask=exact.mask * sure), dtype)
+    check_forward(kept, x, shortcut, exact_parameters, dtype)
     assert all(one.stride() == x.stride() for one in kept[:2])
     # From the same mask and the same hidden values, so that no activation near 0 can fall on two sides.
     found = run(module.tail_backward, grad, x, kept, parameters, EPS)
@@ -262,6 +267,26 @@ def test_nothing_that_is_not_a_number_is_lost(interpreted):
     out = interpreted(gpu.tail_inference, x, shortcut, frozen(PROBE[1]), *parameters[2:])
     assert out[1].isnan().all()
     assert not out[0].isnan().any()
+
+
+def test_a_bit_of_the_mask_may_differ_only_where_the_sum_is_about_0():
+    x, shortcut, parameters, _ = tail_tensors(PROBE)
+    exact_parameters = Parameters(*wide(*parameters))
+    exact = algebra.tail_forward(*wide(x, shortcut), exact_parameters, EPS)
+    place = (1, 2, 3, 3)
+    shortcut = shortcut.double()
+    shortcut[place] -= sum_before_relu(x, shortcut, exact, exact_parameters)[place] - 1e-7
+    kept = algebra.tail_forward(*wide(x, shortcut), exact_parameters, EPS)
+    check_forward(kept._replace(mask=flipped(kept.mask, place)), x, shortcut, exact_parameters, torch.float32)
+    wrong = kept._replace(mask=flipped(kept.mask, (0, 0, 0, 0)))
+    with pytest.raises(AssertionError):
+        check_forward(wrong, x, shortcut, exact_parameters, torch.float32)
+
+
+def flipped(mask, place):
+    mask = mask.clone()
+    mask[place] = 1 - mask[place]
+    return mask
 
 
 @pytest.mark.parametrize("number", range(len(FAULTS)))

@@ -235,6 +235,12 @@ def test_pytest_elsewhere_loads_neither_torch_nor_pandas(pytester):
     pytester.runpytest_subprocess("-p", "no:cacheprovider", timeout=PATIENCE).assert_outcomes(passed=1)
 
 
+def test_a_skipped_module_beside_others_ends_like_any_run(pytester):
+    pytester.makepyfile(test_missing="import pytest\npytest.importorskip('no_such_package')")
+    pytester.makepyfile(test_light="def test_light(): pass")
+    pytester.runpytest_subprocess("-p", "no:cacheprovider", timeout=PATIENCE).assert_outcomes(passed=1, skipped=1)
+
+
 def test_the_replay_gives_back_each_sample_exactly():
     from cnnperf.replay import Replay
 
