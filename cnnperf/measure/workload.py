@@ -68,6 +68,7 @@ class Workload:
         self.keep_output = False
         self.loss: torch.Tensor | None = None
         self._padding: list[torch.Tensor] = []
+        self._mark: Callable[[str], None] = _nothing
         self.target = self._make_target(seed)
         self.optimizer = self._make_optimizer()
         self._initial = [tensor.detach().clone() for tensor in self._state()]
@@ -81,6 +82,15 @@ class Workload:
         """Run one round outside the clock."""
         self.setup()
         self.run()
+
+    @contextmanager
+    def marking(self, mark: Callable[[str], None]) -> Iterator[None]:
+        """Call `mark` inside where the `backward` and the optimizer's `step` begin; never while rounds are timed."""
+        self._mark = mark
+        try:
+            yield
+        finally:
+            self._mark = _nothing
 
     def release(self) -> None:
         """Drop output, loss and gradients."""
@@ -161,11 +171,16 @@ class Workload:
         self.loss = self._loss()
 
     def _backward(self) -> None:
+        self._mark("backward")
         cast(Any, self.loss).backward()
 
     def _train(self) -> None:
         self._clear_gradients()
-        cast(Any, self._loss()).backward()
+        loss = self._loss()
+        self._mark("backward")
+        cast(Any, loss).backward()
+        del loss
+        self._mark("step")
         cast(torch.optim.Optimizer, self.optimizer).step()
 
     def _loss(self) -> torch.Tensor:
@@ -277,8 +292,8 @@ def _compiled_threads(case: Case) -> AbstractContextManager[None]:
     return cast(AbstractContextManager[None], config.patch({"cpp.threads": case.threads}))
 
 
-def _nothing() -> None:
-    """Stand for a phase that needs no set-up."""
+def _nothing(*_: object) -> None:
+    """Stand for a phase that needs no set-up, and for marks that nobody wants."""
 
 
 def _with_layout(model: nn.Module, layout: torch.memory_format) -> nn.Module:
