@@ -54,10 +54,6 @@ class ScriptedClock:
         wall = self._now - start
         return Reading(wall, wall - (self._slept - slept))
 
-    def read_queue(self, call: Call, calls: int) -> float:
-        """Run several calls and return the scripted seconds of all."""
-        return sum(self.read(call).wall for _ in range(calls))
-
 
 @dataclass
 class ScriptedSubject:

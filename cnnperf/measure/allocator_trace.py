@@ -1,9 +1,9 @@
 """The trace of CUDA's caching allocator: every block that a round asks for and gives back, in bytes as requested.
 
-The allocator records each event itself (`torch.cuda.memory._record_memory_history`, for which there is no public name;
-https://docs.pytorch.org/docs/stable/torch_cuda_memory.html). The actions `alloc` and `free_requested` have the bytes that
-were asked for, before rounding. Events of segments, which are of whole blocks, are left out. A block counts as free once
-that is requested, whatever another stream still does with it.
+The allocator records each event itself (`torch.cuda.memory._record_memory_history`, for which there is no public
+name; https://docs.pytorch.org/docs/stable/torch_cuda_memory.html). The actions `alloc` and `free_requested` have the
+bytes that were asked for, before rounding. Events of segments, which are of whole blocks, are left out. A block
+counts as free once that is requested, whatever another stream still does with it.
 """
 
 from __future__ import annotations

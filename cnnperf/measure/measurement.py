@@ -4,23 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from typing import cast
 
 import torch
 
 from cnnperf.errors import OutOfMemory, WrongResult
-from cnnperf.measure import compilation, environment
+from cnnperf.measure import compilation
 from cnnperf.measure.case import Case
 from cnnperf.measure.ceilings import ceiling_seconds, measure_ceilings
 from cnnperf.measure.checks import Evidence, findings_of
 from cnnperf.measure.clock import Clock, clock_for
 from cnnperf.measure.compilation import CompileFacts
 from cnnperf.measure.correctness import References, Verified
-from cnnperf.measure.device import kernel_seconds, queued_seconds
+from cnnperf.measure.device import DeviceClock, DeviceFacts, measure_device
 from cnnperf.measure.exhaustion import out_of_memory_told, release_caches
 from cnnperf.measure.finding import Finding
 from cnnperf.measure.memory import Memory, measure_memory
 from cnnperf.measure.metrics import METRICS, Value
+from cnnperf.measure.nvml import Gpu
+from cnnperf.measure.rapl import Rapl
 from cnnperf.measure.sampler import Samples, Schedule, sample
+from cnnperf.measure.statistics import median_interval
 from cnnperf.measure.threads import thread_efficiencies
 from cnnperf.measure.work import Work, count_work
 from cnnperf.measure.workload import Workload, check_supported, in_force, matmul_precision
@@ -171,10 +175,10 @@ class Laboratory:
         memory = measure_memory(workload)
         graphs = compilation.captured_graphs()
         clock = self.make_clock(device)
-        samples = sample(workload, clock, self.schedule)
+        samples = sample(workload, clock, self.schedule, Rapl.find() if device.type == "cpu" else None)
         recompiles = compilation.captured_graphs() - graphs
-        on_device = _device_values(workload, clock, samples) if device.type == "cuda" else {}
-        busy = on_device.get("device_busy")
+        on_device = _device_facts(workload, clock, samples)
+        times = _time_values(case, samples, work, ceilings)
         evidence = Evidence(
             samples=samples,
             schedule=self.schedule,
@@ -182,11 +186,11 @@ class Laboratory:
             memory=memory,
             compiled=facts,
             recompiles=recompiles,
-            device_busy=None if busy is None else busy.value,
+            device=on_device,
             compared=verified.compared,
-            throttled=device.type == "cuda" and environment.throttled(environment.gpu_state()),
+            ceiling_fraction=times["ceiling_fraction"],
         )
-        values = _time_values(case, samples, work, ceilings) | on_device | _memory_values(memory)
+        values = times | dict(on_device.values if on_device else {}) | _memory_values(memory)
         values |= _work_values(case, work, verified) | self._compile_values(case, facts, recompiles, samples)
         compiling = loading + _compile_seconds(facts, samples)
         return Measured(case, values, samples, findings_of(evidence), compiling)
@@ -251,17 +255,22 @@ def _time_values(case: Case, samples: Samples, work: Work, ceilings: Mapping[str
         "cpu_busy": Value(samples.cpu_busy()),
         "flop_rate": latency.scaled_inverse(work.flop),
         "ceiling_fraction": latency.scaled_inverse(least),
+        **({"energy": median_interval([[each / case.batch] for each in samples.energy])} if samples.energy else {}),
     }
 
 
-def _device_values(workload: Workload, clock: Clock, samples: Samples) -> dict[str, Value]:
-    """CUDA only: the three times of one call, and throughput with a full queue."""
+def _device_facts(workload: Workload, clock: Clock, samples: Samples) -> DeviceFacts | None:
     event = samples.event_latency()
     if event is None:
-        return {}
-    queued = queued_seconds(workload, clock, samples.latency().value)
-    values = {"event_latency": event, "device_busy": Value(kernel_seconds(workload) / event.value)}
-    return values | ({} if queued is None else {"queued_throughput": Value(workload.case.batch / queued)})
+        return None
+    return measure_device(
+        workload,
+        cast(DeviceClock, clock),
+        (samples.latency(), event),
+        workload.case.batch,
+        has_setup=workload.case.phase == "backward",
+        gpu=Gpu.of(workload.images.device),
+    )
 
 
 def _memory_values(memory: Memory) -> dict[str, Value]:
