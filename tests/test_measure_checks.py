@@ -1,5 +1,7 @@
 """The table of findings: each fires on its evidence and says what was seen, what it means, what to do."""
 
+from dataclasses import replace
+
 import pytest
 
 from cnnperf.measure.checks import CHECKS, Evidence, findings_of, machine_findings
@@ -44,6 +46,8 @@ FIRING = {
     "leak": evidence(memory=Memory(1, 1, 0, 0, 0, 0, leaked=8)),
     "launch-bound": on_device(busy=0.4),
     "graph break": evidence(compiled=BROKEN),
+    "no CUDA graph": evidence(compiled=replace(BROKEN, graphs_skipped=1)),
+    "unseen memory": evidence(memory=None),
     "recompiled": evidence(recompiles=1),
     "not compared": evidence(compared=False),
     "device time": on_device(queued=False),

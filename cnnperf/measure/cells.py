@@ -12,8 +12,8 @@ from cnnperf.measure.clock import clock_for
 from cnnperf.measure.metrics import Value
 from cnnperf.measure.paired import Together, sample_together
 from cnnperf.measure.parts import PARTS, Copy, Part, Shape, forms_of
+from cnnperf.measure.precisions import DTYPES
 from cnnperf.measure.sampler import Schedule, Subject
-from cnnperf.measure.workload import DTYPES
 
 COPY = "copy"
 STAGES = {

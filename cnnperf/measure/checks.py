@@ -34,7 +34,7 @@ class Evidence:
         samples: The readings.
         schedule: What was asked of the sampler.
         on_cuda: Whether the case ran on CUDA.
-        memory: The split of the peak, with leaked bytes.
+        memory: The split of the peak, with leaked bytes; None where it cannot be seen.
         compiled: Compile facts, or None for a case without compilation.
         recompiles: Graphs captured after the first rounds.
         device: What was found of the case on its CUDA device, or None.
@@ -45,7 +45,7 @@ class Evidence:
     samples: Samples
     schedule: Schedule
     on_cuda: bool
-    memory: Memory
+    memory: Memory | None
     compiled: CompileFacts | None = None
     recompiles: int = 0
     device: DeviceFacts | None = None
@@ -144,7 +144,8 @@ def _small_sample(evidence: Evidence) -> str | None:
     groups = len(evidence.samples.groups)
     if groups >= FEW_GROUPS:
         return None
-    return f"{groups} memory placements, {len(evidence.samples.flat())} rounds"
+    kind = "groups" if evidence.on_cuda else "memory placements"
+    return f"{groups} {kind}, {len(evidence.samples.flat())} rounds"
 
 
 def _waiting(evidence: Evidence) -> str | None:
@@ -161,7 +162,7 @@ def _stall(evidence: Evidence) -> str | None:
 
 
 def _leak(evidence: Evidence) -> str | None:
-    leaked = evidence.memory.leaked
+    leaked = 0 if evidence.memory is None else evidence.memory.leaked
     return f"a round left {leaked} bytes allocated" if leaked > 0 else None
 
 
@@ -194,6 +195,15 @@ def _graph_break(evidence: Evidence) -> str | None:
     if facts is None or facts.graph_breaks == 0:
         return None
     return f"{facts.graph_breaks} graph breaks; first reason: {facts.break_reasons[0]}"
+
+
+def _no_cuda_graph(evidence: Evidence) -> str | None:
+    skipped = 0 if evidence.compiled is None else evidence.compiled.graphs_skipped
+    return f"{skipped} graphs could not be made CUDA graphs" if skipped else None
+
+
+def _unseen_memory(evidence: Evidence) -> str | None:
+    return "memory was not measured" if evidence.memory is None else None
 
 
 def _recompiled(evidence: Evidence) -> str | None:
@@ -233,7 +243,7 @@ CHECKS = (
     Check("warm-up", "the first groups are slower than the steady state", "raise --cnnperf-time", _warmup),
     Check(
         "small sample",
-        "fewer than 6 placements cannot give a 95 % interval; the range is shown instead",
+        "fewer than 6 groups of rounds cannot give a 95 % interval; the range is shown instead",
         "raise --cnnperf-time",
         _small_sample,
     ),
@@ -266,6 +276,18 @@ CHECKS = (
         "parts of the network ran in Python between graphs",
         "rewrite what Dynamo names; TORCH_LOGS=graph_breaks tells where",
         _graph_break,
+    ),
+    Check(
+        "no CUDA graph",
+        "these parts were launched kernel by kernel",
+        "TORCH_LOGS=perf_hints tells why: inputs that are written to, work on the CPU, shapes that change",
+        _no_cuda_graph,
+    ),
+    Check(
+        "unseen memory",
+        "CUDA graphs hold memory of their own, in which a replay allocates nothing",
+        "read the memory of engine compile, and reserve more than that",
+        _unseen_memory,
     ),
     Check(
         "recompiled",

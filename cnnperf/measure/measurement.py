@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from typing import cast
 
 import torch
@@ -22,12 +23,14 @@ from cnnperf.measure.finding import Finding
 from cnnperf.measure.memory import Memory, measure_memory
 from cnnperf.measure.metrics import METRICS, Value
 from cnnperf.measure.nvml import Gpu
+from cnnperf.measure.precisions import PRECISIONS, cudnn_benchmark
 from cnnperf.measure.rapl import Rapl
 from cnnperf.measure.sampler import Samples, Schedule, sample
 from cnnperf.measure.statistics import median_interval
 from cnnperf.measure.threads import thread_efficiencies
+from cnnperf.measure.transfers import measure_transfers
 from cnnperf.measure.work import Work, count_work
-from cnnperf.measure.workload import Workload, check_supported, in_force, matmul_precision
+from cnnperf.measure.workload import Workload, check_supported, in_force
 from cnnperf.models.catalog import CATALOG
 
 RECORD_VERSION = 1
@@ -82,12 +85,14 @@ class Laboratory:
         schedule: How long and how precisely each case is sampled.
         input_kind: `synthetic` or `photos`.
         ceilings: Of each device that was used, measured at its first case.
+        cudnn_benchmark: Whether cuDNN chooses convolutions by trying them.
         make_clock: The clock of a device; tests give a scripted one.
         make_workload: Builds a case; tests plant faults here.
     """
 
     schedule: Schedule = field(default_factory=Schedule)
     input_kind: str = "synthetic"
+    cudnn_benchmark: bool = False
     ceilings: dict[str, dict[str, float]] = field(default_factory=dict)
     make_clock: Callable[[torch.device], Clock] = clock_for
     make_workload: Callable[[Case], Workload] | None = None
@@ -101,7 +106,7 @@ class Laboratory:
     def prepare(self, case: Case) -> None:
         """Measure the ceilings of a case's device, once for all its cases; raises as `measure` does."""
         check_supported(case)
-        with out_of_memory_told(), matmul_precision(case):
+        with out_of_memory_told(), self._in_force(case):
             self._ceilings_of(torch.device(case.device))
 
     def measure(self, case: Case) -> Measured:
@@ -113,13 +118,13 @@ class Laboratory:
             WrongResult: If the results are wrong, the clock jumped, or a network of the catalog breaks its graph.
         """
         self.prepare(case)
-        with out_of_memory_told(), in_force(case):
+        with out_of_memory_told(), self._in_force(case):
             return self._measure(case)
 
     def latency(self, case: Case) -> float:
         """Return the median seconds of one call, and nothing else; raises as `measure` does for an unsupported case."""
         check_supported(case)
-        with out_of_memory_told(), in_force(case):
+        with out_of_memory_told(), self._in_force(case):
             workload = self._prepare(case)
             compilation.compile_first_round(workload)
             return sample(workload, self.make_clock(torch.device(case.device)), self.schedule).latency().value
@@ -140,7 +145,7 @@ class Laboratory:
         return fits
 
     def _try(self, case: Case) -> None:
-        with out_of_memory_told(), in_force(case):
+        with out_of_memory_told(), self._in_force(case):
             workload = self._prepare(case)
             compilation.compile_first_round(workload)
             workload.run_once()
@@ -158,7 +163,7 @@ class Laboratory:
     def check(self, case: Case) -> Verified:
         """Check the results of one case without timing it; raises as `measure` does."""
         check_supported(case)
-        with out_of_memory_told(), in_force(case):
+        with out_of_memory_told(), self._in_force(case):
             workload = self._prepare(case)
             workload.run_once()
             return self._references.verify(workload)
@@ -172,7 +177,7 @@ class Laboratory:
         facts = compilation.compile_first_round(workload)
         _check_graph(case, facts)
         verified = self._references.verify(workload)
-        memory = measure_memory(workload)
+        memory = None if case.engine == "cudagraphs" else measure_memory(workload)
         graphs = compilation.captured_graphs()
         clock = self.make_clock(device)
         samples = sample(workload, clock, self.schedule, Rapl.find() if device.type == "cpu" else None)
@@ -195,9 +200,14 @@ class Laboratory:
         compiling = loading + _compile_seconds(facts, samples)
         return Measured(case, values, samples, findings_of(evidence), compiling)
 
+    @contextmanager
+    def _in_force(self, case: Case) -> Iterator[None]:
+        with in_force(case), cudnn_benchmark(enabled=self.cudnn_benchmark):
+            yield
+
     def _prepare(self, case: Case) -> Workload:
         workload = self._new_workload(case)
-        if case.engine == "compile":
+        if case.compiled:
             workload.compile()
         return workload
 
@@ -226,7 +236,7 @@ class Laboratory:
             "kernels": Value(facts.kernels),
         }
         gain = self._eager_latency.get(twin, 0.0) - latency
-        if case.engine != "eager" and gain > 0:
+        if case.compiled and gain > 0:
             values["break_even"] = Value(seconds / gain)
         return values
 
@@ -263,17 +273,22 @@ def _device_facts(workload: Workload, clock: Clock, samples: Samples) -> DeviceF
     event = samples.event_latency()
     if event is None:
         return None
-    return measure_device(
+    device = workload.images.device
+    facts = measure_device(
         workload,
         cast(DeviceClock, clock),
         (samples.latency(), event),
         workload.case.batch,
         has_setup=workload.case.phase == "backward",
-        gpu=Gpu.of(workload.images.device),
+        gpu=Gpu.of(device),
     )
+    copies = measure_transfers(workload.images.cpu(), device, clock)
+    return replace(facts, values={**facts.values, **copies})
 
 
-def _memory_values(memory: Memory) -> dict[str, Value]:
+def _memory_values(memory: Memory | None) -> dict[str, Value]:
+    if memory is None:
+        return {}
     values = memory.split()
     if memory.reserved is not None:
         values["reserved_memory"] = memory.reserved
@@ -282,7 +297,7 @@ def _memory_values(memory: Memory) -> dict[str, Value]:
 
 def _work_values(case: Case, work: Work, verified: Verified) -> dict[str, Value]:
     values = {"parameters": work.parameters, "flop": work.flop, "traffic": work.traffic}
-    if case.engine == "eager":
+    if case.engine == "eager" and PRECISIONS[case.precision].autocast is None:  # its copies of weights are not counted
         values["live_tensor_memory"] = work.live
     error = {"relative_error": Value(verified.relative_error)} if verified.compared else {}
     return {name: Value(value) for name, value in values.items()} | error

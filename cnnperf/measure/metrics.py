@@ -41,6 +41,8 @@ _TABLE = (
         "device_latency over event_latency; low means launch-bound",
     ),
     Metric("device_latency", "s", "lower", False, "seconds on the device of a call that is all in its queue (CUDA)"),
+    Metric("copy_pinned", "s", "lower", False, "seconds to copy the images of a call from pinned memory to the GPU"),
+    Metric("copy_pageable", "s", "lower", False, "seconds to copy the images of a call from usual memory to the GPU"),
     Metric("sm_clock", "Hz", "neither", False, "clock of the GPU's multiprocessors while calls follow one another"),
     Metric("power", "W", "neither", False, "power of the GPU while calls follow one another"),
     Metric("energy", "J/image", "lower", False, "energy of the GPU, or of the CPU's packages, for one image"),

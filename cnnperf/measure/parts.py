@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from cnnperf.fusion import FusedSEBlock, fuse, fused_tail, textbook_tail
-from cnnperf.measure.workload import DTYPES, MEMORY_FORMATS, PADDING_BYTES
+from cnnperf.measure.precisions import DTYPES
+from cnnperf.measure.workload import MEMORY_FORMATS, PADDING_BYTES
 from cnnperf.models.resnet import BasicBlock, ResNet18
 from cnnperf.models.squeeze_excitation import SEBlock
 
