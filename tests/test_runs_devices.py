@@ -57,6 +57,11 @@ def test_a_run_of_the_cpu_alone_has_no_block():
     assert blocks(document(benchmark()), MadeDevices(devices=("cpu",)).document()) == []
 
 
+def test_a_sweep_over_threads_of_the_cpu_is_no_row_beside_cuda():
+    found = block(benchmark(latency=1.0), benchmark(latency=0.1, threads=4), cuda())
+    assert [row.case.threads for row in found.rows] == [0, 0]
+
+
 def test_a_network_has_a_block_for_each_phase_and_image_size():
     cases = [cuda(phase=phase, image_size=size) for phase in ("forward", "train") for size in (32, 224)]
     assert [(one.case.phase, one.case.image_size) for one in blocks(document(*cases))] == [
@@ -216,8 +221,8 @@ def test_lenet_at_512_images_moves_6_megabytes():
 
 
 def test_the_halves_of_two_intervals_add_in_quadrature():
-    assert total(Value(10, 7, 14), Value(20, 16, 23)) == Value(30, 25, 35)
-    assert total(Value(10, 7, 14), Value(20)) == Value(30)
+    assert total(Value(10, 7, 22), Value(20, 16, 25)) == Value(30, 25, 43)
+    assert total(Value(10, 7, 22), Value(20)) == Value(30)
     assert math.isnan(total(Value(10), Value(0.0)).value)
 
 

@@ -34,8 +34,6 @@ LEGEND = (
     f"{ABSENT}: not measured, or no case on the CPU to compare with. {MARK}: doubtful, see the notes.",
 )
 
-_NO_QUEUE = "cpu"  # a call on the CPU has no events and no queue
-
 
 @dataclass(frozen=True)
 class Column:
@@ -69,7 +67,7 @@ class Layout:
 
 def _time(name: str, *, interval: bool) -> Column:
     def cell(row: DeviceRow) -> str:
-        if row.case.device_type == _NO_QUEUE and name != "wall":
+        if row.case.device_type == "cpu" and name != "wall":
             return ""
         measured = row.times().get(name)
         if measured is None:
@@ -94,7 +92,7 @@ def _rounds(row: DeviceRow) -> str:
 
 
 def _busy(row: DeviceRow) -> str:
-    return "" if row.case.device_type == _NO_QUEUE else _metric("busy", "device_busy", "ratio").cell(row)
+    return "" if row.case.device_type == "cpu" else _metric("busy", "device_busy", "ratio").cell(row)
 
 
 def _ratio(row: DeviceRow) -> str:
@@ -164,8 +162,7 @@ def with_doubt(measured: Value, unit: str = "s") -> str:
 
 
 def _marked(row: DeviceRow, text: str) -> str:
-    doubtful = row.against_cpu is not None and row.against_cpu.on_cpu is not None and row.against_cpu.on_cpu.findings
-    return f"{text}{MARK}" if text != ABSENT and (row.record.findings or doubtful) else text
+    return f"{text}{MARK}" if text != ABSENT and row.doubts() else text
 
 
 _CALLS = (Column("batch", lambda row: str(row.case.batch)), Column("n", _rounds))
