@@ -112,11 +112,9 @@ def _clocks(rows: Sequence[DeviceRow]) -> str:
 
 def _notes(runs: Runs, block: DeviceBlock) -> Iterator[str]:
     for row in block.rows:
-        if row.chosen_from > 1:
-            name = f"{run_number(runs, row.run)}{label_of(row)}"
-            yield f"{name}: {form_of(row.case)}, batch {row.case.batch}, the fastest of {row.chosen_from} cases"
-        elif row.role.engines == () and row.case.device_type == "cuda":
-            yield f"{run_number(runs, row.run)}{label_of(row)}: {form_of(row.case)}, batch {row.case.batch}"
+        if row.case.device_type == "cuda" and not row.role.engines:  # its name does not say which case it is
+            chosen = f", the fastest of {row.chosen_from} cases" if row.chosen_from > 1 else ""
+            yield f"{run_number(runs, row.run)}{label_of(row)}: {form_of(row.case)}, batch {row.case.batch}{chosen}"
     for name, rivals in block.crossovers:
         yield f"{run_number(runs, name)}crossover: {_crossover(rivals)}"
     for row in block.rows:

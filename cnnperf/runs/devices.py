@@ -40,11 +40,21 @@ _LINKS = ("device", "engine", "precision", "layout", "batch")  # the axes in whi
 
 @dataclass(frozen=True)
 class _Part:
-    """The cases of one run, those without a latency apart."""
+    """The cases of one run, those without a latency apart.
+
+    Attributes:
+        name: Of the run.
+        run: The run.
+        cases: Its cases with a latency.
+        blocks: The same by the axes that the cases of one block share.
+        unusable: Its cases without a latency.
+        crossovers: CUDA against the CPU.
+    """
 
     name: str
     run: Run
     cases: Mapping[Case, CaseRecord]
+    blocks: Mapping[Case, Mapping[Case, CaseRecord]]
     unusable: frozenset[Case]
     crossovers: tuple[Rivals, ...]
 
@@ -59,8 +69,8 @@ def device_blocks(runs: Iterable[tuple[str, Run]]) -> list[DeviceBlock]:
         The blocks in the order of measuring; none where nothing was measured on CUDA.
     """
     parts = [_part(name, run) for name, run in runs]
-    cuda = [shared_axes(case) for part in parts for case in part.cases if case.device_type == "cuda"]
-    return [_block(case, parts) for case in dict.fromkeys(cuda)]
+    cuda = [shared for part in parts for shared, cases in part.blocks.items() if any(map(_on_cuda, cases))]
+    return [_block(shared, parts) for shared in dict.fromkeys(cuda)]
 
 
 def shared_axes(case: Case) -> Case:
@@ -73,8 +83,12 @@ def _part(name: str, run: Run) -> _Part:
     records = [record for record in run.cases if not record.ranks and record.case.device_type in ROLES]
     cases = {record.case: record for record in records if is_positive(value(record, "latency"))}
     unusable = frozenset(record.case for record in records if record.case not in cases)
-    rivals = [] if run.shard else rivals_of(cases)
-    return _Part(name, run, cases, unusable, tuple(one for one in rivals if one.metric == "device_crossover"))
+    blocks: dict[Case, dict[Case, CaseRecord]] = {}
+    for case, record in cases.items():
+        blocks.setdefault(shared_axes(case), {})[case] = record
+    rivals = [] if run.shard or not any(map(_on_cuda, cases)) else rivals_of(cases)
+    crossovers = tuple(one for one in rivals if one.metric == "device_crossover")
+    return _Part(name, run, cases, blocks, unusable, crossovers)
 
 
 def _block(shared: Case, parts: Sequence[_Part]) -> DeviceBlock:
@@ -82,7 +96,7 @@ def _block(shared: Case, parts: Sequence[_Part]) -> DeviceBlock:
     missing: list[MissingRow] = []
     others: list[Case] = []
     for part in parts:
-        cases = {case: record for case, record in part.cases.items() if shared_axes(case) == shared}
+        cases = part.blocks.get(shared, {})
         if not cases:
             continue
         batch = _common_batch(cases)
@@ -91,7 +105,7 @@ def _block(shared: Case, parts: Sequence[_Part]) -> DeviceBlock:
             found = list(_rows(part, own, batch, parts))
             rows += found
             missing += _missing(part, shared, device, {row.role for row in found})
-            others += [case for case in own if case.device_type == "cuda" and not _has_role(case)]
+            others += [case for case in own if _on_cuda(case) and not _has_role(case)]
     crossings = [
         (part.name, one) for part in parts for one in part.crossovers if shared_axes(one.challenger.case) == shared
     ]
@@ -100,7 +114,7 @@ def _block(shared: Case, parts: Sequence[_Part]) -> DeviceBlock:
 
 def _common_batch(cases: Mapping[Case, CaseRecord]) -> int:
     """Return the batch of the rows: one that both devices have, 64 if possible, else the largest."""
-    cuda = [case for case in cases if case.device_type == "cuda" and _has_role(case)]
+    cuda = [case for case in cases if _on_cuda(case) and _has_role(case)]
     both = [case.batch for case in cuda if replace(case, device="cpu") in cases]
     return _preferred(both or [case.batch for case in cuda] or [case.batch for case in cases], SHARED_BATCH)
 
@@ -185,6 +199,10 @@ def _reason(part: _Part, shared: Case, device: str, role: Role) -> str:
         if alike and one.axes.get("device", device) == device and role.accepts(one.axes):
             return one.reason
     return ""
+
+
+def _on_cuda(case: Case) -> bool:
+    return case.device_type == "cuda"
 
 
 def _has_role(case: Case) -> bool:
