@@ -1,4 +1,4 @@
-"""Precisions: flags that are set and set back, autocast, and the scaled loss; and what CUDA graphs ask of a workload."""
+"""Precisions: flags that are set and set back, autocast, the scaled loss; and what CUDA graphs ask of a workload."""
 
 import math
 
