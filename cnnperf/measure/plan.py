@@ -37,6 +37,8 @@ PRACTICE: Mapping[str, Axes] = {
     "cuda": {"precision": ("tf32", "amp"), "engine": ENGINES},
 }
 """Kind of device to what people who want speed run there, in `SWEPT_PHASES` and channels_last."""
+PYTORCH_DEFAULT: Axes = {"precision": ("conv_tf32",), "layout": ("contiguous",), "engine": ("eager",)}
+"""What PyTorch runs on CUDA by itself, to compare the suite practice with."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,9 @@ class Plan:
         return cases
 
     def _sweeps(self, usual: Axes, device: str) -> list[Axes]:
-        """Return what the full suite sweeps over in the usual form: the batch, and the CPU's threads."""
+        """Return what the full suite sweeps over in the usual form, the batch and the CPU's threads; see `PRACTICE`."""
+        if self.suite == "practice":
+            return [] if device == "cpu" else [PYTORCH_DEFAULT]
         if self.suite != "full":
             return []
         plain: Axes = {"precision": usual["precision"][:1], "layout": usual["layout"][:1], "phase": SWEPT_PHASES}
