@@ -82,13 +82,11 @@ def gate_map(x: Tensor, excitation: Excitation) -> Tensor:
         return form(x, excitation)
     *_, activation, gate = excitation
     tensors = (None if one is None else one.float().contiguous() for one in excitation[:4])
-    traced = torch.compiler.is_compiling()
-    if x.is_cuda:
-        form = gpu.traced_gate_map if traced else gpu.gate_map
-        return form(x, Excitation._make((*tensors, activation, gate)))
     flags = activation == "silu", gate == "hardsigmoid"
-    if traced:
+    if torch.compiler.is_compiling():
         return cast(Tensor, operators.se_training(x, *tensors, *flags)[0])
+    if x.is_cuda:
+        return gpu.gate_map(x, Excitation._make((*tensors, activation, gate)))
     return cast(Tensor, Gated.apply(x, *tensors, *flags))  # type: ignore[no-untyped-call]
 
 

@@ -1,166 +1,106 @@
-"""The GPU kernels as operators of PyTorch, so that an outer torch.compile takes them into its graph and sees inside.
+"""What the operators of `operators` do with maps on a GPU. Importing this module imports triton.
 
-An operator takes maps of one shape and dtype, in any layout, and everything else in fp32. Outside of a compilation the
-functions of `gpu` launch the kernels directly, which costs less. Importing this module imports triton.
+A compiler takes the operators into its graph as they are, maps in the layout that it chose. So the kernels stay out of
+sight of Inductor, which would ask each of them for maps in the layout of the trace, and copy them into it.
 """
-# ruff: noqa: PLR0913, PLR0917 - an operator takes one argument a tensor
-# mypy: allow-untyped-decorators
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.library import triton_op, wrap_triton
 
-from cnnperf.fusion import maps
+from cnnperf.fusion import gpu
 from cnnperf.fusion.algebra import Forward, Frozen, Parameters
 from cnnperf.fusion.gate import Excitation
-from cnnperf.fusion.gpu_gate import se_backward, se_forward
-from cnnperf.fusion.gpu_launch import Excited, of_one_layout
-from cnnperf.fusion.gpu_tail import tail_backward, tail_forward, tail_inference
+from cnnperf.fusion.gpu_launch import Excited
+from cnnperf.fusion.gpu_tail import Running
+from cnnperf.fusion.operators import LIBRARY
+
+Given = dict[str, Any]
+"""Arguments of an operator by their names in its schema."""
 
 
-@triton_op("cnnperf::gpu_tail_forward", mutates_args=())
-def forward_operator(
-    x: Tensor, shortcut: Tensor, weight: Tensor, bias: Tensor, reduce: Tensor, expand: Tensor, eps: float
-) -> list[Tensor]:
-    """Return the fields of `algebra.Forward`."""
-    x, shortcut = of_one_layout(x, shortcut)
-    return list(tail_forward(x, shortcut, Parameters(weight, bias, reduce, expand), eps, wrap_triton))
+def tail_training(given: Given) -> tuple[Tensor, ...]:
+    """Return the fields of `algebra.Forward`, and move the running statistics that are given."""
+    running = None
+    if given.get("running_mean") is not None and given.get("running_var") is not None:
+        fields = (given.get(name) for name in ("running_mean", "running_var", "batches", "momentum"))
+        running = Running(*fields)  # type: ignore[arg-type]
+    parameters = _fields_of(Parameters, given)
+    return tuple(gpu.tail_forward(given["x"], given["shortcut"], parameters, given["eps"], running=running))
 
 
-@triton_op("cnnperf::gpu_tail_backward", mutates_args=())
-def backward_operator(
-    grad: Tensor,
-    x: Tensor,
-    kept: list[Tensor],
-    weight: Tensor,
-    bias: Tensor,
-    reduce: Tensor,
-    expand: Tensor,
-    eps: float,
-) -> list[Tensor]:
-    """Return the fields of `algebra.Gradients`; `kept` is what the forward gave without its output."""
-    x, grad, mask = of_one_layout(x, grad, kept[0])
-    forward = Forward(x, mask, *kept[1:])
-    return list(tail_backward(grad, x, forward, Parameters(weight, bias, reduce, expand), eps, wrap_triton))
+def tail_backward(given: Given) -> tuple[Any, ...]:
+    """Return the fields of `algebra.Gradients`."""
+    kept = Forward(given["x"], *(given[name] for name in Forward._fields[1:]))
+    parameters = _fields_of(Parameters, given)
+    return tuple(gpu.tail_backward(given["grad"], given["x"], kept, parameters, given["eps"]))
 
 
-@triton_op("cnnperf::gpu_tail_inference", mutates_args=())
-def inference_operator(
-    x: Tensor,
-    shortcut: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    mean: Tensor,
-    variance: Tensor,
-    eps: float,
-    reduce: Tensor,
-    expand: Tensor,
-) -> Tensor:
-    """Return what `algebra.tail_inference` does. It has no gradient."""
-    x, shortcut = of_one_layout(x, shortcut)
-    return tail_inference(x, shortcut, Frozen(weight, bias, mean, variance, eps), reduce, expand, wrap_triton)
+def tail_scaling(given: Given) -> Tensor:
+    """Return scale and shift, 2 x N x C."""
+    return gpu.tail_scaling(given["x"], given["squeezed"], _fields_of(Frozen, given), *_weights_of(given))
 
 
-@triton_op("cnnperf::gpu_se_forward", mutates_args=())
-def se_operator(
-    x: Tensor,
-    reduce: Tensor,
-    expand: Tensor,
-    reduce_bias: Tensor | None,
-    expand_bias: Tensor | None,
-    activation: str,
-    gate: str,
-) -> list[Tensor]:
-    """Return the fields of `gpu_launch.Excited` for the fields of `gate.Excitation`."""
-    (x,) = of_one_layout(x)
-    excitation = Excitation(reduce, expand, reduce_bias, expand_bias, activation, gate)
-    return list(se_forward(x, excitation, wrap_triton))
+def tail_inference(given: Given) -> Tensor:
+    """Return the output; known means of x are not used, because a sample is read once where it fits."""
+    return gpu.tail_inference(given["x"], given["shortcut"], _fields_of(Frozen, given), *_weights_of(given))
 
 
-@triton_op("cnnperf::gpu_se_backward", mutates_args=())
-def se_backward_operator(
-    grad: Tensor,
-    x: Tensor,
-    kept: list[Tensor],
-    reduce: Tensor,
-    expand: Tensor,
-    reduce_bias: Tensor | None,
-    expand_bias: Tensor | None,
-    activation: str,
-    gate: str,
-) -> list[Tensor]:
-    """Return the gradients of x and of the tensors of the excitation that there are."""
-    x, grad = of_one_layout(x, grad)
-    excitation = Excitation(reduce, expand, reduce_bias, expand_bias, activation, gate)
-    gradients = se_backward(grad, x, Excited(x, *kept), excitation, wrap_triton)
-    return [one for one in gradients if one is not None]
+def se_forward(given: Given) -> tuple[Tensor, ...]:
+    """Return the fields of `gpu_launch.Excited`."""
+    return tuple(gpu.se_forward(given["x"], _excitation_of(given)))
 
 
-# Without these PyTorch would trace the launches for shapes alone, and fix the batch of an export.
-@forward_operator.register_fake
-def _(x: Tensor, shortcut: Tensor, weight: Tensor, bias: Tensor, reduce: Tensor, *_: Any) -> list[Tensor]:
-    del shortcut, bias
-    batch, channels = x.shape[:2]
-    mean, squeezed, gate = (weight.new_empty(batch, channels) for _ in range(3))
-    mu, variance = (weight.new_empty(channels) for _ in range(2))
-    out, hidden = maps.like(x), weight.new_empty(batch, reduce.shape[0])
-    return list(Forward(out, torch.empty_like(out, dtype=torch.uint8), mean, mu, variance, squeezed, hidden, gate))
+def se_backward(given: Given) -> tuple[Tensor, ...]:
+    """Return the fields of `gpu_gate.Gradients`."""
+    kept = Excited(given["x"], *(given[name] for name in Excited._fields[1:]))
+    return tuple(gpu.se_backward(given["grad"], given["x"], kept, _excitation_of(given)))
 
 
-@backward_operator.register_fake
-def _(grad: Tensor, x: Tensor, kept: list[Tensor], *parameters: Any) -> list[Tensor]:
-    del grad, kept
-    return [maps.like(x), maps.like(x), *(torch.empty_like(one) for one in parameters[:4])]
+def _fields_of(record: Any, given: Given) -> Any:
+    """Return a record of those arguments that are fields of it; a bias that an operator does not take is none."""
+    return record(*(given.get(name) for name in record._fields))
 
 
-@inference_operator.register_fake
-def _(x: Tensor, *_: Any) -> Tensor:
-    return maps.like(x)
+def _weights_of(given: Given) -> tuple[Tensor | None, ...]:
+    return tuple(given.get(name) for name in ("reduce", "expand", "reduce_bias", "expand_bias"))
 
 
-@se_operator.register_fake
-def _(x: Tensor, reduce: Tensor, expand: Tensor, *kind: Any) -> list[Tensor]:
-    del expand
-    batch, channels = x.shape[:2]
-    squeezed, gate = (reduce.new_empty(batch, channels) for _ in range(2))
-    width, activation = reduce.shape[0], kind[2]
-    slopes = reduce.new_empty(batch if activation == "silu" else 0, width)
-    return list(Excited(maps.like(x), squeezed, reduce.new_empty(batch, width), slopes, gate))
+def _excitation_of(given: Given) -> Excitation:
+    kind = {
+        "activation": "silu" if given["silu"] else "relu",
+        "gate": "hardsigmoid" if given["hard"] else "sigmoid",
+    }
+    return cast(Excitation, _fields_of(Excitation, given | kind))
 
 
-@se_backward_operator.register_fake
-def _(grad: Tensor, x: Tensor, kept: list[Tensor], *excitation: Any) -> list[Tensor]:
-    del grad, kept
-    return [maps.like(x), *(torch.empty_like(one) for one in excitation[:4] if one is not None)]
+IMPLEMENTATIONS: dict[str, Callable[[Given], Any]] = {
+    "se_forward": se_forward,
+    "se_training": se_forward,
+    "se_backward": se_backward,
+    "tail_forward": tail_training,
+    "tail_training": tail_training,
+    "tail_backward": tail_backward,
+    "tail_scaling": tail_scaling,
+    "tail_inference": tail_inference,
+}
+"""Operator to what it does. The parts of a tail that is spread over processes are none on a GPU."""
 
 
-def _keep_tail(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
-    x, _, *parameters, ctx.eps = inputs
-    ctx.save_for_backward(x, *output[1:], *parameters)
+def implementation_of(name: str) -> Callable[..., Any]:
+    """Return a function that takes the arguments of an operator in the order of its schema."""
+    function = IMPLEMENTATIONS[name]
+    names = [one.name for one in getattr(torch.ops.cnnperf, name).default._schema.arguments]  # noqa: SLF001
+
+    def implementation(*given: Any, **others: Any) -> Any:
+        return function(dict(zip(names, given, strict=False)) | others)
+
+    return implementation
 
 
-def _tail_gradients(ctx: Any, grads: list[Tensor]) -> tuple[Any, ...]:
-    maps.refuse_second_derivative()
-    x, *small = ctx.saved_tensors
-    return (*backward_operator(grads[0], x, small[:7], *small[7:], ctx.eps), None)
-
-
-def _keep_se(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
-    x, *tensors, activation, gate = inputs
-    ctx.kind = activation, gate
-    ctx.save_for_backward(x, *output[1:], *tensors)
-
-
-def _se_gradients(ctx: Any, grads: list[Tensor]) -> tuple[Any, ...]:
-    maps.refuse_second_derivative()
-    x, *small = ctx.saved_tensors
-    gradients = iter(se_backward_operator(grads[0], x, small[:4], *small[4:], *ctx.kind))
-    return (*(None if one is None else next(gradients) for one in (x, *small[4:])), None, None)
-
-
-forward_operator.register_autograd(_tail_gradients, setup_context=_keep_tail)
-se_operator.register_autograd(_se_gradients, setup_context=_keep_se)
+for _name in IMPLEMENTATIONS:
+    LIBRARY.impl(_name, implementation_of(_name), "CUDA")
