@@ -150,7 +150,7 @@ FAULTS = [
     ("statistics", "pixels - part * chunk, chunk", "pixels, chunk", parted),
     ("statistics", "within + values", "1.001 * within + values", training),
     ("statistics", "* between * between", "* 1.001 * between * between", training),
-    ("statistics", "tl.sum(sums, 0) / pixels", "tl.sum(sums, 0) / (1.001 * pixels)", training),
+    ("statistics", "tl.sum(sums, 0) / pixels", "tl.sum(sums, 0) / (1.001 * pixels)", parted),
     ("statistics", "(own - centre) * slope + shift", "(own - centre) * slope + 0.999 * shift", training),
     ("statistics", "share * (centre - before)", "share * (1.001 * centre - before)", statistics),
     ("statistics", "(total / (total - 1))", "1.0", statistics),

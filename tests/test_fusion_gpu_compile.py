@@ -157,7 +157,7 @@ def test_every_kernel_is_among_those_that_are_compiled(monkeypatch):
     launches += record_others((1, 1024, 7, 7), torch.float32, "contiguous")
     gpu_plan.plan.cache_clear()
     called = {"place_of", "tile_at", "store_sums", "load_channels", "load_pixel", "arrives_last", "values_of"}
-    called |= {"write_batch_moments", "write_gate_gradients", "write_norm_gradients"}
+    called |= {"mean_of_parts", "write_batch_moments", "write_gate_gradients", "write_norm_gradients"}
     called |= {"write_product", "write_column_sums", "block_at", "multiply_rows"}
     written = {
         name

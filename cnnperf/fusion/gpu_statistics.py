@@ -222,6 +222,21 @@ def find_batch_moments(
 
 
 @triton.jit
+def mean_of_parts(
+    means, sample, c, batch, channels, pixels, parts, chunk, block_parts: tl.constexpr, block_c: tl.constexpr
+):
+    """Return the means of a sample's channels `c` from those of its parts."""
+    sums = tl.zeros([block_parts, block_c], tl.float32)
+    for start in range(0, parts, block_parts):
+        part = start + tl.arange(0, block_parts)
+        inside = (part < parts)[:, None] & (c < channels)[None, :]
+        places = (part * batch + sample)[:, None] * channels + c[None, :]
+        values = tl.minimum(pixels - part * chunk, chunk).to(tl.float32)
+        sums += values[:, None] * tl.load(means + places, mask=inside, other=0.0)
+    return tl.sum(sums, 0) / pixels
+
+
+@triton.jit
 def excite_normalized(
     means,
     mean,
@@ -245,6 +260,7 @@ def excite_normalized(
     parts,
     chunk,
     counted: tl.constexpr,
+    single: tl.constexpr,
     whole: tl.constexpr,
     reduce_biased: tl.constexpr,
     expand_biased: tl.constexpr,
@@ -264,19 +280,15 @@ def excite_normalized(
     for start in range(begin, end, block_c):
         c = start + tl.arange(0, block_c)
         inside = c < channels
-        sums = tl.zeros([block_parts, block_c], tl.float32)
-        for first in range(0, parts, block_parts):
-            part = first + tl.arange(0, block_parts)
-            known = (part < parts)[:, None] & inside[None, :]
-            places = (part * batch + sample)[:, None] * channels + c[None, :]
-            values = tl.minimum(pixels - part * chunk, chunk).to(tl.float32)
-            sums += values[:, None] * tl.load(means + places, mask=known, other=0.0)
-        own = tl.sum(sums, 0) / pixels
+        if single:  # the mean of the one part is the sample's
+            own = tl.load(mean + row + c, mask=inside, other=0.0)
+        else:
+            own = mean_of_parts(means, sample, c, batch, channels, pixels, parts, chunk, block_parts, block_c)
+            tl.store(mean + row + c, own, mask=inside)
         centre = tl.load(mu + c, mask=inside, other=0.0)
         spread = tl.load(variance + c, mask=inside, other=1.0)
         slope = tl.load(weight + c, mask=inside, other=0.0).to(tl.float32) * tl.rsqrt(spread + eps)
         shift = tl.load(bias + c, mask=inside, other=0.0).to(tl.float32)
-        tl.store(mean + row + c, own, mask=inside)
         tl.store(squeezed + row + c, (own - centre) * slope + shift, mask=inside)
     if whole:
         write_gate(

@@ -116,6 +116,7 @@ def tail_forward(
         *(means, mean, mu, variance, squeezed, hidden, gate, weight, bias, *filled),
         *(statistics[2], eps, batch, channels, width, pixels, parts, chunk),
         counted=running is not None and running.batches is not None,
+        single=single,
         whole=not how.wide,
         **_biased(weights),
         **rows_of(how),
