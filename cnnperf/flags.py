@@ -66,8 +66,9 @@ OPTIONS = (
         "suite",
         "SUITE",
         ("default",),
-        "smoke (each case a few rounds), default, or full (every precision and layout, and batch 1)",
-        choices=("smoke", "default", "full"),
+        "smoke (each case a few rounds), default, full (every precision and layout, and batch 1), or practice (what is "
+        "run for speed: tf32 or mixed precision, channels_last, compiled and in CUDA graphs)",
+        choices=("smoke", "default", "full", "practice"),
     ),
     Option("time", "SECONDS", ("1.0",), "measuring budget for one case in seconds", of_runs=True),
     Option(
@@ -90,6 +91,13 @@ OPTIONS = (
         ("retain",),
         "retain freed CPU memory in the process, as CUDA does, or leave it to the system",
         choices=("retain", "system"),
+    ),
+    Option(
+        "cudnn-benchmark",
+        "on|off",
+        (),
+        "let cuDNN choose each convolution by trying (CUDA); default: off, and on in the suite practice",
+        choices=("on", "off"),
     ),
     Option(
         "processes",

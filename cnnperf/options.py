@@ -37,6 +37,7 @@ class Options:
         interval: Wanted half-width of the interval, relative.
         input_kind: `synthetic` or `photos`.
         cpu_allocator: `retain` or `system`.
+        cudnn_benchmark: Whether cuDNN chooses convolutions by trying them.
         processes: In how many each case is timed.
         shard: Which part of the cases is measured, or None for all.
         durations: The runs by whose durations parts are made, as typed; empty for none.
@@ -52,6 +53,7 @@ class Options:
     interval: float = 0.02
     input_kind: str = "synthetic"
     cpu_allocator: str = "retain"
+    cudnn_benchmark: bool = False
     processes: int = 1
     shard: Shard | None = None
     durations: str = ""
@@ -176,6 +178,7 @@ def parse_options(given: Mapping[str, tuple[str, ...]]) -> Options:
         interval=_fraction(texts["cnnperf_interval"][0]),
         input_kind=texts["cnnperf_input"][0],
         cpu_allocator=texts["cnnperf_cpu_allocator"][0],
+        cudnn_benchmark=_cudnn_benchmark(texts["cnnperf_cudnn_benchmark"], texts["cnnperf_suite"][0]),
         processes=_processes(texts["cnnperf_processes"][0]),
         shard=_shard(texts["cnnperf_shard"]),
         durations=next(iter(texts["cnnperf_durations"]), ""),
@@ -201,6 +204,10 @@ def _check_together(options: Options) -> None:
         from cnnperf.measure.images import check_photos
 
         check_photos()
+
+
+def _cudnn_benchmark(texts: tuple[str, ...], suite: str) -> bool:
+    return texts[0] == "on" if texts else suite == "practice"
 
 
 def _processes(text: str) -> int:

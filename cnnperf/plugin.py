@@ -213,7 +213,8 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     """Print the answer, or why there is none."""
     session = config.stash.get(SESSION_KEY, None)
     reports = [report for kind in ("passed", "skipped") for report in terminalreporter.stats.get(kind, ())]
-    if any(MARKER in report.keywords for report in reports) and _benchmarks_disabled(config):
+    tests = [report for report in reports if isinstance(report, pytest.TestReport)]  # a module can be skipped too
+    if any(MARKER in test.keywords for test in tests) and _benchmarks_disabled(config):
         terminalreporter.section("cnnperf", sep="=")
         terminalreporter.write_line(
             "nothing was measured: pytest-benchmark is disabled (by --benchmark-disable, or because pytest-xdist runs "

@@ -110,7 +110,8 @@ class Session:
         """
         policy = apply_policy(options.cpu_allocator)
         environment = read_environment(cpu_allocator=policy, input_kind=options.input_kind)
-        laboratory = Laboratory(options.schedule(), options.input_kind)
+        environment["cudnn_benchmark"] = options.cudnn_benchmark  # in force while cases run, and not before
+        laboratory = Laboratory(options.schedule(), options.input_kind, options.cudnn_benchmark)
         session = cls(options, planned, laboratory, environment=environment, baseline=baseline)
         if baseline is not None:
             baseline.check(environment)
@@ -243,4 +244,4 @@ class Session:
 def _laboratory(options: Options) -> Laboratory:
     """Get ready in a further process."""
     apply_policy(options.cpu_allocator)
-    return Laboratory(options.schedule(), options.input_kind)
+    return Laboratory(options.schedule(), options.input_kind, options.cudnn_benchmark)

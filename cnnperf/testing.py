@@ -1,4 +1,4 @@
-"""Fakes for tests: a scripted clock, a subject whose calls take scripted times, and made histories of runs.
+"""Fakes for tests: a scripted clock, a subject whose calls take scripted times, made histories and made CUDA runs.
 
 Nothing here looks at a real clock, so a test that uses it gives the same answer on any machine under any load.
 """
@@ -17,6 +17,12 @@ from typing import Any
 
 from cnnperf.measure.case import PHASES, Case
 from cnnperf.measure.clock import Call, Reading
+
+WORK = {"forward": 1, "backward": 2, "train": 3}
+"""Work of each phase of a made run, in that of a forward pass."""
+
+LAUNCH_BOUND = 0.7
+"""Share of the event's seconds below which a made call on CUDA has the finding `launch-bound`."""
 
 
 class ScriptedClock:
@@ -53,10 +59,6 @@ class ScriptedClock:
         self._now += next(self._durations)
         wall = self._now - start
         return Reading(wall, wall - (self._slept - slept))
-
-    def read_queue(self, call: Call, calls: int) -> float:
-        """Run several calls and return the scripted seconds of all."""
-        return sum(self.read(call).wall for _ in range(calls))
 
 
 @dataclass
@@ -164,3 +166,132 @@ class MadeHistory:
             },
             "stats": {"median": middle, "rounds": self.rounds, "data": data},
         }
+
+
+@dataclass(frozen=True)
+class MadeDevices:
+    """Made run of one machine with a CPU and a CUDA device, whose times follow a simple model.
+
+    A forward call needs `seconds_an_image` on the CPU, training three times that, and a call on the device either over
+    `gain`. The host needs `launch_seconds` at least for a call on the device. Nothing in it was measured.
+
+    Attributes:
+        devices: Measured devices; `("cuda",)` and `("cpu",)` are runs of one of them.
+        architectures: Names of the networks.
+        phases: Measured phases.
+        batches: Measured batches; from three on they are a sweep.
+        forms: Precision, layout and engine of the cases on CUDA. On the CPU they are measured where PyTorch has them.
+        seconds_an_image: Of one image on the CPU.
+        gain: CPU seconds over device seconds for a full device.
+        launch_seconds: Host seconds that a call on CUDA takes at least.
+        half_width: Relative half-width of every interval.
+        cpu: Model of the CPU.
+        gpu: Model of the GPU.
+    """
+
+    devices: tuple[str, ...] = ("cpu", "cuda")
+    architectures: tuple[str, ...] = ("resnet18",)
+    phases: tuple[str, ...] = ("forward",)
+    batches: tuple[int, ...] = (4, 64, 512)
+    forms: tuple[tuple[str, str, str], ...] = (
+        ("fp32", "contiguous", "eager"),
+        ("fp32", "contiguous", "compile"),
+        ("conv_tf32", "contiguous", "eager"),
+        ("tf32", "channels_last", "compile"),
+        ("amp", "channels_last", "cudagraphs"),
+    )
+    seconds_an_image: float = 10e-3
+    gain: float = 200.0
+    launch_seconds: float = 1e-3
+    half_width: float = 0.02
+    cpu: str = "Made CPU"
+    gpu: str = "Made GPU"
+
+    def document(self) -> dict[str, Any]:
+        """Return the run file as its JSON."""
+        on_cuda = any(device != "cpu" for device in self.devices)
+        gpu = {"gpu_model": self.gpu, "gpu_driver": "600.1", "gpu_power_limit_w": 700.0, "cudnn": 91002}
+        environment = {
+            "cpu_model": self.cpu,
+            "cpu_count": 16,
+            "threads": 16,
+            "torch": "2.11.0",
+            "cudnn_benchmark": False,
+        }
+        benchmarks = [self.benchmark(case) for case in self.cases()]
+        return {
+            "machine_info": {"node": "made", "cpu": {"brand_raw": self.cpu}},
+            "commit_info": {"id": "0123456789abcdef" * 2 + "01234567", "dirty": False},
+            "datetime": datetime(2026, 1, 1, tzinfo=UTC).isoformat(),
+            "benchmarks": benchmarks,
+            "cnnperf": {
+                "schema": 1,
+                "suite": "default",
+                "planned": len(benchmarks),
+                "environment": environment | (gpu if on_cuda else {"gpu_model": None}),
+            },
+        }
+
+    def cases(self) -> list[Case]:
+        """Return the cases in the order of measuring; the CPU has neither TF32 nor CUDA graphs."""
+        return [
+            Case(architecture, phase, device, engine, precision, layout, batch)
+            for device in self.devices
+            for architecture in self.architectures
+            for phase in self.phases
+            for batch in self.batches
+            for precision, layout, engine in self.forms
+            if device != "cpu" or (precision in {"fp32", "amp"} and engine in {"eager", "compile"})
+        ]
+
+    def benchmark(self, case: Case) -> dict[str, Any]:
+        """Return one element of `benchmarks`."""
+        seconds = self.seconds(case)
+        wall, event = seconds["latency"], seconds.get("event_latency", seconds["latency"])
+        metrics = {name: self._entry(value, "s") for name, value in seconds.items()}
+        metrics["throughput"] = self._entry(case.batch / wall, "images/s")
+        metrics["peak_memory"] = {"value": 2.0**20 * (50 + case.batch), "unit": "B"}
+        metrics["energy"] = self._entry((60 if case.device == "cpu" else 350) * event / case.batch, "J/image")
+        findings = []
+        if case.device != "cpu":
+            busy = seconds["device_latency"] / event
+            findings = [_launch_bound(busy)] if busy < LAUNCH_BOUND else []
+            metrics["queued_throughput"] = self._entry(case.batch / event, "images/s")
+            metrics["device_busy"] = self._entry(busy, "ratio")
+            metrics |= {"sm_clock": self._entry(1.755e9, "Hz"), "power": self._entry(350.0, "W")}
+        return {
+            "name": case.id(),
+            "fullname": f"made::{case.id()}",
+            "extra_info": {"cnnperf": 1, "axes": case.axes(), "metrics": metrics, "groups": [], "findings": findings},
+            "stats": {"median": wall, "rounds": 30},
+        }
+
+    def seconds(self, case: Case) -> dict[str, float]:
+        """Return the seconds of a case by metric: those of a call, and of copying its images to the device."""
+        on_cpu = case.batch * self.seconds_an_image * WORK[case.phase] * (0.9 if case.engine == "compile" else 1.0)
+        if case.device == "cpu":
+            return {"latency": on_cpu}
+        faster = {"conv_tf32": 2.0, "tf32": 3.0, "amp": 6.0}.get(case.precision, 1.0)
+        device = on_cpu / (self.gain * faster)
+        event = max(device, 0.9 * self.launch_seconds)
+        copy = case.batch * 3 * case.image_size**2 * 4 / 20e9
+        return {
+            "latency": event + 0.1 * self.launch_seconds,
+            "event_latency": event,
+            "device_latency": device,
+            "copy_pinned": copy,
+            "copy_pageable": 3 * copy,
+        }
+
+    def _entry(self, value: float, unit: str) -> dict[str, Any]:
+        low, high = value * (1 - self.half_width), value * (1 + self.half_width)
+        return {"value": value, "low": low, "high": high, "rounds": 30, "unit": unit}
+
+
+def _launch_bound(busy: float) -> dict[str, str]:
+    return {
+        "kind": "launch-bound",
+        "seen": f"the device computed during {busy:.0%} of the call",
+        "meaning": "the time is that of launching kernels, not of computing",
+        "remedy": "use a larger batch",
+    }

@@ -45,6 +45,9 @@ SCALES: Mapping[str, Scale] = {
     "B/s": _scale("B/s", ("k", "M", "G", "T")),
     "flop": _scale("flop", ("k", "M", "G", "T", "P"), counted=True),
     "flop/s": _scale("flop/s", ("k", "M", "G", "T", "P")),
+    "Hz": _scale("Hz", ("k", "M", "G")),
+    "W": Scale(((1.0, " W"), (1e-3, " mW"))),
+    "J/image": Scale(((1.0, " J/image"), (1e-3, " mJ/image"), (1e-6, " µJ/image"))),
     "images": _scale("images", (), counted=True),
     # "kimages/s" would be right and unreadable: the prefix stays with the number.
     "images/s": Scale(((1e9, "G images/s"), (1e6, "M images/s"), (1e3, "k images/s"), (1.0, " images/s"))),

@@ -334,6 +334,23 @@ def test_nothing_that_is_not_a_number_is_lost(interpreted):
     assert not out[0].isnan().any()
 
 
+def test_a_bit_of_the_mask_may_differ_only_where_the_sum_is_about_0():
+    x, shortcut, parameters, _ = tail_tensors(PROBE)
+    near, far = (1, 2, 3, 3), (0, 0, 0, 0)
+    shortcut = shortcut.double()
+    shortcut[near] -= exact_forward(x, shortcut, parameters)[1][near] - 1e-7
+    kept, _ = exact_forward(x, shortcut, parameters)
+    check_forward(kept._replace(mask=flipped(kept.mask, near)), x, shortcut, parameters)
+    with pytest.raises(AssertionError):
+        check_forward(kept._replace(mask=flipped(kept.mask, far)), x, shortcut, parameters)
+
+
+def flipped(mask, place):
+    mask = mask.clone()
+    mask[place] = 1 - mask[place]
+    return mask
+
+
 @pytest.mark.parametrize("number", range(len(FAULTS)))
 def test_a_wrong_coefficient_is_seen(interpreted, number):
     module, check_of_it = importlib.import_module(f"planted{number}.gpu"), FAULTS[number][3]

@@ -38,11 +38,7 @@ from cnnperf.fusion.gpu_launch import launch_ordinarily
 from cnnperf.models.resnet import ResNet18
 from cnnperf.models.squeeze_excitation import SEBlock
 
-pytestmark = [
-    pytest.mark.gpu,
-    # Inductor proposes it whenever it sees a matrix product in fp32.
-    pytest.mark.filterwarnings("ignore:TensorFloat32 tensor cores:UserWarning"),
-]
+pytestmark = pytest.mark.gpu
 
 MANY = (130, 5, 1, 2)  # more samples than a tile that sums over the batch
 STAGES = [(16, 64, 56, 56), (8, 256, 8, 8), (64, 512, 7, 7), (8, 256, 14, 14), (4, 1024, 14, 14), (200, 64, 8, 8)]
@@ -211,10 +207,8 @@ def test_more_than_two_to_the_31_numbers_are_reached(layout):
 
 
 @pytest.fixture
-def strict(monkeypatch):
-    """Convolutions and products in fp32, so that networks are compared and not TF32."""
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
-    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)
+def anew():
+    """No graph of another test."""
     torch.compiler.reset()
 
 
@@ -229,7 +223,7 @@ def gradients_of(network, images):
 
 @pytest.mark.parametrize("mode", ["default", "reduce-overhead"])
 @pytest.mark.parametrize("layout", FORMATS)
-def test_a_fused_network_trains_as_the_textbook_does(strict, layout, mode):
+def test_a_fused_network_trains_as_the_textbook_does(anew, layout, mode):
     torch.manual_seed(0)
     textbook = ResNet18(SEBlock).to("cuda", memory_format=FORMATS[layout])
     images = torch.randn(8, 3, 32, 32, device="cuda").to(memory_format=FORMATS[layout])
@@ -247,7 +241,7 @@ def test_a_fused_network_trains_as_the_textbook_does(strict, layout, mode):
 
 @pytest.mark.parametrize("mode", ["default", "reduce-overhead"])
 @pytest.mark.parametrize("layout", FORMATS)
-def test_a_fused_network_infers_as_the_textbook_does(strict, layout, mode):
+def test_a_fused_network_infers_as_the_textbook_does(anew, layout, mode):
     torch.manual_seed(0)
     textbook = ResNet18(SEBlock).to("cuda", memory_format=FORMATS[layout]).eval()
     images = torch.randn(8, 3, 32, 32, device="cuda").to(memory_format=FORMATS[layout])
@@ -261,7 +255,7 @@ def test_a_fused_network_infers_as_the_textbook_does(strict, layout, mode):
 
 
 @pytest.mark.parametrize("train", [True, False])
-def test_a_compiled_network_takes_several_batches_with_two_graphs(strict, train):
+def test_a_compiled_network_takes_several_batches_with_two_graphs(anew, train):
     from torch._dynamo.utils import counters
 
     counters.clear()

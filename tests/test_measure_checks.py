@@ -1,11 +1,15 @@
 """The table of findings: each fires on its evidence and says what was seen, what it means, what to do."""
 
+from dataclasses import replace
+
 import pytest
 
 from cnnperf.measure.checks import CHECKS, Evidence, findings_of, machine_findings
 from cnnperf.measure.clock import Reading
 from cnnperf.measure.compilation import CompileFacts
+from cnnperf.measure.device import DeviceFacts
 from cnnperf.measure.memory import Memory
+from cnnperf.measure.metrics import Value
 from cnnperf.measure.sampler import Samples, Schedule
 
 MEMORY = Memory(100, 100, 0, 0, 0, 0)
@@ -27,6 +31,10 @@ def evidence(medians=(1.0,) * 8, **changes):
     return Evidence(**(start | changes))
 
 
+def on_device(busy=0.95, **facts):
+    return evidence(on_cuda=True, device=DeviceFacts({"device_busy": Value(busy)}, **facts))
+
+
 BROKEN = CompileFacts(1.0, True, 2, 1, ("a reason",), 3)
 FIRING = {
     "spread": evidence([0.8, 1.2, 0.7, 1.3, 1.0, 0.9, 1.1, 0.8]),
@@ -36,11 +44,17 @@ FIRING = {
     "waiting": evidence(cpu=0.3),
     "stall": evidence([1.0] * 11 + [20.0]),
     "leak": evidence(memory=Memory(1, 1, 0, 0, 0, 0, leaked=8)),
-    "launch-bound": evidence(on_cuda=True, device_busy=0.4),
+    "launch-bound": on_device(busy=0.4),
     "graph break": evidence(compiled=BROKEN),
+    "no CUDA graph": evidence(compiled=replace(BROKEN, graphs_skipped=1)),
+    "unseen memory": evidence(memory=None),
     "recompiled": evidence(recompiles=1),
     "not compared": evidence(compared=False),
-    "throttled": evidence(throttled=True),
+    "device time": on_device(queued=False),
+    "host-bound queue": on_device(queue_full=False),
+    "above the ceiling": evidence(ceiling_fraction=Value(1.2, 1.1, 1.3)),
+    "power cap": on_device(slowdowns=("power cap",)),
+    "throttled": on_device(slowdowns=("hardware thermal slowdown",)),
 }
 
 
@@ -65,7 +79,7 @@ def test_a_single_slow_group_at_the_end_is_no_drift():
 
 
 def test_a_busy_device_is_not_launch_bound():
-    assert findings_of(evidence(on_cuda=True, device_busy=0.95)) == []
+    assert findings_of(on_device()) == []
 
 
 def test_a_loaded_machine_is_told_once_for_the_run():

@@ -3,8 +3,8 @@
 import pytest
 
 from cnnperf.errors import OptionError
-from cnnperf.measure.case import AXES, Case
-from cnnperf.measure.plan import CUDA_BATCH, Plan, parse_overrides, schedule_for
+from cnnperf.measure.case import AXES, PRECISIONS, Case
+from cnnperf.measure.plan import CUDA_BATCH, SHARED_BATCH, Plan, parse_overrides, schedule_for
 from cnnperf.models.catalog import CATALOG, resolve
 
 
@@ -22,11 +22,32 @@ def test_eager_comes_before_compiled_so_that_break_even_is_known():
 
 
 @pytest.mark.parametrize("name", list(CATALOG))
-def test_cuda_runs_the_batch_of_the_cpu_too_where_both_are_measured(name):
+def test_where_both_devices_are_measured_they_share_the_cpu_s_batch_and_one_that_a_gpu_computes_for(name):
     cases = Plan(devices=("cpu", "cuda")).cases(resolve(name))
     on = {device: {case.batch for case in cases if case.device == device} for device in ("cpu", "cuda")}
-    assert on["cpu"] < on["cuda"]
-    assert CUDA_BATCH in on["cuda"]
+    alone = {case.batch for case in Plan().cases(resolve(name))}
+    assert on["cpu"] == alone | {SHARED_BATCH}
+    assert on["cuda"] == on["cpu"] | {CUDA_BATCH}
+
+
+@pytest.mark.parametrize(
+    ("device", "precisions", "engines", "batch"),
+    [
+        ("cpu", {"fp32", "amp"}, {"eager", "compile"}, 4),
+        ("cuda", {"tf32", "amp"}, {"eager", "compile", "cudagraphs"}, CUDA_BATCH),
+    ],
+)
+def test_the_suite_practice_has_what_is_run_for_speed(device, precisions, engines, batch):
+    cases = Plan(suite="practice", devices=(device,)).cases(resolve("resnet18"))
+    practice = [case for case in cases if case.precision != "conv_tf32"]
+    assert {case.precision for case in practice} == precisions
+    assert {case.engine for case in practice} == engines
+    assert {case.phase for case in cases} == {"forward", "train"}
+    assert {case.layout for case in practice} == {"channels_last"}
+    beside = {(case.layout, case.engine) for case in cases if case.precision == "conv_tf32"}
+    assert beside == ({("contiguous", "eager")} if device == "cuda" else set())
+    assert {case.batch for case in cases} == {batch}
+    assert all(case.precision in PRECISIONS for case in cases)
 
 
 def test_cuda_alone_fills_the_device():
@@ -59,7 +80,7 @@ def test_an_override_given_twice_adds_up_without_repetition():
         ("batch=0", "whole number of at least 1, not '0'"),
         ("batch=-3", "whole number of at least 1, not '-3'"),
         ("batch=", "whole number of at least 1, not ''"),
-        ("engine=warp", "one of eager, compile, not 'warp'"),
+        ("engine=warp", "one of eager, compile, cudagraphs, not 'warp'"),
         ("colour=red", "unknown axis 'colour'; the axes are phase"),
         ("device=cpu", "use --cnnperf-device"),
     ],

@@ -7,7 +7,6 @@ import torch
 
 from cnnperf.measure.case import Case
 from cnnperf.measure.ceilings import ceiling_seconds
-from cnnperf.measure.device import covered
 from cnnperf.measure.images import images_for
 from cnnperf.measure.work import Work, count_work
 
@@ -45,10 +44,6 @@ def test_the_ceiling_is_the_one_that_takes_longer():
     work = Work(parameters=0, flop=1000, traffic=50, live=0)
     assert ceiling_seconds(work, ceilings, "fp32") == (10.0, "matmul_rate")
     assert ceiling_seconds(work, ceilings, "bf16") == (5.0, "copy_bandwidth")
-
-
-def test_time_that_streams_share_counts_once():
-    assert covered([(0.0, 2.0), (1.0, 3.0), (5.0, 6.0), (5.0, 5.5)]) == 4.0
 
 
 @pytest.mark.parametrize("kind", ["synthetic", "photos"])

@@ -153,10 +153,10 @@ def test_a_case_that_cannot_run_stays_in_the_run_with_its_reason(suite):
         "--benchmark-autosave",
     )
     result.assert_outcomes(passed=1, skipped=1)
-    result.stdout.fnmatch_lines(["*tf32 is a mode of CUDA's matrix units*"])
+    result.stdout.fnmatch_lines(["*tf32: TF32 is a mode of CUDA's matrix units*"])
     frame = cnnperf.load_runs(suite.path / ".benchmarks")
     (reason,) = frame[frame.precision == "tf32"].reason
-    assert reason.startswith("tf32 is a mode")
+    assert reason.startswith("tf32: TF32 is a mode")
 
 
 def test_a_machine_without_cuda_says_so_in_one_line(suite):
@@ -233,6 +233,12 @@ def test_pytest_elsewhere_loads_neither_torch_nor_pandas(pytester):
         """
     )
     pytester.runpytest_subprocess("-p", "no:cacheprovider", timeout=PATIENCE).assert_outcomes(passed=1)
+
+
+def test_a_skipped_module_beside_others_ends_like_any_run(pytester):
+    pytester.makepyfile(test_missing="import pytest\npytest.importorskip('no_such_package')")
+    pytester.makepyfile(test_light="def test_light(): pass")
+    pytester.runpytest_subprocess("-p", "no:cacheprovider", timeout=PATIENCE).assert_outcomes(passed=1, skipped=1)
 
 
 def test_the_replay_gives_back_each_sample_exactly():

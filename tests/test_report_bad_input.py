@@ -1,5 +1,9 @@
 """What no benchmark would write, fed to everything that reads runs: an answer or one sentence, never a traceback."""
 
+from needs import needs
+
+needs("altair", "jinja2", "tabulate", "vl_convert")
+
 import json
 import math
 import os

@@ -33,6 +33,27 @@ RECORD = {
 }
 
 
+ON_A_GPU = {
+    **RECORD,
+    "device": "cuda",
+    "host_seconds": {
+        form: {"value": s, "low": 0.9 * s, "high": 1.1 * s}
+        for form, s in (("eager", 5e-3), ("compile", 7e-3), ("fused", 3e-3))
+    },
+    "floor_seconds": {"value": 1.5e-3, "low": 1.4e-3, "high": 1.6e-3},
+}
+
+
+def test_of_a_gpu_the_host_s_time_stands_apart_and_the_measured_beside_the_expected():
+    lines = render(run_of(ON_A_GPU))
+    title = next(place for place, line in enumerate(lines) if line.endswith("beside what is expected"))
+    row = next(line for line in lines[title:] if "32x64x16x16" in line)
+    found = [cell.strip() for cell in row.split("  ") if cell.strip()]
+    assert found[1:] == ["5.00 ms ±10%", "7.00 ms ±10%", "3.00 ms ±10%", "1.50 ms ±6.7%", "2.00 ms ±0%"]
+    assert "captured in a graph" in " ".join(lines)
+    assert "captured in a graph" not in " ".join(render(run_of(RECORD)))
+
+
 def run_of(record):
     return document({"name": "test_se_fusion", "extra_info": {"cnnperf_fusion": record}, "stats": {}})
 

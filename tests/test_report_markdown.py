@@ -1,5 +1,9 @@
 """Markdown: golden texts, names that are only text, and a size that a comment may have."""
 
+from needs import needs
+
+needs("tabulate")
+
 import math
 
 import pytest

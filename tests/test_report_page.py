@@ -1,5 +1,9 @@
 """The page in a real browser: offline, without an error, filtered, drawn, readable, and no wider than a phone."""
 
+from needs import needs
+
+needs("altair", "axe_playwright_python", "jinja2", "playwright", "vl_convert")
+
 import json
 import os
 import shutil

@@ -1,5 +1,9 @@
 """Sweeps in the summary, the Markdown and the charts, from made runs."""
 
+from needs import needs
+
+needs("altair", "tabulate", "vl_convert")
+
 import json
 
 import pytest

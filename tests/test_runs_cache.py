@@ -1,5 +1,9 @@
 """The cache of a folder: the same frame with it and without, whatever happened to the files."""
 
+from needs import needs
+
+needs("pyarrow")
+
 import builtins
 import os
 

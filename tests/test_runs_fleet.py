@@ -1,5 +1,9 @@
 """A fleet's dataset: each run once, whole or not at all, and the same answers as from local files."""
 
+from needs import needs
+
+needs("fsspec", "pyarrow")
+
 import ast
 import json
 import multiprocessing

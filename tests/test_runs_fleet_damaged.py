@@ -1,5 +1,9 @@
 """A dataset with what does not belong there: one sentence for each, and nothing is lost."""
 
+from needs import needs
+
+needs("fsspec", "pyarrow")
+
 import builtins
 import os
 import shutil

@@ -1,5 +1,9 @@
 """A dataset in S3, against a server on loopback that speaks its protocol."""
 
+from needs import needs
+
+needs("boto3", "fsspec", "moto.server", "pyarrow")
+
 import socket
 import uuid
 from concurrent.futures import ThreadPoolExecutor

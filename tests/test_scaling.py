@@ -1,5 +1,9 @@
 """Training on several processes: numbers by hand, arguments, and real processes that train, die and hang."""
 
+from needs import needs
+
+needs("tabulate")
+
 import json
 import os
 import platform

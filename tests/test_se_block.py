@@ -36,8 +36,6 @@ pytestmark = [
     # PyTorch's own, on the first import of torch.utils.mkldnn by Inductor; gone once PyTorch drops
     # TorchScript.
     pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning"),
-    # Inductor's advice on GPUs that have TF32, where these tests want full fp32.
-    pytest.mark.filterwarnings("ignore:TensorFloat32 tensor cores:UserWarning"),
 ]
 
 UNIT_ROUNDOFF = {torch.float32: 2.0**-24, torch.bfloat16: 2.0**-9}

@@ -68,7 +68,11 @@ def only_run(text: str, given: argparse.Namespace) -> tuple[str, Run]:
     Raises:
         RunFileError: If there are several.
     """
-    runs = runs_of(text, given)
+    return the_one(text, runs_of(text, given))
+
+
+def the_one(text: str, runs: list[tuple[str, Run]]) -> tuple[str, Run]:
+    """Return the run of a list that has to hold one; raises as `only_run` does."""
     if len(runs) > 1:
         raise RunFileError(f"{text}: {len(runs)} runs, one is needed; name one file, such as the one of {runs[-1][0]}")
     return runs[0]

@@ -86,11 +86,15 @@ def _list_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _show(given: argparse.Namespace) -> int:
+    from cnnperf.report.devices import device_lines
     from cnnperf.report.layout import printable
     from cnnperf.report.terminal import render_run
 
-    for name, run in runs_of(given.run_name, given):
+    runs = runs_of(given.run_name, given)
+    for name, run in runs:
         print_lines([f"run {printable(name)}", *render_run(run), ""])
+    if len(runs) > 1:  # rows side by side; no ratio is made across runs
+        print_lines(device_lines(runs))
     return FINE
 
 

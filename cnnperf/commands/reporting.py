@@ -7,7 +7,17 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cnnperf.commands.command import FINE, RUN, Command, add_storage, file_path, only_run, print_lines, step_summary
+from cnnperf.commands.command import (
+    FINE,
+    RUN,
+    Command,
+    add_storage,
+    file_path,
+    print_lines,
+    runs_of,
+    step_summary,
+    the_one,
+)
 from cnnperf.errors import CnnperfError, OptionError, RunFileError
 
 if TYPE_CHECKING:
@@ -29,15 +39,18 @@ def _report(given: argparse.Namespace) -> int:
         raise OptionError("nothing to make: give --html FILE, --md FILE, --png FOLDER, --svg FOLDER or --step-summary")
     from cnnperf.report.output import append
 
-    name, run = only_run(given.run_name, given)
+    runs = runs_of(given.run_name, given)
+    if given.html or given.png or given.svg:
+        the_one(given.run_name, runs)
+    name, run = runs[0]
     if given.html:
         from cnnperf.report.html import page_of
 
         _write(given.html, page_of(name, run, *_history(given)))
     if given.md or given.step_summary:
-        from cnnperf.report.markdown import run_markdown
+        from cnnperf.report.markdown import runs_markdown
 
-        text = run_markdown(name, run)
+        text = runs_markdown(runs)
         if given.md:
             _write(given.md, text)
         if given.step_summary:
@@ -92,7 +105,12 @@ def _report_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("run_name", nargs="?", default="latest", metavar="RUN", help=f"{RUN} (default: latest)")
     add("--html", type=file_path, metavar="FILE", help="one page to explore, which works without a network")
-    add("--md", type=file_path, metavar="FILE", help="Markdown")
+    add(
+        "--md",
+        type=file_path,
+        metavar="FILE",
+        help="Markdown; of several runs one after the other, and their devices side by side",
+    )
     add("--step-summary", action="store_true", help="append the Markdown to the file that GITHUB_STEP_SUMMARY names")
     add("--png", type=file_path, metavar="FOLDER", help="a picture of each chart")
     add("--svg", type=file_path, metavar="FOLDER", help="a drawing of each chart")

@@ -20,7 +20,7 @@ from cnnperf.commands.command import (
     tell,
 )
 from cnnperf.errors import CnnperfError, OptionError
-from cnnperf.measure.case import ENGINES, PHASES, PRECISIONS
+from cnnperf.measure.case import ENGINES, PHASES, PRECISIONS, USUAL_ENGINES
 
 if TYPE_CHECKING:
     from cnnperf.session import Session
@@ -86,7 +86,7 @@ def _planned(given: argparse.Namespace, values: tuple[int, ...], step: float) ->
         values=values or default_values(given.over, row),
         phases=tuple(given.phase or ("forward", "train")),
         devices=devices,
-        engines=tuple(given.engine or (ENGINES if given.over == "batch" else ENGINES[:1])),
+        engines=tuple(given.engine or (USUAL_ENGINES if given.over == "batch" else USUAL_ENGINES[:1])),
         precision=given.precision,
         batch=given.batch,
         step=step,

@@ -200,7 +200,7 @@ class Counts:
 def _count(cases: Sequence[Case], input_kind: str, start: Starter, tell: Callable[[str], None]) -> Counts:
     """Count every case on both sides, in processes that time nothing."""
     counts = Counts({}, {}, {})
-    with start(any(case.engine == "compile" for case in cases), (BASE, CANDIDATE)) as peers:
+    with start(any(case.compiled for case in cases), (BASE, CANDIDATE)) as peers:
         for index, case in enumerate(cases, start=1):
             tell(f"counters {index}/{len(cases)}: {case.label()}")
             _count_one(case, peers, input_kind, counts)

@@ -153,7 +153,7 @@ class Gate:
         return series
 
     def _pass(self, undecided: Sequence[Series], number: int) -> None:
-        with self.start(any(one.case.engine == "compile" for one in undecided)) as peers:
+        with self.start(any(one.case.compiled for one in undecided)) as peers:
             lockstep = Lockstep(peers, seed=number << 20)
             for one in undecided:
                 if self.now() >= self.deadline:

@@ -23,7 +23,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ class Worker:
     def __init__(self) -> None:
         """Start without a case; PyTorch is loaded with the first request that needs it."""
         self._workload: Any = None
+        self._in_force = ExitStack()
         self._synchronize: Callable[[], None] = lambda: None
 
     def plan(self, given: dict[str, list[str]]) -> Answer:
@@ -69,14 +70,17 @@ class Worker:
 
         from cnnperf.measure.allocator import apply_policy
         from cnnperf.measure.case import Case
-        from cnnperf.measure.workload import Workload
+        from cnnperf.measure.workload import Workload, in_force
 
         apply_policy(allocator)
         self._workload = None
         gc.collect()
         torch.compiler.reset()
-        workload = Workload(Case.from_axes(axes), input_kind=input_kind, seed=seed)
-        if workload.case.engine == "compile":
+        case = Case.from_axes(axes)
+        self._in_force.close()
+        self._in_force.enter_context(in_force(case))
+        workload = Workload(case, input_kind=input_kind, seed=seed)
+        if case.compiled:
             workload.compile()
         self._workload = workload
         self._synchronize = torch.cuda.synchronize if workload.images.is_cuda else lambda: None

@@ -14,8 +14,10 @@ from cnnperf.errors import OptionError
 AxisValue = str | int
 
 PHASES = ("forward", "backward", "train")
-ENGINES = ("eager", "compile")
-PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
+ENGINES = ("eager", "compile", "cudagraphs")
+USUAL_ENGINES = ("eager", "compile")
+"""Those that every device has."""
+PRECISIONS = ("fp32", "conv_tf32", "tf32", "bf16", "fp16", "amp", "amp_fp16")
 LAYOUTS = ("contiguous", "channels_last")
 
 
@@ -108,6 +110,11 @@ class Case:
     def device_type(self) -> str:
         """Return `cpu` or `cuda`, without the index of the device."""
         return self.device.partition(":")[0]
+
+    @property
+    def compiled(self) -> bool:
+        """Tell whether torch.compile has a part in the engine."""
+        return self.engine != "eager"
 
     @property
     def trains(self) -> bool:

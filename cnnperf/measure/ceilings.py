@@ -7,13 +7,13 @@ from collections.abc import Mapping
 import torch
 
 from cnnperf.measure.clock import Clock, clock_for
+from cnnperf.measure.precisions import DTYPES, PRECISIONS, allowed_tf32
 from cnnperf.measure.work import Work
-from cnnperf.measure.workload import DTYPES
 
 COPY_BYTES = {"cpu": 1 << 27, "cuda": 1 << 31}
 MATRIX_SIZE = {"cpu": 1024, "cuda": 8192}
 REPEATS = 7
-PRECISIONS = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "tf32", "bf16", "fp16")}
+OPERANDS = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "tf32", "bf16", "fp16")}
 
 
 def measure_ceilings(device: torch.device) -> dict[str, float]:
@@ -25,7 +25,7 @@ def measure_ceilings(device: torch.device) -> dict[str, float]:
     """
     clock = clock_for(device)
     ceilings = {"copy_bandwidth": _copy_bandwidth(device, clock)}
-    for precision in PRECISIONS[device.type]:
+    for precision in OPERANDS[device.type]:
         ceilings[f"matmul_rate_{precision}"] = _matmul_rate(device, clock, precision)
     return ceilings
 
@@ -36,7 +36,8 @@ def ceiling_seconds(work: Work, ceilings: Mapping[str, float], precision: str) -
     This is the roofline of Williams, Waterman and Patterson (CACM 52(4), 2009, https://doi.org/10.1145/1498765.1498785)
     with measured ceilings: the larger of flop over the matrix-product rate and traffic over the copy bandwidth.
     """
-    rate = ceilings.get(f"matmul_rate_{precision}", ceilings["matmul_rate_fp32"])
+    operands = PRECISIONS[precision].operands
+    rate = ceilings.get(f"matmul_rate_{operands}", ceilings["matmul_rate_fp32"])
     seconds = {"matmul_rate": work.flop / rate, "copy_bandwidth": work.traffic / ceilings["copy_bandwidth"]}
     nearer = max(seconds, key=seconds.__getitem__)
     return seconds[nearer], nearer
@@ -52,12 +53,8 @@ def _copy_bandwidth(device: torch.device, clock: Clock) -> float:
 def _matmul_rate(device: torch.device, clock: Clock, precision: str) -> float:
     size = MATRIX_SIZE[device.type]
     left, right = (torch.randn(size, size, device=device).to(DTYPES[precision]) for _ in range(2))
-    allowed = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
-    try:
+    with allowed_tf32(precision):
         return 2 * size**3 / _best(clock, lambda: left @ right)
-    finally:
-        torch.backends.cuda.matmul.allow_tf32 = allowed
 
 
 def _best(clock: Clock, call: object) -> float:

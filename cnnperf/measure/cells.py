@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import cast
 
 import torch
+from torch import Tensor
 
 from cnnperf.errors import WrongResult
 from cnnperf.measure.clock import clock_for
+from cnnperf.measure.graph_replay import ReplayClock, Replayed, Rotating, capture, sets_for
 from cnnperf.measure.metrics import Value
 from cnnperf.measure.paired import Together, sample_together
 from cnnperf.measure.parts import PARTS, Copy, Part, Shape, forms_of
+from cnnperf.measure.precisions import DTYPES, allowed_tf32
 from cnnperf.measure.sampler import Schedule, Subject
-from cnnperf.measure.workload import DTYPES
 
 COPY = "copy"
 STAGES = {
@@ -21,6 +26,8 @@ STAGES = {
     "ResNet-50": ((8, 256, 56, 56), (8, 512, 28, 28), (8, 1024, 14, 14), (8, 2048, 7, 7)),
 }
 """Maps of the four stages, for images of 32 x 32 and of 224 x 224; a larger batch for the first of them too."""
+CUDA_SHAPES = ((512, 64, 32, 32), (64, 256, 56, 56), (32, 64, 32, 32), (256, 512, 7, 7))
+"""Maps of a short run on a GPU: two that are far larger than its cache, and two that are not."""
 IMAGES = ((4, 3, 32, 32), (32, 3, 32, 32))
 """What the network takes."""
 
@@ -59,16 +66,33 @@ class Cell:
 
 
 def all_cells(devices: tuple[str, ...], *, full: bool) -> list[Cell]:
-    """Return the cells to measure; `full` adds bf16 and the stages of ResNet-50."""
+    """Return the cells to measure; `full` adds bf16 and the stages of ResNet-50, and on CUDA the other parts."""
+    return [cell for device in devices for cell in _cells_of(device, full=full)]
+
+
+def _cells_of(device: str, *, full: bool) -> list[Cell]:
+    if device != "cpu" and not full:
+        return _cuda_cells(device)
     stages = STAGES["ResNet-18"] + STAGES["ResNet-50"] * full
     return [
         Cell(part, trains, shape, layout, precision, device)
-        for device in devices
         for part in PARTS
         for trains in (True, False)
         for precision in ("fp32", "bf16")[: 1 + full]
         for layout in ("contiguous", "channels_last")
         for shape in (IMAGES if part == "network" else stages)
+    ]
+
+
+def _cuda_cells(device: str) -> list[Cell]:
+    """Return what a short run on a GPU is for, the most wanted first, so that one that is cut off has it."""
+    return [
+        Cell(part, trains, shape, layout, precision, device)
+        for layout in ("channels_last", "contiguous")
+        for precision in ("fp32", "bf16")
+        for trains in (True, False)
+        for part in ("tail", "se")
+        for shape in CUDA_SHAPES
     ]
 
 
@@ -87,40 +111,104 @@ def measure_cell(cell: Cell, schedule: Schedule) -> tuple[Together, dict[str, ob
         schedule: As for one case.
 
     Returns:
-        The samples, and the record for the run file: the cell, seconds by form, ratios of each form to the fused one,
-        the fused form's time over that of its least passes at the speed of the copy, and what SE adds in each form to
-        the part without it.
+        The samples, and the record for the run file: the cell, seconds by form (on a GPU those of the device, with the
+        host's beside them), ratios of each form to the fused one, the seconds of its least passes at the speed of the
+        copy and its time over them, and what SE adds in each form to the part without it.
 
     Raises:
         WrongResult: If a form computes something else than the textbook formula, or the clock jumped.
+        UnsupportedCase: If a form cannot be captured into a CUDA graph.
     """
     torch.compiler.reset()
+    with allowed_tf32(cell.precision):
+        measured = _on_cuda(cell, schedule) if cell.device != "cpu" else _on_cpu(cell, schedule)
+    return measured.together, _record(cell, measured)
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """Samples of a cell.
+
+    Attributes:
+        together: Seconds of one call in each form: on the device where that is a GPU, else on the host.
+        host: Wall seconds of one synchronized call in each form; empty on the CPU, where `together` has them.
+        calls: Of one replay by form; empty on the CPU.
+    """
+
+    together: Together
+    host: Mapping[str, Value] = field(default_factory=dict)
+    calls: Mapping[str, int] = field(default_factory=dict)
+
+
+def _on_cpu(cell: Cell, schedule: Schedule) -> _Measured:
+    parts = _build(cell)
+    subjects: dict[str, Subject] = {**_copy(cell), **parts}
+    return _Measured(sample_together(subjects, clock_for(torch.device(cell.device)), schedule))
+
+
+def _on_cuda(cell: Cell, schedule: Schedule) -> _Measured:
+    """Time synchronized calls on the host for a quarter of the budget, and replays on the device for the rest."""
+    device = torch.device(cell.device)
+    map_bytes = math.prod(cell.shape) * DTYPES[cell.precision].itemsize
+    sets = sets_for(2 * map_bytes, torch.cuda.get_device_properties(device).L2_cache_size)
+    parts, clock = _build(cell, sets), ReplayClock(device)
+    short = replace(schedule, budget=schedule.budget / 4, settled_groups=schedule.least_groups)
+    host = sample_together(dict(parts), clock_for(device), short)
+    rotating: dict[str, Rotating] = {**_copy(cell, sets), **parts}
+    replayed = {name: Replayed(f"{cell.id()}: {name}", one, sets, clock) for name, one in rotating.items()}
+    _check_replays(cell, parts)
+    together = sample_together(replayed, clock, replace(schedule, budget=3 * schedule.budget / 4))
+    calls = {name: one.calls for name, one in replayed.items()}
+    return _Measured(together.per_call(calls), {name: host.latency(name) for name in parts}, calls)
+
+
+def _build(cell: Cell, sets: int = 1) -> dict[str, Part]:
     facts = {name: getattr(cell, name) for name in ("trains", "layout", "precision", "device")}
-    forms, floor = list(forms_of(cell.part)), floor_passes(cell)
-    subjects: dict[str, Subject] = {} if floor is None else {COPY: Copy(cell.shape, cell.precision, cell.device)}
-    parts = {form: Part(cell.part, form, cell.shape, **facts) for form in forms}
-    _check_equal(cell, parts)
-    subjects |= parts
-    together = sample_together(subjects, clock_for(torch.device(cell.device)), schedule)
-    record = {
+    parts = {form: Part(cell.part, form, cell.shape, **facts, sets=sets) for form in forms_of(cell.part)}
+    _check_equal(cell, {form: part.output() for form, part in parts.items()})
+    return parts
+
+
+def _copy(cell: Cell, sets: int = 1) -> dict[str, Copy]:
+    """Return what the floor is reckoned from, where the part has one."""
+    return {} if floor_passes(cell) is None else {COPY: Copy(cell.shape, cell.precision, cell.device, sets)}
+
+
+def _check_replays(cell: Cell, parts: Mapping[str, Part]) -> None:
+    """Raise WrongResult where a form computes something else in a replay than the textbook formula does."""
+    outputs: dict[str, Tensor] = {}
+    for form, part in parts.items():
+        capture(partial(_keep_output, part, form, outputs)).replay()
+    _check_equal(cell, outputs)
+
+
+def _keep_output(part: Part, form: str, outputs: dict[str, Tensor]) -> None:
+    outputs[form] = part.output()
+
+
+def _record(cell: Cell, measured: _Measured) -> dict[str, object]:
+    together, forms, floor = measured.together, list(forms_of(cell.part)), floor_passes(cell)
+    return {
         **asdict(cell),
-        "seconds": {name: _json(together.latency(name)) for name in subjects},
+        "seconds": {name: _json(together.latency(name)) for name in together.groups},
+        "host_seconds": {name: _json(value) for name, value in measured.host.items()},
+        "calls": dict(measured.calls),
         "over_fused": {name: _json(together.ratio(name, "fused")) for name in forms[:-1]},
         "over_floor": None if floor is None else _json(together.ratio("fused", COPY), 2 / floor),
+        "floor_seconds": None if floor is None else _json(together.latency(COPY), floor / 2),
         "over_fused_compile": _json(together.ratio("compile", "fused-compile")) if "fused-compile" in forms else None,
         "over_plain": {form: _json(together.ratio(form, plain)) for form, plain in _plain_of(forms).items()},
         "floor_passes": floor,
         "rounds": sum(map(len, together.groups["fused"])),
         "stopped": together.stopped,
     }
-    return together, record
 
 
-def _check_equal(cell: Cell, parts: dict[str, Part]) -> None:
+def _check_equal(cell: Cell, outputs: Mapping[str, Tensor]) -> None:
     """Raise WrongResult where a form of ours computes something else than the textbook formula."""
-    expected, limit = parts["eager"].output().double(), TOLERANCE[cell.precision]
-    for form in FORMS_TO_CHECK & parts.keys():
-        error = float((parts[form].output().double() - expected).norm() / expected.norm())
+    expected, limit = outputs["eager"].double(), TOLERANCE[cell.precision]
+    for form in sorted(FORMS_TO_CHECK & outputs.keys()):
+        error = float((outputs[form].double() - expected).norm() / expected.norm())
         if not error <= limit:
             raise WrongResult(
                 f"{cell.id()}: the output of `{form}` is {error:.2g} of its norm away from that of `eager`, more than "

@@ -10,8 +10,11 @@ from dataclasses import dataclass
 from scipy.stats import kendalltau
 
 from cnnperf.measure.compilation import CompileFacts
+from cnnperf.measure.device import DeviceFacts
 from cnnperf.measure.finding import Finding
 from cnnperf.measure.memory import Memory
+from cnnperf.measure.metrics import Value
+from cnnperf.measure.nvml import POWER_CAP
 from cnnperf.measure.sampler import Samples, Schedule
 
 SPREAD_FACTOR = 2.5  # times the wanted half-width
@@ -31,23 +34,23 @@ class Evidence:
         samples: The readings.
         schedule: What was asked of the sampler.
         on_cuda: Whether the case ran on CUDA.
-        memory: The split of the peak, with leaked bytes.
+        memory: The split of the peak, with leaked bytes; None where it cannot be seen.
         compiled: Compile facts, or None for a case without compilation.
         recompiles: Graphs captured after the first rounds.
-        device_busy: CUDA kernel seconds over event seconds, or None.
+        device: What was found of the case on its CUDA device, or None.
         compared: Whether results could be compared with float64.
-        throttled: Whether the device lowered its clocks.
+        ceiling_fraction: Time at the nearer ceiling over latency, or None.
     """
 
     samples: Samples
     schedule: Schedule
     on_cuda: bool
-    memory: Memory
+    memory: Memory | None
     compiled: CompileFacts | None = None
     recompiles: int = 0
-    device_busy: float | None = None
+    device: DeviceFacts | None = None
     compared: bool = True
-    throttled: bool = False
+    ceiling_fraction: Value | None = None
 
 
 @dataclass(frozen=True)
@@ -141,7 +144,8 @@ def _small_sample(evidence: Evidence) -> str | None:
     groups = len(evidence.samples.groups)
     if groups >= FEW_GROUPS:
         return None
-    return f"{groups} memory placements, {len(evidence.samples.flat())} rounds"
+    kind = "groups" if evidence.on_cuda else "memory placements"
+    return f"{groups} {kind}, {len(evidence.samples.flat())} rounds"
 
 
 def _waiting(evidence: Evidence) -> str | None:
@@ -158,13 +162,32 @@ def _stall(evidence: Evidence) -> str | None:
 
 
 def _leak(evidence: Evidence) -> str | None:
-    leaked = evidence.memory.leaked
+    leaked = 0 if evidence.memory is None else evidence.memory.leaked
     return f"a round left {leaked} bytes allocated" if leaked > 0 else None
 
 
 def _launch_bound(evidence: Evidence) -> str | None:
-    busy = evidence.device_busy
-    return f"the device computed during {busy:.0%} of the call" if busy is not None and busy < LAUNCH_BOUND else None
+    busy = None if evidence.device is None else evidence.device.values.get("device_busy")
+    if busy is None or busy.value >= LAUNCH_BOUND:
+        return None
+    return f"the device computed during {busy.value:.0%} of the call"
+
+
+def _not_queued(evidence: Evidence) -> str | None:
+    waits = evidence.device is not None and not evidence.device.queued
+    return "the call waits for the device before it ends" if waits else None
+
+
+def _host_bound_queue(evidence: Evidence) -> str | None:
+    empty = evidence.device is not None and not evidence.device.queue_full
+    return "calls that followed one another were launched no faster than the device did them" if empty else None
+
+
+def _above_ceiling(evidence: Evidence) -> str | None:
+    fraction = evidence.ceiling_fraction
+    if fraction is None or fraction.low is None or fraction.low <= 1:
+        return None
+    return f"the case takes {1 / fraction.value:.0%} of the least time by the measured ceilings"
 
 
 def _graph_break(evidence: Evidence) -> str | None:
@@ -172,6 +195,15 @@ def _graph_break(evidence: Evidence) -> str | None:
     if facts is None or facts.graph_breaks == 0:
         return None
     return f"{facts.graph_breaks} graph breaks; first reason: {facts.break_reasons[0]}"
+
+
+def _no_cuda_graph(evidence: Evidence) -> str | None:
+    skipped = 0 if evidence.compiled is None else evidence.compiled.graphs_skipped
+    return f"{skipped} graphs could not be made CUDA graphs" if skipped else None
+
+
+def _unseen_memory(evidence: Evidence) -> str | None:
+    return "memory was not measured" if evidence.memory is None else None
 
 
 def _recompiled(evidence: Evidence) -> str | None:
@@ -182,8 +214,17 @@ def _not_compared(evidence: Evidence) -> str | None:
     return None if evidence.compared else "the network draws random numbers"
 
 
+def _power_cap(evidence: Evidence) -> str | None:
+    return "the GPU lowered its clocks to keep its power limit" if POWER_CAP in _slowdowns(evidence) else None
+
+
 def _throttled(evidence: Evidence) -> str | None:
-    return "the device reported a reason for lowered clocks" if evidence.throttled else None
+    reasons = [reason for reason in _slowdowns(evidence) if reason != POWER_CAP]
+    return f"the GPU lowered its clocks: {', '.join(reasons)}" if reasons else None
+
+
+def _slowdowns(evidence: Evidence) -> tuple[str, ...]:
+    return () if evidence.device is None else evidence.device.slowdowns
 
 
 CHECKS = (
@@ -202,7 +243,7 @@ CHECKS = (
     Check("warm-up", "the first groups are slower than the steady state", "raise --cnnperf-time", _warmup),
     Check(
         "small sample",
-        "fewer than 6 placements cannot give a 95 % interval; the range is shown instead",
+        "fewer than 6 groups of rounds cannot give a 95 % interval; the range is shown instead",
         "raise --cnnperf-time",
         _small_sample,
     ),
@@ -237,6 +278,18 @@ CHECKS = (
         _graph_break,
     ),
     Check(
+        "no CUDA graph",
+        "these parts were launched kernel by kernel",
+        "TORCH_LOGS=perf_hints tells why: inputs that are written to, work on the CPU, shapes that change",
+        _no_cuda_graph,
+    ),
+    Check(
+        "unseen memory",
+        "CUDA graphs hold memory of their own, in which a replay allocates nothing",
+        "read the memory of engine compile, and reserve more than that",
+        _unseen_memory,
+    ),
+    Check(
         "recompiled",
         "compilation happened among the timed rounds",
         "look for Python values that change between calls; TORCH_LOGS=recompiles tells which",
@@ -249,9 +302,34 @@ CHECKS = (
         _not_compared,
     ),
     Check(
+        "device time",
+        "what the device needs itself cannot be told from launching and waiting",
+        "look for .item(), .cpu() and prints in the network",
+        _not_queued,
+    ),
+    Check(
+        "host-bound queue",
+        "queued_throughput is what the host can launch, not what the device can do",
+        "use a larger batch, or --cnnperf-axis engine=compile",
+        _host_bound_queue,
+    ),
+    Check(
+        "above the ceiling",
+        "it did less than is counted (as Winograd's convolutions do), found its data in cache, or the ceilings were "
+        "measured in a worse moment",
+        "read flop_rate as work done in a second, not as a share of what the device can do",
+        _above_ceiling,
+    ),
+    Check(
+        "power cap",
+        "the time is that of this power limit; under large products that is usual",
+        "compare with runs of the same limit (`nvidia-smi -q -d POWER`)",
+        _power_cap,
+    ),
+    Check(
         "throttled",
         "clocks were below what the device can do",
-        "check power and temperature limits",
+        "look after cooling and power supply, and measure again",
         _throttled,
     ),
 )

@@ -29,6 +29,19 @@ class Reading:
     setup: float = 0.0
 
 
+@dataclass(frozen=True)
+class QueueReading:
+    """Wall seconds of several calls that were given without synchronizing in between.
+
+    Attributes:
+        launched: Until the host had given the last one.
+        total: Until the device was done with all.
+    """
+
+    launched: float
+    total: float
+
+
 class Clock(Protocol):
     """Time calls, and tell the time that budgets are made of."""
 
@@ -37,9 +50,6 @@ class Clock(Protocol):
 
     def read(self, call: Call) -> Reading:
         """Run the call once and return its times."""
-
-    def read_queue(self, call: Call, calls: int) -> float:
-        """Run the call several times without synchronizing in between and return the wall seconds of all."""
 
 
 class CpuClock:
@@ -56,13 +66,6 @@ class CpuClock:
         call()
         wall = time.perf_counter() - start
         return Reading(wall, time.process_time() - cpu)
-
-    def read_queue(self, call: Call, calls: int) -> float:
-        """Run the call several times and return the wall seconds of all."""
-        start = time.perf_counter()
-        for _ in range(calls):
-            call()
-        return time.perf_counter() - start
 
 
 class CudaClock(CpuClock):
@@ -88,14 +91,36 @@ class CudaClock(CpuClock):
         reading = super().read(lambda: self._between_events(call))
         return Reading(reading.wall, reading.cpu, self._start.elapsed_time(self._stop) / 1e3)
 
-    def read_queue(self, call: Call, calls: int) -> float:
-        """Run the call several times between two synchronizations and return the wall seconds of all."""
+    def read_queue(self, call: Call, calls: int, meanwhile: Call | None = None) -> QueueReading:
+        """Run the call several times between two synchronizations and return the wall seconds of all.
+
+        Args:
+            call: Asynchronous.
+            calls: How often.
+            meanwhile: Run once while the device still works.
+        """
         torch.cuda.synchronize(self._device)
         start = time.perf_counter()
         for _ in range(calls):
             call()
+        launched = time.perf_counter() - start
+        if meanwhile is not None:
+            meanwhile()
         torch.cuda.synchronize(self._device)
-        return time.perf_counter() - start
+        return QueueReading(launched, time.perf_counter() - start)
+
+    def read_behind(self, call: Call, delay: int) -> tuple[float, bool]:
+        """Run the call while the device is kept busy, and return its event seconds and whether all of it was queued."""
+        stream = torch.cuda.current_stream(self._device)
+        torch.cuda.synchronize(self._device)
+        with torch.cuda.device(self._device):
+            torch.cuda._sleep(delay)  # noqa: SLF001 - PyTorch's only kernel of a given length
+        self._start.record(stream)
+        call()
+        self._stop.record(stream)
+        behind = not self._start.query()
+        torch.cuda.synchronize(self._device)
+        return self._start.elapsed_time(self._stop) / 1e3, behind
 
     def _between_events(self, call: Call) -> None:
         stream = torch.cuda.current_stream(self._device)

@@ -22,6 +22,7 @@ class CompileFacts:
         graph_breaks: Places where the network fell back to Python, with repetitions.
         break_reasons: Dynamo's reasons, first line each.
         kernels: Kernels that Inductor generated for one call; calls into libraries are not among them.
+        graphs_skipped: Graphs that could not be made CUDA graphs.
     """
 
     seconds: float
@@ -30,6 +31,7 @@ class CompileFacts:
     graph_breaks: int
     break_reasons: tuple[str, ...]
     kernels: int
+    graphs_skipped: int = 0
 
 
 def load_compiler() -> float:
@@ -67,6 +69,7 @@ def compile_first_round(workload: Workload) -> CompileFacts | None:
         graph_breaks=sum(counters["graph_break"].values()),
         break_reasons=reasons,
         kernels=metrics.generated_kernel_count,
+        graphs_skipped=counters["inductor"]["cudagraph_skips"],
     )
 
 

@@ -14,17 +14,18 @@ from torch import nn
 
 from cnnperf.errors import WrongResult
 from cnnperf.measure.case import Case
+from cnnperf.measure.precisions import by_operands
 from cnnperf.measure.workload import Workload
 from cnnperf.models.catalog import resolve
 
 # Relative error of the output that is forgiven without asking what eager achieves: some hundred roundings.
-TOLERANCE = {"fp32": 1e-4, "tf32": 1e-2, "bf16": 3e-2, "fp16": 1e-2}
+TOLERANCE = by_operands({"fp32": 1e-4, "tf32": 1e-2, "bf16": 3e-2, "fp16": 1e-2})
 # Of gradients. A ReLU whose input rounds to the other side of zero switches a path of the gradient on or off, which was
 # seen to move the gradient of a bias by 2 % in fp32; outputs are continuous there and stay within rounding.
-GRADIENT_TOLERANCE = {"fp32": 5e-2, "tf32": 0.1, "bf16": 0.3, "fp16": 0.1}
+GRADIENT_TOLERANCE = by_operands({"fp32": 5e-2, "tf32": 0.1, "bf16": 0.3, "fp16": 0.1})
 # More than that is wrong whatever eager achieves, and the only limit for eager itself: a gradient that was not reset is
 # off by all of its size.
-LIMIT = {"fp32": 0.2, "tf32": 0.3, "bf16": 0.6, "fp16": 0.6}
+LIMIT = by_operands({"fp32": 0.2, "tf32": 0.3, "bf16": 0.6, "fp16": 0.6})
 # A candidate may round differently from eager, not be worse in kind.
 EAGER_FACTOR = 4.0
 # A gradient that is zero in exact arithmetic (a bias before BatchNorm) is judged on the scale of the others.

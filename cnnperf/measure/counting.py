@@ -41,7 +41,7 @@ def _count(case: Case, build: Callable[[Case], Workload]) -> dict[str, Any]:
     workload = build(case)
     work = count_work(case)
     counters: dict[str, float] = {"parameters": work.parameters, "flop": work.flop, "traffic": work.traffic}
-    if case.engine == "compile":
+    if case.compiled:
         counters |= _compiled(workload)
     else:
         workload.run_once()
@@ -49,7 +49,7 @@ def _count(case: Case, build: Callable[[Case], Workload]) -> dict[str, Any]:
     References(build).verify(workload)
     memory = measure_memory(workload)
     counters |= memory.split() | {"leaked_memory": memory.leaked}
-    if case.engine == "compile":
+    if case.compiled:
         counters["recompiles"] = compilation.captured_graphs() - counters["graphs"]
     elif case.trains:
         counters["saved_memory"] = _saved(workload)

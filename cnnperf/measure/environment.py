@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 
-from cnnperf.measure.nvidia import ask, lowers_clocks
+from cnnperf.measure.nvidia import ask
 
 Record = dict[str, str | int | float | bool | None]
 
@@ -35,8 +34,8 @@ GPU_FIELDS = {
     "gpu_clock_sm_mhz": "clocks.sm",
     "gpu_clock_memory_mhz": "clocks.mem",
     "gpu_power_w": "power.draw",
+    "gpu_power_limit_w": "power.limit",
     "gpu_temperature_c": "temperature.gpu",
-    "gpu_throttle_reasons": "clocks_throttle_reasons.active",
     "gpu_utilization_percent": "utilization.gpu",
 }
 
@@ -89,8 +88,11 @@ def load_average() -> float | None:
 
 
 def gpu_state() -> Record:
-    """Return driver, clocks, power, temperature and throttle reasons of the first GPU, empty without nvidia-smi."""
-    rows = _nvidia_smi("--query-gpu=" + ",".join(GPU_FIELDS.values()))
+    """Return driver, clocks, power and temperature of PyTorch's first GPU, empty without nvidia-smi.
+
+    It idles when this is asked; what it does under load are metrics of each case.
+    """
+    rows = _nvidia_smi("--query-gpu=" + ",".join(GPU_FIELDS.values()), f"--id=GPU-{_first_gpu()}")
     return dict(zip(GPU_FIELDS, rows[0], strict=False)) if rows else {}
 
 
@@ -98,11 +100,6 @@ def other_gpu_processes() -> int | None:
     """Return how many other processes compute on the GPUs, or None where it is not told."""
     rows = _nvidia_smi("--query-compute-apps=pid")
     return None if rows is None else len({row[0] for row in rows} - {str(os.getpid()), ""})
-
-
-def throttled(state: Mapping[str, object]) -> bool:
-    """Tell whether a state from `gpu_state` names a reason for lowered clocks other than idleness."""
-    return lowers_clocks(state.get("gpu_throttle_reasons"))
 
 
 def _cuda_record() -> Record:
@@ -119,8 +116,13 @@ def _cuda_record() -> Record:
     } | gpu_state()
 
 
-def _nvidia_smi(query: str) -> list[list[str]] | None:
-    return ask(query) if torch.cuda.is_available() else None
+def _nvidia_smi(*query: str) -> list[list[str]] | None:
+    return ask(*query) if torch.cuda.is_available() else None
+
+
+def _first_gpu() -> str:
+    """Return the UUID of the GPU that this process calls 0, whatever nvidia-smi calls it."""
+    return str(torch.cuda.get_device_properties(0).uuid)
 
 
 def _affinity() -> str | None:

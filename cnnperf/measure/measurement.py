@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from typing import cast
 
 import torch
 
 from cnnperf.errors import OutOfMemory, WrongResult
-from cnnperf.measure import compilation, environment
+from cnnperf.measure import compilation
 from cnnperf.measure.case import Case
 from cnnperf.measure.ceilings import ceiling_seconds, measure_ceilings
 from cnnperf.measure.checks import Evidence, findings_of
 from cnnperf.measure.clock import Clock, clock_for
 from cnnperf.measure.compilation import CompileFacts
 from cnnperf.measure.correctness import References, Verified
-from cnnperf.measure.device import kernel_seconds, queued_seconds
+from cnnperf.measure.device import DeviceClock, DeviceFacts, measure_device
 from cnnperf.measure.exhaustion import out_of_memory_told, release_caches
 from cnnperf.measure.finding import Finding
 from cnnperf.measure.memory import Memory, measure_memory
 from cnnperf.measure.metrics import METRICS, Value
+from cnnperf.measure.nvml import Gpu
+from cnnperf.measure.precisions import PRECISIONS, cudnn_benchmark
+from cnnperf.measure.rapl import Rapl
 from cnnperf.measure.sampler import Samples, Schedule, sample
+from cnnperf.measure.statistics import median_interval
 from cnnperf.measure.threads import thread_efficiencies
+from cnnperf.measure.transfers import measure_transfers
 from cnnperf.measure.work import Work, count_work
-from cnnperf.measure.workload import Workload, check_supported, in_force, matmul_precision
+from cnnperf.measure.workload import Workload, check_supported, in_force
 from cnnperf.models.catalog import CATALOG
 
 RECORD_VERSION = 1
@@ -78,12 +85,14 @@ class Laboratory:
         schedule: How long and how precisely each case is sampled.
         input_kind: `synthetic` or `photos`.
         ceilings: Of each device that was used, measured at its first case.
+        cudnn_benchmark: Whether cuDNN chooses convolutions by trying them.
         make_clock: The clock of a device; tests give a scripted one.
         make_workload: Builds a case; tests plant faults here.
     """
 
     schedule: Schedule = field(default_factory=Schedule)
     input_kind: str = "synthetic"
+    cudnn_benchmark: bool = False
     ceilings: dict[str, dict[str, float]] = field(default_factory=dict)
     make_clock: Callable[[torch.device], Clock] = clock_for
     make_workload: Callable[[Case], Workload] | None = None
@@ -97,7 +106,7 @@ class Laboratory:
     def prepare(self, case: Case) -> None:
         """Measure the ceilings of a case's device, once for all its cases; raises as `measure` does."""
         check_supported(case)
-        with out_of_memory_told(), matmul_precision(case):
+        with out_of_memory_told(), self._in_force(case):
             self._ceilings_of(torch.device(case.device))
 
     def measure(self, case: Case) -> Measured:
@@ -109,13 +118,13 @@ class Laboratory:
             WrongResult: If the results are wrong, the clock jumped, or a network of the catalog breaks its graph.
         """
         self.prepare(case)
-        with out_of_memory_told(), in_force(case):
+        with out_of_memory_told(), self._in_force(case):
             return self._measure(case)
 
     def latency(self, case: Case) -> float:
         """Return the median seconds of one call, and nothing else; raises as `measure` does for an unsupported case."""
         check_supported(case)
-        with out_of_memory_told(), in_force(case):
+        with out_of_memory_told(), self._in_force(case):
             workload = self._prepare(case)
             compilation.compile_first_round(workload)
             return sample(workload, self.make_clock(torch.device(case.device)), self.schedule).latency().value
@@ -136,7 +145,7 @@ class Laboratory:
         return fits
 
     def _try(self, case: Case) -> None:
-        with out_of_memory_told(), in_force(case):
+        with out_of_memory_told(), self._in_force(case):
             workload = self._prepare(case)
             compilation.compile_first_round(workload)
             workload.run_once()
@@ -154,7 +163,7 @@ class Laboratory:
     def check(self, case: Case) -> Verified:
         """Check the results of one case without timing it; raises as `measure` does."""
         check_supported(case)
-        with out_of_memory_told(), in_force(case):
+        with out_of_memory_told(), self._in_force(case):
             workload = self._prepare(case)
             workload.run_once()
             return self._references.verify(workload)
@@ -168,13 +177,13 @@ class Laboratory:
         facts = compilation.compile_first_round(workload)
         _check_graph(case, facts)
         verified = self._references.verify(workload)
-        memory = measure_memory(workload)
+        memory = None if case.engine == "cudagraphs" else measure_memory(workload)
         graphs = compilation.captured_graphs()
         clock = self.make_clock(device)
-        samples = sample(workload, clock, self.schedule)
+        samples = sample(workload, clock, self.schedule, Rapl.find() if device.type == "cpu" else None)
         recompiles = compilation.captured_graphs() - graphs
-        on_device = _device_values(workload, clock, samples) if device.type == "cuda" else {}
-        busy = on_device.get("device_busy")
+        on_device = _device_facts(workload, clock, samples)
+        times = _time_values(case, samples, work, ceilings)
         evidence = Evidence(
             samples=samples,
             schedule=self.schedule,
@@ -182,18 +191,23 @@ class Laboratory:
             memory=memory,
             compiled=facts,
             recompiles=recompiles,
-            device_busy=None if busy is None else busy.value,
+            device=on_device,
             compared=verified.compared,
-            throttled=device.type == "cuda" and environment.throttled(environment.gpu_state()),
+            ceiling_fraction=times["ceiling_fraction"],
         )
-        values = _time_values(case, samples, work, ceilings) | on_device | _memory_values(memory)
+        values = times | dict(on_device.values if on_device else {}) | _memory_values(memory)
         values |= _work_values(case, work, verified) | self._compile_values(case, facts, recompiles, samples)
         compiling = loading + _compile_seconds(facts, samples)
         return Measured(case, values, samples, findings_of(evidence), compiling)
 
+    @contextmanager
+    def _in_force(self, case: Case) -> Iterator[None]:
+        with in_force(case), cudnn_benchmark(enabled=self.cudnn_benchmark):
+            yield
+
     def _prepare(self, case: Case) -> Workload:
         workload = self._new_workload(case)
-        if case.engine == "compile":
+        if case.compiled:
             workload.compile()
         return workload
 
@@ -222,7 +236,7 @@ class Laboratory:
             "kernels": Value(facts.kernels),
         }
         gain = self._eager_latency.get(twin, 0.0) - latency
-        if case.engine != "eager" and gain > 0:
+        if case.compiled and gain > 0:
             values["break_even"] = Value(seconds / gain)
         return values
 
@@ -251,20 +265,30 @@ def _time_values(case: Case, samples: Samples, work: Work, ceilings: Mapping[str
         "cpu_busy": Value(samples.cpu_busy()),
         "flop_rate": latency.scaled_inverse(work.flop),
         "ceiling_fraction": latency.scaled_inverse(least),
+        **({"energy": median_interval([[each / case.batch] for each in samples.energy])} if samples.energy else {}),
     }
 
 
-def _device_values(workload: Workload, clock: Clock, samples: Samples) -> dict[str, Value]:
-    """CUDA only: the three times of one call, and throughput with a full queue."""
+def _device_facts(workload: Workload, clock: Clock, samples: Samples) -> DeviceFacts | None:
     event = samples.event_latency()
     if event is None:
+        return None
+    device = workload.images.device
+    facts = measure_device(
+        workload,
+        cast(DeviceClock, clock),
+        (samples.latency(), event),
+        workload.case.batch,
+        has_setup=workload.case.phase == "backward",
+        gpu=Gpu.of(device),
+    )
+    copies = measure_transfers(workload.images.cpu(), device, clock)
+    return replace(facts, values={**facts.values, **copies})
+
+
+def _memory_values(memory: Memory | None) -> dict[str, Value]:
+    if memory is None:
         return {}
-    queued = queued_seconds(workload, clock, samples.latency().value)
-    values = {"event_latency": event, "device_busy": Value(kernel_seconds(workload) / event.value)}
-    return values | ({} if queued is None else {"queued_throughput": Value(workload.case.batch / queued)})
-
-
-def _memory_values(memory: Memory) -> dict[str, Value]:
     values = memory.split()
     if memory.reserved is not None:
         values["reserved_memory"] = memory.reserved
@@ -273,7 +297,7 @@ def _memory_values(memory: Memory) -> dict[str, Value]:
 
 def _work_values(case: Case, work: Work, verified: Verified) -> dict[str, Value]:
     values = {"parameters": work.parameters, "flop": work.flop, "traffic": work.traffic}
-    if case.engine == "eager":
+    if case.engine == "eager" and PRECISIONS[case.precision].autocast is None:  # its copies of weights are not counted
         values["live_tensor_memory"] = work.live
     error = {"relative_error": Value(verified.relative_error)} if verified.compared else {}
     return {name: Value(value) for name, value in values.items()} | error

@@ -1,7 +1,7 @@
 """Memory: the most bytes held at once, and what they were.
 
-One definition on both devices: bytes asked from the framework's allocator. The CPU's are read from the profiler's
-allocation events, CUDA's peak from the caching allocator's statistics (requested bytes, before rounding). Both see
+One definition on both devices: bytes asked from the framework's allocator, before it rounds them. The CPU's allocations
+are read from the profiler's events, CUDA's from the caching allocator's own trace (`allocator_trace`). Both see
 temporaries inside operators, which the tracking of tensors does not. The resident set of a process is never used.
 """
 
@@ -9,35 +9,20 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
 from torch._C._profiler import _EventType  # it has no public name
 from torch.profiler import ProfilerActivity, profile
 
+from cnnperf.measure.allocator_trace import AllocatorTrace
+from cnnperf.measure.memory_split import Allocation, split_peak
 from cnnperf.measure.workload import Workload
 
 # Names of enclosing profiler events that tell when memory was asked for.
 ORIGINS = {"autograd::engine": "backward", "Optimizer.": "step"}
 SETUP_MARK = "cnnperf.setup"
-
-
-@dataclass(frozen=True)
-class Allocation:
-    """Describe one event of the allocator.
-
-    Attributes:
-        address: Of the block.
-        size: Bytes; negative when the block is freed.
-        origin: `forward`, `backward`, `step` (of the optimizer): the part of the round it happened in.
-        counted: False for events of the untimed setup, whose bytes count but whose peak does not.
-    """
-
-    address: int
-    size: int
-    origin: str = "forward"
-    counted: bool = True
 
 
 @dataclass(frozen=True)
@@ -52,7 +37,7 @@ class Memory:
         activations: Blocks allocated by the forward pass and alive at the peak.
         other: Images, targets and temporaries of backward and optimizer.
         leaked: Bytes that a finished round left behind; not part of the peak.
-        reserved: Bytes that CUDA's caching allocator holds; None on the CPU.
+        reserved: Most bytes that CUDA's caching allocator held in a round begun with empty caches; None on the CPU.
     """
 
     peak: int
@@ -82,40 +67,12 @@ def measure_memory(workload: Workload) -> Memory:
     A round that leaves bytes behind is repeated after a garbage collection, so that a mere reference cycle waiting
     for its collector is not taken for a leak.
     """
-    memory = _one_round(workload)
+    one_round = _cuda_round if workload.images.is_cuda else _cpu_round
+    memory = one_round(workload)
     if memory.leaked:
         gc.collect()
-        memory = _one_round(workload)
-    if workload.images.is_cuda:
-        return _with_cuda_statistics(workload, memory)
+        memory = one_round(workload)
     return memory
-
-
-def split_peak(events: Sequence[Allocation], gradients: Iterable[int]) -> dict[str, int]:
-    """Find the peak of a round and what its bytes were.
-
-    Args:
-        events: Of the whole round, in order of time.
-        gradients: Addresses of the parameters' gradients after the round.
-
-    Returns:
-        Bytes of `gradients`, `activations` and `other` at the peak, their sum as `peak`, and `leaked`: what was
-        allocated in the round and never freed.
-    """
-    kinds = _kinds(events, set(gradients))
-    held = {"gradients": 0, "activations": 0, "other": 0}
-    live: dict[int, tuple[str, int]] = {}
-    peak, at_peak = 0, dict(held)
-    for event, kind in zip(events, kinds, strict=True):
-        if event.size > 0:
-            live[event.address] = (kind, event.size)
-            held[kind] += event.size
-        elif event.address in live:  # a block from before the round is part of the resident bytes
-            kind_of_block, size = live.pop(event.address)
-            held[kind_of_block] -= size
-        if event.counted and sum(held.values()) > peak:
-            peak, at_peak = sum(held.values()), dict(held)
-    return {**at_peak, "peak": peak, "leaked": sum(held.values())}
 
 
 def tensor_bytes(tensors: Iterable[torch.Tensor]) -> int:
@@ -124,32 +81,58 @@ def tensor_bytes(tensors: Iterable[torch.Tensor]) -> int:
     return sum(storages.values())
 
 
-def _kinds(events: Sequence[Allocation], gradients: set[int]) -> list[str]:
-    """Name each allocation; an address is reused within a round, so only its last block is the gradient."""
-    last = {event.address: index for index, event in enumerate(events) if event.size > 0}
-    kinds = []
-    for index, event in enumerate(events):
-        is_gradient = event.address in gradients and last.get(event.address) == index
-        kinds.append("gradients" if is_gradient else "activations" if event.origin == "forward" else "other")
-    return kinds
-
-
-def _one_round(workload: Workload) -> Memory:
+def _cpu_round(workload: Workload) -> Memory:
     workload.reset()
-    activities = [ProfilerActivity.CPU]
-    with profile(activities=activities, profile_memory=True) as profiler:
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         with torch.profiler.record_function(SETUP_MARK):
             workload.setup()
         workload.run()
-        gradients = [gradient.untyped_storage().data_ptr() for gradient in workload.gradients().values()]
+        gradients = _gradient_addresses(workload)
         workload.release()
-    events = _events(profiler, workload.images.device.type)
-    split = split_peak(events, gradients)
+    return _memory_of(workload, _events(profiler, "cpu"), gradients)
+
+
+def _cuda_round(workload: Workload) -> Memory:
+    """No profiler is attached, because CUPTI would stay and slow the timed rounds that follow."""
+    device = workload.images.device
+    workload.reset()
+    torch.cuda.synchronize(device)
+    torch.cuda.empty_cache()  # or what earlier cases left there would count as reserved
+    torch.cuda.reset_peak_memory_stats(device)
+    with AllocatorTrace(device) as trace, workload.marking(trace.mark):
+        trace.mark("forward", counted=False)
+        workload.setup()
+        trace.mark("forward")
+        workload.run()
+        gradients = _gradient_addresses(workload)
+        workload.release()
+        torch.cuda.synchronize(device)
+        allocations = trace.allocations()
+    reserved = torch.cuda.memory_stats(device)["reserved_bytes.all.peak"]
+    return _memory_of(workload, allocations, gradients, reserved)
+
+
+def _gradient_addresses(workload: Workload) -> list[int]:
+    return [gradient.untyped_storage().data_ptr() for gradient in workload.gradients().values()]
+
+
+def _memory_of(
+    workload: Workload, allocations: Sequence[Allocation], gradients: Sequence[int], reserved: int | None = None
+) -> Memory:
+    split = split_peak(allocations, gradients)
     parameters = tensor_bytes([*workload.model.parameters(), *workload.model.buffers()])
     optimizer = tensor_bytes(workload.optimizer_state())
     other = split["other"] + tensor_bytes([workload.images, workload.target])
-    peak = parameters + optimizer + other + split["gradients"] + split["activations"]
-    return Memory(peak, parameters, split["gradients"], optimizer, split["activations"], other, leaked=split["leaked"])
+    return Memory(
+        peak=parameters + optimizer + other + split["gradients"] + split["activations"],
+        parameters=parameters,
+        gradients=split["gradients"],
+        optimizer=optimizer,
+        activations=split["activations"],
+        other=other,
+        leaked=split["leaked"],
+        reserved=reserved,
+    )
 
 
 def _events(profiler: profile, device_type: str) -> list[Allocation]:
@@ -168,23 +151,3 @@ def _walk(node: Any, origin: str, *, counted: bool = True) -> Iterator[tuple[Any
     origin = next((part for mark, part in ORIGINS.items() if node.name.startswith(mark)), origin)
     for child in node.children:
         yield from _walk(child, origin, counted=counted and node.name != SETUP_MARK)
-
-
-def _with_cuda_statistics(workload: Workload, memory: Memory) -> Memory:
-    """Take the peak from the caching allocator, over what it held before the round."""
-    device = workload.images.device
-    workload.reset()
-    workload.setup()
-    torch.cuda.synchronize(device)
-    torch.cuda.reset_peak_memory_stats(device)
-    before = torch.cuda.memory_stats(device)["requested_bytes.all.current"]
-    kept = tensor_bytes([workload.loss]) if workload.loss is not None else 0
-    workload.run()
-    torch.cuda.synchronize(device)
-    statistics = torch.cuda.memory_stats(device)
-    workload.release()
-    above = statistics["requested_bytes.all.peak"] - before
-    resident = memory.parameters + memory.optimizer + tensor_bytes([workload.images, workload.target])
-    peak = resident + above + (memory.activations if kept else 0)
-    other = peak - memory.parameters - memory.gradients - memory.optimizer - memory.activations
-    return replace(memory, peak=peak, other=other, reserved=torch.cuda.memory_reserved(device))

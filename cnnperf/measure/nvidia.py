@@ -9,12 +9,12 @@ TIMEOUT = 20  # seconds
 IDLE_THROTTLE_REASONS = {"0x0000000000000000", "0x0000000000000001"}  # none, and "the GPU is idle"
 
 
-def ask(query: str) -> list[list[str]] | None:
+def ask(*query: str) -> list[list[str]] | None:
     """Return the fields of each line of an answer, or None where there is no nvidia-smi or it does not answer."""
     program = shutil.which("nvidia-smi")
     if program is None:
         return None
-    command = [program, query, "--format=csv,noheader,nounits"]
+    command = [program, *query, "--format=csv,noheader,nounits"]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIMEOUT)  # noqa: S603
     except subprocess.TimeoutExpired:

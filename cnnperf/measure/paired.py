@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import statistics
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cnnperf.measure.clock import Clock
 from cnnperf.measure.metrics import Value
@@ -26,6 +26,14 @@ class Together:
 
     groups: Mapping[str, list[list[float]]]
     stopped: str
+
+    def per_call(self, calls: Mapping[str, int]) -> Together:
+        """Return the seconds of one call where a subject's round is so many."""
+        groups = {
+            name: [[seconds / calls[name] for seconds in group] for group in of_name]
+            for name, of_name in self.groups.items()
+        }
+        return replace(self, groups=groups)
 
     def latency(self, name: str) -> Value:
         """Return the median seconds of a subject with its interval."""

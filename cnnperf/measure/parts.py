@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from cnnperf.fusion import FusedSEBlock, fuse, fused_tail, textbook_tail
-from cnnperf.measure.workload import DTYPES, MEMORY_FORMATS, PADDING_BYTES
+from cnnperf.measure.precisions import DTYPES
+from cnnperf.measure.workload import MEMORY_FORMATS, PADDING_BYTES
 from cnnperf.models.resnet import BasicBlock, ResNet18
 from cnnperf.models.squeeze_excitation import SEBlock
 
@@ -130,6 +131,7 @@ class Part:
         layout: str,
         precision: str,
         device: str = "cpu",
+        sets: int = 1,
     ) -> None:
         """Build the part and its maps.
 
@@ -141,6 +143,7 @@ class Part:
             layout: `contiguous` or `channels_last`.
             precision: `fp32` or `bf16`: of maps and parameters.
             device: Where.
+            sets: Number of sets of maps, of which `turn` takes one after the other.
         """
         build, compiled = forms_of(part)[form]
         format_ = MEMORY_FORMATS[layout]
@@ -150,17 +153,25 @@ class Part:
         self._random = random.Random(0)  # noqa: S311 - places memory, hides nothing
         self._padding: list[Tensor] = []
         self._trains = trains
-        drawn = [torch.randn(shape).to(device, DTYPES[precision]) for _ in range(PARTS[part].maps)]
-        self.maps = [one.contiguous(memory_format=format_) for one in drawn]
+        self._sets = [self._draw(shape, PARTS[part].maps, device, precision, format_) for _ in range(sets)]
         with torch.no_grad():
             self.grad = torch.randn_like(module(*self.maps))
-        for one in self.maps:
+        for one in self._every_map():
             one.requires_grad_(trains and part != "network")  # images want no gradient
         self.module = cast(Callable[..., Tensor], torch.compile(module, dynamic=False) if compiled else module)
 
+    @property
+    def maps(self) -> list[Tensor]:
+        """Return the maps of the present set."""
+        return self._sets[0]
+
+    def turn(self) -> None:
+        """Go on to the next set of maps."""
+        self._sets.append(self._sets.pop(0))
+
     def setup(self) -> None:
         """Clear all gradients."""
-        for tensor in (*self.maps, *self._parameters):
+        for tensor in (*self._every_map(), *self._parameters):
             tensor.grad = None
 
     def run(self) -> None:
@@ -180,27 +191,40 @@ class Part:
         """Put the maps at fresh addresses behind a random amount of padding."""
         self.setup()
         self._padding.clear()
-        for tensor in (*self.maps, self.grad):
+        for tensor in (*self._every_map(), self.grad):
             size = self._random.randrange(PADDING_BYTES)
             self._padding.append(torch.empty(size, dtype=torch.uint8, device=tensor.device))
             tensor.data = tensor.detach().clone()
+
+    def _every_map(self) -> list[Tensor]:
+        return [one for each in self._sets for one in each]
+
+    @staticmethod
+    def _draw(shape: Shape, maps: int, device: str, precision: str, format_: torch.memory_format) -> list[Tensor]:
+        drawn = (torch.randn(shape).to(device, DTYPES[precision]) for _ in range(maps))
+        return [one.contiguous(memory_format=format_) for one in drawn]
 
 
 class Copy:
     """Copy a map: one pass of reading and one of writing, with which the passes of the others are compared."""
 
-    def __init__(self, shape: Shape, precision: str, device: str = "cpu") -> None:
-        """Allocate both maps."""
-        self._source = torch.randn(shape).to(device, DTYPES[precision])
-        self._target = torch.empty_like(self._source)
+    def __init__(self, shape: Shape, precision: str, device: str = "cpu", sets: int = 1) -> None:
+        """Allocate both maps, so many times."""
+        sources = [torch.randn(shape).to(device, DTYPES[precision]) for _ in range(sets)]
+        self._sets = [(source, torch.empty_like(source)) for source in sources]
 
     def setup(self) -> None:
         """Do nothing."""
 
     def run(self) -> None:
         """Copy."""
-        self._target.copy_(self._source)
+        source, target = self._sets[0]
+        target.copy_(source)
+
+    def turn(self) -> None:
+        """Go on to the next two maps."""
+        self._sets.append(self._sets.pop(0))
 
     def relocate(self) -> None:
-        """Put both maps at fresh addresses."""
-        self._source, self._target = self._source.clone(), self._target.clone()
+        """Put all maps at fresh addresses."""
+        self._sets = [(source.clone(), target.clone()) for source, target in self._sets]

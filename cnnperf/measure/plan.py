@@ -8,14 +8,14 @@ from itertools import product
 from typing import cast
 
 from cnnperf.errors import OptionError
-from cnnperf.measure.case import AXIS_BY_NAME, ENGINES, LAYOUTS, PHASES, AxisValue, Case
+from cnnperf.measure.case import AXIS_BY_NAME, ENGINES, LAYOUTS, PHASES, USUAL_ENGINES, AxisValue, Case
 from cnnperf.measure.sampler import Schedule
 from cnnperf.measure.workload import cpu_cores
 from cnnperf.models.architecture import Architecture
 from cnnperf.models.catalog import check_width
 
 OVERRIDABLE = ("phase", "engine", "precision", "layout", "batch", "image_size", "width", "threads")
-SUITES = ("smoke", "default", "full")
+SUITES = ("smoke", "default", "full", "practice")
 
 # Images in one call by architecture: few enough for two CPU cores to finish a round in a fraction of a second.
 CPU_BATCH = {
@@ -26,11 +26,19 @@ CPU_BATCH = {
 }
 CPU_BATCH_OTHERS = 4
 CUDA_BATCH = 512  # fills the device with 32 x 32 images
+SHARED_BATCH = 64  # of both devices: what a CPU takes in one round and a GPU does not only launch
 Axes = dict[str, Sequence[AxisValue]]
 
 EVERY_COUNT = 8  # of threads; above it they are doubled
 SWEPT_PHASES = ("forward", "train")
 FULL_PRECISIONS = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "tf32", "bf16", "fp16")}
+PRACTICE: Mapping[str, Axes] = {
+    "cpu": {"precision": ("fp32", "amp"), "engine": USUAL_ENGINES},
+    "cuda": {"precision": ("tf32", "amp"), "engine": ENGINES},
+}
+"""Kind of device to what people who want speed run there, in `SWEPT_PHASES` and channels_last."""
+PYTORCH_DEFAULT: Axes = {"precision": ("conv_tf32",), "layout": ("contiguous",), "engine": ("eager",)}
+"""What PyTorch runs on CUDA by itself, to compare the suite practice with."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +46,7 @@ class Plan:
     """Say which cases to make of an architecture.
 
     Attributes:
-        suite: `smoke`, `default` or `full`.
+        suite: One of `SUITES`.
         devices: Devices to use, such as `cpu` and `cuda:0`.
         overrides: Values by axis name that replace those of the suite.
     """
@@ -64,7 +72,9 @@ class Plan:
         return cases
 
     def _sweeps(self, usual: Axes, device: str) -> list[Axes]:
-        """Return what the full suite sweeps over in the usual form: the batch, and the CPU's threads."""
+        """Return what the full suite sweeps over in the usual form, the batch and the CPU's threads; see `PRACTICE`."""
+        if self.suite == "practice":
+            return [] if device == "cpu" else [PYTORCH_DEFAULT]
         if self.suite != "full":
             return []
         plain: Axes = {"precision": usual["precision"][:1], "layout": usual["layout"][:1], "phase": SWEPT_PHASES}
@@ -87,9 +97,9 @@ class Plan:
 
     def _axes(self, architecture: Architecture, device_type: str) -> Axes:
         full = self.suite == "full"
-        return {
+        usual: Axes = {
             "phase": PHASES,
-            "engine": ENGINES,
+            "engine": USUAL_ENGINES,
             "precision": FULL_PRECISIONS[device_type] if full else ("fp32",),
             "layout": LAYOUTS if full else ("contiguous",),
             "batch": self._batches(architecture.name, device_type),
@@ -97,15 +107,18 @@ class Plan:
             "width": (0,),
             "threads": (0,),
         }
+        if self.suite != "practice":
+            return usual
+        return usual | {"phase": SWEPT_PHASES, "layout": ("channels_last",)} | PRACTICE[device_type]
 
     def _batches(self, architecture: str, device_type: str) -> tuple[int, ...]:
-        """Choose batches: CUDA fills the device, and also runs the CPU's batch wherever the two are paired."""
+        """Choose batches: one that suits each device, and where there are both those that they share."""
         small = CPU_BATCH.get(architecture, CPU_BATCH_OTHERS)
-        paired = any(device == "cpu" for device in self.devices)
-        full = (1,) if self.suite == "full" else ()
-        if device_type == "cpu":
-            return (*full, small)
-        return (*full, small, CUDA_BATCH) if paired else (*full, CUDA_BATCH)
+        kinds = {device.partition(":")[0] for device in self.devices}
+        shared = (small, SHARED_BATCH) if len(kinds) > 1 else ()
+        own = small if device_type == "cpu" else CUDA_BATCH
+        first = (1,) if self.suite == "full" else ()
+        return tuple(sorted({*first, *shared, own}))
 
 
 def thread_counts(cores: int) -> tuple[int, ...]:
@@ -119,6 +132,7 @@ SCHEDULES: Mapping[str, Schedule] = {
     "smoke": Schedule(budget=0.0, warmup=0.0, least_groups=3),
     "default": Schedule(),
     "full": Schedule(),
+    "practice": Schedule(),
 }
 
 

@@ -36,6 +36,13 @@ class Subject(Protocol):
         """Put everything that the call touches at fresh addresses and restore its initial values."""
 
 
+class Meter(Protocol):
+    """Counter of energy."""
+
+    def joules(self) -> float:
+        """Return the energy so far in J."""
+
+
 @dataclass(frozen=True)
 class Schedule:
     """Say how long and how precisely a case is sampled.
@@ -71,12 +78,14 @@ class Samples:
         stopped: `interval` or `budget`: what ended the sampling.
         steady: Whether the warm-up became steady before its time was over.
         warmup_rounds: Rounds before the first group.
+        energy: Joules of one round in each group, where a meter was given.
     """
 
     groups: list[list[Reading]] = field(default_factory=list)
     stopped: str = "budget"
     steady: bool = False
     warmup_rounds: int = 0
+    energy: list[float] = field(default_factory=list)
 
     def wall(self) -> list[list[float]]:
         """Return wall seconds by group."""
@@ -105,10 +114,16 @@ class Samples:
         return sum(reading.cpu for reading in readings) / sum(reading.wall for reading in readings)
 
 
-def sample(subject: Subject, clock: Clock, schedule: Schedule) -> Samples:
+def sample(subject: Subject, clock: Clock, schedule: Schedule, meter: Meter | None = None) -> Samples:
     """Take the samples of one case.
 
     A case comes freshly placed, so the rounds that showed its warm-up to be over are its first group.
+
+    Args:
+        subject: What is timed.
+        clock: Of its device.
+        schedule: How long and how precisely.
+        meter: Counts energy, which is read before and after each group but the first.
 
     Raises:
         WrongResult: If the clock went backwards, stood still or returned a number that is not finite.
@@ -121,7 +136,7 @@ def sample(subject: Subject, clock: Clock, schedule: Schedule) -> Samples:
             window = min(_window(history[-1].wall), schedule.rounds_in_group(estimate))
             samples.groups.append(history[-window:])
             samples.warmup_rounds -= window
-        _take_groups(subject, clock, schedule, samples, estimate)
+        _take_groups(subject, clock, schedule, samples, estimate, meter)
     return samples
 
 
@@ -151,14 +166,19 @@ def _window(seconds: float) -> int:
     return 1 if seconds >= SLOW_ROUND else STEADY_WINDOW
 
 
-def _take_groups(subject: Subject, clock: Clock, schedule: Schedule, samples: Samples, estimate: float) -> None:
+def _take_groups(
+    subject: Subject, clock: Clock, schedule: Schedule, samples: Samples, estimate: float, meter: Meter | None
+) -> None:
     rounds = schedule.rounds_in_group(estimate)
     spent = sum(map(sum, samples.wall()))
     while True:
         subject.relocate()
         if estimate < SLOW_ROUND:
             take_round(subject, clock)
+        before = 0.0 if meter is None else meter.joules()
         group = [take_round(subject, clock) for _ in range(rounds)]
+        if meter is not None:
+            samples.energy.append((meter.joules() - before) / rounds)
         samples.groups.append(group)
         spent += sum(reading.wall for reading in group)
         count = len(samples.groups)

@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from cnnperf.measure.case import Case
-from cnnperf.measure.workload import DTYPES
+from cnnperf.measure.precisions import DTYPES, PRECISIONS
 from cnnperf.models.catalog import create, hollow, resolve
 
 
@@ -99,8 +99,10 @@ def count_work(case: Case) -> Work:
         OptionError: If the architecture does not exist.
     """
     textbook = resolve(case.architecture).reference or case.architecture
-    # Neither decides what is computed, so the cases that differ in them share one count.
-    return _count(replace(case, architecture=textbook, engine="eager", device="cpu", layout="contiguous", threads=0))
+    operands = PRECISIONS[case.precision].operands
+    # None of the others decides what is computed, so the cases that differ in them share one count.
+    alike = replace(case, engine="eager", device="cpu", layout="contiguous", threads=0)
+    return _count(replace(alike, architecture=textbook, precision=operands))
 
 
 @lru_cache(maxsize=256)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from typing import Any, cast
@@ -16,15 +16,18 @@ import cnnperf.fusion  # noqa: F401 - completes the catalog with the fused archi
 from cnnperf.errors import OptionError, UnsupportedCase
 from cnnperf.measure.case import Case
 from cnnperf.measure.images import images_for
+from cnnperf.measure.precisions import DTYPES, LOSS_SCALE, PRECISIONS, allowed_tf32
 from cnnperf.models.architecture import Architecture
 from cnnperf.models.catalog import create, resolve
 
-DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 LEARNING_RATE = 1e-3
 MOMENTUM = 0.9
 SCORE_DIMENSIONS = 2  # (N, classes)
 PADDING_BYTES = 1 << 16  # at most, before each tensor: moves it by any number of cache lines and pages
+
+COMPILE_OPTIONS: Mapping[str, Mapping[str, Any]] = {"compile": {}, "cudagraphs": {"mode": "reduce-overhead"}}
+"""Engine to what torch.compile is told."""
 
 Network = Callable[[torch.Tensor], torch.Tensor]
 
@@ -56,6 +59,9 @@ class Workload:
         check_supported(case)
         self.case = case
         self._layout = MEMORY_FORMATS[case.layout]
+        self._precision = PRECISIONS[case.precision]
+        self._autocasting = self._precision.autocasting(case.device_type)
+        self._in_graphs = case.engine == "cudagraphs"
         self._random = random.Random(seed)  # noqa: S311 - places memory, hides nothing
         model = create(case.architecture, seed=seed, width=case.width).to(
             device=case.device, dtype=DTYPES[case.precision]
@@ -68,19 +74,30 @@ class Workload:
         self.keep_output = False
         self.loss: torch.Tensor | None = None
         self._padding: list[torch.Tensor] = []
+        self._mark: Callable[[str], None] = _nothing
         self.target = self._make_target(seed)
         self.optimizer = self._make_optimizer()
+        self.scaler = self._make_scaler()
         self._initial = [tensor.detach().clone() for tensor in self._state()]
         self.setup, self.run = self._phase()
 
     def compile(self) -> None:
         """Replace the network by its compiled form; nothing is compiled before the first call."""
-        self.network = cast(Network, torch.compile(self.model, dynamic=False))
+        self.network = cast(Network, torch.compile(self.model, dynamic=False, **COMPILE_OPTIONS[self.case.engine]))
 
     def run_once(self) -> None:
         """Run one round outside the clock."""
         self.setup()
         self.run()
+
+    @contextmanager
+    def marking(self, mark: Callable[[str], None]) -> Iterator[None]:
+        """Call `mark` inside where the `backward` and the optimizer's `step` begin; never while rounds are timed."""
+        self._mark = mark
+        try:
+            yield
+        finally:
+            self._mark = _nothing
 
     def release(self) -> None:
         """Drop output, loss and gradients."""
@@ -89,9 +106,12 @@ class Workload:
             parameter.grad = None
 
     def gradients(self) -> dict[str, torch.Tensor]:
-        """Return the gradients of the last round by parameter name; empty for the forward phase."""
+        """Return the gradients of the last round's loss by parameter name; empty for the forward phase."""
         named = self.model.named_parameters()
-        return {name: parameter.grad for name, parameter in named if parameter.grad is not None}
+        found = {name: parameter.grad for name, parameter in named if parameter.grad is not None}
+        if self.scaler is None or self.optimizer is not None:  # the scaler's step has divided them
+            return found
+        return {name: gradient / self.scaler.get_scale() for name, gradient in found.items()}
 
     def optimizer_state(self) -> list[torch.Tensor]:
         """Return the tensors that the optimizer holds."""
@@ -102,9 +122,13 @@ class Workload:
         """Move parameters, buffers, optimizer state and images to fresh addresses and restore their initial values.
 
         Each tensor is allocated anew behind a random amount of padding, which is an independent draw of the memory
-        placement. The `Parameter` objects stay the same, so a compiled network needs no new compilation.
+        placement. The `Parameter` objects stay the same, so a compiled network needs no new compilation. CUDA graphs
+        hold addresses, and would be recorded anew: with them all stays where it is.
         """
         self.release()
+        if self._in_graphs:
+            self.restore()
+            return
         self._padding.clear()
         for tensor, initial in zip(self._state(), self._initial, strict=True):
             tensor.data = self._moved(initial)
@@ -124,6 +148,7 @@ class Workload:
                 tensor.copy_(initial)
         for tensor in self.optimizer_state():
             tensor.zero_()
+        self.scaler = self._make_scaler()
 
     def _state(self) -> Iterator[torch.Tensor]:
         yield from self.model.parameters()
@@ -144,6 +169,11 @@ class Workload:
             return None
         return torch.optim.SGD(self.model.parameters(), lr=LEARNING_RATE, momentum=MOMENTUM)
 
+    def _make_scaler(self) -> torch.amp.GradScaler | None:
+        if not (self.case.trains and self._precision.scales_loss):
+            return None
+        return torch.amp.GradScaler(self.case.device_type, init_scale=LOSS_SCALE)
+
     def _phase(self) -> tuple[Callable[[], None], Callable[[], None]]:
         phases: dict[str, tuple[Callable[[], None], Callable[[], None]]] = {
             "forward": (_nothing, self._forward),
@@ -158,21 +188,39 @@ class Workload:
 
     def _forward_with_graph(self) -> None:
         self._clear_gradients()
-        self.loss = self._loss()
+        self.loss = self._scaled(self._loss())
 
     def _backward(self) -> None:
+        self._mark("backward")
         cast(Any, self.loss).backward()
 
     def _train(self) -> None:
         self._clear_gradients()
-        cast(Any, self._loss()).backward()
-        cast(torch.optim.Optimizer, self.optimizer).step()
+        loss = self._scaled(self._loss())
+        self._mark("backward")
+        cast(Any, loss).backward()
+        del loss
+        self._mark("step")
+        self._step(cast(torch.optim.Optimizer, self.optimizer))
+
+    def _step(self, optimizer: torch.optim.Optimizer) -> None:
+        if self.scaler is None:
+            optimizer.step()
+            return
+        self.scaler.step(optimizer)
+        self.scaler.update()
+
+    def _scaled(self, loss: torch.Tensor) -> torch.Tensor:
+        return loss if self.scaler is None else self.scaler.scale(loss)
 
     def _loss(self) -> torch.Tensor:
         return nn.functional.cross_entropy(self._call().float(), self.target)
 
     def _call(self) -> torch.Tensor:
-        output = self.network(self.images)
+        if self._in_graphs:
+            torch.compiler.cudagraph_mark_step_begin()
+        with self._autocasting:
+            output = self.network(self.images)
         if self.keep_output:
             self.output = output
         return output
@@ -218,14 +266,17 @@ def check_supported(case: Case) -> None:
     """Check that the device of a case computes in its precision.
 
     Raises:
-        UnsupportedCase: If there is no such device, tf32 or fp16 is asked of a device that lacks it, or there are more
-            threads than cores.
+        UnsupportedCase: If there is no such device, a precision or engine is asked of a device that lacks it, or there
+            are more threads than cores.
     """
     if case.device_type == "cuda" and not torch.cuda.is_available():
         raise UnsupportedCase("no CUDA device")
-    if case.precision == "tf32" and case.device_type == "cpu":
-        raise UnsupportedCase("tf32 is a mode of CUDA's matrix units; a CPU has none")
-    if case.precision == "bf16" and case.device_type == "cuda" and not torch.cuda.is_bf16_supported():
+    precision = PRECISIONS[case.precision]
+    if precision.cuda_only and case.device_type == "cpu":
+        raise UnsupportedCase(f"{case.precision}: {precision.cuda_only}")
+    if case.engine == "cudagraphs" and case.device_type == "cpu":
+        raise UnsupportedCase("cudagraphs: CUDA graphs are of a CUDA device; on the CPU the engine is compile")
+    if precision.operands == "bf16" and case.device_type == "cuda" and not torch.cuda.is_bf16_supported():
         raise UnsupportedCase("this CUDA device does not compute in bf16")
     if case.threads > (cores := cpu_cores()):
         raise UnsupportedCase(f"{case.threads} threads: this process may use {cores} cores")
@@ -240,20 +291,9 @@ def cpu_cores() -> int:
 
 @contextmanager
 def in_force(case: Case) -> Iterator[None]:
-    """Set what a case asks of the whole process, its matrix products' precision and its threads, and set it back."""
-    with matmul_precision(case), _threads(case):
+    """Set what a case asks of the whole process, its use of TF32 and its threads, and set it back."""
+    with allowed_tf32(case.precision), _threads(case):
         yield
-
-
-@contextmanager
-def matmul_precision(case: Case) -> Iterator[None]:
-    """Allow tf32 inside for the precision `tf32`, forbid it for every other, and restore the flags."""
-    flags = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = case.precision == "tf32"
-    try:
-        yield
-    finally:
-        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = flags
 
 
 @contextmanager
@@ -270,15 +310,15 @@ def _threads(case: Case) -> Iterator[None]:
 
 def _compiled_threads(case: Case) -> AbstractContextManager[None]:
     """Generated code has its number of threads written into it, and the compile cache looks at settings alone."""
-    if not case.threads or case.engine != "compile":
+    if not case.threads or not case.compiled:
         return nullcontext()
     from torch._inductor import config
 
     return cast(AbstractContextManager[None], config.patch({"cpp.threads": case.threads}))
 
 
-def _nothing() -> None:
-    """Stand for a phase that needs no set-up."""
+def _nothing(*_: object) -> None:
+    """Stand for a phase that needs no set-up, and for marks that nobody wants."""
 
 
 def _with_layout(model: nn.Module, layout: torch.memory_format) -> nn.Module:

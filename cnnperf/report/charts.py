@@ -217,7 +217,7 @@ def rounds_chart() -> Any:
                 scale=alt.Scale(zero=False),
                 axis=alt.Axis(labelExpr=SECONDS, tickCount=5),
             ),
-            y=alt.Y("placement:O", title="placement in memory"),
+            y=alt.Y("placement:O", title="group of rounds (on the CPU: placement in memory)"),
             tooltip=[alt.Tooltip("seconds:Q", title="seconds", format=".4s"), "placement:O"],
         )
     )

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from cnnperf.errors import RunFileError
 from cnnperf.report.cases import Cases, Format, distinct, format_of, format_text, ratio_text, value_of
+from cnnperf.report.devices import device_markdown
 from cnnperf.report.fusion import fusion_markdown
 from cnnperf.report.layout import escape
 from cnnperf.report.machine import machine_facts
@@ -42,9 +43,13 @@ def figures(runs: Iterable[tuple[str, Run]]) -> str:
         runs: A name and the run it belongs to.
 
     Returns:
-        For each run a line that names machine, versions and commit, and a table with one row a case.
+        For each run a line that names machine, versions and commit, and a table with one row a case; at the end the
+        devices of all runs side by side, where one was measured on CUDA.
     """
-    return "\n\n".join(section for name, run in runs for section in _sections(name, run))
+    given = list(runs)
+    sections = [section for name, run in given for section in _sections(name, run)]
+    devices = device_markdown(given)
+    return "\n\n".join([*sections, *([devices] if devices else [])])
 
 
 def replace_figures(text: str, markdown: str) -> str:

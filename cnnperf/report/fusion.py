@@ -19,11 +19,15 @@ PARTS = {
 }
 PHASES = {False: "inference", True: "forward and backward"}
 OURS_COMPILED = "fused-compile"
+LEGEND_OF_DEVICES = (
+    "; on a GPU these times are the device's (calls captured in a graph, with more buffers than fit its cache), "
+    "and the host's time of one synchronized call stands apart; expected: the least passes at the speed of the copy."
+)
 LEGEND = (
     "eager, compile: the textbook formula; fused: ours; fused-compile: ours within torch.compile of the whole part; "
     "what SE adds: over the same part without, run in the same way (in inference `fused` also gains from a BatchNorm "
     "and ReLU in one, which that part has not); "
-    "floor: fused over its least passes at the speed of a copy that ran beside it."
+    "floor: fused over its least passes at the speed of a copy that ran beside it"
 )
 
 
@@ -47,13 +51,17 @@ def fusion_lines(records: Sequence[FusionRecord]) -> list[str]:
     lines: list[str] = []
     for title, table, chosen in _tables(records):
         lines += ["", title, *grid(("", *table.header), [(_shape(one), *table.row(one)) for one in chosen])]
-    return [*lines, "", *LEGEND.split("; ")] if lines else []
+    return [*lines, "", *_legend(records).split("; ")] if lines else []
 
 
 def fusion_markdown(records: Sequence[FusionRecord]) -> str:
     """Return the same as Markdown, a table for each title."""
     tables = [_markdown(*each) for each in _tables(records)]
-    return "\n\n".join([*tables, f"{LEGEND} n: timed rounds of each form."])
+    return "\n\n".join([*tables, f"{_legend(records)} n: timed rounds of each form."])
+
+
+def _legend(records: Sequence[FusionRecord]) -> str:
+    return LEGEND + (LEGEND_OF_DEVICES if any(one.host_seconds for one in records) else ".")
 
 
 def _markdown(title: str, table: Table, records: Sequence[FusionRecord]) -> str:
@@ -68,7 +76,7 @@ def _tables(records: Sequence[FusionRecord]) -> Iterator[tuple[str, Table, list[
     """Yield each table that has something to show: its title, its kind and its records."""
     for title in dict.fromkeys(map(_title, records)):
         chosen = [one for one in records if _title(one) == title]
-        for table in (FORMS, _libraries(chosen), TAX):
+        for table in (FORMS, HOST, _libraries(chosen), TAX):
             if any(cell != ABSENT for one in chosen for cell in table.row(one)):
                 yield title + table.suffix, table, chosen
 
@@ -90,6 +98,19 @@ def _form_cells(record: FusionRecord) -> Row:
     against = (ratio_text(compiled), ABSENT) if alike is None else (ABSENT, ratio_text(alike))
     floor = ABSENT if record.over_floor is None else f"{format_factor(record.over_floor.value)}x"
     return (*times, ratio_text(eager), *against, floor)
+
+
+def _host_cells(record: FusionRecord) -> Row:
+    times = (record.host_seconds.get(form) for form in (*TEXTBOOK, FUSED, OURS_COMPILED))
+    expected = () if not record.host_seconds else (record.floor_seconds, record.seconds[FUSED])
+    return (*(_time(one) for one in times), *(_time(one) for one in expected or (None, None)))
+
+
+def _time(value: Value | None) -> str:
+    """Write a time with its half-width: `31.2 µs ±1.1%`."""
+    if value is None:
+        return ABSENT
+    return f"{format_quantity(value.value, 's')} ±{format_percent(value.half_width)}"
 
 
 def _libraries(records: Sequence[FusionRecord]) -> Table:
@@ -117,4 +138,9 @@ def _tax(ratio: Value | None) -> str:
 
 RATIOS = ("eager/fused", "compile/fused", "compile/fused-compile")
 FORMS = Table("", (*TEXTBOOK, FUSED, OURS_COMPILED, *RATIOS, "floor"), _form_cells)
+HOST = Table(
+    ", host time of a call, and the device's beside what is expected",
+    (*TEXTBOOK, FUSED, OURS_COMPILED, "expected", "measured"),
+    _host_cells,
+)
 TAX = Table(", what SE adds", (*TEXTBOOK, FUSED, OURS_COMPILED), _tax_cells)

@@ -10,6 +10,8 @@ from cnnperf.errors import CnnperfError
 from cnnperf.measure.case import PHASES
 from cnnperf.report.cases import distinct
 from cnnperf.report.charts import charts_of, history_chart, rounds_chart
+from cnnperf.report.device_columns import LEGEND
+from cnnperf.report.devices import device_section
 from cnnperf.report.doubts import Doubt, doubts, not_measured
 from cnnperf.report.drawing import MOST_CASES, THEMES, Chart, bundle, config_of
 from cnnperf.report.headline import headline
@@ -64,6 +66,8 @@ def page_of(name: str, run: Run, series: Sequence[Series] = (), changes: Sequenc
         sections=[(title, list(group)) for title, group in groupby(charts, key=lambda chart: chart.section)],
         tables=_tables(run),
         crossover=crossover(run),
+        devices=device_section([(name, run)]),
+        device_legend=LEGEND,
         sweeps=answers_of(run),
         changes=shift_rows(changes),
         history=[one["name"] for one in history["series"]],

@@ -6,6 +6,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from cnnperf.errors import CnnperfError
+from cnnperf.report.device_columns import LEGEND
+from cnnperf.report.device_notes import Runs
+from cnnperf.report.devices import TITLE, device_section
 from cnnperf.report.doubts import doubts, not_measured
 from cnnperf.report.headline import headline
 from cnnperf.report.layout import escape, shorten
@@ -69,6 +72,7 @@ def run_markdown(name: str, run: Run) -> str:
     parts.append(_sentence(f"Run {name}, commit {run.commit or 'unknown'}{when}. {'; '.join(machine_facts(run))}."))
     rows = [_case(row) for row in case_rows(run)]
     parts += [(("case", "latency", "n", "images/s", "to doubt"), rows)] if rows else []
+    parts += _devices([(name, run)])
     parts += [scaled] if (scaled := scaling_markdown(run)) else []
     swept = [f"- {_sentence(f'{one.title}: {told}')}" for one in answers_of(run) for told in one.sentences]
     parts += ["\n".join(swept)] if swept else []
@@ -77,6 +81,12 @@ def run_markdown(name: str, run: Run) -> str:
         told = "\n".join(f"- {_sentence(sentence)}" for sentence in against)
         parts.append(f"<details><summary>What to doubt</summary>\n\n{told}\n\n</details>")
     return capped(parts)
+
+
+def runs_markdown(runs: Runs) -> str:
+    """Return some runs: each as `run_markdown` has it, and the rows of their devices together, without any ratio."""
+    together = capped(_devices(runs)) if len(runs) > 1 else ""
+    return "\n".join([*(run_markdown(name, run) for name, run in runs), *([together] if together.strip() else [])])
 
 
 def capped(parts: Iterable[str | Table], most: int = MOST_BYTES) -> str:
@@ -91,6 +101,23 @@ def capped(parts: Iterable[str | Table], most: int = MOST_BYTES) -> str:
         text, left = _table(part, left)
         texts.append(text)
     return "\n\n".join(texts) + "\n"
+
+
+def _devices(runs: Runs) -> list[str | Table]:
+    """Return the section about CUDA and the CPU, its notes folded; empty where nothing was measured on CUDA."""
+    section = device_section(runs)
+    if section is None:
+        return []
+    parts: list[str | Table] = [f"#### {TITLE}", _listed(section.machine)]
+    for caption, header, rows in section.tables:
+        parts += [f"{caption}:"] if caption else []
+        parts.append((header, [tuple(map(escape, row)) for row in rows]))
+    notes = _listed([*section.notes, *LEGEND])
+    return [*parts, f"<details><summary>Notes on the devices</summary>\n\n{notes}\n\n</details>"]
+
+
+def _listed(sentences: Iterable[str]) -> str:
+    return "\n".join(f"- {_sentence(sentence)}" for sentence in sentences)
 
 
 def _sentence(text: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from cnnperf.report.comparisons import cost_comparison, device_comparison
+from cnnperf.report.devices import device_lines
 from cnnperf.report.doubts import doubt_lines, not_measured_lines
 from cnnperf.report.fusion import fusion_lines
 from cnnperf.report.latency import latency_tables
@@ -38,6 +39,7 @@ def render_run(run: Run) -> list[str]:
         *machine_lines(run),
         *latency_tables(cases),
         *device_comparison(cases),
+        *device_lines([("", run)]),
         *cost_comparison(cases),
         *scaling_lines(run),
         *sweep_lines(run),

@@ -28,6 +28,7 @@ MOMENTARY = frozenset(
         "gpu_clock_sm_mhz",
         "gpu_clock_memory_mhz",
         "gpu_power_w",
+        "gpu_other_processes",
         "gpu_temperature_c",
         "gpu_throttle_reasons",
         "gpu_utilization_percent",

@@ -25,7 +25,9 @@ class FusionRecord:
         layout: `contiguous` or `channels_last`.
         precision: `fp32` or `bf16`.
         device: `cpu` or `cuda:N`.
-        seconds: Median by form.
+        seconds: Median by form, of one call: on a GPU those of the device, else of the host.
+        host_seconds: Wall seconds of one synchronized call by form, where `seconds` are the device's; else empty.
+        floor_seconds: Of the least passes at the speed of a copy; None without such a floor.
         over_fused: Ratio of each other form to the fused one.
         over_floor: The fused form over its least passes at the speed of a copy; None for a part without such a floor.
         over_fused_compile: Ratio of the compiled textbook form to the fused one within torch.compile; None where that
@@ -41,6 +43,8 @@ class FusionRecord:
     precision: str
     device: str
     seconds: Mapping[str, Value]
+    host_seconds: Mapping[str, Value]
+    floor_seconds: Value | None
     over_fused: Mapping[str, Value]
     over_floor: Value | None
     over_fused_compile: Value | None
@@ -70,6 +74,8 @@ def _record(found: Object, where: str) -> FusionRecord:
         shape=tuple(as_count(size, f"{where}.shape") for size in shape),
         device=as_text(found.get("device", "cpu"), f"{where}.device"),  # older records are all of the CPU
         seconds=_values(found, "seconds", (*TEXTBOOK, FUSED), where),
+        host_seconds=_values(found, "host_seconds", (), where) if "host_seconds" in found else {},
+        floor_seconds=_optional(found, "floor_seconds", where),
         over_fused=_values(found, "over_fused", TEXTBOOK, where),
         over_floor=_optional(found, "over_floor", where),
         over_fused_compile=_optional(found, "over_fused_compile", where),

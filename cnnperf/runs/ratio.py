@@ -45,6 +45,25 @@ def ratio(numerator: Value, denominator: Value) -> Value:
     return Value(middle, middle * math.exp(-down), middle * exp(up))
 
 
+def total(first: Value, second: Value) -> Value:
+    """Return the sum of two independent medians with an approximate interval.
+
+    The half-widths of independent terms add in quadrature: `high = sum + sqrt((h1 - m1)^2 + (h2 - m2)^2)`, and the
+    other way round for `low`: the delta method with each half taken by itself, approximate as that of `ratio`.
+
+    Returns:
+        The sum; NaN where either value is missing or not above 0, and without an interval where either has none.
+    """
+    if not (_positive(first.value) and _positive(second.value)):
+        return Value(math.nan)
+    middle = first.value + second.value
+    if first.low is None or first.high is None or second.low is None or second.high is None:
+        return Value(middle)
+    down = math.hypot(max(0.0, first.value - first.low), max(0.0, second.value - second.low))
+    up = math.hypot(max(0.0, first.high - first.value), max(0.0, second.high - second.value))
+    return Value(middle, middle - down, middle + up)
+
+
 def sees_difference(quotient: Value) -> bool | None:
     """Tell whether the interval of a ratio leaves 1 out; None where there is no interval to tell by."""
     if quotient.low is None or quotient.high is None:

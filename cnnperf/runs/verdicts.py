@@ -11,7 +11,11 @@ from cnnperf.runs.sequential import Estimate, Rule
 
 FINE, WORSE, NO_VERDICT = 0, 1, 3
 
-TOLERANCE: Mapping[str, float] = {"fp32": 1e-4, "tf32": 1e-2, "bf16": 3e-2, "fp16": 1e-2}
+_TF32, _BF16, _FP16 = 1e-2, 3e-2, 1e-2
+TOLERANCE: Mapping[str, float] = {"fp32": 1e-4, "conv_tf32": _TF32, "tf32": _TF32, "bf16": _BF16, "fp16": _FP16} | {
+    "amp": _BF16,
+    "amp_fp16": _FP16,
+}
 """Distance of two fingerprints relative to their norm, within which results count as the same, by precision."""
 
 Prints = Mapping[str, Sequence[float]]

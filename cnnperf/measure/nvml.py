@@ -1,0 +1,86 @@
+"""State of a GPU while it works, from NVIDIA's management library (the package `nvidia-ml-py`).
+
+The GPU is found by the UUID that CUDA gives, not by its index: with CUDA_VISIBLE_DEVICES, and in CUDA's own order, the
+two differ. Source of all names: https://docs.nvidia.com/deploy/nvml-api/group__nvmlDeviceQueries.html
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any, Self
+
+import torch
+
+POWER_CAP = "power cap"
+SLOWDOWNS = {
+    0x4: POWER_CAP,
+    0x8: "hardware slowdown",
+    0x20: "software thermal slowdown",
+    0x40: "hardware thermal slowdown",
+    0x80: "power brake",
+}
+"""Bit to the reason for lowered clocks.
+
+Left out are an idle device (0x1), clocks that were set by somebody (0x2, 0x100) and those of a group of devices (0x10),
+which are no trouble of this run. A power cap is usual under large products.
+"""
+
+
+@dataclass(frozen=True)
+class GpuState:
+    """State of a GPU at one moment.
+
+    Attributes:
+        sm_clock: Clock of the multiprocessors in Hz.
+        slowdowns: Reasons for lowered clocks, values of `SLOWDOWNS`.
+    """
+
+    sm_clock: float
+    slowdowns: tuple[str, ...]
+
+
+def slowdowns_of(bits: int) -> tuple[str, ...]:
+    """Return the reasons for lowered clocks that a mask of NVML names."""
+    return tuple(reason for bit, reason in SLOWDOWNS.items() if bits & bit)
+
+
+class Gpu:
+    """GPU of a CUDA device as NVML knows it."""
+
+    def __init__(self, library: Any, handle: Any) -> None:
+        """Take NVML's module and its handle of the GPU."""
+        self._library, self._handle = library, handle
+
+    @classmethod
+    def of(cls, device: torch.device) -> Self | None:
+        """Return the GPU of a CUDA device; None where `nvidia-ml-py` is not installed or does not know it."""
+        if find_spec("pynvml") is None:
+            return None
+        library = import_module("pynvml")
+        uuid = str(torch.cuda.get_device_properties(device).uuid)
+        for prefix in ("GPU-", "MIG-"):
+            try:
+                library.nvmlInit()
+                return cls(library, library.nvmlDeviceGetHandleByUUID(f"{prefix}{uuid}"))
+            except library.NVMLError:
+                continue
+        return None
+
+    def joules(self) -> float | None:
+        """Return the energy in J since the driver was loaded; None where the GPU does not count it."""
+        millijoules = self._ask("nvmlDeviceGetTotalEnergyConsumption")
+        return None if millijoules is None else millijoules / 1e3
+
+    def state(self) -> GpuState | None:
+        """Return clock and slowdowns now, or None where the GPU does not tell its clock."""
+        megahertz = self._ask("nvmlDeviceGetClockInfo", self._library.NVML_CLOCK_SM)
+        reasons = self._ask("nvmlDeviceGetCurrentClocksThrottleReasons")
+        return None if megahertz is None else GpuState(megahertz * 1e6, slowdowns_of(reasons or 0))
+
+    def _ask(self, name: str, *given: Any) -> Any:
+        try:
+            return getattr(self._library, name)(self._handle, *given)
+        except self._library.NVMLError:  # not every GPU, and no virtual one, has every reading
+            return None

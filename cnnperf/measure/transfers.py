@@ -1,0 +1,40 @@
+"""Copies of images from host memory to a CUDA device, which a call pays where its images are not there yet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+
+from cnnperf.measure.clock import Clock
+from cnnperf.measure.metrics import Value
+from cnnperf.measure.statistics import median_interval
+
+ROUNDS = 9
+WARM_UP = 2
+
+HOSTS: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "copy_pageable": lambda images: images,
+    "copy_pinned": lambda images: images.pin_memory(),
+}
+"""Metric to the kind of host memory that is copied from; pageable memory goes through a pinned buffer of the driver."""
+
+
+def measure_transfers(images: torch.Tensor, device: torch.device, clock: Clock) -> dict[str, Value]:
+    """Return the seconds of copying images to a device, synchronized before and after, by metric.
+
+    Args:
+        images: In host memory, of the shape, dtype and layout of a call.
+        device: A CUDA device.
+        clock: Of the device.
+    """
+    target = torch.empty_like(images, device=device)
+    return {name: _copies(place(images), target, clock) for name, place in HOSTS.items()}
+
+
+def _copies(source: torch.Tensor, target: torch.Tensor, clock: Clock) -> Value:
+    def copy() -> None:
+        target.copy_(source, non_blocking=True)
+
+    readings = [clock.read(copy) for _ in range(WARM_UP + ROUNDS)]
+    return median_interval([[reading.wall] for reading in readings[WARM_UP:]])
