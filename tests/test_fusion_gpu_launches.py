@@ -303,6 +303,24 @@ def test_operators_promise_what_the_functions_give(tail, layout, kind):
         assert [looks(one) for one in ours] == [looks(one) for one in theirs]
 
 
+def test_what_an_operator_returns_shares_no_memory(launches, monkeypatch):
+    from cnnperf.fusion.gpu_operators import implementation_of
+
+    monkeypatch.setattr(importlib.import_module("cnnperf.fusion.gpu_gate"), "launch_for", lambda *_: launches)
+    x, shortcut, parameters, grad = tail_tensors(PROBE)
+    taken, excitation = given_to(operators.tail_training, parameters), excitation_of(PROBE[1], *KINDS[1])
+    kept = implementation_of("tail_training")(x, shortcut, *taken, EPS)
+    excited = implementation_of("se_training")(x, *excitation[:4], True, False)
+    results = [
+        kept,
+        implementation_of("tail_backward")(grad, x, *kept[1:], *taken, EPS),
+        excited,
+        implementation_of("se_backward")(grad, x, *excitation[:2], *excited[1:], True, False),
+    ]
+    for one in results:
+        assert len({part.untyped_storage().data_ptr() for part in one}) == len(one)
+
+
 def looks(tensor):
     return tensor.shape, tensor.dtype, tensor.stride()
 

@@ -67,24 +67,33 @@ def tail_forward(
     eps: float,
     merge: Merge | None = None,
     running: Running | None = None,
+    *,
+    apart: bool = False,
 ) -> Forward:
-    """Do what `algebra.tail_forward` does, and move running statistics."""
+    """Do what `algebra.tail_forward` does, and move running statistics; results `apart` share no allocation."""
     from cnnperf.fusion import gpu_tail
 
     x, shortcut = of_one_layout(x, shortcut)
     with torch.cuda.device_of(x):
-        return gpu_tail.tail_forward(x, shortcut, parameters, eps, merge=merge, running=running)
+        return gpu_tail.tail_forward(x, shortcut, parameters, eps, merge=merge, running=running, apart=apart)
 
 
 def tail_backward(
-    grad: Tensor, x: Tensor, kept: Forward, parameters: Parameters, eps: float, add: Add | None = None
+    grad: Tensor,
+    x: Tensor,
+    kept: Forward,
+    parameters: Parameters,
+    eps: float,
+    add: Add | None = None,
+    *,
+    apart: bool = False,
 ) -> Gradients:
-    """Do what `algebra.tail_backward` does."""
+    """Do what `algebra.tail_backward` does; results `apart` share no allocation."""
     from cnnperf.fusion import gpu_tail
 
     x, grad, mask = of_one_layout(x, grad, kept.mask)
     with torch.cuda.device_of(x):
-        return gpu_tail.tail_backward(grad, x, kept._replace(mask=mask), parameters, eps, add=add)
+        return gpu_tail.tail_backward(grad, x, kept._replace(mask=mask), parameters, eps, add=add, apart=apart)
 
 
 def tail_inference(x: Tensor, shortcut: Tensor, norm: Frozen, *excitation: Tensor | None) -> Tensor:
@@ -108,22 +117,24 @@ def tail_scaling(x: Tensor, squeezed: Tensor | None, norm: Frozen, *excitation: 
         return gpu_tail.tail_scaling(x, squeezed, norm, *excitation)  # type: ignore[arg-type]
 
 
-def se_forward(x: Tensor, excitation: Excitation) -> Excited:
-    """Do what `gate.squeeze_and_excite` does, and keep what its backward needs."""
+def se_forward(x: Tensor, excitation: Excitation, *, apart: bool = False) -> Excited:
+    """Do what `gate.squeeze_and_excite` does, and keep what its backward needs; results `apart` share no allocation."""
     from cnnperf.fusion import gpu_gate
 
     (x,) = of_one_layout(x)
     with torch.cuda.device_of(x):
-        return gpu_gate.se_forward(x, excitation)
+        return gpu_gate.se_forward(x, excitation, apart=apart)
 
 
-def se_backward(grad: Tensor, x: Tensor, kept: Excited, excitation: Excitation) -> gpu_gate.Gradients:
-    """Return the gradients of `se_forward`."""
+def se_backward(
+    grad: Tensor, x: Tensor, kept: Excited, excitation: Excitation, *, apart: bool = False
+) -> gpu_gate.Gradients:
+    """Return the gradients of `se_forward`; results `apart` share no allocation."""
     from cnnperf.fusion import gpu_gate
 
     x, grad = of_one_layout(x, grad)
     with torch.cuda.device_of(x):
-        return gpu_gate.se_backward(grad, x, kept, excitation)
+        return gpu_gate.se_backward(grad, x, kept, excitation, apart=apart)
 
 
 def gate_map(x: Tensor, excitation: Excitation) -> Tensor:

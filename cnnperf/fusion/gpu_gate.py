@@ -44,13 +44,14 @@ class Gradients(NamedTuple):
     into_gate: Tensor
 
 
-def se_forward(x: Tensor, excitation: Excitation, launch: Launch | None = None) -> Excited:
+def se_forward(x: Tensor, excitation: Excitation, launch: Launch | None = None, *, apart: bool = False) -> Excited:
     """Do what `gate.squeeze_and_excite` does: 2 passes in one launch where a sample's map is small, else 3 in 3.
 
     Args:
         x: N x C x H x W.
         excitation: Of any kind.
         launch: What starts the kernels.
+        apart: Whether results must not share an allocation.
 
     Returns:
         The gated map and what the backward needs.
@@ -62,7 +63,9 @@ def se_forward(x: Tensor, excitation: Excitation, launch: Launch | None = None) 
     if launch is None:
         launch = launch_for("se_forward", x, excitation[:4], width, silu, hard)
     of_channels, of_hidden = (batch, channels), (batch, width)
-    squeezed, gate, hidden, slopes = block_of(x, torch.float32, of_channels, of_channels, of_hidden, of_hidden)
+    squeezed, gate, hidden, slopes = block_of(
+        x, torch.float32, of_channels, of_channels, of_hidden, of_hidden, apart=apart
+    )
     out = torch.empty_like(x)
     results = (squeezed, hidden, slopes, gate)
     kept = Excited(out, squeezed, hidden, slopes, gate)
@@ -113,7 +116,13 @@ def se_forward(x: Tensor, excitation: Excitation, launch: Launch | None = None) 
 
 
 def se_backward(
-    grad: Tensor, x: Tensor, kept: Excited, excitation: Excitation, launch: Launch | None = None
+    grad: Tensor,
+    x: Tensor,
+    kept: Excited,
+    excitation: Excitation,
+    launch: Launch | None = None,
+    *,
+    apart: bool = False,
 ) -> Gradients:
     """Compute the gradients: 3 passes in one launch where a sample's maps are small, else 4 in 3, and 2 products.
 
@@ -123,6 +132,7 @@ def se_backward(
         kept: What the forward gave; its `out` is not used.
         excitation: As in the forward; its biases are not used.
         launch: What starts the kernels.
+        apart: Whether results must not share an allocation.
 
     Returns:
         The gradients.
@@ -135,7 +145,7 @@ def se_backward(
         launch = launch_for("se_backward", x, (grad, *kept[1:], reduce, expand), width, *kind.values())
     # What is given back may be kept longer than what is not, but none of it is large.
     of_channels, of_hidden = (batch, channels), (batch, width)
-    dexcited, dsqueezed, dhidden = block_of(x, torch.float32, of_channels, of_channels, of_hidden)
+    dexcited, dsqueezed, dhidden = block_of(x, torch.float32, of_channels, of_channels, of_hidden, apart=apart)
     dx = torch.empty_like(x)
     before, results = (kept.gate, kept.hidden, kept.slopes, reduce, expand), (dexcited, dhidden, dsqueezed)
     if how.held:

@@ -153,11 +153,22 @@ def small(x: Tensor, *size: int) -> Tensor:
     return x.new_empty(size, dtype=torch.float32)
 
 
-def block_of(x: Tensor, dtype: torch.dtype, *sizes: tuple[int, ...]) -> list[Tensor]:
+def block_of(x: Tensor, dtype: torch.dtype, *sizes: tuple[int, ...], apart: bool = False) -> list[Tensor]:
     """Return new contiguous tensors in one allocation on the device of x, each of them aligned.
 
     A view keeps all of the allocation alive: only tensors that live equally long belong together.
+
+    Args:
+        x: On the device.
+        dtype: Of the tensors.
+        sizes: Of the tensors.
+        apart: Whether each gets an allocation of its own; what an operator returns must not share one.
+
+    Returns:
+        The tensors.
     """
+    if apart:
+        return [x.new_empty(size, dtype=dtype) for size in sizes]
     starts, total = _layout(sizes)
     block = x.new_empty(total, dtype=dtype)
     return [block.as_strided(size, strides, start) for size, (strides, start) in zip(sizes, starts, strict=True)]

@@ -1,7 +1,8 @@
 """What the operators of `operators` do with maps on a GPU. Importing this module imports triton.
 
 A compiler takes the operators into its graph as they are, maps in the layout that it chose. So the kernels stay out of
-sight of Inductor, which would ask each of them for maps in the layout of the trace, and copy them into it.
+sight of Inductor, which would ask each of them for maps in the layout of the trace, and copy them into it. What an
+operator returns shares no memory, as PyTorch asks of operators.
 """
 
 from __future__ import annotations
@@ -30,14 +31,15 @@ def tail_training(given: Given) -> tuple[Tensor, ...]:
         fields = (given.get(name) for name in ("running_mean", "running_var", "batches", "momentum"))
         running = Running(*fields)  # type: ignore[arg-type]
     parameters = _fields_of(Parameters, given)
-    return tuple(gpu.tail_forward(given["x"], given["shortcut"], parameters, given["eps"], running=running))
+    x, shortcut, eps = given["x"], given["shortcut"], given["eps"]
+    return tuple(gpu.tail_forward(x, shortcut, parameters, eps, running=running, apart=True))
 
 
 def tail_backward(given: Given) -> tuple[Any, ...]:
     """Return the fields of `algebra.Gradients`."""
     kept = Forward(given["x"], *(given[name] for name in Forward._fields[1:]))
     parameters = _fields_of(Parameters, given)
-    return tuple(gpu.tail_backward(given["grad"], given["x"], kept, parameters, given["eps"]))
+    return tuple(gpu.tail_backward(given["grad"], given["x"], kept, parameters, given["eps"], apart=True))
 
 
 def tail_scaling(given: Given) -> Tensor:
@@ -52,13 +54,13 @@ def tail_inference(given: Given) -> Tensor:
 
 def se_forward(given: Given) -> tuple[Tensor, ...]:
     """Return the fields of `gpu_launch.Excited`."""
-    return tuple(gpu.se_forward(given["x"], _excitation_of(given)))
+    return tuple(gpu.se_forward(given["x"], _excitation_of(given), apart=True))
 
 
 def se_backward(given: Given) -> tuple[Tensor, ...]:
     """Return the fields of `gpu_gate.Gradients`."""
     kept = Excited(given["x"], *(given[name] for name in Excited._fields[1:]))
-    return tuple(gpu.se_backward(given["grad"], given["x"], kept, _excitation_of(given)))
+    return tuple(gpu.se_backward(given["grad"], given["x"], kept, _excitation_of(given), apart=True))
 
 
 def _fields_of(record: Any, given: Given) -> Any:

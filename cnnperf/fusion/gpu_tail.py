@@ -52,6 +52,8 @@ def tail_forward(
     merge: Merge | None = None,
     running: Running | None = None,
     launch: Launch | None = None,
+    *,
+    apart: bool = False,
 ) -> Forward:
     """Do what `algebra.tail_forward` does in 3 launches: 4 passes and the mask.
 
@@ -65,6 +67,7 @@ def tail_forward(
         merge: Where the batch is spread over processes; `running` is then for the caller to move.
         running: Running statistics to move.
         launch: What starts the kernels.
+        apart: Whether results must not share an allocation.
 
     Returns:
         The output and what the backward needs.
@@ -81,7 +84,16 @@ def tail_forward(
     # With one part its mean is the sample's. What is only needed here is small beside a map, and saves an allocation.
     partial = [of_channels] if single else [(parts, *of_channels)] * 2
     mean, squeezed, gate, hidden, mu, variance, *sums = block_of(
-        x, torch.float32, of_channels, of_channels, of_channels, of_hidden, (channels,), (channels,), *partial
+        x,
+        torch.float32,
+        of_channels,
+        of_channels,
+        of_channels,
+        of_hidden,
+        (channels,),
+        (channels,),
+        *partial,
+        apart=apart,
     )
     means, squares = (mean, *sums) if single else sums
     out, mask = torch.empty_like(x), torch.empty_like(x, dtype=torch.uint8)
@@ -142,6 +154,8 @@ def tail_backward(
     eps: float,
     add: Add | None = None,
     launch: Launch | None = None,
+    *,
+    apart: bool = False,
 ) -> Gradients:
     """Do what `algebra.tail_backward` does in 3 launches, or 6 with many channels: 6 passes and the mask.
 
@@ -153,6 +167,7 @@ def tail_backward(
         eps: As in the forward.
         add: Where the batch is spread over processes.
         launch: What starts the kernels.
+        apart: Whether results must not share an allocation.
 
     Returns:
         All gradients; those of the biases of the excitation too where there are none.
@@ -193,7 +208,7 @@ def tail_backward(
         )
         of_excitation = (dexcited, dhidden, dsqueezed)
         excite_rows_backward(of_excitation, hidden, hidden, (reduce, expand), sizes, how, launch, silu=False)
-    gradients = _gradients_like(x, weight, bias, reduce, expand)
+    gradients = _gradients_like(x, weight, bias, reduce, expand, apart=apart)
     launch(
         find_coefficients,
         how.products,
@@ -361,7 +376,9 @@ def _statistics_of(running: Running | None, mu: Tensor, variance: Tensor) -> tup
     return running.mean, running.variance, batches, 0.0 if running.momentum is None else float(running.momentum)
 
 
-def _gradients_like(x: Tensor, weight: Tensor, bias: Tensor, reduce: Tensor, expand: Tensor) -> list[Tensor]:
+def _gradients_like(
+    x: Tensor, weight: Tensor, bias: Tensor, reduce: Tensor, expand: Tensor, *, apart: bool
+) -> list[Tensor]:
     """Return new tensors like the parameters and both biases of the excitation, in one allocation where one will do.
 
     They live equally long, and nothing that is large is among them.
@@ -369,6 +386,6 @@ def _gradients_like(x: Tensor, weight: Tensor, bias: Tensor, reduce: Tensor, exp
     width, channels = reduce.shape
     sizes = (weight.shape, bias.shape, reduce.shape, expand.shape, (width,), (channels,))
     dtypes = [one.dtype for one in (weight, bias, reduce, expand, reduce, expand)]
-    if len(set(dtypes)) == 1:
+    if len(set(dtypes)) == 1 and not apart:
         return block_of(x, dtypes[0], *sizes)
     return [x.new_empty(size, dtype=dtype) for size, dtype in zip(sizes, dtypes, strict=True)]
