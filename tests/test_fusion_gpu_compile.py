@@ -54,13 +54,13 @@ def record_tail(shape, dtype, layout, small=torch.float32):
 
 
 def record_others(shape, dtype, layout, kind=KINDS[1]):
-    from cnnperf.fusion import gpu_gate, gpu_tail
+    from cnnperf.fusion import gpu_gate, gpu_inference
 
     launches = Recorder()
     x, shortcut, parameters, grad = tail_tensors(shape, dtype, layout)
     norm, weights = frozen(shape[1]), parameters[2:]
-    gpu_tail.tail_inference(x, shortcut, norm, *weights, launch=launches)
-    gpu_tail.tail_scaling(x, None, norm, *weights, launch=launches)
+    gpu_inference.tail_inference(x, shortcut, norm, *weights, launch=launches)
+    gpu_inference.tail_scaling(x, None, norm, *weights, launch=launches)
     excitation = excitation_of(shape[1], *kind)
     excited = gpu_gate.se_forward(x, excitation, launches)
     gpu_gate.se_backward(grad, x, excited, excitation, launches)

@@ -275,6 +275,7 @@ def test_a_graph_that_is_captured_gets_counters_of_its_own(device):
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 def test_operators_promise_what_the_functions_give(tail, layout, kind):
     gate = importlib.import_module("cnnperf.fusion.gpu_gate")
+    inference = importlib.import_module("cnnperf.fusion.gpu_inference")
     noted = Recorder()
     x, shortcut, parameters, grad = tail_tensors((3, 20, 4, 5), torch.bfloat16, layout)
     excitation, norm, weights = excitation_of(20, *kind), frozen(20), parameters[2:]
@@ -285,8 +286,8 @@ def test_operators_promise_what_the_functions_give(tail, layout, kind):
     given = [
         kept,
         tail.tail_backward(grad, x, kept, parameters, EPS, launch=noted),
-        [tail.tail_scaling(x, None, norm, *weights, launch=noted)],
-        [tail.tail_inference(x, shortcut, norm, *weights, launch=noted)],
+        [inference.tail_scaling(x, None, norm, *weights, launch=noted)],
+        [inference.tail_inference(x, shortcut, norm, *weights, launch=noted)],
         excited,
         gate.se_backward(grad, x, excited, excitation, noted),
     ]

@@ -98,11 +98,11 @@ def tail_backward(
 
 def tail_inference(x: Tensor, shortcut: Tensor, norm: Frozen, *excitation: Tensor | None) -> Tensor:
     """Do what `algebra.tail_inference` does, for weights and biases of an excitation."""
-    from cnnperf.fusion import gpu_tail
+    from cnnperf.fusion import gpu_inference
 
     x, shortcut = of_one_layout(x, shortcut)
     with torch.cuda.device_of(x):
-        return gpu_tail.tail_inference(x, shortcut, norm, *excitation)  # type: ignore[arg-type]
+        return gpu_inference.tail_inference(x, shortcut, norm, *excitation)  # type: ignore[arg-type]
 
 
 def tail_scaling(x: Tensor, squeezed: Tensor | None, norm: Frozen, *excitation: Tensor | None) -> Tensor:
@@ -110,11 +110,11 @@ def tail_scaling(x: Tensor, squeezed: Tensor | None, norm: Frozen, *excitation: 
 
     Where the means of x, N x C, are not known in `squeezed`, they are taken.
     """
-    from cnnperf.fusion import gpu_tail
+    from cnnperf.fusion import gpu_inference
 
     (x,) = of_one_layout(x)
     with torch.cuda.device_of(x):
-        return gpu_tail.tail_scaling(x, squeezed, norm, *excitation)  # type: ignore[arg-type]
+        return gpu_inference.tail_scaling(x, squeezed, norm, *excitation)  # type: ignore[arg-type]
 
 
 def se_forward(x: Tensor, excitation: Excitation, *, apart: bool = False) -> Excited:

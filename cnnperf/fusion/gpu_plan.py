@@ -29,8 +29,8 @@ HELD = {True: 16384, False: 8192}
 
 From ptxas of CUDA 12.8 for sm_90: with 16 warps, whose threads have at most 128 registers each, 32 numbers a thread
 cost up to 24 bytes spilled where Triton reads rows as vectors, but up to 592 bytes where each number needs an address.
-tests/test_fusion_gpu.py asks ptxas again. A program of 16 warps is alone on a multiprocessor; where there are more
-samples than multiprocessors the smaller number lets two run on one.
+tests/test_fusion_gpu_compile.py asks ptxas again. A program of 16 warps is alone on a multiprocessor; where there are
+more samples than multiprocessors the smaller number lets two run on one.
 """
 
 

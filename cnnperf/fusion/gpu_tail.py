@@ -1,4 +1,4 @@
-"""The fused tail on a GPU: which kernels run in which order. The signatures are those of `algebra`.
+"""The fused tail in training on a GPU: which kernels run in which order. The signatures are those of `algebra`.
 
 Maps are in fp32, bf16 or fp16, all of one layout, contiguous or channels_last; parameters and running statistics are in
 one of these dtypes too and contiguous. What is kept for the backward is in fp32, and gradients of parameters are in the
@@ -7,22 +7,19 @@ dtypes of the parameters. Importing this module imports triton; `gpu` does it at
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from cnnperf.fusion.algebra import Add, Forward, Frozen, Gradients, Merge, Parameters
+from cnnperf.fusion.algebra import Add, Forward, Gradients, Merge, Parameters
 from cnnperf.fusion.gpu_counters import counters_for
 from cnnperf.fusion.gpu_gradients import find_coefficients, find_gate_gradients, pass_gradient
-from cnnperf.fusion.gpu_kernels import blend_maps, rectify_map, sum_map
-from cnnperf.fusion.gpu_launch import Launch, block_of, launch_for, rows_of, sizes_of, small, tile_of, whole_of
-from cnnperf.fusion.gpu_onchip import gate_sample
+from cnnperf.fusion.gpu_kernels import blend_maps, rectify_map
+from cnnperf.fusion.gpu_launch import Launch, block_of, launch_for, rows_of, sizes_of, tile_of
 from cnnperf.fusion.gpu_plan import COLUMNS
-from cnnperf.fusion.gpu_pooled import excite_pooled
 from cnnperf.fusion.gpu_statistics import excite_normalized, find_batch_moments, sum_moments
-from cnnperf.fusion.gpu_wide import excite_rows, excite_rows_backward
+from cnnperf.fusion.gpu_wide import biased, excite_rows, excite_rows_backward, filled, kind_of
 
 ALL_PARAMETERS = 6
 """Parameters of BatchNorm, weights of both products of the excitation, and their biases."""
@@ -121,21 +118,21 @@ def tail_forward(
         )
     if merge is not None:
         mu, variance = merge(mu, variance)
-    filled = _filled(weights)
+    given_weights = filled(weights)
     launch(
         excite_normalized,
         how.sample_programs,
-        *(means, mean, mu, variance, squeezed, hidden, gate, weight, bias, *filled),
+        *(means, mean, mu, variance, squeezed, hidden, gate, weight, bias, *given_weights),
         *(statistics[2], eps, batch, channels, width, pixels, parts, chunk),
         counted=running is not None and running.batches is not None,
         single=single,
         whole=not how.wide,
-        **_biased(weights),
+        **biased(weights),
         **rows_of(how),
     )
     if how.wide:
         results = (squeezed, hidden, hidden, gate)
-        excite_rows(results, filled, sizes, how, launch, kind=_kind_of(weights))
+        excite_rows(results, given_weights, sizes, how, launch, kind=kind_of(weights))
     launch(
         rectify_map,
         how.writes.programs,
@@ -233,134 +230,9 @@ def tail_backward(
     return Gradients(*(dx, passed, *gradients)[: len(Gradients._fields)])
 
 
-def tail_inference(
-    x: Tensor,
-    shortcut: Tensor,
-    norm: Frozen,
-    reduce: Tensor,
-    expand: Tensor,
-    reduce_bias: Tensor | None = None,
-    expand_bias: Tensor | None = None,
-    launch: Launch | None = None,
-) -> Tensor:
-    """Do what `algebra.tail_inference` does: 3 passes in one launch where a sample's map is small, else 4 in 3."""
-    *of_norm, eps = norm
-    (batch, channels, pixels, width, last), how = sizes_of(x, reduce)
-    weights = (reduce, expand, reduce_bias, expand_bias)
-    if launch is None:
-        launch = launch_for("tail_inference", x, (shortcut, *of_norm, *weights), width)
-    if not how.held:
-        gate = _pooled(x, norm, weights, launch, None)
-        out = torch.empty_like(x)
-        launch(
-            rectify_map,
-            how.writes.programs,
-            *(x, shortcut, *of_norm, gate, out, out, eps, channels, pixels, how.writes.parts),
-            masked=False,
-            **tile_of(how, how.writes, last=last),
-        )
-        return out
-    of_channels = (batch, channels)
-    squeezed, gate, hidden = block_of(x, torch.float32, of_channels, of_channels, (batch, width))
-    out = torch.empty_like(x)
-    launch(
-        gate_sample,
-        batch,
-        *(x, shortcut, *of_norm, *_filled(weights), squeezed, hidden, hidden, gate, out, eps, channels, width, pixels),
-        tail=True,
-        **_kind_of(weights),
-        **whole_of(how, last=last),
-    )
-    return out
-
-
-def tail_scaling(
-    x: Tensor,
-    squeezed: Tensor | None,
-    norm: Frozen,
-    reduce: Tensor,
-    expand: Tensor,
-    reduce_bias: Tensor | None = None,
-    expand_bias: Tensor | None = None,
-    launch: Launch | None = None,
-) -> Tensor:
-    """Do what `algebra.tail_scaling` does for a map: 1 pass, or none where its means are known.
-
-    Returns:
-        Scale and shift, 2 x N x C.
-    """
-    *of_norm, _ = norm
-    weights = (reduce, expand, reduce_bias, expand_bias)
-    if launch is None:
-        launch = launch_for("tail_scaling", x, (squeezed, *of_norm, *weights), reduce.shape[0])
-    scaling = small(x, 2, *x.shape[:2])
-    _pooled(x, norm, weights, launch, scaling, squeezed)
-    return scaling
-
-
-Weights = Sequence[Tensor | None]
-"""Weights of both products of an excitation, and their biases or None."""
-
-
-def _pooled(
-    x: Tensor, norm: Frozen, weights: Weights, launch: Launch, scaling: Tensor | None, means: Tensor | None = None
-) -> Tensor:
-    """Return the gate of a tail in inference, N x C, and write scale and shift where they are wanted."""
-    *of_norm, eps = norm
-    sizes, how = sizes_of(x, cast(Tensor, weights[0]))
-    batch, channels, pixels, width, last = sizes
-    parts, chunk = how.sums.parts, how.sums.chunk
-    of_channels = (batch, channels)
-    squeezed, gate, hidden, *sums = block_of(
-        x, torch.float32, of_channels, of_channels, (batch, width), *([(parts, *of_channels)] if means is None else [])
-    )
-    if means is None:
-        (total,) = sums
-        launch(
-            sum_map,
-            how.sums.programs,
-            *(x, x, total, batch, channels, pixels, parts, chunk),
-            multiplied=False,
-            **tile_of(how, how.sums, last=last),
-        )
-    else:  # means are sums of one part and one pixel
-        total, pixels, parts = means, 1, 1
-    filled, results = _filled(weights), (squeezed, hidden, hidden, gate)
-    launch(
-        excite_pooled,
-        how.sample_programs,
-        *(total, *results, *((gate, gate) if scaling is None else scaling), *of_norm),
-        *(*filled, eps, batch, channels, width, pixels, parts),
-        normalized=True,
-        scaled=scaling is not None,
-        **_kind_of(weights),
-        whole=not how.wide,
-        **rows_of(how),
-    )
-    if how.wide:
-        both = None if scaling is None else tuple(scaling)
-        excite_rows(results, filled, sizes, how, launch, kind=_kind_of(weights), scaling=both)
-    return gate
-
-
 def _with_biases(parameters: Parameters) -> list[Tensor | None]:
     """Return the parameters of BatchNorm, both weights and both biases of the excitation, or None."""
     return [*parameters, *[None] * (ALL_PARAMETERS - len(parameters))]
-
-
-def _filled(weights: Weights) -> tuple[Tensor, ...]:
-    """Return weights and biases, and for a bias that is not there any tensor, which is not read."""
-    reduce = cast(Tensor, weights[0])
-    return tuple(reduce if one is None else one for one in weights)
-
-
-def _biased(weights: Weights) -> dict[str, bool]:
-    *_, reduce_bias, expand_bias = weights
-    return {"reduce_biased": reduce_bias is not None, "expand_biased": expand_bias is not None}
-
-
-def _kind_of(weights: Weights) -> dict[str, bool]:
-    return {**_biased(weights), "silu": False, "hard": False}
 
 
 def _is_cumulative(running: Running | None) -> bool:

@@ -1,4 +1,4 @@
-"""The excitation of maps with many channels on a GPU: which kernels run in which order between the sweeps.
+"""What launches give kernels of an excitation, and which kernels run in which order where it has many channels.
 
 Importing this module imports triton.
 """
@@ -6,12 +6,33 @@ Importing this module imports triton.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 from torch import Tensor
 
 from cnnperf.fusion.gpu_launch import Launch, Sizes
 from cnnperf.fusion.gpu_plan import Plan, Rows
 from cnnperf.fusion.gpu_rows import find_gate, find_hidden, find_hidden_gradients, find_squeezed_gradients
+
+Weights = Sequence[Tensor | None]
+"""Weights of both products of an excitation, and their biases or None."""
+
+
+def filled(weights: Weights) -> tuple[Tensor, ...]:
+    """Return weights and biases, and for a bias that is not there any tensor, which is not read."""
+    reduce = cast(Tensor, weights[0])
+    return tuple(reduce if one is None else one for one in weights)
+
+
+def biased(weights: Weights) -> dict[str, bool]:
+    """Return the constants of a kernel that say which biases there are."""
+    *_, reduce_bias, expand_bias = weights
+    return {"reduce_biased": reduce_bias is not None, "expand_biased": expand_bias is not None}
+
+
+def kind_of(weights: Weights) -> dict[str, bool]:
+    """Return the constants of a kernel for a tail's excitation, which has ReLU and the sigmoid."""
+    return {**biased(weights), "silu": False, "hard": False}
 
 
 def excite_rows(
