@@ -2,6 +2,7 @@
 
 Vectors of a sample are rows of N x C or N x C/r in fp32; `width` is C/r. What one step of a program wrote, the next one
 reads from memory, which after a barrier is safe within a program and comes from L1; so any number of channels will do.
+Weights and biases may be in fp32, bf16 or fp16; everything is computed in fp32.
 """
 # ruff: noqa: PLR0913, PLR0917 - a kernel takes one argument a pointer, and Triton has no records
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls, allow-untyped-decorators
@@ -22,8 +23,39 @@ def product_of(
         inside = (row < rows)[:, None] & (column < columns)[None, :]
         places = row[:, None] * row_stride + column[None, :] * column_stride
         factors = tl.load(vector + column, mask=column < columns, other=0.0)
-        total += tl.load(matrix + places, mask=inside, other=0.0) * factors[None, :]
+        total += tl.load(matrix + places, mask=inside, other=0.0).to(tl.float32) * factors[None, :]
     return tl.sum(total, 1)
+
+
+@triton.jit
+def load_rows(source, n, column, batch, columns):
+    """Return a tile of N x `columns` in fp32, 0 where there is nothing."""
+    inside = (n < batch)[:, None] & (column < columns)[None, :]
+    return tl.load(source + n[:, None] * columns + column[None, :], mask=inside, other=0.0)
+
+
+@triton.jit
+def activated(value, silu: tl.constexpr):
+    """Return ReLU or SiLU of a value, and the derivative of SiLU there."""
+    if silu:
+        logistic = tl.sigmoid(value)
+        slope = logistic * (1 + value * (1 - logistic))
+        value *= logistic
+    else:
+        slope = value
+        value = tl.where(value < 0, 0.0, value)  # a NaN stays one
+    return value, slope
+
+
+@triton.jit
+def gated(value, hard: tl.constexpr):
+    """Return the sigmoid or the hard sigmoid of a value."""
+    if hard:
+        value = value / 6 + 0.5
+        value = tl.where(value < 0, 0.0, tl.where(value > 1, 1.0, value))
+    else:
+        value = tl.sigmoid(value)
+    return value
 
 
 @triton.jit
@@ -45,13 +77,10 @@ def write_hidden(
         row = start + tl.arange(0, block_h)
         value = product_of(reduce, squeezed, row, width, channels, channels, 1, block_h, block_c)
         if biased:
-            value += tl.load(bias + row, mask=row < width, other=0.0)
+            value += tl.load(bias + row, mask=row < width, other=0.0).to(tl.float32)
+        value, slope = activated(value, silu)
         if silu:
-            logistic = tl.sigmoid(value)
-            tl.store(slopes + row, logistic * (1 + value * (1 - logistic)), mask=row < width)
-            value *= logistic
-        else:
-            value = tl.where(value < 0, 0.0, value)
+            tl.store(slopes + row, slope, mask=row < width)
         tl.store(hidden + row, value, mask=row < width)
 
 
@@ -71,13 +100,8 @@ def gate_of(
     """Return a sample's gate for the channels `row` from its hidden values."""
     value = product_of(expand, hidden, row, channels, width, width, 1, block_c, block_h)
     if biased:
-        value += tl.load(bias + row, mask=row < channels, other=0.0)
-    if hard:
-        value = value / 6 + 0.5
-        value = tl.where(value < 0, 0.0, tl.where(value > 1, 1.0, value))
-    else:
-        value = tl.sigmoid(value)
-    return value
+        value += tl.load(bias + row, mask=row < channels, other=0.0).to(tl.float32)
+    return gated(value, hard)
 
 
 @triton.jit
@@ -160,16 +184,39 @@ def write_scaling(gate, scale, offset, channels, block_c: tl.constexpr):
 
 
 @triton.jit
-def frozen_norm(weight, bias, mean, variance, eps, c, inside):
-    """Return slope and offset of BatchNorm in inference for the channels `c`."""
-    slope = tl.load(weight + c, mask=inside, other=0.0) * tl.rsqrt(tl.load(variance + c, mask=inside, other=1.0) + eps)
-    return slope, tl.load(bias + c, mask=inside, other=0.0) - tl.load(mean + c, mask=inside, other=0.0) * slope
+def channels_of(channels, whole: tl.constexpr, block_c: tl.constexpr):
+    """Return sample, first and last channel of a program: all of a sample's where `whole`, else one block."""
+    if whole:
+        sample = tl.program_id(0)
+        begin = 0
+        end = channels
+    else:
+        blocks = tl.cdiv(channels, block_c)
+        sample = tl.program_id(0) // blocks
+        begin = tl.program_id(0) % blocks * block_c
+        end = tl.minimum(begin + block_c, channels)
+    return sample, begin, end
 
 
 @triton.jit
-def sum_parts(partial, places, inside, parts, size):
-    """Return the sums of parts x N x C at places of N x C; `size` is N C."""
-    total = tl.load(partial + places, mask=inside, other=0.0)
-    for part in range(1, parts):
-        total += tl.load(partial + part * size + places, mask=inside, other=0.0)
-    return total
+def norm_line(weight, bias, mean, variance, eps, c, inside):
+    """Return slope and offset of BatchNorm, with these moments, for the channels `c`."""
+    spread = tl.load(variance + c, mask=inside, other=1.0).to(tl.float32)
+    slope = tl.load(weight + c, mask=inside, other=0.0).to(tl.float32) * tl.rsqrt(spread + eps)
+    centre = tl.load(mean + c, mask=inside, other=0.0).to(tl.float32)
+    return slope, tl.load(bias + c, mask=inside, other=0.0).to(tl.float32) - centre * slope
+
+
+@triton.jit
+def sum_parts(partial, row, c, channels, parts, size, block_parts: tl.constexpr, block_c: tl.constexpr):
+    """Return the sums over the first dimension of parts x N x C for the channels `c` of the sample at `row`.
+
+    The loads go past L1, which does not see what other programs of the same launch wrote; `size` is N C.
+    """
+    total = tl.zeros([block_parts, block_c], tl.float32)
+    for start in range(0, parts, block_parts):
+        part = start + tl.arange(0, block_parts)
+        inside = (part < parts)[:, None] & (c < channels)[None, :]
+        places = part[:, None] * size + (row + c)[None, :]
+        total += tl.load(partial + places, mask=inside, other=0.0, cache_modifier=".cg")
+    return tl.sum(total, 0)

@@ -14,6 +14,8 @@ and write as the first to be evicted.
 import triton
 import triton.language as tl
 
+from cnnperf.fusion.gpu_excitation import norm_line
+
 
 @triton.jit
 def place_of(program, channels, parts, block_c: tl.constexpr):
@@ -24,8 +26,27 @@ def place_of(program, channels, parts, block_c: tl.constexpr):
 
 
 @triton.jit
-def tile_at(sample, channel, pixel, channels, pixels, last: tl.constexpr, block_c: tl.constexpr, block_p: tl.constexpr):
-    """Return where a tile begins, what its numbers are away from there, and which of them exist."""
+def tile_at(
+    sample,
+    channel,
+    pixel,
+    channels,
+    pixels,
+    last: tl.constexpr,
+    quads: tl.constexpr,
+    block_c: tl.constexpr,
+    block_p: tl.constexpr,
+):
+    """Return where a tile begins, what its numbers are away from there, and which of them exist.
+
+    Triton sees for itself where rows are multiples of 16 numbers. With `quads`, where they are multiples of 4, the
+    product with 4 shows it that, so that it reads four at a time; `tl.multiple_of` does nothing to an argument.
+    """
+    if quads:
+        if last:
+            channels = channels // 4 * 4
+        else:
+            pixels = pixels // 4 * 4
     c = tl.arange(0, block_c)
     p = tl.arange(0, block_p)
     # Only the beginning can be beyond 2^31; within a tile 32 bits do, and are faster.
@@ -54,45 +75,6 @@ def load_channels(source, sample, channel, channels, block_c: tl.constexpr):
 
 
 @triton.jit
-def first_pixels(x, sample, channel, channels, pixels, last: tl.constexpr, block_c: tl.constexpr):
-    """Return the first pixel of each channel of a sample, as a column beside a tile."""
-    base, offsets, inside = tile_at(sample, channel, 0, channels, pixels, last, block_c, 1)
-    return tl.load(x + base + offsets, mask=inside, other=0.0).to(tl.float32)
-
-
-@triton.jit
-def sum_moments(
-    x,
-    origin,
-    first,
-    second,
-    batch,
-    channels,
-    pixels,
-    parts,
-    chunk,
-    last: tl.constexpr,
-    block_c: tl.constexpr,
-    block_p: tl.constexpr,
-):
-    """Write each channel's first pixel, N x C, and the sums of deviations from it and of their squares."""
-    sample, channel, part = place_of(tl.program_id(0), channels, parts, block_c)
-    start = first_pixels(x, sample, channel, channels, pixels, last, block_c)
-    c = channel + tl.arange(0, block_c)
-    tl.store(origin + sample * channels + c, tl.sum(start, 1), mask=(c < channels) & (part == 0))
-    sums = tl.zeros([block_c, block_p], tl.float32)
-    squares = tl.zeros([block_c, block_p], tl.float32)
-    for pixel in range(part * chunk, tl.minimum(part * chunk + chunk, pixels), block_p):
-        base, offsets, inside = tile_at(sample, channel, pixel, channels, pixels, last, block_c, block_p)
-        value = tl.load(x + base + offsets, mask=inside, other=0.0).to(tl.float32)
-        value = tl.where(inside, value - start, 0.0)
-        sums += value
-        squares += value * value
-    store_sums(first, sums, sample, channel, part, batch, channels, block_c)
-    store_sums(second, squares, sample, channel, part, batch, channels, block_c)
-
-
-@triton.jit
 def sum_map(
     x,
     other,
@@ -104,6 +86,7 @@ def sum_map(
     chunk,
     multiplied: tl.constexpr,
     last: tl.constexpr,
+    quads: tl.constexpr,
     block_c: tl.constexpr,
     block_p: tl.constexpr,
 ):
@@ -111,7 +94,7 @@ def sum_map(
     sample, channel, part = place_of(tl.program_id(0), channels, parts, block_c)
     sums = tl.zeros([block_c, block_p], tl.float32)
     for pixel in range(part * chunk, tl.minimum(part * chunk + chunk, pixels), block_p):
-        base, offsets, inside = tile_at(sample, channel, pixel, channels, pixels, last, block_c, block_p)
+        base, offsets, inside = tile_at(sample, channel, pixel, channels, pixels, last, quads, block_c, block_p)
         value = tl.load(x + base + offsets, mask=inside, other=0.0).to(tl.float32)
         if multiplied:
             value *= tl.load(other + base + offsets, mask=inside, other=0.0).to(tl.float32)
@@ -120,64 +103,36 @@ def sum_map(
 
 
 @triton.jit
-def pass_gradient(
-    grad,
-    mask,
-    x,
-    mean,
-    passed,
-    first,
-    second,
-    batch,
-    channels,
-    pixels,
-    parts,
-    chunk,
-    last: tl.constexpr,
-    block_c: tl.constexpr,
-    block_p: tl.constexpr,
-):
-    """Write grad where the mask is set, and its sums, plain and times deviations from the sample's own mean."""
-    sample, channel, part = place_of(tl.program_id(0), channels, parts, block_c)
-    own = load_channels(mean, sample, channel, channels, block_c)
-    sums = tl.zeros([block_c, block_p], tl.float32)
-    products = tl.zeros([block_c, block_p], tl.float32)
-    for pixel in range(part * chunk, tl.minimum(part * chunk + chunk, pixels), block_p):
-        base, offsets, inside = tile_at(sample, channel, pixel, channels, pixels, last, block_c, block_p)
-        value = tl.load(grad + base + offsets, mask=inside, other=0.0, eviction_policy="evict_first").to(tl.float32)
-        positive = tl.load(mask + base + offsets, mask=inside, other=0, eviction_policy="evict_first")
-        value = tl.where(positive != 0, value, 0.0)
-        tl.store(passed + base + offsets, value.to(passed.dtype.element_ty), mask=inside)
-        sums += value
-        products += value * (tl.load(x + base + offsets, mask=inside, other=0.0).to(tl.float32) - own)
-    store_sums(first, sums, sample, channel, part, batch, channels, block_c)
-    store_sums(second, products, sample, channel, part, batch, channels, block_c)
-
-
-@triton.jit
 def rectify_map(
     x,
     shortcut,
-    scale,
-    offset,
+    weight,
+    bias,
+    mean,
+    variance,
+    gate,
     out,
     mask,
+    eps,
     channels,
     pixels,
     parts,
     masked: tl.constexpr,
     last: tl.constexpr,
+    quads: tl.constexpr,
     block_c: tl.constexpr,
     block_p: tl.constexpr,
 ):
-    """Write relu(x scale + offset + shortcut), scale and offset N x C; where `masked` a byte where it is above 0."""
+    """Write relu(BatchNorm(x) gate + shortcut), moments C and gate N x C; where `masked` a byte where it is above 0."""
     program = tl.num_programs(0) - 1 - tl.program_id(0)
     sample, channel, part = place_of(program, channels, parts, block_c)
-    base, offsets, inside = tile_at(sample, channel, part * block_p, channels, pixels, last, block_c, block_p)
+    base, offsets, inside = tile_at(sample, channel, part * block_p, channels, pixels, last, quads, block_c, block_p)
     value = tl.load(x + base + offsets, mask=inside, other=0.0, eviction_policy="evict_first").to(tl.float32)
     added = tl.load(shortcut + base + offsets, mask=inside, other=0.0, eviction_policy="evict_first").to(tl.float32)
-    factor = load_channels(scale, sample, channel, channels, block_c)
-    value = value * factor + load_channels(offset, sample, channel, channels, block_c) + added
+    c = channel + tl.arange(0, block_c)
+    slope, shift = norm_line(weight, bias, mean, variance, eps, c, c < channels)
+    factor = tl.load(gate + sample * channels + c, mask=c < channels, other=0.0)
+    value = value * (slope * factor)[:, None] + (shift * factor)[:, None] + added
     if masked:
         tl.store(mask + base + offsets, (value > 0).to(tl.uint8), mask=inside, eviction_policy="evict_first")
     value = tl.where(value < 0, 0.0, value)  # a NaN stays one
@@ -195,13 +150,14 @@ def scale_map(
     parts,
     moved: tl.constexpr,
     last: tl.constexpr,
+    quads: tl.constexpr,
     block_c: tl.constexpr,
     block_p: tl.constexpr,
 ):
     """Write x scale, scale N x C, and where `moved` plus offset / (H W), offset N x C."""
     program = tl.num_programs(0) - 1 - tl.program_id(0)
     sample, channel, part = place_of(program, channels, parts, block_c)
-    base, offsets, inside = tile_at(sample, channel, part * block_p, channels, pixels, last, block_c, block_p)
+    base, offsets, inside = tile_at(sample, channel, part * block_p, channels, pixels, last, quads, block_c, block_p)
     value = tl.load(x + base + offsets, mask=inside, other=0.0, eviction_policy="evict_first").to(tl.float32)
     value *= load_channels(scale, sample, channel, channels, block_c)
     if moved:
@@ -213,24 +169,36 @@ def scale_map(
 def blend_maps(
     passed,
     x,
-    of_passed,
+    weight,
+    variance,
+    gate,
+    dsqueezed,
     of_x,
     constant,
     out,
+    eps,
     channels,
     pixels,
     parts,
     last: tl.constexpr,
+    quads: tl.constexpr,
     block_c: tl.constexpr,
     block_p: tl.constexpr,
 ):
-    """Write passed of_passed + x of_x + constant; of_passed and constant N x C, of_x C."""
+    """Write passed slope gate + x of_x + slope dsqueezed / (H W) + constant.
+
+    Gate and dsqueezed are N x C, of_x and constant C, and slope is that of BatchNorm.
+    """
     program = tl.num_programs(0) - 1 - tl.program_id(0)
     sample, channel, part = place_of(program, channels, parts, block_c)
-    base, offsets, inside = tile_at(sample, channel, part * block_p, channels, pixels, last, block_c, block_p)
+    base, offsets, inside = tile_at(sample, channel, part * block_p, channels, pixels, last, quads, block_c, block_p)
     value = tl.load(passed + base + offsets, mask=inside, other=0.0).to(tl.float32)
     second = tl.load(x + base + offsets, mask=inside, other=0.0, eviction_policy="evict_first").to(tl.float32)
-    value = value * load_channels(of_passed, sample, channel, channels, block_c)
-    value += second * load_channels(of_x, 0, channel, channels, block_c)
-    value += load_channels(constant, sample, channel, channels, block_c)
+    c = channel + tl.arange(0, block_c)
+    spread = tl.load(variance + c, mask=c < channels, other=1.0)
+    slope = tl.load(weight + c, mask=c < channels, other=0.0).to(tl.float32) * tl.rsqrt(spread + eps)
+    through = tl.load(dsqueezed + sample * channels + c, mask=c < channels, other=0.0)
+    fixed = slope * through / pixels + tl.load(constant + c, mask=c < channels, other=0.0)
+    value = value * slope[:, None] * load_channels(gate, sample, channel, channels, block_c)
+    value += second * load_channels(of_x, 0, channel, channels, block_c) + fixed[:, None]
     tl.store(out + base + offsets, value.to(out.dtype.element_ty), mask=inside, eviction_policy="evict_first")

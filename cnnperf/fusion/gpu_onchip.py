@@ -10,7 +10,7 @@ What is N x C or N x C/r is written for the backward, or where there is none is 
 import triton
 import triton.language as tl
 
-from cnnperf.fusion.gpu_excitation import frozen_norm, through_gate, write_excitation_backward, write_gate
+from cnnperf.fusion.gpu_excitation import norm_line, through_gate, write_excitation_backward, write_gate
 from cnnperf.fusion.gpu_kernels import load_channels, tile_at
 
 
@@ -41,6 +41,7 @@ def gate_sample(
     silu: tl.constexpr,
     hard: tl.constexpr,
     last: tl.constexpr,
+    quads: tl.constexpr,
     block_c: tl.constexpr,
     block_p: tl.constexpr,
     row_c: tl.constexpr,
@@ -49,12 +50,12 @@ def gate_sample(
     """Write x gate, or where `tail` relu(BatchNorm(x) gate + shortcut) in inference."""
     sample = tl.program_id(0)
     row = sample * channels
-    base, offsets, inside = tile_at(sample, 0, 0, channels, pixels, last, block_c, block_p)
+    base, offsets, inside = tile_at(sample, 0, 0, channels, pixels, last, quads, block_c, block_p)
     held = tl.load(x + base + offsets, mask=inside, other=0.0)
     c = tl.arange(0, block_c)
     value = tl.sum(held.to(tl.float32), 1) / pixels
     if tail:
-        slope, shift = frozen_norm(weight, bias, mean, variance, eps, c, c < channels)
+        slope, shift = norm_line(weight, bias, mean, variance, eps, c, c < channels)
         value = value * slope + shift
     tl.store(squeezed + row + c, value, mask=c < channels)
     write_gate(
@@ -105,6 +106,7 @@ def gate_sample_backward(
     silu: tl.constexpr,
     hard: tl.constexpr,
     last: tl.constexpr,
+    quads: tl.constexpr,
     block_c: tl.constexpr,
     block_p: tl.constexpr,
     row_c: tl.constexpr,
@@ -113,7 +115,7 @@ def gate_sample_backward(
     """Write the gradients of a gated map, and of what goes into gate, activation and squeeze."""
     sample = tl.program_id(0)
     row = sample * channels
-    base, offsets, inside = tile_at(sample, 0, 0, channels, pixels, last, block_c, block_p)
+    base, offsets, inside = tile_at(sample, 0, 0, channels, pixels, last, quads, block_c, block_p)
     held = tl.load(grad + base + offsets, mask=inside, other=0.0)
     other = tl.load(x + base + offsets, mask=inside, other=0.0)
     c = tl.arange(0, block_c)

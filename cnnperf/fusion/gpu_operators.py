@@ -1,112 +1,108 @@
-"""The CUDA implementations of the operators that `operators` declares, in Triton kernels.
+"""What the operators of `operators` do with maps on a GPU. Importing this module imports triton.
 
-A compiler leaves maps as they lie around an operator with the tag `flexible_layout`, whereas it copies each map that a
-`triton_op` takes into the layout that it had when the network was traced. One graph takes several batches, because the
-sizes of a batch stay within the operators. Importing this module imports triton and registers the implementations.
+A compiler takes the operators into its graph as they are, maps in the layout that it chose. So the kernels stay out of
+sight of Inductor, which would ask each of them for maps in the layout of the trace, and copy them into it. What an
+operator returns shares no memory, as PyTorch asks of operators.
 """
-# ruff: noqa: PLR0913, PLR0917 - an operator takes one argument a tensor
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from cnnperf.fusion import algebra
+from cnnperf.fusion import gpu
 from cnnperf.fusion.algebra import Forward, Frozen, Parameters
 from cnnperf.fusion.gate import Excitation
-from cnnperf.fusion.gpu_gate import se_backward, se_forward
-from cnnperf.fusion.gpu_launch import Excited, of_one_layout
-from cnnperf.fusion.gpu_tail import tail_backward, tail_forward, tail_scaling
+from cnnperf.fusion.gpu_launch import Excited
+from cnnperf.fusion.gpu_tail import Running
 from cnnperf.fusion.operators import LIBRARY
 
-
-def tail_training_operator(
-    x: Tensor, shortcut: Tensor, weight: Tensor, bias: Tensor, reduce: Tensor, expand: Tensor, eps: float
-) -> tuple[Tensor, ...]:
-    """Return the fields of `algebra.Forward`; maps N x C x H x W, in any layout."""
-    x, shortcut = of_one_layout(x, shortcut)
-    with torch.cuda.device_of(x):
-        return tuple(tail_forward(x, shortcut, Parameters(weight, bias, reduce, expand), eps))
+Given = dict[str, Any]
+"""Arguments of an operator by their names in its schema."""
 
 
-def tail_backward_operator(grad: Tensor, x: Tensor, mask: Tensor, *others: Any) -> tuple[Tensor, ...]:
-    """Return the fields of `algebra.Gradients` from those of `algebra.Forward`, the parameters and eps."""
-    *small, eps = others
-    x, grad, mask = of_one_layout(x, grad, mask)
-    with torch.cuda.device_of(x):
-        return tuple(tail_backward(grad, x, Forward(x, mask, *small[:6]), Parameters(*small[6:]), eps))
+def tail_training(given: Given) -> tuple[Tensor, ...]:
+    """Return the fields of `algebra.Forward`, and move the running statistics that are given."""
+    running = None
+    if given.get("running_mean") is not None and given.get("running_var") is not None:
+        fields = (given.get(name) for name in ("running_mean", "running_var", "batches", "momentum"))
+        running = Running(*fields)  # type: ignore[arg-type]
+    parameters = _fields_of(Parameters, given)
+    x, shortcut, eps = given["x"], given["shortcut"], given["eps"]
+    return tuple(gpu.tail_forward(x, shortcut, parameters, eps, running=running, apart=True))
 
 
-def tail_scaling_operator(
-    x: Tensor,
-    squeezed: Tensor | None,
-    weight: Tensor,
-    bias: Tensor,
-    mean: Tensor,
-    variance: Tensor,
-    eps: float,
-    reduce: Tensor,
-    expand: Tensor,
-) -> Tensor:
-    """Return what `algebra.tail_scaling` does as one tensor of 2 x N x C."""
-    norm = Frozen(weight, bias, mean, variance, eps)
-    if squeezed is not None:
-        return torch.stack(algebra.tail_scaling(squeezed, norm, reduce, expand))
-    (x,) = of_one_layout(x)
-    with torch.cuda.device_of(x):
-        return tail_scaling(x, norm, reduce, expand)
+def tail_backward(given: Given) -> tuple[Any, ...]:
+    """Return the fields of `algebra.Gradients`."""
+    kept = Forward(given["x"], *(given[name] for name in Forward._fields[1:]))
+    parameters = _fields_of(Parameters, given)
+    return tuple(gpu.tail_backward(given["grad"], given["x"], kept, parameters, given["eps"], apart=True))
 
 
-def se_training_operator(x: Tensor, *excitation: Any) -> tuple[Tensor, ...]:
-    """Return the fields of `gpu_launch.Excited` for an excitation whose last fields are `silu` and `hard`."""
-    (x,) = of_one_layout(x)
-    with torch.cuda.device_of(x):
-        return tuple(se_forward(x, _excitation(*excitation)))
+def tail_scaling(given: Given) -> Tensor:
+    """Return scale and shift, 2 x N x C."""
+    return gpu.tail_scaling(given["x"], given["squeezed"], _fields_of(Frozen, given), *_weights_of(given))
 
 
-def se_backward_operator(
-    grad: Tensor,
-    x: Tensor,
-    reduce: Tensor,
-    expand: Tensor,
-    squeezed: Tensor,
-    hidden: Tensor,
-    slopes: Tensor,
-    gate: Tensor,
-    silu: bool,  # noqa: FBT001 - the operator's schema
-    hard: bool,  # noqa: FBT001
-) -> tuple[Tensor, ...]:
-    """Return the gradients of x, N x C x H x W, and of the weights, and of what goes into activation and gate."""
-    x, grad = of_one_layout(x, grad)
-    kept = Excited(x, squeezed, hidden, slopes, gate)
-    with torch.cuda.device_of(x):
-        gradients = se_backward(grad, x, kept, _excitation(reduce, expand, None, None, silu, hard))
-    return gradients.x, gradients.reduce, gradients.expand, gradients.into_activation, gradients.into_gate
+def tail_inference(given: Given) -> Tensor:
+    """Return the output; known means of x are not used, because a sample is read once where it fits."""
+    return gpu.tail_inference(given["x"], given["shortcut"], _fields_of(Frozen, given), *_weights_of(given))
 
 
-def _excitation(
-    reduce: Tensor,
-    expand: Tensor,
-    reduce_bias: Tensor | None,
-    expand_bias: Tensor | None,
-    silu: bool,  # noqa: FBT001 - the operator's schema
-    hard: bool,  # noqa: FBT001
-) -> Excitation:
-    kind = "silu" if silu else "relu", "hardsigmoid" if hard else "sigmoid"
-    return Excitation(reduce, expand, reduce_bias, expand_bias, *kind)
+def se_forward(given: Given) -> tuple[Tensor, ...]:
+    """Return the fields of `gpu_launch.Excited`."""
+    return tuple(gpu.se_forward(given["x"], _excitation_of(given), apart=True))
 
 
-IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {
-    "tail_training": tail_training_operator,
-    "tail_backward": tail_backward_operator,
-    "tail_scaling": tail_scaling_operator,
-    "se_training": se_training_operator,
-    "se_backward": se_backward_operator,
+def se_backward(given: Given) -> tuple[Tensor, ...]:
+    """Return the fields of `gpu_gate.Gradients`."""
+    kept = Excited(given["x"], *(given[name] for name in Excited._fields[1:]))
+    return tuple(gpu.se_backward(given["grad"], given["x"], kept, _excitation_of(given), apart=True))
+
+
+def _fields_of(record: Any, given: Given) -> Any:
+    """Return a record of those arguments that are fields of it; a bias that an operator does not take is none."""
+    return record(*(given.get(name) for name in record._fields))
+
+
+def _weights_of(given: Given) -> tuple[Tensor | None, ...]:
+    return tuple(given.get(name) for name in ("reduce", "expand", "reduce_bias", "expand_bias"))
+
+
+def _excitation_of(given: Given) -> Excitation:
+    kind = {
+        "activation": "silu" if given["silu"] else "relu",
+        "gate": "hardsigmoid" if given["hard"] else "sigmoid",
+    }
+    return cast(Excitation, _fields_of(Excitation, given | kind))
+
+
+IMPLEMENTATIONS: dict[str, Callable[[Given], Any]] = {
+    "se_forward": se_forward,
+    "se_training": se_forward,
+    "se_backward": se_backward,
+    "tail_forward": tail_training,
+    "tail_training": tail_training,
+    "tail_backward": tail_backward,
+    "tail_scaling": tail_scaling,
+    "tail_inference": tail_inference,
 }
-"""Operator of `operators.SCHEMAS` to what computes it on CUDA; the others are for the CPU alone."""
+"""Operator to what it does. The parts of a tail that is spread over processes are none on a GPU."""
 
-for _name, _implementation in IMPLEMENTATIONS.items():
-    LIBRARY.impl(_name, _implementation, "CUDA")
+
+def implementation_of(name: str) -> Callable[..., Any]:
+    """Return a function that takes the arguments of an operator in the order of its schema."""
+    function = IMPLEMENTATIONS[name]
+    names = [one.name for one in getattr(torch.ops.cnnperf, name).default._schema.arguments]  # noqa: SLF001
+
+    def implementation(*given: Any, **others: Any) -> Any:
+        return function(dict(zip(names, given, strict=False)) | others)
+
+    return implementation
+
+
+for _name in IMPLEMENTATIONS:
+    LIBRARY.impl(_name, implementation_of(_name), "CUDA")

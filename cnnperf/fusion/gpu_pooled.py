@@ -10,7 +10,8 @@ import triton
 import triton.language as tl
 
 from cnnperf.fusion.gpu_excitation import (
-    frozen_norm,
+    channels_of,
+    norm_line,
     sum_parts,
     through_gate,
     write_excitation_backward,
@@ -43,49 +44,55 @@ def excite_pooled(
     pixels,
     parts,
     normalized: tl.constexpr,
+    scaled: tl.constexpr,
     reduce_biased: tl.constexpr,
     expand_biased: tl.constexpr,
     silu: tl.constexpr,
     hard: tl.constexpr,
+    whole: tl.constexpr,
     block_c: tl.constexpr,
     block_h: tl.constexpr,
+    block_parts: tl.constexpr,
 ):
-    """Write a sample's squeezed means, hidden values and gate from the sums of its map.
+    """Write a sample's squeezed means from the sums of its map, and where `whole` its hidden values and gate.
 
-    Where `normalized` the gated map is BatchNorm(x) in inference; scale and offset, N x C, are then those of x.
+    Where `normalized` the gated map is BatchNorm(x) in inference; where `scaled` too, scale and offset, N x C, turn
+    x into the gated map.
     """
-    sample = tl.program_id(0)
+    sample, begin, end = channels_of(channels, whole, block_c)
     row = sample * channels
-    for start in range(0, channels, block_c):
+    for start in range(begin, end, block_c):
         c = start + tl.arange(0, block_c)
         inside = c < channels
-        value = sum_parts(total, row + c, inside, parts, batch * channels) / pixels
+        value = sum_parts(total, row, c, channels, parts, batch * channels, block_parts, block_c) / pixels
         if normalized:
-            slope, shift = frozen_norm(weight, bias, mean, variance, eps, c, inside)
-            tl.store(scale + row + c, slope, mask=inside)
-            tl.store(offset + row + c, shift, mask=inside)
+            slope, shift = norm_line(weight, bias, mean, variance, eps, c, inside)
+            if scaled:
+                tl.store(scale + row + c, slope, mask=inside)
+                tl.store(offset + row + c, shift, mask=inside)
             value = value * slope + shift
         tl.store(squeezed + row + c, value, mask=inside)
-    write_gate(
-        squeezed + row,
-        hidden + sample * width,
-        slopes + sample * width,
-        gate + row,
-        reduce,
-        expand,
-        reduce_bias,
-        expand_bias,
-        channels,
-        width,
-        reduce_biased,
-        expand_biased,
-        silu,
-        hard,
-        block_c,
-        block_h,
-    )
-    if normalized:
-        write_scaling(gate + row, scale + row, offset + row, channels, block_c)
+    if whole:
+        write_gate(
+            squeezed + row,
+            hidden + sample * width,
+            slopes + sample * width,
+            gate + row,
+            reduce,
+            expand,
+            reduce_bias,
+            expand_bias,
+            channels,
+            width,
+            reduce_biased,
+            expand_biased,
+            silu,
+            hard,
+            block_c,
+            block_h,
+        )
+        if scaled:
+            write_scaling(gate + row, scale + row, offset + row, channels, block_c)
 
 
 @triton.jit
@@ -105,29 +112,32 @@ def excite_pooled_backward(
     parts,
     silu: tl.constexpr,
     hard: tl.constexpr,
+    whole: tl.constexpr,
     block_c: tl.constexpr,
     block_h: tl.constexpr,
+    block_parts: tl.constexpr,
 ):
-    """Write a sample's gradients of gate, activation and squeezed means, from the sums of grad x."""
-    sample = tl.program_id(0)
+    """Write a sample's gradients of the gate from the sums of grad x, and where `whole` of activation and squeeze."""
+    sample, begin, end = channels_of(channels, whole, block_c)
     row = sample * channels
-    for start in range(0, channels, block_c):
+    for start in range(begin, end, block_c):
         c = start + tl.arange(0, block_c)
         inside = c < channels
-        value = sum_parts(total, row + c, inside, parts, batch * channels)
+        value = sum_parts(total, row, c, channels, parts, batch * channels, block_parts, block_c)
         value = through_gate(value, tl.load(gate + row + c, mask=inside, other=0.0), hard)
         tl.store(dexcited + row + c, value, mask=inside)
-    write_excitation_backward(
-        dexcited + row,
-        dhidden + sample * width,
-        dsqueezed + row,
-        hidden + sample * width,
-        slopes + sample * width,
-        reduce,
-        expand,
-        channels,
-        width,
-        silu,
-        block_c,
-        block_h,
-    )
+    if whole:
+        write_excitation_backward(
+            dexcited + row,
+            dhidden + sample * width,
+            dsqueezed + row,
+            hidden + sample * width,
+            slopes + sample * width,
+            reduce,
+            expand,
+            channels,
+            width,
+            silu,
+            block_c,
+            block_h,
+        )

@@ -1,6 +1,9 @@
-"""Triton kernels between the sweeps of a tail in training: statistics of the batch, excitation, coefficients of dx.
+"""Triton kernels of a tail's forward in training: moments of the batch, running statistics, and the excitation.
 
-Partial sums are parts x N x C, as the sweeps leave them; everything is in fp32.
+The sums of a map are taken in parts of `chunk` pixels: means and sums of squared deviations, parts x N x C, in fp32.
+Rows of these are called rows. The last program of a block of channels that is done with its sums reads all of them and
+writes the moments of the batch, so that no launch of their own is needed; the order of the sums does not depend on
+which program that is, so that results repeat bit by bit.
 """
 # ruff: noqa: PLR0913, PLR0917 - a kernel takes one argument a pointer, and Triton has no records
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls, allow-untyped-decorators
@@ -9,240 +12,300 @@ Partial sums are parts x N x C, as the sweeps leave them; everything is in fp32.
 import triton
 import triton.language as tl
 
-from cnnperf.fusion.gpu_excitation import sum_parts, through_gate, write_excitation_backward, write_gate, write_scaling
+from cnnperf.fusion.gpu_excitation import channels_of, write_gate
+from cnnperf.fusion.gpu_kernels import place_of, tile_at
 
 
 @triton.jit
-def batch_moments(
-    origin, first, second, c, batch, channels, pixels, parts, block_n: tl.constexpr, block_c: tl.constexpr
-):
-    """Return mean and biased variance over the batch of the channels `c`, by the law of total variance."""
-    sums = tl.zeros([block_n, block_c], tl.float32)
-    for start in range(0, batch, block_n):
-        n = start + tl.arange(0, block_n)
-        inside = (n < batch)[:, None] & (c < channels)[None, :]
-        places = n[:, None] * channels + c[None, :]
-        shifted = sum_parts(first, places, inside, parts, batch * channels) / pixels
-        sums += tl.load(origin + places, mask=inside, other=0.0) + shifted
-    mu = tl.sum(sums, 0) / batch
-    squares = tl.zeros([block_n, block_c], tl.float32)
-    for start in range(0, batch, block_n):
-        n = start + tl.arange(0, block_n)
-        inside = (n < batch)[:, None] & (c < channels)[None, :]
-        places = n[:, None] * channels + c[None, :]
-        shifted = sum_parts(first, places, inside, parts, batch * channels) / pixels
-        within = sum_parts(second, places, inside, parts, batch * channels) / pixels - shifted * shifted
-        between = tl.load(origin + places, mask=inside, other=0.0) + shifted - mu[None, :]
-        squares += tl.where(inside, tl.where(within < 0, 0.0, within) + between * between, 0.0)
-    return mu, tl.sum(squares, 0) / batch
+def arrives_last(counter, programs):
+    """Count the arrival of a program and return whether it is the last one, which may read what all others wrote.
+
+    The barrier puts the writes of all threads before the one atomic operation, which releases them to the device, and
+    acquires those of the others (PTX ISA, "Memory Consistency Model": causality order is transitive,
+    https://docs.nvidia.com/cuda/parallel-thread-execution/#memory-consistency-model). The last program sets the counter
+    back to 0 for the next launch.
+    """
+    tl.debug_barrier()
+    last = tl.atomic_add(counter, 1, sem="acq_rel", scope="gpu") == programs - 1
+    if last:
+        tl.store(counter, 0)
+    return last
 
 
 @triton.jit
-def find_batch_moments(
-    origin,
-    first,
-    second,
+def values_of(row, batch, pixels, chunk):
+    """Return how many values were summed in each row of parts x N; the last part may be smaller."""
+    return tl.minimum(pixels - row // batch * chunk, chunk).to(tl.float32)
+
+
+@triton.jit
+def write_batch_moments(
+    means,
+    squares,
     mu,
     variance,
+    running_mean,
+    running_var,
+    batches,
+    momentum,
+    c,
     batch,
     channels,
     pixels,
     parts,
-    block_n: tl.constexpr,
+    chunk,
+    tracked: tl.constexpr,
+    cumulative: tl.constexpr,
+    rows: tl.constexpr,
     block_c: tl.constexpr,
 ):
-    """Write mean and variance over the batch, C each, one program a block of channels."""
+    """Write mean and biased variance over the batch, by the law of total variance, and move the running statistics.
+
+    Where the average is `cumulative` its momentum is 1 / (batches + 1); `excite_normalized` counts the batch later.
+    """
+    of_channels = c < channels
+    total = 1.0 * batch * pixels  # beyond 2^31, perhaps
+    sums = tl.zeros([rows, block_c], tl.float32)
+    for start in range(0, parts * batch, rows):
+        row = start + tl.arange(0, rows)
+        inside = (row < parts * batch)[:, None] & of_channels[None, :]
+        places = row[:, None] * channels + c[None, :]
+        values = values_of(row, batch, pixels, chunk)
+        sums += values[:, None] * tl.load(means + places, mask=inside, other=0.0, cache_modifier=".cg")
+    centre = tl.sum(sums, 0) / total
+    sums = tl.zeros([rows, block_c], tl.float32)
+    for start in range(0, parts * batch, rows):
+        row = start + tl.arange(0, rows)
+        inside = (row < parts * batch)[:, None] & of_channels[None, :]
+        places = row[:, None] * channels + c[None, :]
+        values = values_of(row, batch, pixels, chunk)
+        between = tl.load(means + places, mask=inside, other=0.0, cache_modifier=".cg") - centre[None, :]
+        within = tl.load(squares + places, mask=inside, other=0.0, cache_modifier=".cg")
+        sums += tl.where(inside, within + values[:, None] * between * between, 0.0)
+    spread = tl.sum(sums, 0) / total
+    tl.store(mu + c, centre, mask=of_channels)
+    tl.store(variance + c, spread, mask=of_channels)
+    if tracked:
+        share = 1.0 / (tl.load(batches) + 1).to(tl.float32) if cumulative else momentum
+        before = tl.load(running_mean + c, mask=of_channels, other=0.0).to(tl.float32)
+        after = before + share * (centre - before)
+        tl.store(running_mean + c, after.to(running_mean.dtype.element_ty), mask=of_channels)
+        before = tl.load(running_var + c, mask=of_channels, other=0.0).to(tl.float32)
+        after = before + share * (spread * (total / (total - 1)) - before)
+        tl.store(running_var + c, after.to(running_var.dtype.element_ty), mask=of_channels)
+
+
+@triton.jit
+def load_pixel(
+    x, sample, channel, pixel, channels, pixels, last: tl.constexpr, quads: tl.constexpr, block_c: tl.constexpr
+):
+    """Return a pixel of each channel of a sample, as a column beside a tile."""
+    base, offsets, inside = tile_at(sample, channel, pixel, channels, pixels, last, quads, block_c, 1)
+    return tl.load(x + base + offsets, mask=inside, other=0.0).to(tl.float32)
+
+
+@triton.jit
+def sum_moments(
+    x,
+    means,
+    squares,
+    counters,
+    mu,
+    variance,
+    running_mean,
+    running_var,
+    batches,
+    momentum,
+    batch,
+    channels,
+    pixels,
+    parts,
+    chunk,
+    concluding: tl.constexpr,
+    tracked: tl.constexpr,
+    cumulative: tl.constexpr,
+    rows: tl.constexpr,
+    last: tl.constexpr,
+    quads: tl.constexpr,
+    block_c: tl.constexpr,
+    block_p: tl.constexpr,
+):
+    """Write mean and sum of squared deviations of each part; the last program of a block of channels its moments.
+
+    Deviations are taken from the part's first pixel, so that a large mean does not cancel the variance.
+    """
+    sample, channel, part = place_of(tl.program_id(0), channels, parts, block_c)
+    begin = part * chunk
+    end = tl.minimum(begin + chunk, pixels)
+    origin = load_pixel(x, sample, channel, begin, channels, pixels, last, quads, block_c)
+    sums = tl.zeros([block_c, block_p], tl.float32)
+    products = tl.zeros([block_c, block_p], tl.float32)
+    for pixel in range(begin, end, block_p):
+        base, offsets, inside = tile_at(sample, channel, pixel, channels, pixels, last, quads, block_c, block_p)
+        value = tl.load(x + base + offsets, mask=inside, other=0.0).to(tl.float32)
+        value = tl.where(inside, value - origin, 0.0)
+        sums += value
+        products += value * value
+    c = channel + tl.arange(0, block_c)
+    values = (end - begin).to(tl.float32)
+    shifted = tl.sum(sums, 1) / values
+    within = tl.sum(products, 1) - values * shifted * shifted
+    place = (part * batch + sample) * channels + c
+    tl.store(means + place, tl.sum(origin, 1) + shifted, mask=c < channels)
+    tl.store(squares + place, tl.where(within < 0, 0.0, within), mask=c < channels)
+    if concluding:  # noqa: SIM102 - Triton would evaluate both sides of an `and`
+        if arrives_last(counters + channel // block_c, batch * parts):
+            write_batch_moments(
+                means,
+                squares,
+                mu,
+                variance,
+                running_mean,
+                running_var,
+                batches,
+                momentum,
+                c,
+                batch,
+                channels,
+                pixels,
+                parts,
+                chunk,
+                tracked,
+                cumulative,
+                rows,
+                block_c,
+            )
+
+
+@triton.jit
+def find_batch_moments(
+    means,
+    squares,
+    mu,
+    variance,
+    running_mean,
+    running_var,
+    batches,
+    momentum,
+    batch,
+    channels,
+    pixels,
+    parts,
+    chunk,
+    tracked: tl.constexpr,
+    cumulative: tl.constexpr,
+    rows: tl.constexpr,
+    block_c: tl.constexpr,
+):
+    """Do what `write_batch_moments` does, one program a block of channels."""
     c = tl.program_id(0) * block_c + tl.arange(0, block_c)
-    centre, spread = batch_moments(origin, first, second, c, batch, channels, pixels, parts, block_n, block_c)
-    tl.store(mu + c, centre, mask=c < channels)
-    tl.store(variance + c, spread, mask=c < channels)
+    write_batch_moments(
+        means,
+        squares,
+        mu,
+        variance,
+        running_mean,
+        running_var,
+        batches,
+        momentum,
+        c,
+        batch,
+        channels,
+        pixels,
+        parts,
+        chunk,
+        tracked,
+        cumulative,
+        rows,
+        block_c,
+    )
+
+
+@triton.jit
+def mean_of_parts(
+    means, sample, c, batch, channels, pixels, parts, chunk, block_parts: tl.constexpr, block_c: tl.constexpr
+):
+    """Return the means of a sample's channels `c` from those of its parts."""
+    sums = tl.zeros([block_parts, block_c], tl.float32)
+    for start in range(0, parts, block_parts):
+        part = start + tl.arange(0, block_parts)
+        inside = (part < parts)[:, None] & (c < channels)[None, :]
+        places = (part * batch + sample)[:, None] * channels + c[None, :]
+        values = tl.minimum(pixels - part * chunk, chunk).to(tl.float32)
+        sums += values[:, None] * tl.load(means + places, mask=inside, other=0.0)
+    return tl.sum(sums, 0) / pixels
 
 
 @triton.jit
 def excite_normalized(
-    origin,
-    first,
-    second,
+    means,
     mean,
     mu,
     variance,
     squeezed,
     hidden,
     gate,
-    scale,
-    offset,
     weight,
     bias,
     reduce,
     expand,
+    reduce_bias,
+    expand_bias,
+    batches,
     eps,
     batch,
     channels,
     width,
     pixels,
     parts,
-    known: tl.constexpr,
-    block_n: tl.constexpr,
+    chunk,
+    counted: tl.constexpr,
+    single: tl.constexpr,
+    whole: tl.constexpr,
+    reduce_biased: tl.constexpr,
+    expand_biased: tl.constexpr,
     block_c: tl.constexpr,
     block_h: tl.constexpr,
+    block_parts: tl.constexpr,
 ):
-    """Write what `algebra.Forward` keeps of a sample, and scale and offset of its map, N x C.
+    """Write a sample's means and squeezed means, and where `whole` its hidden values and gate.
 
-    Where the batch's moments are not `known` each program finds them for itself, and the first one writes them.
+    Where the batches are `counted`, add 1 to their number.
     """
-    sample = tl.program_id(0)
+    sample, begin, end = channels_of(channels, whole, block_c)
     row = sample * channels
-    for start in range(0, channels, block_c):
+    if counted:  # noqa: SIM102 - Triton would evaluate both sides of an `and`
+        if tl.program_id(0) == 0:
+            tl.store(batches, tl.load(batches) + 1)
+    for start in range(begin, end, block_c):
         c = start + tl.arange(0, block_c)
         inside = c < channels
-        if known:
-            centre = tl.load(mu + c, mask=inside, other=0.0)
-            spread = tl.load(variance + c, mask=inside, other=0.0)
+        if single:  # the mean of the one part is the sample's
+            own = tl.load(mean + row + c, mask=inside, other=0.0)
         else:
-            centre, spread = batch_moments(origin, first, second, c, batch, channels, pixels, parts, block_n, block_c)
-            tl.store(mu + c, centre, mask=inside & (sample == 0))
-            tl.store(variance + c, spread, mask=inside & (sample == 0))
-        shifted = sum_parts(first, row + c, inside, parts, batch * channels) / pixels
-        own = tl.load(origin + row + c, mask=inside, other=0.0) + shifted
-        slope = tl.load(weight + c, mask=inside, other=0.0) * tl.rsqrt(spread + eps)
-        shift = tl.load(bias + c, mask=inside, other=0.0)
-        tl.store(mean + row + c, own, mask=inside)
+            own = mean_of_parts(means, sample, c, batch, channels, pixels, parts, chunk, block_parts, block_c)
+            tl.store(mean + row + c, own, mask=inside)
+        centre = tl.load(mu + c, mask=inside, other=0.0)
+        spread = tl.load(variance + c, mask=inside, other=1.0)
+        slope = tl.load(weight + c, mask=inside, other=0.0).to(tl.float32) * tl.rsqrt(spread + eps)
+        shift = tl.load(bias + c, mask=inside, other=0.0).to(tl.float32)
         tl.store(squeezed + row + c, (own - centre) * slope + shift, mask=inside)
-        tl.store(scale + row + c, slope, mask=inside)
-        tl.store(offset + row + c, shift - centre * slope, mask=inside)
-    hidden += sample * width
-    write_gate(
-        squeezed + row,
-        hidden,
-        hidden,
-        gate + row,
-        reduce,
-        expand,
-        reduce,
-        expand,
-        channels,
-        width,
-        False,
-        False,
-        False,
-        False,
-        block_c,
-        block_h,
-    )
-    write_scaling(gate + row, scale + row, offset + row, channels, block_c)
-
-
-@triton.jit
-def excite_normalized_backward(
-    first,
-    second,
-    mean,
-    mu,
-    variance,
-    hidden,
-    gate,
-    weight,
-    bias,
-    reduce,
-    expand,
-    plain,
-    moved,
-    dexcited,
-    dhidden,
-    dsqueezed,
-    eps,
-    batch,
-    channels,
-    width,
-    parts,
-    block_c: tl.constexpr,
-    block_h: tl.constexpr,
-):
-    """Write a sample's S1 and S2, N x C, in `plain` and `moved`, and the gradients of gate, activation and squeeze."""
-    sample = tl.program_id(0)
-    row = sample * channels
-    for start in range(0, channels, block_c):
-        c = start + tl.arange(0, block_c)
-        inside = c < channels
-        s1 = sum_parts(first, row + c, inside, parts, batch * channels)
-        away = tl.load(mean + row + c, mask=inside, other=0.0) - tl.load(mu + c, mask=inside, other=0.0)
-        s2 = sum_parts(second, row + c, inside, parts, batch * channels) + away * s1
-        inverse = tl.rsqrt(tl.load(variance + c, mask=inside, other=1.0) + eps)
-        slope = tl.load(weight + c, mask=inside, other=0.0) * inverse
-        value = slope * s2 + tl.load(bias + c, mask=inside, other=0.0) * s1
-        value = through_gate(value, tl.load(gate + row + c, mask=inside, other=0.0), False)
-        tl.store(plain + row + c, s1, mask=inside)
-        tl.store(moved + row + c, s2, mask=inside)
-        tl.store(dexcited + row + c, value, mask=inside)
-    hidden += sample * width
-    write_excitation_backward(
-        dexcited + row,
-        dhidden + sample * width,
-        dsqueezed + row,
-        hidden,
-        hidden,
-        reduce,
-        expand,
-        channels,
-        width,
-        False,
-        block_c,
-        block_h,
-    )
-
-
-@triton.jit
-def find_coefficients(
-    plain,
-    moved,
-    dsqueezed,
-    mean,
-    mu,
-    variance,
-    gate,
-    weight,
-    dweight,
-    dbias,
-    of_passed,
-    of_x,
-    constant,
-    eps,
-    batch,
-    channels,
-    pixels,
-    block_n: tl.constexpr,
-    block_c: tl.constexpr,
-):
-    """Write the gradients of weight and bias, C, and factors for `blend_maps`, one program a block of channels."""
-    c = tl.program_id(0) * block_c + tl.arange(0, block_c)
-    of_channels = c < channels
-    centre = tl.load(mu + c, mask=of_channels, other=0.0)
-    inverse = tl.rsqrt(tl.load(variance + c, mask=of_channels, other=1.0) + eps)
-    slope = tl.load(weight + c, mask=of_channels, other=0.0) * inverse
-    of_bias = tl.zeros([block_n, block_c], tl.float32)
-    of_weight = tl.zeros([block_n, block_c], tl.float32)
-    for start in range(0, batch, block_n):
-        n = start + tl.arange(0, block_n)
-        inside = (n < batch)[:, None] & of_channels[None, :]
-        places = n[:, None] * channels + c[None, :]
-        factor = tl.load(gate + places, mask=inside, other=0.0)
-        through = tl.load(dsqueezed + places, mask=inside, other=0.0)
-        of_bias += factor * tl.load(plain + places, mask=inside, other=0.0) + through
-        away = tl.load(mean + places, mask=inside, other=0.0) - centre[None, :]
-        of_weight += factor * tl.load(moved + places, mask=inside, other=0.0) + through * away
-    biases = tl.sum(of_bias, 0)
-    weights = tl.sum(of_weight, 0) * inverse
-    tl.store(dbias + c, biases, mask=of_channels)
-    tl.store(dweight + c, weights, mask=of_channels)
-    count = 1.0 * batch * pixels  # beyond 2^31, perhaps
-    times_x = -slope * inverse * weights / count
-    tl.store(of_x + c, times_x, mask=of_channels)
-    fixed = -slope * biases / count - times_x * centre
-    for start in range(0, batch, block_n):
-        n = start + tl.arange(0, block_n)
-        inside = (n < batch)[:, None] & of_channels[None, :]
-        places = n[:, None] * channels + c[None, :]
-        factor = tl.load(gate + places, mask=inside, other=0.0)
-        through = tl.load(dsqueezed + places, mask=inside, other=0.0)
-        tl.store(of_passed + places, slope[None, :] * factor, mask=inside)
-        tl.store(constant + places, slope[None, :] * through / pixels + fixed[None, :], mask=inside)
+    if whole:
+        write_gate(
+            squeezed + row,
+            hidden + sample * width,
+            hidden,
+            gate + row,
+            reduce,
+            expand,
+            reduce_bias,
+            expand_bias,
+            channels,
+            width,
+            reduce_biased,
+            expand_biased,
+            False,
+            False,
+            block_c,
+            block_h,
+        )

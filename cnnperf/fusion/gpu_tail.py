@@ -1,30 +1,44 @@
-"""The fused tail on a GPU: which kernels run in which order. The signatures are those of `algebra`.
+"""The fused tail in training on a GPU: which kernels run in which order. The signatures are those of `algebra`.
 
-Maps are in fp32, bf16 or fp16, all of one layout, contiguous or channels_last; all other tensors are in fp32 and
-contiguous. Importing this module imports triton; `gpu` does it at the first call.
+Maps are in fp32, bf16 or fp16, all of one layout, contiguous or channels_last; parameters and running statistics are in
+one of these dtypes too and contiguous. What is kept for the backward is in fp32, and gradients of parameters are in the
+dtypes of the parameters. Importing this module imports triton; `gpu` does it at the first call.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
-from cnnperf.fusion import algebra
-from cnnperf.fusion.algebra import Add, Forward, Frozen, Gradients, Merge, Parameters
-from cnnperf.fusion.gpu_kernels import blend_maps, pass_gradient, rectify_map, sum_map, sum_moments
-from cnnperf.fusion.gpu_launch import Launch, directly, rows_of, sizes_of, small, tile_of, whole_of
-from cnnperf.fusion.gpu_onchip import gate_sample
+from cnnperf.fusion.algebra import Add, Forward, Gradients, Merge, Parameters
+from cnnperf.fusion.gpu_counters import counters_for
+from cnnperf.fusion.gpu_gradients import find_coefficients, find_gate_gradients, pass_gradient
+from cnnperf.fusion.gpu_kernels import blend_maps, rectify_map
+from cnnperf.fusion.gpu_launch import Launch, block_of, launch_for, rows_of, sizes_of, tile_of
 from cnnperf.fusion.gpu_plan import COLUMNS
-from cnnperf.fusion.gpu_pooled import excite_pooled
-from cnnperf.fusion.gpu_statistics import (
-    excite_normalized,
-    excite_normalized_backward,
-    find_batch_moments,
-    find_coefficients,
-)
+from cnnperf.fusion.gpu_statistics import excite_normalized, find_batch_moments, sum_moments
+from cnnperf.fusion.gpu_wide import biased, excite_rows, excite_rows_backward, filled, kind_of
 
-PLAIN = {"reduce_biased": False, "expand_biased": False, "silu": False, "hard": False}
-"""The tail's excitation, which has neither biases nor SiLU; the pointers that stand for them are not read."""
+ALL_PARAMETERS = 6
+"""Parameters of BatchNorm, weights of both products of the excitation, and their biases."""
+
+
+class Running(NamedTuple):
+    """Running statistics that a forward moves.
+
+    Attributes:
+        mean: C.
+        variance: C, unbiased.
+        batches: Number of batches so far, int64 and of no dimension, or None where nobody counts.
+        momentum: Weight of the new batch; None for the cumulative average, which does not move without a count.
+    """
+
+    mean: Tensor
+    variance: Tensor
+    batches: Tensor | None
+    momentum: float | None
 
 
 def tail_forward(
@@ -32,41 +46,99 @@ def tail_forward(
     shortcut: Tensor,
     parameters: Parameters,
     eps: float,
-    launch: Launch = directly,
     merge: Merge | None = None,
+    running: Running | None = None,
+    launch: Launch | None = None,
+    *,
+    apart: bool = False,
 ) -> Forward:
-    """Do what `algebra.tail_forward` does in 3 launches, or 4 for a large batch: 4 passes and the mask."""
-    weight, bias, reduce, expand = parameters
-    (batch, channels, pixels, width, last), how = sizes_of(x, reduce)
+    """Do what `algebra.tail_forward` does in 3 launches: 4 passes and the mask.
+
+    A very large batch takes a launch more, and many channels two.
+
+    Args:
+        x: N x C x H x W.
+        shortcut: N x C x H x W.
+        parameters: Of BatchNorm and excitation.
+        eps: Added to the variance.
+        merge: Where the batch is spread over processes; `running` is then for the caller to move.
+        running: Running statistics to move.
+        launch: What starts the kernels.
+        apart: Whether results must not share an allocation.
+
+    Returns:
+        The output and what the backward needs.
+    """
+    weight, bias, *weights = _with_biases(parameters)
+    sizes, how = sizes_of(x, parameters.reduce)
+    batch, channels, pixels, width, last = sizes
     parts, chunk = how.sums.parts, how.sums.chunk
-    mean, squeezed, gate, origin, scale, offset = (small(x, batch, channels) for _ in range(6))
-    mu, variance = (small(x, channels) for _ in range(2))
-    first, second = (small(x, parts, batch, channels) for _ in range(2))
-    hidden = small(x, batch, width)
-    out, mask = torch.empty_like(x), torch.empty_like(x, dtype=torch.uint8)
-    launch(sum_moments)[(how.sums.programs,)](
-        *(x, origin, first, second, batch, channels, pixels, parts, chunk), **tile_of(how.sums, last=last)
+    tracked = () if running is None else (running.mean, running.variance, running.batches)
+    if launch is None:
+        given = (shortcut, *parameters, *tracked)
+        launch = launch_for("tail_forward", x, given, width, _is_cumulative(running))
+    of_channels, of_hidden, single = (batch, channels), (batch, width), parts == 1
+    # With one part its mean is the sample's. What is only needed here is small beside a map, and saves an allocation.
+    partial = [of_channels] if single else [(parts, *of_channels)] * 2
+    mean, squeezed, gate, hidden, mu, variance, *sums = block_of(
+        x,
+        torch.float32,
+        of_channels,
+        of_channels,
+        of_channels,
+        of_hidden,
+        (channels,),
+        (channels,),
+        *partial,
+        apart=apart,
     )
-    alone = how.shares_moments and merge is None
-    if not alone:
-        launch(find_batch_moments)[(how.columns,)](
-            *(origin, first, second, mu, variance, batch, channels, pixels, parts),
-            block_n=how.block_n,
+    means, squares = (mean, *sums) if single else sums
+    out, mask = torch.empty_like(x), torch.empty_like(x, dtype=torch.uint8)
+    statistics = _statistics_of(running, mu, variance)
+    of_sums = (batch, channels, pixels, parts, chunk)
+    kind = {"tracked": running is not None, "cumulative": _is_cumulative(running)}
+    blocks = -(-channels // how.sums.block_c)
+    launch(
+        sum_moments,
+        how.sums.programs,
+        *(x, means, squares, counters_for(x, blocks) if how.concludes else means, mu, variance, *statistics, *of_sums),
+        concluding=how.concludes,
+        **kind,
+        rows=how.rows,
+        **tile_of(how, how.sums, last=last),
+    )
+    if not how.concludes:
+        launch(
+            find_batch_moments,
+            how.columns,
+            *(means, squares, mu, variance, *statistics, *of_sums),
+            **kind,
+            rows=how.block_n,
             block_c=COLUMNS,
         )
     if merge is not None:
         mu, variance = merge(mu, variance)
-    launch(excite_normalized)[(batch,)](
-        *(origin, first, second, mean, mu, variance, squeezed, hidden, gate, scale, offset),
-        *(weight, bias, reduce, expand, eps, batch, channels, width, pixels, parts),
-        known=not alone,
-        block_n=how.few_n,
+    given_weights = filled(weights)
+    launch(
+        excite_normalized,
+        how.sample_programs,
+        *(means, mean, mu, variance, squeezed, hidden, gate, weight, bias, *given_weights),
+        *(statistics[2], eps, batch, channels, width, pixels, parts, chunk),
+        counted=running is not None and running.batches is not None,
+        single=single,
+        whole=not how.wide,
+        **biased(weights),
         **rows_of(how),
     )
-    launch(rectify_map)[(how.writes.programs,)](
-        *(x, shortcut, scale, offset, out, mask, channels, pixels, how.writes.parts),
+    if how.wide:
+        results = (squeezed, hidden, hidden, gate)
+        excite_rows(results, given_weights, sizes, how, launch, kind=kind_of(weights))
+    launch(
+        rectify_map,
+        how.writes.programs,
+        *(x, shortcut, weight, bias, mu, variance, gate, out, mask, eps, channels, pixels, how.writes.parts),
         masked=True,
-        **tile_of(how.writes, last=last),
+        **tile_of(how, how.writes, last=last),
     )
     return Forward(out, mask, mean, mu, variance, squeezed, hidden, gate)
 
@@ -77,95 +149,115 @@ def tail_backward(
     kept: Forward,
     parameters: Parameters,
     eps: float,
-    launch: Launch = directly,
     add: Add | None = None,
+    launch: Launch | None = None,
+    *,
+    apart: bool = False,
 ) -> Gradients:
-    """Do what `algebra.tail_backward` does in 4 launches and 2 matrix products: 6 passes and the mask."""
-    weight, bias, reduce, expand = parameters
-    (batch, channels, pixels, width, last), how = sizes_of(x, reduce)
-    parts, chunk = how.sums.parts, how.sums.chunk
-    plain, moved, dexcited, dsqueezed, of_passed, constant = (small(x, batch, channels) for _ in range(6))
-    first, second = (small(x, parts, batch, channels) for _ in range(2))
-    dhidden, of_x = small(x, batch, width), small(x, channels)
-    dweight, dbias = small(x, channels), small(x, channels)
-    passed, dx = torch.empty_like(x), torch.empty_like(x)
-    launch(pass_gradient)[(how.sums.programs,)](
-        *(grad, kept.mask, x, kept.mean, passed, first, second, batch, channels, pixels, parts, chunk),
-        **tile_of(how.sums, last=last),
-    )
-    launch(excite_normalized_backward)[(batch,)](
-        *(first, second, kept.mean, kept.mu, kept.variance, kept.hidden, kept.gate, weight, bias, reduce, expand),
-        *(plain, moved, dexcited, dhidden, dsqueezed, eps, batch, channels, width, parts),
-        **rows_of(how),
-    )
-    if add is None:
-        launch(find_coefficients)[(how.columns,)](
-            *(plain, moved, dsqueezed, kept.mean, kept.mu, kept.variance, kept.gate, weight),
-            *(dweight, dbias, of_passed, of_x, constant, eps, batch, channels, pixels),
-            block_n=how.block_n,
-            block_c=COLUMNS,
-        )
-    else:  # the sums leave this process between two launches, so that what is N x C is done by PyTorch
-        dweight, dbias = algebra.norm_gradients(kept, plain, moved, dsqueezed, eps)
-        *sums, values = add(dweight, dbias)
-        sizes = (pixels, values)
-        of_passed, of_x, constant = algebra.coefficients(kept, weight, dsqueezed, (sums[0], sums[1]), sizes, eps)
-    launch(blend_maps)[(how.writes.programs,)](
-        *(passed, x, of_passed, of_x, constant, dx, channels, pixels, how.writes.parts),
-        **tile_of(how.writes, last=last),
-    )
-    return Gradients(dx, passed, dweight, dbias, dhidden.t() @ kept.squeezed, dexcited.t() @ kept.hidden)
-
-
-def tail_inference(
-    x: Tensor, shortcut: Tensor, norm: Frozen, reduce: Tensor, expand: Tensor, launch: Launch = directly
-) -> Tensor:
-    """Do what `algebra.tail_inference` does: 3 passes in one launch where a sample's map is small, else 4 in 3."""
-    weight, bias, mean, variance, eps = norm
-    (batch, channels, pixels, width, last), how = sizes_of(x, reduce)
-    out = torch.empty_like(x)
-    if how.held:
-        squeezed, gate, hidden = small(x, batch, channels), small(x, batch, channels), small(x, batch, width)
-        launch(gate_sample)[(batch,)](
-            *(x, shortcut, weight, bias, mean, variance, reduce, expand, reduce, expand),
-            *(squeezed, hidden, hidden, gate, out, eps, channels, width, pixels),
-            tail=True,
-            **PLAIN,
-            **whole_of(how, last=last),
-        )
-        return out
-    scale, offset = tail_scaling(x, norm, reduce, expand, launch)
-    launch(rectify_map)[(how.writes.programs,)](
-        *(x, shortcut, scale, offset, out, out, channels, pixels, how.writes.parts),
-        masked=False,
-        **tile_of(how.writes, last=last),
-    )
-    return out
-
-
-def tail_scaling(x: Tensor, norm: Frozen, reduce: Tensor, expand: Tensor, launch: Launch = directly) -> Tensor:
-    """Return what `algebra.tail_scaling` does as one tensor of 2 x N x C: 1 pass in 2 launches.
+    """Do what `algebra.tail_backward` does in 3 launches, or 6 with many channels: 6 passes and the mask.
 
     Args:
-        x: N x C x H x W.
-        norm: BatchNorm.
-        reduce: C/r x C.
-        expand: C x C/r.
-        launch: Makes a kernel launchable: `launch(kernel)[grid](...)`.
+        grad: Of the output, N x C x H x W.
+        x: As in the forward.
+        kept: What the forward gave; its `out` is not used.
+        parameters: As in the forward.
+        eps: As in the forward.
+        add: Where the batch is spread over processes.
+        launch: What starts the kernels.
+        apart: Whether results must not share an allocation.
+
+    Returns:
+        All gradients; those of the biases of the excitation too where there are none.
     """
-    weight, bias, mean, variance, eps = norm
-    (batch, channels, pixels, width, last), how = sizes_of(x, reduce)
+    weight, bias, reduce, expand, *_ = parameters
+    sizes, how = sizes_of(x, reduce)
+    batch, channels, pixels, width, last = sizes
     parts, chunk = how.sums.parts, how.sums.chunk
-    squeezed, gate = (small(x, batch, channels) for _ in range(2))
-    hidden, total, scaling = small(x, batch, width), small(x, parts, batch, channels), small(x, 2, batch, channels)
-    launch(sum_map)[(how.sums.programs,)](
-        *(x, x, total, batch, channels, pixels, parts, chunk), multiplied=False, **tile_of(how.sums, last=last)
+    if launch is None:
+        given = (grad, *kept[1:], weight, bias, reduce, expand)
+        launch = launch_for("tail_backward", x, given, width)
+    of_channels, of_hidden, sums = (batch, channels), (batch, width), (parts, batch, channels)
+    plain, moved, dexcited, dsqueezed, dhidden, of_x, constant, first, second = block_of(
+        x, torch.float32, *[of_channels] * 4, of_hidden, (channels,), (channels,), sums, sums
     )
-    launch(excite_pooled)[(batch,)](
-        *(total, squeezed, hidden, hidden, gate, scaling[0], scaling[1], weight, bias, mean, variance),
-        *(reduce, expand, reduce, expand, eps, batch, channels, width, pixels, parts),
-        normalized=True,
-        **PLAIN,
-        **rows_of(how),
+    passed, dx = torch.empty_like(x), torch.empty_like(x)
+    _, mask, mean, mu, variance, squeezed, hidden, gate = kept
+    launch(
+        pass_gradient,
+        how.sums.programs,
+        *(grad, mask, x, passed, first, second, counters_for(x, batch), mean, mu, variance, hidden, gate),
+        *(weight, bias, reduce, expand, plain, moved, dexcited, dhidden, dsqueezed),
+        *(eps, batch, channels, width, pixels, parts, chunk),
+        ending=not how.wide,
+        row_c=how.row_c,
+        row_h=how.row_h,
+        row_parts=how.row_parts,
+        **tile_of(how, how.sums, last=last) | ({} if how.wide else {"num_warps": how.ending_warps}),
     )
-    return scaling
+    if how.wide:
+        launch(
+            find_gate_gradients,
+            how.sample_programs,
+            *(first, second, mean, mu, variance, gate, weight, bias, plain, moved, dexcited),
+            *(eps, batch, channels, parts),
+            row_c=how.row_c,
+            row_parts=how.row_parts,
+        )
+        of_excitation = (dexcited, dhidden, dsqueezed)
+        excite_rows_backward(of_excitation, hidden, hidden, (reduce, expand), sizes, how, launch, silu=False)
+    gradients = _gradients_like(x, weight, bias, reduce, expand, apart=apart)
+    launch(
+        find_coefficients,
+        how.products,
+        *(plain, moved, dexcited, dhidden, dsqueezed, mean, mu, variance, squeezed, hidden, gate, weight),
+        *(*gradients, of_x, constant, eps, batch, channels, width, pixels),
+        block_n=how.product_n,
+        block_c=how.product_c,
+        block_h=how.product_h,
+        num_warps=how.product_warps,
+    )
+    if add is not None:  # the sums leave this process between two launches
+        *total, values = add(gradients[0], gradients[1])
+        inverse = torch.rsqrt(variance + eps)
+        of_x = -weight * inverse * inverse * total[0] / values
+        constant = -weight * inverse * total[1] / values - of_x * mu
+    launch(
+        blend_maps,
+        how.writes.programs,
+        *(passed, x, weight, variance, gate, dsqueezed, of_x, constant, dx, eps, channels, pixels, how.writes.parts),
+        **tile_of(how, how.writes, last=last),
+    )
+    return Gradients(*(dx, passed, *gradients)[: len(Gradients._fields)])
+
+
+def _with_biases(parameters: Parameters) -> list[Tensor | None]:
+    """Return the parameters of BatchNorm, both weights and both biases of the excitation, or None."""
+    return [*parameters, *[None] * (ALL_PARAMETERS - len(parameters))]
+
+
+def _is_cumulative(running: Running | None) -> bool:
+    """Tell whether the average is that of all batches; where nobody counts them it stays as it is."""
+    return running is not None and running.momentum is None and running.batches is not None
+
+
+def _statistics_of(running: Running | None, mu: Tensor, variance: Tensor) -> tuple[Tensor, Tensor, Tensor, float]:
+    """Return running mean and variance, number of batches and momentum; what is not there is not read."""
+    if running is None:
+        return mu, variance, mu, 0.0
+    batches = mu if running.batches is None else running.batches
+    return running.mean, running.variance, batches, 0.0 if running.momentum is None else float(running.momentum)
+
+
+def _gradients_like(
+    x: Tensor, weight: Tensor, bias: Tensor, reduce: Tensor, expand: Tensor, *, apart: bool
+) -> list[Tensor]:
+    """Return new tensors like the parameters and both biases of the excitation, in one allocation where one will do.
+
+    They live equally long, and nothing that is large is among them.
+    """
+    width, channels = reduce.shape
+    sizes = (weight.shape, bias.shape, reduce.shape, expand.shape, (width,), (channels,))
+    dtypes = [one.dtype for one in (weight, bias, reduce, expand, reduce, expand)]
+    if len(set(dtypes)) == 1 and not apart:
+        return block_of(x, dtypes[0], *sizes)
+    return [x.new_empty(size, dtype=dtype) for size, dtype in zip(sizes, dtypes, strict=True)]

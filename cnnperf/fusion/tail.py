@@ -156,6 +156,10 @@ def _in_float32(*small: Tensor) -> tuple[Tensor, ...]:
 
 def _training(x: Tensor, shortcut: Tensor, norm: BatchNorm, se: SEBlock) -> Tensor:
     _check_count(x)
+    if x.is_cuda and not torch.compiler.is_compiling():
+        out = _training_in_triton(x, shortcut, norm, se)
+        if out is not None:
+            return out
     parameters = parameters_of(norm, se, x)
     if torch.compiler.is_compiling():
         out, _, _, mu, variance, *_ = forms.traced_forward(x, shortcut, parameters, norm.eps)
@@ -165,6 +169,19 @@ def _training(x: Tensor, shortcut: Tensor, norm: BatchNorm, se: SEBlock) -> Tens
     if norm.training and norm.track_running_stats:
         update_running_statistics(norm, mu, variance, x.numel() // x.shape[1])
     return out
+
+
+def _training_in_triton(x: Tensor, shortcut: Tensor, norm: BatchNorm, se: SEBlock) -> Tensor | None:
+    """Do all of it in the Triton kernels, or nothing where they do not take it."""
+    if not gpu.fits(x, shortcut):
+        return None
+    running = None
+    if norm.training and norm.track_running_stats:
+        running = norm.running_mean, norm.running_var, norm.num_batches_tracked, norm.momentum
+        if not gpu.moves(running, x):
+            return None
+    parameters = Parameters(*affine_of(norm, x), se.reduce.weight, se.expand.weight)
+    return gpu.train_tail(x, shortcut, parameters, norm.eps, running)
 
 
 def _check_count(x: Tensor) -> None:
@@ -178,7 +195,7 @@ def _inference(x: Tensor, shortcut: Tensor, norm: BatchNorm, se: SEBlock, squeez
         return textbook_tail(x, shortcut, norm, se)
     reduce, expand = (product.weight.float().contiguous() for product in (se.reduce, se.expand))
     if torch.compiler.is_compiling():
-        scale, shift = operators.tail_scaling(x, squeezed, *frozen(norm, x), reduce, expand)
+        scale, shift = operators.tail_scaling(x, squeezed, *frozen(norm, x), reduce, expand).unbind()
         return algebra.apply_scaling(x.float(), shortcut, scale, shift).to(x.dtype)
     if x.is_cuda:
         return gpu.tail_inference(x, shortcut, frozen(norm, x), reduce, expand)

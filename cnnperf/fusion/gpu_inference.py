@@ -1,0 +1,125 @@
+"""The fused tail in inference on a GPU: which kernels run in which order. The signatures are those of `algebra`.
+
+Maps are in fp32, bf16 or fp16, all of one layout, contiguous or channels_last; all other tensors are in fp32 and
+contiguous. Importing this module imports triton; `gpu` does it at the first call.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from cnnperf.fusion.algebra import Frozen
+from cnnperf.fusion.gpu_kernels import rectify_map, sum_map
+from cnnperf.fusion.gpu_launch import Launch, block_of, launch_for, rows_of, sizes_of, small, tile_of, whole_of
+from cnnperf.fusion.gpu_onchip import gate_sample
+from cnnperf.fusion.gpu_pooled import excite_pooled
+from cnnperf.fusion.gpu_wide import Weights, excite_rows, filled, kind_of
+
+
+def tail_inference(
+    x: Tensor,
+    shortcut: Tensor,
+    norm: Frozen,
+    reduce: Tensor,
+    expand: Tensor,
+    reduce_bias: Tensor | None = None,
+    expand_bias: Tensor | None = None,
+    launch: Launch | None = None,
+) -> Tensor:
+    """Do what `algebra.tail_inference` does: 3 passes in one launch where a sample's map is small, else 4 in 3."""
+    *of_norm, eps = norm
+    (batch, channels, pixels, width, last), how = sizes_of(x, reduce)
+    weights = (reduce, expand, reduce_bias, expand_bias)
+    if launch is None:
+        launch = launch_for("tail_inference", x, (shortcut, *of_norm, *weights), width)
+    if not how.held:
+        gate = _pooled(x, norm, weights, launch, None)
+        out = torch.empty_like(x)
+        launch(
+            rectify_map,
+            how.writes.programs,
+            *(x, shortcut, *of_norm, gate, out, out, eps, channels, pixels, how.writes.parts),
+            masked=False,
+            **tile_of(how, how.writes, last=last),
+        )
+        return out
+    of_channels = (batch, channels)
+    squeezed, gate, hidden = block_of(x, torch.float32, of_channels, of_channels, (batch, width))
+    out = torch.empty_like(x)
+    launch(
+        gate_sample,
+        batch,
+        *(x, shortcut, *of_norm, *filled(weights), squeezed, hidden, hidden, gate, out, eps, channels, width, pixels),
+        tail=True,
+        **kind_of(weights),
+        **whole_of(how, last=last),
+    )
+    return out
+
+
+def tail_scaling(
+    x: Tensor,
+    squeezed: Tensor | None,
+    norm: Frozen,
+    reduce: Tensor,
+    expand: Tensor,
+    reduce_bias: Tensor | None = None,
+    expand_bias: Tensor | None = None,
+    launch: Launch | None = None,
+) -> Tensor:
+    """Do what `algebra.tail_scaling` does for a map: 1 pass, or none where its means are known.
+
+    Returns:
+        Scale and shift, 2 x N x C.
+    """
+    *of_norm, _ = norm
+    weights = (reduce, expand, reduce_bias, expand_bias)
+    if launch is None:
+        launch = launch_for("tail_scaling", x, (squeezed, *of_norm, *weights), reduce.shape[0])
+    scaling = small(x, 2, *x.shape[:2])
+    _pooled(x, norm, weights, launch, scaling, squeezed)
+    return scaling
+
+
+def _pooled(
+    x: Tensor, norm: Frozen, weights: Weights, launch: Launch, scaling: Tensor | None, means: Tensor | None = None
+) -> Tensor:
+    """Return the gate of a tail in inference, N x C, and write scale and shift where they are wanted."""
+    *of_norm, eps = norm
+    sizes, how = sizes_of(x, cast(Tensor, weights[0]))
+    batch, channels, pixels, width, last = sizes
+    parts, chunk = how.sums.parts, how.sums.chunk
+    of_channels = (batch, channels)
+    squeezed, gate, hidden, *sums = block_of(
+        x, torch.float32, of_channels, of_channels, (batch, width), *([(parts, *of_channels)] if means is None else [])
+    )
+    if means is None:
+        (total,) = sums
+        launch(
+            sum_map,
+            how.sums.programs,
+            *(x, x, total, batch, channels, pixels, parts, chunk),
+            multiplied=False,
+            **tile_of(how, how.sums, last=last),
+        )
+    else:  # means are sums of one part and one pixel
+        total, pixels, parts = means, 1, 1
+    given, results = filled(weights), (squeezed, hidden, hidden, gate)
+    launch(
+        excite_pooled,
+        how.sample_programs,
+        *(total, *results, *((gate, gate) if scaling is None else scaling), *of_norm),
+        *(*given, eps, batch, channels, width, pixels, parts),
+        normalized=True,
+        scaled=scaling is not None,
+        **kind_of(weights),
+        whole=not how.wide,
+        **rows_of(how),
+    )
+    if how.wide:
+        both = None if scaling is None else tuple(scaling)
+        excite_rows(results, given, sizes, how, launch, kind=kind_of(weights), scaling=both)
+    return gate
