@@ -20,13 +20,13 @@ PARTS = {
 PHASES = {False: "inference", True: "forward and backward"}
 OURS_COMPILED = "fused-compile"
 LEGEND_OF_DEVICES = (
-    "; on a GPU these times are the device's (calls captured in a graph, with more buffers than fit its cache), "
-    "and the host's time of one synchronized call stands apart; expected: the least passes at the speed of the copy."
+    "; on a GPU these times are the device's: calls captured in a graph, more buffers than fit its cache; "
+    "host: one synchronized call; expected: the least passes at the speed of the copy."
 )
 LEGEND = (
     "eager, compile: the textbook formula; fused: ours; fused-compile: ours within torch.compile of the whole part; "
-    "what SE adds: over the same part without, run in the same way (in inference `fused` also gains from a BatchNorm "
-    "and ReLU in one, which that part has not); "
+    "what SE adds: over the same part without, run in the same way; "
+    "in inference `fused` also gains from a BatchNorm and ReLU in one, which that part has not; "
     "floor: fused over its least passes at the speed of a copy that ran beside it"
 )
 
@@ -139,7 +139,7 @@ def _tax(ratio: Value | None) -> str:
 RATIOS = ("eager/fused", "compile/fused", "compile/fused-compile")
 FORMS = Table("", (*TEXTBOOK, FUSED, OURS_COMPILED, *RATIOS, "floor"), _form_cells)
 HOST = Table(
-    ", host time of a call, and the device's beside what is expected",
+    ", host time; expected and measured",
     (*TEXTBOOK, FUSED, OURS_COMPILED, "expected", "measured"),
     _host_cells,
 )
