@@ -51,6 +51,7 @@ def fusion_lines(records: Sequence[FusionRecord]) -> list[str]:
     lines: list[str] = []
     for title, table, chosen in _tables(records):
         lines += ["", title, *grid(("", *table.header), [(_shape(one), *table.row(one)) for one in chosen])]
+    lines += [f"no device time: {reason}" for one in records for reason in one.not_captured.values()]
     return [*lines, "", *_legend(records).split("; ")] if lines else []
 
 
@@ -93,11 +94,15 @@ def _shape(record: FusionRecord) -> str:
 def _form_cells(record: FusionRecord) -> Row:
     seconds = (record.seconds.get(form) for form in (*TEXTBOOK, FUSED, OURS_COMPILED))
     times = (ABSENT if one is None else format_quantity(one.value, "s") for one in seconds)
-    eager, compiled = (record.over_fused[form] for form in TEXTBOOK)
+    eager, compiled = (_ratio(record.over_fused.get(form)) for form in TEXTBOOK)
     alike = record.over_fused_compile  # where both were compiled, that is the comparison
-    against = (ratio_text(compiled), ABSENT) if alike is None else (ABSENT, ratio_text(alike))
+    against = (compiled, ABSENT) if alike is None else (ABSENT, ratio_text(alike))
     floor = ABSENT if record.over_floor is None else f"{format_factor(record.over_floor.value)}x"
-    return (*times, ratio_text(eager), *against, floor)
+    return (*times, eager, *against, floor)
+
+
+def _ratio(value: Value | None) -> str:
+    return ABSENT if value is None else ratio_text(value)
 
 
 def _host_cells(record: FusionRecord) -> Row:
