@@ -20,17 +20,6 @@ from typing import Any
 SIZE = (64, 64, 32, 32)
 ROUNDS = 50
 PACKAGES = ("torch", "triton", "pytest", "pytest-benchmark", "pytest-xdist", "numpy", "pandas", "timm", "nvidia-ml-py")
-    "torch",
-    "triton",
-    "pytest",
-    "pytest-benchmark",
-    "pytest-xdist",
-    "numpy",
-    "pandas",
-    "scipy",
-    "timm",
-    "nvidia-ml-py",
-)
 
 
 def versions() -> dict[str, Any]:
