@@ -121,8 +121,8 @@ def _reason_to_leave_se(se: nn.Module) -> str | None:
     """Return why the two products of an SE block cannot be taken from their weights alone; None where they can."""
     for name in ("reduce", "expand"):
         product = se.get_submodule(name)
-        if not isinstance(product, nn.Linear) or getattr(product, "bias", None) is not None:
-            return f"its {name} is not a Linear without bias"
+        if not isinstance(product, nn.Linear):
+            return f"its {name} is a {type(product).__name__}, not a Linear"
         if has_hooks(product):
             return f"its {name} has hooks, which a fused form would not call"
         if type(product).forward is not nn.Linear.forward:

@@ -118,8 +118,7 @@ def _runs_in_kernels(x: Tensor, excitation: Excitation) -> bool:
     if torch.is_autocast_enabled(x.device.type):
         return False
     reduce, expand, reduce_bias, expand_bias, *_ = excitation
-    biased = reduce_bias is None or reduce_bias.device == x.device
-    return biased and maps.fits_channels(x, reduce, expand, expand_bias) and forms.fits_kernels(x)
+    return maps.fits_excitation(x, reduce, expand, reduce_bias, expand_bias) and forms.fits_kernels(x)
 
 
 @cache

@@ -11,6 +11,8 @@ from cnnperf.fusion.algebra import Frozen, Parameters
 from cnnperf.models.squeeze_excitation import SEBlock
 
 BatchNorm = nn.BatchNorm2d | nn.SyncBatchNorm
+ExcitationWeights = tuple[Tensor, Tensor, Tensor | None, Tensor | None]
+"""Weights of both products of an excitation, C/r x C and C x C/r, and their biases, C/r and C, or None."""
 KNOWN = (nn.BatchNorm2d, nn.SyncBatchNorm)
 
 
@@ -29,8 +31,14 @@ def frozen(norm: BatchNorm, x: Tensor) -> Frozen:
 def parameters_of(norm: BatchNorm, se: SEBlock, x: Tensor) -> Parameters:
     """Return the parameters in the dtype that the small tensors are computed in: at least fp32."""
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-    weight, bias = affine_of(norm, x)
-    return Parameters(*[p.to(dtype).contiguous() for p in (weight, bias, se.reduce.weight, se.expand.weight)])
+    given = (*affine_of(norm, x), *excitation_of(se))
+    return Parameters(*[None if one is None else one.to(dtype).contiguous() for one in given])  # type: ignore[arg-type]  # only biases are None
+
+
+def excitation_of(se: SEBlock) -> ExcitationWeights:
+    """Return the weights and biases of both products of an SE block."""
+    reduce, expand = se.reduce, se.expand
+    return reduce.weight, expand.weight, reduce.bias, expand.bias
 
 
 def affine_of(norm: BatchNorm, x: Tensor) -> tuple[Tensor, Tensor]:
