@@ -31,6 +31,7 @@ from cnnperf.models.squeeze_excitation import SEBlock
 KERNELS = "the C++ kernels"
 SHAPES = [(3, 32, 8, 7), (9, 16, 1, 1), (1, 48, 5, 5), (5, 20, 3, 4), (4, 70, 2, 9), (2, 64, 33, 31)]
 BIASED = [(False, False), (True, True), (True, False), (False, True)]
+BOTTLENECKS = [(2, 256, 56, 56), (2, 512, 28, 28), (2, 1024, 14, 14), (2, 2048, 7, 7)]  # those of SE-ResNet-50
 LARGE = [(4, 64, 128, 144), (3, 67, 151, 149)]  # over 8 MiB in bf16, with vectors that are aligned and that are not
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
@@ -40,7 +41,10 @@ def tensors(shape, dtype=torch.float64, layout="contiguous", offset=0.0, seed=0,
     """Give x, shortcut, parameters and the gradient of the output; both products may have biases."""
     generator = torch.Generator().manual_seed(seed)
     channels = shape[1]
-    hidden = max(1, channels // 4)
+    wide_block = channels >= BOTTLENECKS[0][1]
+    hidden = channels // 16 if wide_block else max(1, channels // 4)
+    # So many terms of unit variance would saturate every gate.
+    scales = (channels**-0.5, hidden**-0.5) if wide_block else (1.0, 1.0)
 
     def draw(*size):
         return torch.randn(*size, generator=generator, dtype=torch.float64)
@@ -48,6 +52,7 @@ def tensors(shape, dtype=torch.float64, layout="contiguous", offset=0.0, seed=0,
     maps = [(draw(*shape) + offset * (index == 0)).to(dtype) for index in range(3)]
     x, shortcut, grad = (one.contiguous(memory_format=FORMATS[layout]) for one in maps)
     small = (draw(channels).abs() + 0.5, draw(channels), draw(hidden, channels), draw(channels, hidden))
+    small = (*small[:2], scales[0] * small[2], scales[1] * small[3])
     biases = (draw(size) if given else None for size, given in zip((hidden, channels), biased, strict=True))
     wide = torch.promote_types(torch.float32, dtype)
     return x, shortcut, each(lambda one: one.to(wide), Parameters(*small, *biases)), grad
@@ -119,6 +124,22 @@ def test_the_algebra_equals_autograd_in_float64(shape, biased):
 @pytest.mark.parametrize("shape", SHAPES + LARGE)
 def test_the_kernels_equal_float64_in_each_shape_dtype_and_layout(kernels, shape, dtype, layout):
     check(kernels, *tensors(shape, dtype, layout))
+
+
+@pytest.mark.parametrize("layout", FORMATS)
+@pytest.mark.parametrize("shape", BOTTLENECKS)
+def test_tails_of_bottlenecks_equal_float64_in_the_kernels_and_the_algebra(kernels, shape, layout):
+    given_tensors = tensors(shape, torch.float32, layout, biased=(True, True))
+    exact = exact_results(*given_tensors)
+    for form in (kernels, forms.ALGEBRA):
+        errors = distances(results_of(form, *given_tensors), exact)
+        assert max(errors) <= TOLERANCE[torch.float32], (form, errors)
+
+
+@pytest.mark.parametrize("shape", BOTTLENECKS)
+def test_tails_of_bottlenecks_equal_float64_compiled(shape):
+    torch.compiler.reset()
+    check(forms.compiled(), *tensors(shape, torch.float32, biased=(True, True)))
 
 
 @pytest.mark.parametrize("biased", BIASED[1:])

@@ -24,6 +24,10 @@ GATES: dict[str, Callable[[Tensor], Tensor]] = {"sigmoid": torch.sigmoid, "hards
 """What may follow the second product."""
 
 
+ExcitationWeights = tuple[Tensor, Tensor, Tensor | None, Tensor | None]
+"""Weights of both products of an excitation, C/r x C and C x C/r, and their biases, C/r and C, or None."""
+
+
 class Excitation(NamedTuple):
     """Describe the excitation: gate(expand activation(reduce z + reduce_bias) + expand_bias).
 

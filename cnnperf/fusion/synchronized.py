@@ -18,8 +18,7 @@ from torch import Tensor, distributed, nn
 from cnnperf.fusion import algebra, forms, gpu, maps, operators
 from cnnperf.fusion.algebra import Add, Forward, Gradients, Merge, Parameters
 from cnnperf.fusion.forms import Form
-from cnnperf.fusion.norm import BatchNorm, excitation_of, parameters_of, update_running_statistics
-from cnnperf.models.squeeze_excitation import SEBlock
+from cnnperf.fusion.norm import SE, BatchNorm, excitation_of, parameters_of, update_running_statistics
 
 Group = Any  # distributed.ProcessGroup, which a build of PyTorch may lack
 
@@ -89,7 +88,7 @@ def ranks_of(norm: BatchNorm) -> Group | None:
     return group if distributed.get_world_size(group) > 1 else None
 
 
-def fits_ranks(x: Tensor, shortcut: Tensor, norm: BatchNorm, se: SEBlock) -> bool:
+def fits_ranks(x: Tensor, shortcut: Tensor, norm: BatchNorm, se: SE) -> bool:
     """Tell whether the fused form takes these maps, which may be empty here; a compiler gets the textbook's."""
     if torch.compiler.is_compiling() or not (x.is_floating_point() and maps.is_plain(x, shortcut)):
         return False
@@ -98,7 +97,7 @@ def fits_ranks(x: Tensor, shortcut: Tensor, norm: BatchNorm, se: SEBlock) -> boo
     return alike and maps.fits_excitation(x, *excitation_of(se)) and maps.fits_norm(x, *small)
 
 
-def synchronized_tail(x: Tensor, shortcut: Tensor, norm: BatchNorm, se: SEBlock, group: Group) -> Tensor:
+def synchronized_tail(x: Tensor, shortcut: Tensor, norm: BatchNorm, se: SE, group: Group) -> Tensor:
     """Return relu(se(norm(x)) + shortcut) with the batch's statistics over a group, and update the running ones.
 
     Args:

@@ -11,7 +11,9 @@ from cnnperf.fusion import algebra, forms, gpu, maps, operators
 from cnnperf.fusion.algebra import Forward, Parameters
 from cnnperf.fusion.foreign import has_hooks
 from cnnperf.fusion.forms import Form
+from cnnperf.fusion.gate import ExcitationWeights
 from cnnperf.fusion.norm import (
+    SE,
     BatchNorm,
     affine_of,
     excitation_of,
@@ -74,7 +76,7 @@ class NativeTail(torch.autograd.Function):
         return None, None, *operators.of_present(operators.tail_backward(grad, *kept, ctx.eps), kept[-2:])
 
 
-def fused_tail(x: Tensor, shortcut: Tensor, norm: BatchNorm, se: SEBlock, squeezed: Tensor | None = None) -> Tensor:
+def fused_tail(x: Tensor, shortcut: Tensor, norm: BatchNorm, se: SE, squeezed: Tensor | None = None) -> Tensor:
     """Return relu(se(norm(x)) + shortcut), and update the running statistics as `norm` would.
 
     Args:
@@ -82,7 +84,8 @@ def fused_tail(x: Tensor, shortcut: Tensor, norm: BatchNorm, se: SEBlock, squeez
         shortcut: N x C x H x W.
         norm: BatchNorm over C channels; with or without affine parameters and running statistics. The statistics of
             a SyncBatchNorm are those over all processes of its group, each of which must call this.
-        se: The SE block; its weights are used, its own forward is not called where the fused form applies.
+        se: The SE block, or one of another library after `fuse`, with ReLU and the logistic sigmoid; its weights are
+            used, its own forward is not called where the fused form applies.
         squeezed: The means of x, N x C in float32, where they are known already; only inference has a use for them.
 
     Returns:
@@ -126,7 +129,7 @@ def textbook_tail(x: Tensor, shortcut: Tensor, norm: nn.Module, se: nn.Module) -
     return torch.relu(se(norm(x)) + shortcut)
 
 
-def _native_training(x: Tensor, shortcut: Tensor, norm: BatchNorm, se: SEBlock) -> Tensor | None:
+def _native_training(x: Tensor, shortcut: Tensor, norm: BatchNorm, se: SE) -> Tensor | None:
     """Do all of it in the C++ kernels, or nothing where they do not take it.
 
     Each attribute is read once and little is called: between the layers of a network the interpreter's own data has
@@ -137,8 +140,11 @@ def _native_training(x: Tensor, shortcut: Tensor, norm: BatchNorm, se: SEBlock) 
     weight, bias, mean, variance, batches = (
         norm.weight, norm.bias, norm.running_mean, norm.running_var, norm.num_batches_tracked,
     )  # fmt: skip
-    reduce, expand = se.reduce, se.expand
-    excitation = (reduce.weight, expand.weight, reduce.bias, expand.bias)
+    if isinstance(se, SEBlock):
+        reduce, expand = se.reduce, se.expand
+        excitation: ExcitationWeights = (reduce.weight, expand.weight, reduce.bias, expand.bias)
+    else:
+        excitation = se.weights()
     for one in (weight, bias, mean, variance, batches, *excitation):
         if not (one is None or one.is_cpu):
             return None
@@ -165,7 +171,7 @@ def _in_float32(*small: Tensor | None) -> tuple[Tensor | None, ...]:
     return small
 
 
-def _training(x: Tensor, shortcut: Tensor, norm: BatchNorm, se: SEBlock) -> Tensor:
+def _training(x: Tensor, shortcut: Tensor, norm: BatchNorm, se: SE) -> Tensor:
     _check_count(x)
     if x.is_cuda and not torch.compiler.is_compiling():
         out = _training_in_triton(x, shortcut, norm, se)
@@ -182,7 +188,7 @@ def _training(x: Tensor, shortcut: Tensor, norm: BatchNorm, se: SEBlock) -> Tens
     return out
 
 
-def _training_in_triton(x: Tensor, shortcut: Tensor, norm: BatchNorm, se: SEBlock) -> Tensor | None:
+def _training_in_triton(x: Tensor, shortcut: Tensor, norm: BatchNorm, se: SE) -> Tensor | None:
     """Do all of it in the Triton kernels, or nothing where they do not take it."""
     if not gpu.fits(x, shortcut):
         return None
@@ -200,7 +206,7 @@ def _check_count(x: Tensor) -> None:
         raise ValueError(f"Expected more than 1 value per channel when training, got input size {tuple(x.shape)}")
 
 
-def _inference(x: Tensor, shortcut: Tensor, norm: BatchNorm, se: SEBlock, squeezed: Tensor | None) -> Tensor:
+def _inference(x: Tensor, shortcut: Tensor, norm: BatchNorm, se: SE, squeezed: Tensor | None) -> Tensor:
     excitation = excitation_of(se)
     wanted = maps.wants_gradient(x, shortcut, norm.weight, norm.bias, *excitation)
     if wanted or not forms.fits_kernels(x, shortcut):
