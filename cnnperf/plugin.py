@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from cnnperf.commits import name_commit
 from cnnperf.errors import CnnperfError
 from cnnperf.flags import OPTIONS, read_given
 from cnnperf.options import Options, parse_options
@@ -66,6 +67,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     config.addinivalue_line("markers", MARKER_HELP)
     try:
+        name_commit({"id": "unknown"})  # a bad name is told before anything is measured
         config.stash[OPTIONS_KEY] = options = parse_options(read_given(lambda key: _value(config, key)))
         config.stash[BASELINE_KEY] = options.find_baseline(_storage(config))
         config.stash[DURATIONS_KEY] = options.find_durations(_storage(config))
@@ -183,6 +185,12 @@ def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
 
 
 @pytest.hookimpl(optionalhook=True)
+def pytest_benchmark_update_commit_info(commit_info: dict[str, Any]) -> None:
+    """Take the commit of a checkout without git's folder from the environment."""
+    name_commit(commit_info)
+
+
+@pytest.hookimpl(optionalhook=True)
 def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, Any]) -> None:
     """Add environment, ceilings, cases not measured and sweeps to the run file, and whether it is worse than before."""
     session = config.stash.get(SESSION_KEY, None)
@@ -289,6 +297,7 @@ def _session(request: pytest.FixtureRequest) -> Session:
         config.stash[SESSION_KEY] = session
         if any(config.getoption(f"benchmark_{name}") for name in ("autosave", "save", "json")):
             commit = config.hook.pytest_benchmark_generate_commit_info(config=config)
+            name_commit(commit)
             session.keep_journal(_storage(config), commit)
     return cast("Session", config.stash[SESSION_KEY])
 

@@ -11,7 +11,8 @@ from cnnperf.measure.clock import CudaClock, QueueReading
 from cnnperf.measure.device import LONGEST_DELAY, device_latency, measure_device, queued_latency
 from cnnperf.measure.load import SEGMENTS, read_load
 from cnnperf.measure.metrics import Value
-from cnnperf.measure.nvml import Gpu, GpuState, slowdowns_of
+from cnnperf.measure.nvidia import lowers_clocks, slowdowns_of
+from cnnperf.measure.nvml import Gpu, GpuState
 from cnnperf.testing import ScriptedSubject
 
 CYCLE = 1e-9  # seconds of the scripted device
@@ -133,6 +134,11 @@ def test_a_backward_has_no_queue_and_without_a_library_there_is_no_energy():
 )
 def test_each_reason_for_lowered_clocks_has_its_name(bits, reasons):
     assert slowdowns_of(bits) == reasons
+    assert lowers_clocks(f"0x{bits:016x}") is bool(reasons)
+
+
+def test_a_gpu_that_does_not_tell_why_its_clocks_are_low_is_no_error():
+    assert not lowers_clocks("[N/A]")
 
 
 class Library:

@@ -1,10 +1,11 @@
 """Replays of captured calls, on a device that stands in for one."""
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 import pytest
 import torch
+from documents import document
 
 from cnnperf.errors import UnsupportedCase, WrongResult
 from cnnperf.measure import cells, graph_replay
@@ -13,6 +14,7 @@ from cnnperf.measure.clock import Reading
 from cnnperf.measure.graph_replay import LEAST_REPLAY, MOST_CALLS, Replayed, sets_for
 from cnnperf.measure.paired import Together
 from cnnperf.measure.sampler import Schedule
+from cnnperf.report import render
 
 
 @dataclass
@@ -79,7 +81,7 @@ def test_a_long_call_is_captured_once_for_each_set_of_buffers():
 
 def test_the_number_of_calls_has_an_end():
     made, _ = replayed(1e-12)
-    assert made.calls == MOST_CALLS
+    assert made.calls == MOST_CALLS // 3 * 3
 
 
 def test_a_call_that_cannot_be_captured_is_one_sentence_with_its_name():
@@ -138,8 +140,8 @@ def cuda(monkeypatch):
     seen = []
     properties = type("Properties", (), {"L2_cache_size": 1 << 10})
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: properties)
+    monkeypatch.setattr(torch.cuda, "device", lambda _: nullcontext())
     monkeypatch.setattr(cells, "ReplayClock", Replays)
-    monkeypatch.setattr(cells, "capture", capture)
     monkeypatch.setattr(graph_replay.Replayed.__init__, "__defaults__", (capture,))
     monkeypatch.setattr(cells, "clock_for", lambda _: Replays(None))
     monkeypatch.setattr(cells, "allowed_tf32", nothing)
@@ -147,12 +149,23 @@ def cuda(monkeypatch):
     return seen
 
 
-class Elsewhere(Cell):
-    """A cell of CUDA whose tensors are on the CPU."""
+class Fixed(cells.Part):
+    """A part whose calls write where its first ones did, as replays do."""
+
+    def run(self):
+        super().run()
+        present, kept = self.sets[self._present], self.__dict__.setdefault("kept", {})
+        written = [present.output, *(one.grad for one in present.maps if one.grad is not None)]
+        for place, one in zip(kept.setdefault(self._present, written), written, strict=True):
+            place.copy_(one)
+        present.output, *gradients = kept[self._present]
+        for one, gradient in zip(present.maps, gradients, strict=bool(gradients)):
+            one.grad = gradient
 
 
 def cell_on(monkeypatch, part="tail", trains=True):
     made = cells._build
+    monkeypatch.setattr(cells, "Part", Fixed)
 
     def build(cell, sets=1):
         return made(Cell(cell.part, cell.trains, cell.shape, cell.layout, cell.precision, "cpu"), sets)
@@ -177,27 +190,78 @@ def test_a_cell_of_a_gpu_has_device_and_host_seconds_and_what_is_expected(cuda, 
     assert cuda == ["strict"]
 
 
-def test_a_form_that_computes_something_else_in_a_replay_is_refused(cuda, monkeypatch):
-    cell = cell_on(monkeypatch)
+def test_a_graph_that_writes_something_else_than_a_call_is_refused(cuda, monkeypatch):
+    cell, runs = cell_on(monkeypatch), []
 
-    class Part(cells.Part):
-        captured = False
+    class Wrong(Fixed):
+        def run(self):
+            super().run()
+            runs.append(1)
+            if len(runs) > 40:  # after the calls that are compared with
+                self.sets[self._present].output *= 1.1
 
-        def output(self):
-            found = super().output()
-            return found + 1 if self.captured and "Fused" in type(self.module).__name__ else found
-
-    def capture(function):
-        Part.captured = True
-        function()
-        graph = FakeGraph()
-        graph.function = function
-        return graph
-
-    monkeypatch.setattr(cells, "Part", Part)
-    monkeypatch.setattr(cells, "capture", capture)
-    with pytest.raises(WrongResult, match="output of `fused`"):
+    monkeypatch.setattr(cells, "Part", Wrong)
+    with pytest.raises(WrongResult, match=r"a replay of `.*` is 0.1 of its norm away from that of a call"):
         measure_cell(cell, Schedule(budget=1e-3))
+
+
+def test_a_form_that_cannot_be_captured_keeps_its_host_time_and_the_others_all(cuda, monkeypatch):
+    cell, made = cell_on(monkeypatch), cells.Replayed
+
+    def replay(name, *given):
+        if name.endswith("compile"):
+            raise UnsupportedCase(f"{name} cannot be captured into a CUDA graph: it waits")
+        return made(name, *given)
+
+    monkeypatch.setattr(cells, "Replayed", replay)
+    _, record = measure_cell(cell, Schedule(budget=1e-3))
+    assert "it waits" in record["not_captured"]["compile"]
+    assert "compile" not in record["seconds"]
+    assert {"eager", "compile", "fused"} == set(record["host_seconds"])
+    extra = {"cnnperf_fusion": record}
+    lines = render(document({"name": "test_se_fusion", "extra_info": extra, "stats": {}}))
+    assert any(line.startswith("no device time: ") for line in lines)
+
+
+def test_nothing_that_a_call_reads_or_writes_lies_where_the_next_one_s_does():
+    part = cells.Part("tail", "fused", (2, 16, 4, 4), trains=True, layout="contiguous", precision="fp32", sets=3)
+    for _ in range(3):
+        part.setup()
+        part.run()
+        part.turn()
+    tensors = [one for each in part.sets for one in (*each.maps, *(m.grad for m in each.maps), each.grad, each.output)]
+    assert len({one.data_ptr() for one in tensors}) == len(tensors) == 3 * 6
+
+
+def test_after_a_failed_capture_the_stream_is_the_one_from_before_and_the_first_error_is_told(monkeypatch):
+    streams = ["usual"]
+
+    class Stream:
+        def wait_stream(self, _):
+            pass
+
+    usual = Stream()
+
+    @contextmanager
+    def failing(_):
+        streams.append("capture")
+        yield
+        raise RuntimeError("failed due to a previous error")
+
+    def function():
+        if streams[-1] == "capture":
+            raise RuntimeError("it waits for the device")
+
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda *_: usual)
+    monkeypatch.setattr(torch.cuda, "Stream", Stream)
+    monkeypatch.setattr(torch.cuda, "stream", lambda _: nullcontext())
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", object, raising=False)
+    monkeypatch.setattr(torch.cuda, "graph", failing)
+    monkeypatch.setattr(torch.cuda, "set_stream", lambda stream: streams.append("usual" if stream is usual else "?"))
+    with pytest.raises(RuntimeError) as caught:
+        graph_replay.capture(function)
+    assert streams[-1] == "usual"
+    assert graph_replay.reason_of(caught.value) == "it waits for the device"
 
 
 def test_a_short_run_on_a_gpu_has_what_matters_most_first():

@@ -54,6 +54,13 @@ def test_the_parts_add_up_to_the_peak(phase):
     assert memory.leaked == 0
 
 
+@pytest.mark.parametrize("phase", ["forward", "backward", "train"])
+def test_a_scaled_loss_is_no_leak(phase):
+    workload = Workload(Case("lenet5", phase, precision="amp_fp16", batch=2))
+    workload.run_once()
+    assert measure_memory(workload).leaked == 0
+
+
 def test_parameters_and_momentum_have_the_size_of_the_network():
     memory = measure_memory(workload_of("train"))
     assert memory.parameters == memory.optimizer == 62_006 * 4

@@ -118,3 +118,9 @@ def test_files_that_are_no_shards_are_named(folder, capsys, text, told):
     err = capsys.readouterr().err
     assert "other.json: " in err
     assert told in err
+
+
+def test_other_programs_on_the_gpu_in_one_moment_make_no_two_environments(folder):
+    shard(folder, 1, "test_one", environment={**ENVIRONMENT, "gpu_other_processes": 0})
+    shard(folder, 2, "test_two", environment={**ENVIRONMENT, "gpu_other_processes": 3})
+    assert merge() == 0

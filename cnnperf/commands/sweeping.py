@@ -99,8 +99,7 @@ def _planned(given: argparse.Namespace, values: tuple[int, ...], step: float) ->
 
 
 def _begin(given: argparse.Namespace, sweep: Sweep) -> Session:
-    from pytest_benchmark.utils import get_commit_info
-
+    from cnnperf.commits import commit_info
     from cnnperf.options import Options
     from cnnperf.session import Session
 
@@ -108,7 +107,7 @@ def _begin(given: argparse.Namespace, sweep: Sweep) -> Session:
     options = Options((wanted,), (given.architecture,), suite="sweep", seconds=given.time)
     session = Session.begin(options, planned=_count(sweep))
     session.step = sweep.step
-    session.keep_journal(given.out.parent if given.out else given.runs, get_commit_info())
+    session.keep_journal(given.out.parent if given.out else given.runs, commit_info())
     return session
 
 

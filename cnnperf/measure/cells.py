@@ -5,22 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from typing import cast
 
 import torch
 from torch import Tensor
 
-from cnnperf.errors import WrongResult
+from cnnperf.errors import UnsupportedCase, WrongResult
 from cnnperf.measure.clock import clock_for
-from cnnperf.measure.graph_replay import ReplayClock, Replayed, Rotating, capture, sets_for
+from cnnperf.measure.graph_replay import ReplayClock, Replayed, Rotating, sets_for
 from cnnperf.measure.metrics import Value
 from cnnperf.measure.paired import Together, sample_together
 from cnnperf.measure.parts import PARTS, Copy, Part, Shape, forms_of
 from cnnperf.measure.precisions import DTYPES, allowed_tf32
 from cnnperf.measure.sampler import Schedule, Subject
 
-COPY = "copy"
+COPY, FUSED = "copy", "fused"
 STAGES = {
     "ResNet-18": ((32, 64, 32, 32), (32, 128, 16, 16), (32, 256, 8, 8), (32, 512, 4, 4), (128, 64, 32, 32)),
     "ResNet-50": ((8, 256, 56, 56), (8, 512, 28, 28), (8, 1024, 14, 14), (8, 2048, 7, 7)),
@@ -117,7 +116,7 @@ def measure_cell(cell: Cell, schedule: Schedule) -> tuple[Together, dict[str, ob
 
     Raises:
         WrongResult: If a form computes something else than the textbook formula, or the clock jumped.
-        UnsupportedCase: If a form cannot be captured into a CUDA graph.
+        UnsupportedCase: If the fused form cannot be captured into a CUDA graph.
     """
     torch.compiler.reset()
     with allowed_tf32(cell.precision):
@@ -133,11 +132,13 @@ class _Measured:
         together: Seconds of one call in each form: on the device where that is a GPU, else on the host.
         host: Wall seconds of one synchronized call in each form; empty on the CPU, where `together` has them.
         calls: Of one replay by form; empty on the CPU.
+        missing: Form that could not be captured, and so has no time on the device, to the reason.
     """
 
     together: Together
     host: Mapping[str, Value] = field(default_factory=dict)
     calls: Mapping[str, int] = field(default_factory=dict)
+    missing: Mapping[str, str] = field(default_factory=dict)
 
 
 def _on_cpu(cell: Cell, schedule: Schedule) -> _Measured:
@@ -149,17 +150,52 @@ def _on_cpu(cell: Cell, schedule: Schedule) -> _Measured:
 def _on_cuda(cell: Cell, schedule: Schedule) -> _Measured:
     """Time synchronized calls on the host for a quarter of the budget, and replays on the device for the rest."""
     device = torch.device(cell.device)
-    map_bytes = math.prod(cell.shape) * DTYPES[cell.precision].itemsize
-    sets = sets_for(2 * map_bytes, torch.cuda.get_device_properties(device).L2_cache_size)
-    parts, clock = _build(cell, sets), ReplayClock(device)
-    short = replace(schedule, budget=schedule.budget / 4, settled_groups=schedule.least_groups)
-    host = sample_together(dict(parts), clock_for(device), short)
-    rotating: dict[str, Rotating] = {**_copy(cell, sets), **parts}
-    replayed = {name: Replayed(f"{cell.id()}: {name}", one, sets, clock) for name, one in rotating.items()}
-    _check_replays(cell, parts)
-    together = sample_together(replayed, clock, replace(schedule, budget=3 * schedule.budget / 4))
+    with torch.cuda.device(device):
+        map_bytes = math.prod(cell.shape) * DTYPES[cell.precision].itemsize
+        maps = PARTS[cell.part].maps + 1  # those that are read, and the output
+        sets = sets_for(maps * map_bytes, torch.cuda.get_device_properties(device).L2_cache_size)
+        parts, clock = _build(cell, sets), ReplayClock(device)
+        short = replace(schedule, budget=schedule.budget / 4, settled_groups=schedule.least_groups)
+        host = sample_together(dict(parts), clock_for(device), short)
+        replayed, missing = _replays(cell, parts, sets, clock)
+        together = sample_together(replayed, clock, replace(schedule, budget=3 * schedule.budget / 4))
     calls = {name: one.calls for name, one in replayed.items()}
-    return _Measured(together.per_call(calls), {name: host.latency(name) for name in parts}, calls)
+    return _Measured(together.per_call(calls), {name: host.latency(name) for name in parts}, calls, missing)
+
+
+def _replays(
+    cell: Cell, parts: Mapping[str, Part], sets: int, clock: ReplayClock
+) -> tuple[dict[str, Replayed], dict[str, str]]:
+    """Return the forms that could be captured, and of the others why not."""
+    expected = {form: _results_of_a_call(part) for form, part in parts.items()}
+    replayed, missing = {}, {}
+    rotating: dict[str, Rotating] = {**_copy(cell, sets), **parts}
+    for name, one in rotating.items():
+        try:
+            replayed[name] = Replayed(f"{cell.id()}: {name}", one, sets, clock)
+        except UnsupportedCase as error:
+            if name == FUSED:
+                raise
+            missing[name] = str(error)
+    for form in parts.keys() & replayed.keys():
+        _check_replay(cell, form, parts[form], replayed[form], expected[form])
+    return replayed, missing
+
+
+def _results_of_a_call(part: Part) -> list[Tensor]:
+    part.setup()
+    part.run()
+    return [one.clone() for one in part.results()]
+
+
+def _check_replay(cell: Cell, form: str, part: Part, replayed: Replayed, expected: list[Tensor]) -> None:
+    """Raise WrongResult where the graph that is timed writes something else than a call does."""
+    found = part.results()
+    for one in found:
+        one.fill_(math.nan)
+    replayed.run()
+    for one, other in zip(found, expected, strict=True):
+        _check_near(cell, f"a replay of `{form}`", one, other, "that of a call")
 
 
 def _build(cell: Cell, sets: int = 1) -> dict[str, Part]:
@@ -174,46 +210,41 @@ def _copy(cell: Cell, sets: int = 1) -> dict[str, Copy]:
     return {} if floor_passes(cell) is None else {COPY: Copy(cell.shape, cell.precision, cell.device, sets)}
 
 
-def _check_replays(cell: Cell, parts: Mapping[str, Part]) -> None:
-    """Raise WrongResult where a form computes something else in a replay than the textbook formula does."""
-    outputs: dict[str, Tensor] = {}
-    for form, part in parts.items():
-        capture(partial(_keep_output, part, form, outputs)).replay()
-    _check_equal(cell, outputs)
-
-
-def _keep_output(part: Part, form: str, outputs: dict[str, Tensor]) -> None:
-    outputs[form] = part.output()
-
-
 def _record(cell: Cell, measured: _Measured) -> dict[str, object]:
-    together, forms, floor = measured.together, list(forms_of(cell.part)), floor_passes(cell)
+    together, floor = measured.together, floor_passes(cell)
+    forms = [form for form in forms_of(cell.part) if form in together.groups]
+    has_floor, has_both = floor is not None and COPY in together.groups, {"compile", "fused-compile"} <= set(forms)
     return {
         **asdict(cell),
         "seconds": {name: _json(together.latency(name)) for name in together.groups},
         "host_seconds": {name: _json(value) for name, value in measured.host.items()},
         "calls": dict(measured.calls),
-        "over_fused": {name: _json(together.ratio(name, "fused")) for name in forms[:-1]},
-        "over_floor": None if floor is None else _json(together.ratio("fused", COPY), 2 / floor),
-        "floor_seconds": None if floor is None else _json(together.latency(COPY), floor / 2),
-        "over_fused_compile": _json(together.ratio("compile", "fused-compile")) if "fused-compile" in forms else None,
+        "not_captured": dict(measured.missing),
+        "over_fused": {name: _json(together.ratio(name, FUSED)) for name in forms if name != FUSED},
+        "over_floor": _json(together.ratio(FUSED, COPY), 2 / cast(float, floor)) if has_floor else None,
+        "floor_seconds": _json(together.latency(COPY), cast(float, floor) / 2) if has_floor else None,
+        "over_fused_compile": _json(together.ratio("compile", "fused-compile")) if has_both else None,
         "over_plain": {form: _json(together.ratio(form, plain)) for form, plain in _plain_of(forms).items()},
         "floor_passes": floor,
-        "rounds": sum(map(len, together.groups["fused"])),
+        "rounds": sum(map(len, together.groups[FUSED])),
         "stopped": together.stopped,
     }
 
 
 def _check_equal(cell: Cell, outputs: Mapping[str, Tensor]) -> None:
     """Raise WrongResult where a form of ours computes something else than the textbook formula."""
-    expected, limit = outputs["eager"].double(), TOLERANCE[cell.precision]
     for form in sorted(FORMS_TO_CHECK & outputs.keys()):
-        error = float((outputs[form].double() - expected).norm() / expected.norm())
-        if not error <= limit:
-            raise WrongResult(
-                f"{cell.id()}: the output of `{form}` is {error:.2g} of its norm away from that of `eager`, more than "
-                f"{limit:.2g}; no time was taken"
-            )
+        _check_near(cell, f"`{form}`", outputs[form], outputs["eager"], "that of `eager`")
+
+
+def _check_near(cell: Cell, name: str, found: Tensor, expected: Tensor, what: str) -> None:
+    exact, limit = expected.double(), TOLERANCE[cell.precision]
+    error = float((found.double() - exact).norm() / exact.norm())
+    if not error <= limit:  # so that NaN is wrong too
+        raise WrongResult(
+            f"{cell.id()}: the output of {name} is {error:.2g} of its norm away from {what}, more than {limit:.2g}; no "
+            "time was taken"
+        )
 
 
 def _plain_of(forms: list[str]) -> dict[str, str]:

@@ -14,7 +14,7 @@ from cnnperf.measure.device import DeviceFacts
 from cnnperf.measure.finding import Finding
 from cnnperf.measure.memory import Memory
 from cnnperf.measure.metrics import Value
-from cnnperf.measure.nvml import POWER_CAP
+from cnnperf.measure.nvidia import POWER_CAP
 from cnnperf.measure.sampler import Samples, Schedule
 
 SPREAD_FACTOR = 2.5  # times the wanted half-width
@@ -175,7 +175,7 @@ def _launch_bound(evidence: Evidence) -> str | None:
 
 def _not_queued(evidence: Evidence) -> str | None:
     waits = evidence.device is not None and not evidence.device.queued
-    return "the call waits for the device before it ends" if waits else None
+    return "the host could not launch a whole call before the device began it" if waits else None
 
 
 def _host_bound_queue(evidence: Evidence) -> str | None:
@@ -304,7 +304,8 @@ CHECKS = (
     Check(
         "device time",
         "what the device needs itself cannot be told from launching and waiting",
-        "look for .item(), .cpu() and prints in the network",
+        "look for .item(), .cpu() and prints in the network; a scaled loss (amp_fp16) waits by itself; a queue holds "
+        "about a thousand launches, and --cnnperf-axis engine=compile needs fewer",
         _not_queued,
     ),
     Check(

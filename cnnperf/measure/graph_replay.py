@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 
@@ -54,16 +54,32 @@ def sets_for(bytes_of_a_set: int, cache_bytes: int) -> int:
 
 def capture(function: Call) -> Graph:
     """Capture what a function launches, on a stream of its own after it has run there."""
+    present = torch.cuda.current_stream()
     stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
+    stream.wait_stream(present)
     with torch.cuda.stream(stream):
         for _ in range(WARM_UP_CALLS):
             function()
-    torch.cuda.current_stream().wait_stream(stream)
+    present.wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        function()
+    try:
+        with torch.cuda.graph(graph):
+            function()
+    finally:
+        torch.cuda.set_stream(present)  # `torch.cuda.graph` leaves its own stream in place when a capture fails
     return graph
+
+
+def reason_of(error: BaseException) -> str:
+    """Return the first line of the error that came first.
+
+    A call that fails during a capture makes the end of the capture fail too, and that second error only says that
+    something failed before.
+    """
+    first = error
+    while first.__cause__ or first.__context__:
+        first = cast(BaseException, first.__cause__ or first.__context__)
+    return next(iter(str(first).splitlines()), "") or type(first).__name__
 
 
 class ReplayClock:
@@ -112,20 +128,18 @@ class Replayed:
         Raises:
             UnsupportedCase: If the calls cannot be captured, for instance because one waits for the device.
         """
-        self.calls = sets
+        self.calls, most = sets, MOST_CALLS // sets * sets
         while True:
             try:
                 self._graph = make(lambda: _run(subject, self.calls))
             except RuntimeError as error:
-                reason = next(iter(str(error).splitlines()), type(error).__name__)
-                raise UnsupportedCase(
-                    f"{name} cannot be captured into a CUDA graph, so that it has no device time: {reason}"
-                ) from error
+                raise UnsupportedCase(f"{name} cannot be captured into a CUDA graph: {reason_of(error)}") from error
             clock.read(self._graph.replay)
             seconds = clock.read(self._graph.replay).wall
-            if seconds >= LEAST_REPLAY or self.calls >= MOST_CALLS:
+            if seconds >= LEAST_REPLAY or self.calls >= most:
                 return
-            self.calls = min(MOST_CALLS, sets * math.ceil(1.5 * LEAST_REPLAY / seconds * self.calls / sets))
+            wanted = 1.5 * LEAST_REPLAY / seconds * self.calls
+            self.calls = min(most, sets * math.ceil(wanted / sets))
 
     def setup(self) -> None:
         """Do nothing: what a call leaves is dropped within the graph."""

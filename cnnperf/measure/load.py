@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from cnnperf.measure.clock import Call, QueueReading
@@ -118,13 +118,22 @@ def _load_of(readings: _Readings) -> Load:
     pairs = list(zip(readings.renewed, readings.renewed[1:], strict=False))
     clocks = [state.sm_clock for state in readings.states]
     reasons = (reason for state in readings.states for reason in state.slowdowns)
+    whole = (readings.renewed[0], readings.renewed[-1]) if pairs else None
     return Load(
         sm_clock=Value(statistics.median(clocks), min(clocks), max(clocks), len(clocks)) if clocks else None,
-        power=_median([(b.joules - a.joules) / (b.seconds - a.seconds) for a, b in pairs]),
-        energy=_median([(b.joules - a.joules) / (b.calls - a.calls) for a, b in pairs]),
+        power=_over(whole, pairs, lambda a, b: (b.joules - a.joules) / (b.seconds - a.seconds)),
+        energy=_over(whole, pairs, lambda a, b: (b.joules - a.joules) / (b.calls - a.calls)),
         slowdowns=tuple(dict.fromkeys(reasons)),
     )
 
 
-def _median(values: Sequence[float]) -> Value | None:
-    return median_interval([[value] for value in values]) if values else None
+def _over(
+    whole: tuple[_Count, _Count] | None,
+    pairs: Sequence[tuple[_Count, _Count]],
+    rate: Callable[[_Count, _Count], float],
+) -> Value | None:
+    """Return a rate over all counts, whose ends matter least there, with the interval of those between two counts."""
+    if whole is None:
+        return None
+    parts = median_interval([[rate(*pair)] for pair in pairs])
+    return replace(parts, value=rate(*whole))

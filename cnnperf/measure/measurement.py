@@ -180,7 +180,9 @@ class Laboratory:
         memory = None if case.engine == "cudagraphs" else measure_memory(workload)
         graphs = compilation.captured_graphs()
         clock = self.make_clock(device)
-        samples = sample(workload, clock, self.schedule, Rapl.find() if device.type == "cpu" else None)
+        # A backward's forward, which is no part of it, would count as well.
+        meter = Rapl.find() if device.type == "cpu" and case.phase != "backward" else None
+        samples = sample(workload, clock, self.schedule, meter)
         recompiles = compilation.captured_graphs() - graphs
         on_device = _device_facts(workload, clock, samples)
         times = _time_values(case, samples, work, ceilings)

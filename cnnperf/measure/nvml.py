@@ -13,19 +13,7 @@ from typing import Any, Self
 
 import torch
 
-POWER_CAP = "power cap"
-SLOWDOWNS = {
-    0x4: POWER_CAP,
-    0x8: "hardware slowdown",
-    0x20: "software thermal slowdown",
-    0x40: "hardware thermal slowdown",
-    0x80: "power brake",
-}
-"""Bit to the reason for lowered clocks.
-
-Left out are an idle device (0x1), clocks that were set by somebody (0x2, 0x100) and those of a group of devices (0x10),
-which are no trouble of this run. A power cap is usual under large products.
-"""
+from cnnperf.measure.nvidia import slowdowns_of
 
 
 @dataclass(frozen=True)
@@ -39,11 +27,6 @@ class GpuState:
 
     sm_clock: float
     slowdowns: tuple[str, ...]
-
-
-def slowdowns_of(bits: int) -> tuple[str, ...]:
-    """Return the reasons for lowered clocks that a mask of NVML names."""
-    return tuple(reason for bit, reason in SLOWDOWNS.items() if bits & bit)
 
 
 class Gpu:

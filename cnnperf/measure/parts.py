@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
@@ -118,6 +118,27 @@ def forms_of(part: str) -> dict[str, Recipe]:
     return forms | {"fused": Recipe(kind.fused, compiled=False)}
 
 
+@dataclass
+class BufferSet:
+    """Tensors of size N x C x H x W that one call reads, and what it leaves.
+
+    Attributes:
+        maps: Inputs of the part.
+        grad: Gradient of the output, which training begins its backward with.
+        output: Output of the last call on this set, where the part keeps it.
+    """
+
+    maps: list[Tensor]
+    grad: Tensor = field(default_factory=lambda: torch.empty(0))
+    output: Tensor | None = None
+
+    def clear(self) -> None:
+        """Drop the output and the gradients of the maps."""
+        self.output = None
+        for tensor in self.maps:
+            tensor.grad = None
+
+
 class Part:
     """Run one form of a part, forward and backward in training, forward alone in inference, as a subject to sample."""
 
@@ -143,7 +164,8 @@ class Part:
             layout: `contiguous` or `channels_last`.
             precision: `fp32` or `bf16`: of maps and parameters.
             device: Where.
-            sets: Number of sets of maps, of which `turn` takes one after the other.
+            sets: Number of sets of buffers, of which `turn` takes one after the other. With several, each keeps the
+                output and gradients of its last call, so that the next call writes them elsewhere.
         """
         build, compiled = forms_of(part)[form]
         format_ = MEMORY_FORMATS[layout]
@@ -153,56 +175,66 @@ class Part:
         self._random = random.Random(0)  # noqa: S311 - places memory, hides nothing
         self._padding: list[Tensor] = []
         self._trains = trains
-        self._sets = [self._draw(shape, PARTS[part].maps, device, precision, format_) for _ in range(sets)]
+        self._keeps = sets > 1
+        self._present = 0
+        self.sets = [BufferSet(_draw(shape, PARTS[part].maps, device, precision, format_)) for _ in range(sets)]
         with torch.no_grad():
-            self.grad = torch.randn_like(module(*self.maps))
-        for one in self._every_map():
-            one.requires_grad_(trains and part != "network")  # images want no gradient
+            for one in self.sets:
+                one.grad = torch.randn_like(module(*one.maps))
+        for tensor in self._every_map():
+            tensor.requires_grad_(trains and part != "network")  # images want no gradient
         self.module = cast(Callable[..., Tensor], torch.compile(module, dynamic=False) if compiled else module)
 
-    @property
-    def maps(self) -> list[Tensor]:
-        """Return the maps of the present set."""
-        return self._sets[0]
-
     def turn(self) -> None:
-        """Go on to the next set of maps."""
-        self._sets.append(self._sets.pop(0))
+        """Go on to the next set of buffers."""
+        self._present = (self._present + 1) % len(self.sets)
 
     def setup(self) -> None:
-        """Clear all gradients."""
-        for tensor in (*self._every_map(), *self._parameters):
-            tensor.grad = None
+        """Clear the gradients of the parameters, and what the last call on the present set left."""
+        self.sets[self._present].clear()
+        for parameter in self._parameters:
+            parameter.grad = None
 
     def run(self) -> None:
-        """Run the part once."""
+        """Run the part once on the present set."""
+        present = self.sets[self._present]
         if self._trains:
-            cast(Any, self.module(*self.maps)).backward(self.grad)
-            return
-        with torch.no_grad():
-            self.module(*self.maps)
+            output = self.module(*present.maps)
+            cast(Any, output).backward(present.grad)
+        else:
+            with torch.no_grad():
+                output = self.module(*present.maps)
+        if self._keeps:
+            present.output = output.detach()
 
     def output(self) -> Tensor:
-        """Return what the part makes of its maps."""
+        """Return what the part makes of the maps of its first set."""
         with torch.no_grad():
-            return self.module(*self.maps)
+            return self.module(*self.sets[0].maps)
+
+    def results(self) -> list[Tensor]:
+        """Return what the last call on the first set left: the output, and in training the gradients of the maps."""
+        first = self.sets[0]
+        return [one for one in (first.output, *(tensor.grad for tensor in first.maps)) if one is not None]
 
     def relocate(self) -> None:
-        """Put the maps at fresh addresses behind a random amount of padding."""
+        """Put all buffers at fresh addresses behind a random amount of padding."""
         self.setup()
+        for one in self.sets:
+            one.clear()
         self._padding.clear()
-        for tensor in (*self._every_map(), self.grad):
+        for tensor in (*self._every_map(), *(one.grad for one in self.sets)):
             size = self._random.randrange(PADDING_BYTES)
             self._padding.append(torch.empty(size, dtype=torch.uint8, device=tensor.device))
             tensor.data = tensor.detach().clone()
 
     def _every_map(self) -> list[Tensor]:
-        return [one for each in self._sets for one in each]
+        return [tensor for one in self.sets for tensor in one.maps]
 
-    @staticmethod
-    def _draw(shape: Shape, maps: int, device: str, precision: str, format_: torch.memory_format) -> list[Tensor]:
-        drawn = (torch.randn(shape).to(device, DTYPES[precision]) for _ in range(maps))
-        return [one.contiguous(memory_format=format_) for one in drawn]
+
+def _draw(shape: Shape, maps: int, device: str, precision: str, format_: torch.memory_format) -> list[Tensor]:
+    drawn = (torch.randn(shape).to(device, DTYPES[precision]) for _ in range(maps))
+    return [one.contiguous(memory_format=format_) for one in drawn]
 
 
 class Copy:

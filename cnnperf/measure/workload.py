@@ -78,6 +78,7 @@ class Workload:
         self.target = self._make_target(seed)
         self.optimizer = self._make_optimizer()
         self.scaler = self._make_scaler()
+        self._scaler_state = None if self.scaler is None else self.scaler.state_dict()
         self._initial = [tensor.detach().clone() for tensor in self._state()]
         self.setup, self.run = self._phase()
 
@@ -148,7 +149,8 @@ class Workload:
                 tensor.copy_(initial)
         for tensor in self.optimizer_state():
             tensor.zero_()
-        self.scaler = self._make_scaler()
+        if self.scaler is not None and self._scaler_state is not None:
+            self.scaler.load_state_dict(self._scaler_state)  # in place: a new one would allocate its scale in a round
 
     def _state(self) -> Iterator[torch.Tensor]:
         yield from self.model.parameters()

@@ -20,13 +20,13 @@ PARTS = {
 PHASES = {False: "inference", True: "forward and backward"}
 OURS_COMPILED = "fused-compile"
 LEGEND_OF_DEVICES = (
-    "; on a GPU these times are the device's (calls captured in a graph, with more buffers than fit its cache), "
-    "and the host's time of one synchronized call stands apart; expected: the least passes at the speed of the copy."
+    "; on a GPU these times are the device's: calls captured in a graph, more buffers than fit its cache; "
+    "host: one synchronized call; expected: the least passes at the speed of the copy."
 )
 LEGEND = (
     "eager, compile: the textbook formula; fused: ours; fused-compile: ours within torch.compile of the whole part; "
-    "what SE adds: over the same part without, run in the same way (in inference `fused` also gains from a BatchNorm "
-    "and ReLU in one, which that part has not); "
+    "what SE adds: over the same part without, run in the same way; "
+    "in inference `fused` also gains from a BatchNorm and ReLU in one, which that part has not; "
     "floor: fused over its least passes at the speed of a copy that ran beside it"
 )
 
@@ -51,6 +51,7 @@ def fusion_lines(records: Sequence[FusionRecord]) -> list[str]:
     lines: list[str] = []
     for title, table, chosen in _tables(records):
         lines += ["", title, *grid(("", *table.header), [(_shape(one), *table.row(one)) for one in chosen])]
+    lines += [f"no device time: {reason}" for one in records for reason in one.not_captured.values()]
     return [*lines, "", *_legend(records).split("; ")] if lines else []
 
 
@@ -93,11 +94,15 @@ def _shape(record: FusionRecord) -> str:
 def _form_cells(record: FusionRecord) -> Row:
     seconds = (record.seconds.get(form) for form in (*TEXTBOOK, FUSED, OURS_COMPILED))
     times = (ABSENT if one is None else format_quantity(one.value, "s") for one in seconds)
-    eager, compiled = (record.over_fused[form] for form in TEXTBOOK)
+    eager, compiled = (_ratio(record.over_fused.get(form)) for form in TEXTBOOK)
     alike = record.over_fused_compile  # where both were compiled, that is the comparison
-    against = (ratio_text(compiled), ABSENT) if alike is None else (ABSENT, ratio_text(alike))
+    against = (compiled, ABSENT) if alike is None else (ABSENT, ratio_text(alike))
     floor = ABSENT if record.over_floor is None else f"{format_factor(record.over_floor.value)}x"
-    return (*times, ratio_text(eager), *against, floor)
+    return (*times, eager, *against, floor)
+
+
+def _ratio(value: Value | None) -> str:
+    return ABSENT if value is None else ratio_text(value)
 
 
 def _host_cells(record: FusionRecord) -> Row:
@@ -139,7 +144,7 @@ def _tax(ratio: Value | None) -> str:
 RATIOS = ("eager/fused", "compile/fused", "compile/fused-compile")
 FORMS = Table("", (*TEXTBOOK, FUSED, OURS_COMPILED, *RATIOS, "floor"), _form_cells)
 HOST = Table(
-    ", host time of a call, and the device's beside what is expected",
+    ", host time; expected and measured",
     (*TEXTBOOK, FUSED, OURS_COMPILED, "expected", "measured"),
     _host_cells,
 )

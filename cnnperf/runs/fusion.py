@@ -29,6 +29,7 @@ class FusionRecord:
         host_seconds: Wall seconds of one synchronized call by form, where `seconds` are the device's; else empty.
         floor_seconds: Of the least passes at the speed of a copy; None without such a floor.
         over_fused: Ratio of each other form to the fused one.
+        not_captured: Form that has no time on the device to why not.
         over_floor: The fused form over its least passes at the speed of a copy; None for a part without such a floor.
         over_fused_compile: Ratio of the compiled textbook form to the fused one within torch.compile; None where that
             was not measured.
@@ -45,6 +46,7 @@ class FusionRecord:
     seconds: Mapping[str, Value]
     host_seconds: Mapping[str, Value]
     floor_seconds: Value | None
+    not_captured: Mapping[str, str]
     over_fused: Mapping[str, Value]
     over_floor: Value | None
     over_fused_compile: Value | None
@@ -68,15 +70,18 @@ def fusion_records(benchmarks: Sequence[object]) -> Iterator[FusionRecord]:
 def _record(found: Object, where: str) -> FusionRecord:
     shape = as_list(need(found, "shape", where), f"{where}.shape")
     texts = {key: as_text(need(found, key, where), f"{where}.{key}") for key in ("part", "layout", "precision")}
+    missing = as_object(found.get("not_captured", {}), f"{where}.not_captured")
+    textbook = tuple(form for form in TEXTBOOK if form not in missing)
     return FusionRecord(
         **texts,
         trains=bool(need(found, "trains", where)),
         shape=tuple(as_count(size, f"{where}.shape") for size in shape),
         device=as_text(found.get("device", "cpu"), f"{where}.device"),  # older records are all of the CPU
-        seconds=_values(found, "seconds", (*TEXTBOOK, FUSED), where),
+        seconds=_values(found, "seconds", (*textbook, FUSED), where),
         host_seconds=_values(found, "host_seconds", (), where) if "host_seconds" in found else {},
         floor_seconds=_optional(found, "floor_seconds", where),
-        over_fused=_values(found, "over_fused", TEXTBOOK, where),
+        not_captured={form: as_text(one, f"{where}.not_captured.{form}") for form, one in missing.items()},
+        over_fused=_values(found, "over_fused", textbook, where),
         over_floor=_optional(found, "over_floor", where),
         over_fused_compile=_optional(found, "over_fused_compile", where),
         over_plain=_values(found, "over_plain", (), where) if "over_plain" in found else {},

@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
-from pytest_benchmark.utils import get_commit_info
 
+from cnnperf.commits import commit_info
 from cnnperf.errors import UnsupportedCase
 from cnnperf.measure.allocator import apply_policy
 from cnnperf.measure.case import Case
@@ -75,7 +75,7 @@ class ScalingRun:
             self._head = {
                 "datetime": datetime.now(UTC).isoformat(),
                 "machine_info": {"node": platform.node(), "cpu": {"brand_raw": environment["cpu_model"]}},
-                "commit_info": get_commit_info(),
+                "commit_info": commit_info(),
                 "cnnperf": self._facts(environment),
             }
             self.journal = Journal(self._folder(), self._head)
