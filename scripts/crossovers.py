@@ -57,7 +57,7 @@ class Way:
     def tail(self, squeezed: Tensor | None) -> Tensor:
         """Do what follows the second convolution."""
         norm = frozen(self.norm, self.second)
-        scale, shift = operators.tail_scaling(self.second, squeezed, *norm, *self.excitation)
+        scale, shift = operators.tail_scaling(self.second, squeezed, *norm, *self.excitation, None, None)
         return algebra.apply_scaling(self.second, self.shortcut, scale, shift)
 
     def setup(self) -> None:

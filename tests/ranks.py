@@ -11,7 +11,6 @@ from torch import distributed, nn
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 
 from cnnperf.fusion import synchronized
-from cnnperf.fusion.algebra import Parameters
 from cnnperf.fusion.forms import ALGEBRA
 from cnnperf.fusion.synchronized import SynchronizedTail
 from cnnperf.fusion.tail import fused_tail, textbook_tail
@@ -73,10 +72,10 @@ def serve(end, rank, size, store):
             end.send(traceback.format_exc())
 
 
-def network(dtype=torch.float32):
+def network(dtype=torch.float32, *, biased=True):
     """Return SyncBatchNorm and SE block, the same in every process."""
     torch.manual_seed(7)
-    norm, se = nn.SyncBatchNorm(CHANNELS, momentum=0.3), SEBlock(CHANNELS, REDUCTION)
+    norm, se = nn.SyncBatchNorm(CHANNELS, momentum=0.3), SEBlock(CHANNELS, REDUCTION, bias=biased)
     nn.init.normal_(norm.weight, 1.0, 0.3)
     nn.init.normal_(norm.bias)
     return norm.to(dtype), se.to(dtype)
@@ -102,14 +101,14 @@ def results(tail, norm, se, maps):
     return [one.detach() for one in (out, *gradients, norm.running_mean, norm.running_var, norm.num_batches_tracked)]
 
 
-def one_step(rank, which, sizes, dtype, layout):
+def one_step(rank, which, sizes, dtype, layout, biased=True):
     """Run the fused tail, or PyTorch's own SyncBatchNorm with the textbook tail.
 
     The layout is a name: a memory format cannot be sent from process to process.
     """
     tail = fused_tail if which == FUSED else textbook_tail
     with cpu_for_a_device() if which == TEXTBOOK else nullcontext():
-        return results(tail, *network(dtype), batch(sizes, rank, dtype, layout))
+        return results(tail, *network(dtype, biased=biased), batch(sizes, rank, dtype, layout))
 
 
 def on_device(rank, which, sizes):
@@ -136,9 +135,9 @@ def exchanges(rank, size):
     return found[False], found[True]
 
 
-def whole_batch(sizes, dtype=torch.float32):
+def whole_batch(sizes, dtype=torch.float32, *, biased=True):
     """Return what one process gets in float64 from the same numbers of all parts: BatchNorm over the whole batch."""
-    norm, se = (one.double() for one in network(dtype))
+    norm, se = (one.double() for one in network(dtype, biased=biased))
     plain = nn.BatchNorm2d(CHANNELS, momentum=norm.momentum, dtype=torch.float64)
     plain.load_state_dict(norm.state_dict())
     return results(textbook_tail, plain, se, [one.double() for one in batch(sizes, None, dtype)])
@@ -185,9 +184,9 @@ def in_algebra(rank, sizes, eps):
     norm, se = network(torch.float64)
     x, shortcut, grad = batch(sizes, rank, torch.float64)
     leaves = [one.requires_grad_() for one in (x, shortcut)]
-    small = Parameters(norm.weight, norm.bias, se.reduce.weight, se.expand.weight)
+    small = (norm.weight, norm.bias, se.reduce.weight, se.expand.weight, se.reduce.bias, se.expand.bias)
     out, *_ = SynchronizedTail.apply(ALGEBRA, eps, distributed.group.WORLD, *leaves, *small)
-    return [out.detach(), *torch.autograd.grad(out, [*leaves, *small], grad)]
+    return [out.detach(), *torch.autograd.grad(out, [*leaves, *norm.parameters(), *se.parameters()], grad)]
 
 
 @contextmanager

@@ -114,8 +114,8 @@ def hooked(linear):
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"reduce": nn.Linear(16, 4)}, "its reduce is not a Linear without bias"),
-        ({"expand": nn.Identity()}, "its expand is not a Linear without bias"),
+        ({"reduce": nn.Conv2d(16, 4, 1)}, "its reduce is a Conv2d, not a Linear"),
+        ({"expand": nn.Identity()}, "its expand is a Identity, not a Linear"),
         ({"expand": Scaled(4, 16, bias=False)}, "Scaled, which may compute something else"),
         ({"reduce": hooked(nn.Linear(16, 4, bias=False))}, "its reduce has hooks"),
     ],

@@ -24,22 +24,27 @@ from torch.utils.checkpoint import checkpoint
 
 from cnnperf.fusion import algebra, forms, native, operators
 from cnnperf.fusion.algebra import Frozen, Parameters
-from cnnperf.fusion.maps import fits_channels
+from cnnperf.fusion.maps import fits_excitation
 from cnnperf.fusion.tail import NativeTail, Tail, fused_tail, textbook_tail
 from cnnperf.models.squeeze_excitation import SEBlock
 
 KERNELS = "the C++ kernels"
 SHAPES = [(3, 32, 8, 7), (9, 16, 1, 1), (1, 48, 5, 5), (5, 20, 3, 4), (4, 70, 2, 9), (2, 64, 33, 31)]
+BIASED = [(False, False), (True, True), (True, False), (False, True)]
+BOTTLENECKS = [(2, 256, 56, 56), (2, 512, 28, 28), (2, 1024, 14, 14), (2, 2048, 7, 7)]  # those of SE-ResNet-50
 LARGE = [(4, 64, 128, 144), (3, 67, 151, 149)]  # over 8 MiB in bf16, with vectors that are aligned and that are not
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
 
 
-def tensors(shape, dtype=torch.float64, layout="contiguous", offset=0.0, seed=0):
-    """Give x, shortcut, parameters and the gradient of the output."""
+def tensors(shape, dtype=torch.float64, layout="contiguous", offset=0.0, seed=0, biased=(False, False)):
+    """Give x, shortcut, parameters and the gradient of the output; both products may have biases."""
     generator = torch.Generator().manual_seed(seed)
     channels = shape[1]
-    hidden = max(1, channels // 4)
+    wide_block = channels >= BOTTLENECKS[0][1]
+    hidden = channels // 16 if wide_block else max(1, channels // 4)
+    # So many terms of unit variance would saturate every gate.
+    scales = (channels**-0.5, hidden**-0.5) if wide_block else (1.0, 1.0)
 
     def draw(*size):
         return torch.randn(*size, generator=generator, dtype=torch.float64)
@@ -47,21 +52,35 @@ def tensors(shape, dtype=torch.float64, layout="contiguous", offset=0.0, seed=0)
     maps = [(draw(*shape) + offset * (index == 0)).to(dtype) for index in range(3)]
     x, shortcut, grad = (one.contiguous(memory_format=FORMATS[layout]) for one in maps)
     small = (draw(channels).abs() + 0.5, draw(channels), draw(hidden, channels), draw(channels, hidden))
+    small = (*small[:2], scales[0] * small[2], scales[1] * small[3])
+    biases = (draw(size) if given else None for size, given in zip((hidden, channels), biased, strict=True))
     wide = torch.promote_types(torch.float32, dtype)
-    return x, shortcut, Parameters(*(one.to(wide) for one in small)), grad
+    return x, shortcut, each(lambda one: one.to(wide), Parameters(*small, *biases)), grad
+
+
+def each(change, parameters):
+    """Give the parameters of a tail changed, but for biases that are not there."""
+    return Parameters(*(None if one is None else change(one) for one in parameters))
+
+
+def leaves_of(*given):
+    """Give copies that autograd follows, None where there is none, and those of them that are there."""
+    leaves = [None if one is None else one.detach().clone().requires_grad_() for one in given]
+    return leaves, [one for one in leaves if one is not None]
 
 
 def textbook(x, shortcut, parameters):
-    weight, bias, reduce, expand = parameters
+    weight, bias, reduce, expand, reduce_bias, expand_bias = parameters
     y = nn.functional.batch_norm(x, None, None, weight, bias, training=True, eps=EPS)
-    gate = torch.sigmoid(torch.relu(y.mean((2, 3)) @ reduce.t()) @ expand.t())
+    hidden = torch.relu(nn.functional.linear(y.mean((2, 3)), reduce, reduce_bias))
+    gate = torch.sigmoid(nn.functional.linear(hidden, expand, expand_bias))
     return torch.relu(y * gate[:, :, None, None] + shortcut)
 
 
 def exact_results(x, shortcut, parameters, grad):
-    leaves = [one.detach().double().requires_grad_() for one in (x, shortcut, *parameters)]
+    leaves, present = leaves_of(x.double(), shortcut.double(), *each(torch.Tensor.double, parameters))
     out = textbook(leaves[0], leaves[1], leaves[2:])
-    return [out.detach(), *torch.autograd.grad(out, leaves, grad.double())]
+    return [out.detach(), *torch.autograd.grad(out, present, grad.double())]
 
 
 def tail_of(form, *leaves):
@@ -70,9 +89,9 @@ def tail_of(form, *leaves):
 
 
 def results_of(form, x, shortcut, parameters, grad):
-    leaves = [one.detach().requires_grad_() for one in (x, shortcut, *parameters)]
+    leaves, present = leaves_of(x, shortcut, *parameters)
     out = tail_of(form, *leaves)
-    return [out.detach(), *torch.autograd.grad(out, leaves, grad)]
+    return [out.detach(), *torch.autograd.grad(out, present, grad)]
 
 
 def distances(found, exact):
@@ -94,9 +113,10 @@ def kernels():
     return KERNELS
 
 
+@pytest.mark.parametrize("biased", BIASED)
 @pytest.mark.parametrize("shape", SHAPES)
-def test_the_algebra_equals_autograd_in_float64(shape):
-    check(forms.ALGEBRA, *tensors(shape))
+def test_the_algebra_equals_autograd_in_float64(shape, biased):
+    check(forms.ALGEBRA, *tensors(shape, biased=biased))
 
 
 @pytest.mark.parametrize("layout", FORMATS)
@@ -106,18 +126,43 @@ def test_the_kernels_equal_float64_in_each_shape_dtype_and_layout(kernels, shape
     check(kernels, *tensors(shape, dtype, layout))
 
 
+@pytest.mark.parametrize("layout", FORMATS)
+@pytest.mark.parametrize("shape", BOTTLENECKS)
+def test_tails_of_bottlenecks_equal_float64_in_the_kernels_and_the_algebra(kernels, shape, layout):
+    given_tensors = tensors(shape, torch.float32, layout, biased=(True, True))
+    exact = exact_results(*given_tensors)
+    for form in (kernels, forms.ALGEBRA):
+        errors = distances(results_of(form, *given_tensors), exact)
+        assert max(errors) <= TOLERANCE[torch.float32], (form, errors)
+
+
+@pytest.mark.parametrize("shape", BOTTLENECKS)
+def test_tails_of_bottlenecks_equal_float64_compiled(shape):
+    torch.compiler.reset()
+    check(forms.compiled(), *tensors(shape, torch.float32, biased=(True, True)))
+
+
+@pytest.mark.parametrize("biased", BIASED[1:])
+@pytest.mark.parametrize("layout", FORMATS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_kernels_equal_float64_with_biases_of_either_product(kernels, shape, dtype, layout, biased):
+    check(kernels, *tensors(shape, dtype, layout, biased=biased))
+
+
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(
     shape=st.tuples(*(st.integers(1, limit) for limit in (4, 70, 9, 9))),
     layout=st.sampled_from(sorted(FORMATS)),
     offset=st.sampled_from([0.0, 30.0]),
     seed=st.integers(0, 1000),
+    biased=st.sampled_from(BIASED),
 )
-def test_the_kernels_do_what_the_algebra_does_whatever_the_shape(kernels, shape, layout, offset, seed):
+def test_the_kernels_do_what_the_algebra_does_whatever_the_shape(kernels, shape, layout, offset, seed, biased):
     batch, channels, height, width = shape
     shape = (batch + 1, channels, height, width + 1)  # at least four values a channel, or the variance is all rounding
-    x, shortcut, parameters, grad = tensors(shape, torch.float32, layout, offset, seed)
-    wide = Parameters(*(one.double() for one in parameters))
+    x, shortcut, parameters, grad = tensors(shape, torch.float32, layout, offset, seed, biased)
+    wide = each(torch.Tensor.double, parameters)
     kept = algebra.Forward(*operators.tail_forward(x, shortcut, *parameters, EPS))
     exact = algebra.tail_forward(x.double(), shortcut.double(), wide, EPS)
     assert close(kept.out, exact.out)
@@ -139,9 +184,10 @@ def test_a_large_mean_does_not_cancel_the_variance(kernels):
     assert distances(results_of(kernels, *given_tensors), exact_results(*given_tensors))[0] <= 1e-3
 
 
+@pytest.mark.parametrize("biased", BIASED[:2])
 @pytest.mark.parametrize("layout", FORMATS)
-def test_the_compiled_algebra_equals_float64(layout):
-    check(forms.compiled(), *tensors((3, 32, 8, 7), torch.float32, layout))
+def test_the_compiled_algebra_equals_float64(layout, biased):
+    check(forms.compiled(), *tensors((3, 32, 8, 7), torch.float32, layout, biased=biased))
 
 
 COEFFICIENTS = [
@@ -157,39 +203,45 @@ COEFFICIENTS = [
     ("dsqueezed / pixels", "1.001 * dsqueezed / pixels"),
     ("- dbias / values", "- 1.001 * dbias / values"),
     ("- of_x * kept.mu", "- 1.001 * of_x * kept.mu"),
+    ("dhidden.sum(0)", "1.001 * dhidden.sum(0)"),
+    ("dexcited.sum(0)", "1.001 * dexcited.sum(0)"),
+    ("linear(squeezed, reduce, reduce_bias)", "linear(squeezed, reduce, 0.999 * reduce_bias)"),
+    ("linear(hidden, expand, expand_bias)", "linear(hidden, expand, 1.001 * expand_bias)"),
 ]
 
 
 @pytest.mark.parametrize(("right", "wrong"), COEFFICIENTS)
 def test_a_wrong_coefficient_is_seen(right, wrong):
     namespace = dict(vars(algebra))
-    functions = (algebra.norm_gradients, algebra.coefficients, algebra.tail_forward, algebra.tail_backward)
+    names = ("excite", "norm_gradients", "coefficients", "tail_forward", "tail_backward")
+    functions = (getattr(algebra, name) for name in names)
     sources = "".join(inspect.getsource(one) for one in functions)
     assert right in sources, "the coefficient is not there to be changed"
     flags = __future__.annotations.compiler_flag
     exec(compile(sources.replace(right, wrong), "algebra", "exec", dont_inherit=True, flags=flags), namespace)
     form = forms.Form(namespace["tail_forward"], namespace["tail_backward"])
-    given_tensors = tensors((3, 16, 5, 4), offset=1.0)
+    given_tensors = tensors((3, 16, 5, 4), offset=1.0, biased=(True, True))
     assert max(distances(results_of(form, *given_tensors), exact_results(*given_tensors))) > 1e-7
 
 
-def test_gradients_hold_against_finite_differences():
-    x, shortcut, parameters, _ = tensors((2, 4, 3, 2))
-    leaves = [one.requires_grad_() for one in (x, shortcut, *parameters)]
+@pytest.mark.parametrize("biased", BIASED[:2])
+def test_gradients_hold_against_finite_differences(biased):
+    x, shortcut, parameters, _ = tensors((2, 4, 3, 2), biased=biased)
+    leaves, _ = leaves_of(x, shortcut, *parameters)
     assert torch.autograd.gradcheck(lambda *given: Tail.apply(forms.ALGEBRA, EPS, *given)[0], leaves)
 
 
 def test_a_second_derivative_is_refused_in_words(kernels):
     x, shortcut, parameters, grad = tensors((2, 16, 3, 3), torch.float32)
-    leaves = [one.requires_grad_() for one in (x, shortcut, *parameters)]
+    leaves, _ = leaves_of(x, shortcut, *parameters)
     out = tail_of(kernels, *leaves)
     with pytest.raises(RuntimeError, match="no second derivative"):
         torch.autograd.grad(out, leaves[:1], grad, create_graph=True)
 
 
-def modules(channels=32, seed=0, **norm):
+def modules(channels=32, seed=0, *, biased=False, **norm):
     torch.manual_seed(seed)
-    bn, se = nn.BatchNorm2d(channels, **norm), SEBlock(channels, 4)
+    bn, se = nn.BatchNorm2d(channels, **norm), SEBlock(channels, 4, bias=biased)
     for parameter in bn.parameters():
         nn.init.normal_(parameter, 1.0, 0.5)
     return bn, se
@@ -202,7 +254,11 @@ def maps(*shape, dtype=torch.float32, layout="contiguous"):
 
 @pytest.mark.parametrize("layout", FORMATS)
 @pytest.mark.parametrize(
-    "norm", [{}, {"momentum": None}, {"affine": False}, {"track_running_stats": False}, {"momentum": 0.3, "eps": 1e-2}]
+    "norm",
+    [
+        *({}, {"momentum": None}, {"affine": False}, {"track_running_stats": False}, {"momentum": 0.3, "eps": 1e-2}),
+        {"biased": True},
+    ],
 )
 def test_modules_give_what_the_textbook_gives_in_training_and_inference(norm, layout):
     bn, se = modules(**norm)
@@ -222,16 +278,19 @@ def test_modules_give_what_the_textbook_gives_in_training_and_inference(norm, la
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("layout", FORMATS)
-@pytest.mark.parametrize("shape", SHAPES + LARGE)
-def test_inference_equals_float64(kernels, shape, layout, dtype):
-    x, shortcut, parameters, _ = tensors(shape, dtype, layout)
-    weight, bias, reduce, expand = parameters
+@pytest.mark.parametrize(
+    ("shape", "biased"), [*((one, BIASED[0]) for one in SHAPES + LARGE), *zip(SHAPES[:4], BIASED, strict=True)]
+)
+def test_inference_equals_float64(kernels, shape, layout, dtype, biased):
+    x, shortcut, parameters, _ = tensors(shape, dtype, layout, biased=biased)
+    weight, bias, *excitation = parameters
     frozen = Frozen(weight, bias, bias.flip(0), weight.flip(0), EPS)
-    wide = [one.double() for one in (x, shortcut, *frozen[:4], reduce, expand)]
-    exact = algebra.tail_inference(*wide[:2], Frozen(*wide[2:6], EPS), *wide[6:])
-    found = operators.tail_inference(x, shortcut, None, *frozen, reduce, expand)
+    wide = [one.double() for one in (x, shortcut, *frozen[:4])]
+    exact_excitation = each(torch.Tensor.double, parameters)[2:]
+    exact = algebra.tail_inference(*wide[:2], Frozen(*wide[2:], EPS), *exact_excitation)
+    found = operators.tail_inference(x, shortcut, None, *frozen, *excitation)
     assert float((found.double() - exact).norm() / exact.norm()) <= TOLERANCE[dtype] / 2
-    scale, shift = operators.tail_scaling(x, None, *frozen, reduce, expand)
+    scale, shift = operators.tail_scaling(x, None, *frozen, *excitation)
     found = algebra.apply_scaling(x.float(), shortcut.float(), scale, shift)
     assert float((found.double() - exact).norm() / exact.norm()) <= 1e-5
 
@@ -250,17 +309,30 @@ def test_maps_of_another_layout_or_none_are_laid_out_first(kernels, layout):
 
 def test_an_operator_reads_no_numbers_that_are_not_there(kernels):
     x, shortcut, parameters, _ = tensors((2, 16, 3, 3), torch.float32)
-    weight, bias, reduce, expand = parameters
     with pytest.raises(RuntimeError, match="expected 16 x 1 numbers in float32, got 15"):
-        operators.tail_forward(x, shortcut, weight[:15], bias, reduce, expand, EPS)
+        operators.tail_forward(x, shortcut, *parameters._replace(weight=parameters.weight[:15]), EPS)
     with pytest.raises(RuntimeError, match="differ in shape"):
-        operators.tail_forward(x, shortcut[:, :, 1:], weight, bias, reduce, expand, EPS)
+        operators.tail_forward(x, shortcut[:, :, 1:], *parameters, EPS)
     with pytest.raises(RuntimeError, match="float32 or bfloat16"):
-        operators.tail_forward(x.double(), shortcut.double(), weight, bias, reduce, expand, EPS)
+        operators.tail_forward(x.double(), shortcut.double(), *parameters, EPS)
     with pytest.raises(RuntimeError, match="not empty"):
-        operators.tail_forward(x[:0], shortcut[:0], weight, bias, reduce, expand, EPS)
+        operators.tail_forward(x[:0], shortcut[:0], *parameters, EPS)
     with pytest.raises(RuntimeError, match="expected 16 x 4 numbers"):
-        operators.tail_forward(x, shortcut, weight, bias, reduce, expand.reshape(4, 16), EPS)
+        operators.tail_forward(x, shortcut, *parameters._replace(expand=parameters.expand.reshape(4, 16)), EPS)
+    with pytest.raises(RuntimeError, match="expected 4 x 1 numbers in float32, got 3"):
+        operators.tail_forward(x, shortcut, *parameters._replace(reduce_bias=torch.zeros(3)), EPS)
+    with pytest.raises(RuntimeError, match="expected 16 x 1 numbers in float32, got 4"):
+        operators.tail_forward(x, shortcut, *parameters._replace(expand_bias=torch.zeros(4)), EPS)
+
+
+@pytest.mark.parametrize("which", ["reduce", "expand"])
+def test_a_bias_that_was_never_loaded_is_not_for_the_kernels(monkeypatch, which):
+    bn, se = modules(biased=True)
+    product = se.get_submodule(which)
+    product.bias = nn.Parameter(product.bias.to("meta"))
+    monkeypatch.setattr(operators, "tail_forward", None)  # any call of it would fail
+    with pytest.raises(RuntimeError, match="meta"):  # as PyTorch says it
+        fused_tail(*maps(2, 32, 4, 4), bn, se)
 
 
 @pytest.mark.parametrize("which", ["reduce", "expand"])
@@ -361,10 +433,14 @@ def test_modules_for_other_channels_are_refused_before_any_kernel_reads(train, w
 
 def test_weights_on_another_device_than_the_map_are_not_for_the_kernels():
     x, _ = maps(2, 32, 4, 4)
-    reduce, expand = torch.zeros(8, 32), torch.zeros(32, 8)
-    assert fits_channels(x, reduce, expand, torch.zeros(32), None)
-    assert not fits_channels(x, reduce.to("meta"), expand)
-    assert not fits_channels(x, reduce, expand, torch.zeros(32, device="meta"))
+    reduce, expand, reduce_bias, expand_bias = torch.zeros(8, 32), torch.zeros(32, 8), torch.zeros(8), torch.zeros(32)
+    assert fits_excitation(x, reduce, expand)
+    assert fits_excitation(x, reduce, expand, reduce_bias, expand_bias)
+    assert not fits_excitation(x, reduce.to("meta"), expand)
+    assert not fits_excitation(x, reduce, expand, reduce_bias.to("meta"))
+    assert not fits_excitation(x, reduce, expand, torch.zeros(7))
+    assert not fits_excitation(x, reduce, expand, None, expand_bias.to("meta"))
+    assert not fits_excitation(x, reduce, expand, None, torch.zeros(8))
 
 
 def test_a_norm_that_was_replaced_after_fusing_is_still_the_one_that_normalizes():
@@ -415,6 +491,8 @@ def test_checkpointing_recomputes_the_same(kernels):
 
 
 class Block(nn.Module):
+    """Hold what a tail is made of."""
+
     def __init__(self, **norm):
         super().__init__()
         self.bn, self.se = modules(**norm)
@@ -423,10 +501,11 @@ class Block(nn.Module):
         return fused_tail(x, shortcut, self.bn, self.se)
 
 
+@pytest.mark.parametrize("biased", [False, True])
 @pytest.mark.parametrize("train", [True, False])
 @pytest.mark.parametrize("layout", FORMATS)
-def test_an_outer_compilation_keeps_the_kernels_in_one_graph(train, layout):
-    block = Block().train(train)
+def test_an_outer_compilation_keeps_the_kernels_in_one_graph(train, layout, biased):
+    block = Block(biased=biased).train(train)
     twin = copy.deepcopy(block)
     x, shortcut = maps(4, 32, 5, 6, layout=layout)
     compiled = torch.compile(block, fullgraph=True)
@@ -458,23 +537,27 @@ def test_five_batch_sizes_compile_twice_into_one_graph_without_breaks(kernels, t
     assert not counters["graph_break"]
 
 
-def test_the_operators_hold_what_pytorch_asks_of_operators(kernels):
-    x, shortcut, parameters, grad = tensors((2, 16, 3, 3), torch.float32)
-    weight, bias, *products = parameters
-    frozen = (weight, bias, bias, weight, EPS, *products)
+@pytest.mark.parametrize("biased", BIASED[:3])
+def test_the_operators_hold_what_pytorch_asks_of_operators(kernels, biased):
+    x, shortcut, parameters, grad = tensors((2, 16, 3, 3), torch.float32, biased=biased)
+    weight, bias, *excitation = parameters
+    frozen = (weight, bias, bias, weight, EPS, *excitation)
     kept = operators.tail_forward(x, shortcut, *parameters, EPS)
     torch.library.opcheck(operators.tail_forward, (x, shortcut, *parameters, EPS))
-    leaves = [one.detach().requires_grad_() for one in (x, shortcut, *parameters)]
+    leaves, _ = leaves_of(x, shortcut, *parameters)
     torch.library.opcheck(operators.tail_training, (*leaves, EPS))
     torch.library.opcheck(operators.tail_backward, (grad, x, *kept[1:], *parameters, EPS))
+    moments = operators.tail_moments(x)
+    torch.library.opcheck(operators.tail_moments, (x,))
+    torch.library.opcheck(operators.tail_normalized, (x, shortcut, moments[0], *kept[3:5], *parameters, EPS))
+    torch.library.opcheck(operators.tail_sums, (grad, x, *kept[1:], *parameters, EPS))
     torch.library.opcheck(operators.tail_inference, (x, shortcut, None, *frozen))
     torch.library.opcheck(operators.tail_scaling, (x, None, *frozen))
     torch.library.opcheck(operators.rectified_norm, (x, *frozen[:5]))
-    kept = operators.se_forward(x, *parameters[2:], None, parameters.bias, True, False)
-    torch.library.opcheck(operators.se_forward, (x, *parameters[2:], None, parameters.bias, True, False))
-    x, reduce, expand, bias = leaves[0], *leaves[4:], leaves[3]
-    torch.library.opcheck(operators.se_training, (x, reduce, expand, None, bias, True, True))
-    torch.library.opcheck(operators.se_backward, (grad, x.detach(), *parameters[2:], *kept[1:], True, False))
+    kept = operators.se_forward(x, *excitation, True, False)
+    torch.library.opcheck(operators.se_forward, (x, *excitation, True, False))
+    torch.library.opcheck(operators.se_training, (leaves[0], *leaves[4:], True, True))
+    torch.library.opcheck(operators.se_backward, (grad, x, *excitation[:2], *kept[1:], True, False))
 
 
 def test_export_gives_a_graph_of_pytorch_s_own_operators():
@@ -536,10 +619,10 @@ def test_at_most_a_map_and_a_quarter_is_kept_for_the_backward(kernels):
         kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
         return tensor
 
-    leaves = [one.requires_grad_() for one in (x, shortcut, *parameters)]
+    leaves, present = leaves_of(x, shortcut, *parameters)
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         tail_of(kernels, *leaves)
-    small = sum(one.numel() * 4 for one in parameters) + 4 * (4 * 8 * 64 + 2 * 64)
+    small = sum(one.numel() * 4 for one in present[2:]) + 4 * (4 * 8 * 64 + 2 * 64)
     assert sum(kept.values()) - small <= 1.25 * x.numel() * 4
 
 

@@ -9,9 +9,11 @@ import torch
 from torch import nn
 
 from cnnperf.errors import OptionError
+from cnnperf.models.catalog import create
 from cnnperf.models.initialization import he_initialize, seeded
 from cnnperf.models.lenet import LeNet5
 from cnnperf.models.resnet import ResNet18
+from cnnperf.models.resnet50 import DEPTHS, ResNet50, resnet50, se_resnet50
 from cnnperf.models.squeeze_excitation import SEBlock
 from cnnperf.models.stacks import Stack, StackBlock
 
@@ -113,6 +115,29 @@ def test_resnet18_has_the_parameters_of_the_paper_with_the_small_stem() -> None:
 def test_squeeze_and_excitation_adds_two_weights_to_each_block_of_resnet18() -> None:
     assert parameters_of(ResNet18(se_block=SEBlock)) == 11_261_002
     assert sum(2 * 2 * c * (c // 16) for c in (64, 128, 256, 512)) == 11_261_002 - 11_173_962
+
+
+def test_resnet50_has_the_parameters_of_torchvision_s() -> None:
+    assert parameters_of(resnet50()) == 25_557_032
+
+
+def test_squeeze_and_excitation_adds_two_weights_and_two_biases_to_each_block_of_resnet50() -> None:
+    assert parameters_of(se_resnet50()) == 28_088_024
+    blocks = zip(DEPTHS, (256, 512, 1024, 2048), strict=True)
+    assert sum(n * (2 * c * (c // 16) + c + c // 16) for n, c in blocks) == 28_088_024 - 25_557_032
+
+
+def test_a_bottleneck_halves_the_resolution_in_its_3x3_convolution() -> None:
+    block = ResNet50().stage2[0]
+    assert [one.stride for one in (block.conv1, block.conv2, block.conv3)] == [(1, 1), (2, 2), (1, 1)]
+    assert block.shortcut[0].stride == (2, 2)
+
+
+@pytest.mark.parametrize("name", ["resnet50", "se_resnet50"])
+def test_resnet50_is_measured_by_the_name_of_its_factory(name: str) -> None:
+    network = create(f"cnnperf.models.resnet50:{name}").eval()
+    with torch.no_grad():
+        assert network(images(2)).shape == (2, 1000)
 
 
 def test_resnet18_keeps_the_resolution_in_its_stem_and_first_stage_and_halves_it_thrice() -> None:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import linear
 
 Merge = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """From mean and biased variance over this process's part of a batch, C each, to those over the whole batch."""
@@ -49,16 +50,30 @@ class Forward(NamedTuple):
 
 
 class Parameters(NamedTuple):
-    """Hold the parameters of a tail: BatchNorm's weight and bias, C, and the excitation's, C/r x C and C x C/r."""
+    """Parameters of a tail.
+
+    Attributes:
+        weight: Weight of BatchNorm, C.
+        bias: Bias of BatchNorm, C.
+        reduce: Weight of the excitation's first product, C/r x C.
+        expand: Weight of its second product, C x C/r.
+        reduce_bias: Bias of the first product, C/r, or None.
+        expand_bias: Bias of the second product, C, or None.
+    """
 
     weight: Tensor
     bias: Tensor
     reduce: Tensor
     expand: Tensor
+    reduce_bias: Tensor | None = None
+    expand_bias: Tensor | None = None
 
 
 class Gradients(NamedTuple):
-    """Hold the gradients of x and shortcut, N x C x H x W, and of the parameters."""
+    """Gradients of x and shortcut, N x C x H x W, and of the parameters.
+
+    Those of the excitation's biases are computed for a tail without biases too; the caller drops them there.
+    """
 
     x: Tensor
     shortcut: Tensor
@@ -66,12 +81,20 @@ class Gradients(NamedTuple):
     bias: Tensor
     reduce: Tensor
     expand: Tensor
+    reduce_bias: Tensor | None = None
+    expand_bias: Tensor | None = None
 
 
-def excite(squeezed: Tensor, reduce: Tensor, expand: Tensor) -> tuple[Tensor, Tensor]:
+def excite(
+    squeezed: Tensor,
+    reduce: Tensor,
+    expand: Tensor,
+    reduce_bias: Tensor | None = None,
+    expand_bias: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
     """Return hidden values, N x C/r, and gate, N x C, of squeezed means, N x C (Hu et al., equation 3)."""
-    hidden = torch.relu(squeezed @ reduce.t())
-    return hidden, torch.sigmoid(hidden @ expand.t())
+    hidden = torch.relu(linear(squeezed, reduce, reduce_bias))
+    return hidden, torch.sigmoid(linear(hidden, expand, expand_bias))
 
 
 def batch_moments(mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
@@ -109,7 +132,7 @@ def tail_forward(
         mu, variance = merge(mu, variance)
     slope = parameters.weight * torch.rsqrt(variance + eps)
     squeezed = (mean - mu) * slope + parameters.bias
-    hidden, gate = excite(squeezed, parameters.reduce, parameters.expand)
+    hidden, gate = excite(squeezed, *parameters[2:])
     scale, offset = slope * gate, (parameters.bias - mu * slope) * gate
     total = wide * scale[:, :, None, None] + offset[:, :, None, None] + shortcut
     out = torch.relu(total).to(x.dtype)
@@ -179,7 +202,7 @@ def tail_backward(
     Returns:
         All gradients; those of the parameters are of this process's part of the batch.
     """
-    weight, bias, reduce, expand = parameters
+    weight, bias, reduce, expand, *_ = parameters
     slope = weight * torch.rsqrt(kept.variance + eps)
     wide = x.to(weight.dtype)
     # p is the gradient of the shortcut. It is written twice, in other words, so that a compiler takes the sums from
@@ -197,9 +220,9 @@ def tail_backward(
     by = coefficients(kept, weight, dsqueezed, (sums[0], sums[1]), (x[0, 0].numel(), values), eps)
     p = torch.where(kept.mask == 0, 0, grad).to(weight.dtype)
     dx = p * by.passed[:, :, None, None] + wide * by.of_x[:, None, None] + by.constant[:, :, None, None]
-    return Gradients(
-        dx.to(x.dtype), p.to(x.dtype), dweight, dbias, dhidden.t() @ kept.squeezed, dexcited.t() @ kept.hidden
-    )
+    dreduce, dexpand = dhidden.t() @ kept.squeezed, dexcited.t() @ kept.hidden
+    maps = dx.to(x.dtype), p.to(x.dtype)
+    return Gradients(*maps, dweight, dbias, dreduce, dexpand, dhidden.sum(0), dexcited.sum(0))
 
 
 class Frozen(NamedTuple):
@@ -212,7 +235,14 @@ class Frozen(NamedTuple):
     eps: float
 
 
-def tail_scaling(squeezed: Tensor, norm: Frozen, reduce: Tensor, expand: Tensor) -> tuple[Tensor, Tensor]:
+def tail_scaling(
+    squeezed: Tensor,
+    norm: Frozen,
+    reduce: Tensor,
+    expand: Tensor,
+    reduce_bias: Tensor | None = None,
+    expand_bias: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
     """Return what the tail in inference does to its map, x scale + shift, before shortcut and ReLU.
 
     Args:
@@ -220,17 +250,27 @@ def tail_scaling(squeezed: Tensor, norm: Frozen, reduce: Tensor, expand: Tensor)
         norm: BatchNorm, which is linear in inference.
         reduce: C/r x C.
         expand: C x C/r.
+        reduce_bias: C/r, or None.
+        expand_bias: C, or None.
 
     Returns:
         Scale and shift, N x C each.
     """
     slope = norm.weight * torch.rsqrt(norm.variance + norm.eps)
     offset = norm.bias - norm.mean * slope
-    _, gate = excite(squeezed * slope + offset, reduce, expand)
+    _, gate = excite(squeezed * slope + offset, reduce, expand, reduce_bias, expand_bias)
     return slope * gate, offset * gate
 
 
-def tail_inference(x: Tensor, shortcut: Tensor, norm: Frozen, reduce: Tensor, expand: Tensor) -> Tensor:
+def tail_inference(
+    x: Tensor,
+    shortcut: Tensor,
+    norm: Frozen,
+    reduce: Tensor,
+    expand: Tensor,
+    reduce_bias: Tensor | None = None,
+    expand_bias: Tensor | None = None,
+) -> Tensor:
     """Compute the tail in inference: 4 passes, or 3 where a sample stays in cache.
 
     Args:
@@ -239,12 +279,14 @@ def tail_inference(x: Tensor, shortcut: Tensor, norm: Frozen, reduce: Tensor, ex
         norm: BatchNorm.
         reduce: C/r x C.
         expand: C x C/r.
+        reduce_bias: C/r, or None.
+        expand_bias: C, or None.
 
     Returns:
         N x C x H x W.
     """
     wide = x.to(norm.weight.dtype)
-    scale, shift = tail_scaling(wide.mean((2, 3)), norm, reduce, expand)
+    scale, shift = tail_scaling(wide.mean((2, 3)), norm, reduce, expand, reduce_bias, expand_bias)
     return apply_scaling(wide, shortcut, scale, shift).to(x.dtype)
 
 

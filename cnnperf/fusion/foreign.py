@@ -11,7 +11,7 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from cnnperf.fusion.gate import Excitation, gate_map
+from cnnperf.fusion.gate import Excitation, ExcitationWeights, gate_map
 
 UNBATCHED = 3
 """Dimensions of a map without a batch."""
@@ -78,24 +78,22 @@ class FusedForeignSE(nn.Module):
         """Say what it was."""
         return f"from {self.fused_from.__module__}.{self.fused_from.__qualname__}"
 
+    def weights(self) -> ExcitationWeights:
+        """Return the weights of both products as matrices, C/r x C and C x C/r, and their biases."""
+        reduce, expand, reduce_bias, expand_bias, *_ = _excitation_of(self, FOREIGN[key_of(self.fused_from)])
+        return reduce.flatten(1), expand.flatten(1), reduce_bias, expand_bias
+
 
 def key_of(kind: type[nn.Module]) -> tuple[str, str]:
     """Return the library of a module's class and the name of the class, a key of `FOREIGN` for what is known."""
     return kind.__module__.partition(".")[0], kind.__name__
 
 
-def fuse_foreign(module: nn.Module) -> None:
-    """Turn a module that `reason_to_leave_foreign` has nothing against into its fused form, in place."""
-    kind = type(module)
-    module.__class__ = FusedForeignSE
-    cast(FusedForeignSE, module).fused_from = kind
-
-
-def unfuse_foreign(module: FusedForeignSE) -> None:
-    """Take that back."""
-    kind = module.fused_from
-    del module.fused_from
-    module.__class__ = kind  # type: ignore[assignment]  # what it was
+def is_plain_excitation(module: nn.Module) -> bool:
+    """Tell whether a module of `FOREIGN`, fused or not, has the ReLU and the logistic sigmoid of the paper."""
+    kind = module.fused_from if isinstance(module, FusedForeignSE) else type(module)
+    *_, activation, gate = _excitation_of(module, FOREIGN[key_of(kind)])
+    return (activation, gate) == ("relu", "sigmoid")
 
 
 def reason_to_leave_foreign(module: nn.Module) -> str | None:

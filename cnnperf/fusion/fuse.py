@@ -4,26 +4,36 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from typing import cast
 
 from torch import nn
 
-from cnnperf.fusion.block import FusedBasicBlock
-from cnnperf.fusion.foreign import (
-    FOREIGN,
-    FusedForeignSE,
-    fuse_foreign,
-    has_hooks,
-    key_of,
-    reason_to_leave_foreign,
-    unfuse_foreign,
+from cnnperf.fusion.block import FusedBasicBlock, FusedBottleneck
+from cnnperf.fusion.foreign import FOREIGN, FusedForeignSE, has_hooks, key_of, reason_to_leave_foreign
+from cnnperf.fusion.foreign_block import (
+    FOREIGN_BLOCKS,
+    FusedForeignBlock,
+    block_key_of,
+    reason_to_leave_foreign_block,
 )
 from cnnperf.fusion.norm import is_batch_norm
 from cnnperf.fusion.se_block import FusedSEBlock
 from cnnperf.models.resnet import BasicBlock
+from cnnperf.models.resnet50 import Bottleneck
 from cnnperf.models.squeeze_excitation import SEBlock
 
-FUSED_FORMS: dict[type[nn.Module], type[nn.Module]] = {BasicBlock: FusedBasicBlock, SEBlock: FusedSEBlock}
+FUSED_FORMS: dict[type[nn.Module], type[nn.Module]] = {
+    BasicBlock: FusedBasicBlock,
+    Bottleneck: FusedBottleneck,
+    SEBlock: FusedSEBlock,
+}
 """The class of a module that can be fused to the class that computes the same faster from the same attributes."""
+
+LAST_NORMS: dict[type[nn.Module], str] = {BasicBlock: "bn2", Bottleneck: "bn3"}
+"""The class of a block of this project to the name of the BatchNorm that its SE block follows."""
+
+FUSED_FOREIGN = (FusedForeignSE, FusedForeignBlock)
+"""What modules of other libraries become."""
 
 _NAMES = tuple(dict.fromkeys(name for _, name in FOREIGN))
 
@@ -72,57 +82,67 @@ def unfuse(model: nn.Module) -> nn.Module:
     """Take back what `fuse` did, in place, and return the network."""
     plain = {fused: kind for kind, fused in FUSED_FORMS.items()}
     for module in model.modules():
-        if isinstance(module, FusedForeignSE):
-            unfuse_foreign(module)
+        if isinstance(module, FUSED_FOREIGN):
+            kind = module.fused_from
+            del module.fused_from
+            module.__class__ = kind  # type: ignore[assignment]  # what it was
         if type(module) in plain:
             module.__class__ = plain[type(module)]
     return model
 
 
 def _fuse_module(module: nn.Module) -> None:
-    if type(module) in FUSED_FORMS:
-        module.__class__ = FUSED_FORMS[type(module)]
-    else:
-        fuse_foreign(module)
+    kind = type(module)
+    if kind in FUSED_FORMS:
+        module.__class__ = FUSED_FORMS[kind]
+        return
+    module.__class__ = FusedForeignBlock if block_key_of(kind) in FOREIGN_BLOCKS else FusedForeignSE
+    cast(FusedForeignSE | FusedForeignBlock, module).fused_from = kind
 
 
 def _reason_to_leave(module: nn.Module) -> str | None:
     """Return None for what can be fused, an empty text for what has nothing to do with SE, else the reason."""
     kind = type(module)
-    if kind in FUSED_FORMS.values() or kind is FusedForeignSE:
+    if kind in FUSED_FORMS.values() or kind in FUSED_FOREIGN:
         return "it is fused already"
-    if isinstance(module, BasicBlock):
+    if isinstance(module, BasicBlock | Bottleneck):
         return _reason_to_leave_block(module)
-    if kind is SEBlock:
-        return _reason_to_leave_se(module)
+    if block_key_of(kind) in FOREIGN_BLOCKS:
+        return reason_to_leave_foreign_block(module)
     if isinstance(module, SEBlock):
-        return f"{kind.__name__} is a subclass of SEBlock, which may compute something else"
+        return _reason_to_leave_se(module)
     if key_of(kind) in FOREIGN:
         return reason_to_leave_foreign(module)
     library, name = key_of(kind)
     return f"the {name} of {library} is not known, only that of torchvision or timm" if name in _NAMES else ""
 
 
-def _reason_to_leave_block(block: BasicBlock) -> str | None:
+def _reason_to_leave_block(block: BasicBlock | Bottleneck) -> str | None:
+    kind = type(block)
     if isinstance(block.se, nn.Identity):
         return ""
-    if type(block) is not BasicBlock:
-        return f"{type(block).__name__} is a subclass of BasicBlock, which may compute something else"
+    if kind not in LAST_NORMS:
+        known = next(one.__name__ for one in kind.__mro__ if one in LAST_NORMS)
+        return f"{kind.__name__} is a subclass of {known}, which may compute something else"
+    norm = block.get_submodule(LAST_NORMS[kind])
     if type(block.se) not in (SEBlock, FusedSEBlock):
         return f"its SE block is a {type(block.se).__name__}, of which no fused form is known"
-    if not is_batch_norm(block.bn2):
-        return f"its last normalization is a {type(block.bn2).__name__}, not BatchNorm2d"
-    if has_hooks(block.bn2) or has_hooks(block.se):
+    if not is_batch_norm(norm):
+        return f"its last normalization is a {type(norm).__name__}, not BatchNorm2d"
+    if has_hooks(norm) or has_hooks(block.se):
         return "its BatchNorm or SE block has hooks, which a fused tail would not call"
     return _reason_to_leave_se(block.se)
 
 
 def _reason_to_leave_se(se: nn.Module) -> str | None:
     """Return why the two products of an SE block cannot be taken from their weights alone; None where they can."""
+    kind = type(se)
+    if kind not in (SEBlock, FusedSEBlock):
+        return f"{kind.__name__} is a subclass of SEBlock, which may compute something else"
     for name in ("reduce", "expand"):
         product = se.get_submodule(name)
-        if not isinstance(product, nn.Linear) or getattr(product, "bias", None) is not None:
-            return f"its {name} is not a Linear without bias"
+        if not isinstance(product, nn.Linear):
+            return f"its {name} is a {type(product).__name__}, not a Linear"
         if has_hooks(product):
             return f"its {name} has hooks, which a fused form would not call"
         if type(product).forward is not nn.Linear.forward:

@@ -24,6 +24,10 @@ GATES: dict[str, Callable[[Tensor], Tensor]] = {"sigmoid": torch.sigmoid, "hards
 """What may follow the second product."""
 
 
+ExcitationWeights = tuple[Tensor, Tensor, Tensor | None, Tensor | None]
+"""Weights of both products of an excitation, C/r x C and C x C/r, and their biases, C/r and C, or None."""
+
+
 class Excitation(NamedTuple):
     """Describe the excitation: gate(expand activation(reduce z + reduce_bias) + expand_bias).
 
@@ -118,8 +122,7 @@ def _runs_in_kernels(x: Tensor, excitation: Excitation) -> bool:
     if torch.is_autocast_enabled(x.device.type):
         return False
     reduce, expand, reduce_bias, expand_bias, *_ = excitation
-    biased = reduce_bias is None or reduce_bias.device == x.device
-    return biased and maps.fits_channels(x, reduce, expand, expand_bias) and forms.fits_kernels(x)
+    return maps.fits_excitation(x, reduce, expand, reduce_bias, expand_bias) and forms.fits_kernels(x)
 
 
 @cache

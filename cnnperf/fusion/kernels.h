@@ -540,11 +540,32 @@ inline void outer_products(const Team& team, int64_t n, int64_t c, int64_t hidde
     });
 }
 
+// Gradients of the excitation's weights and biases.
+struct OfExcitation { float *reduce, *expand, *reduce_bias, *expand_bias; };
+
 // dreduce = dh^T z and dexpand = de^T h.
 void weight_gradients(const Team& team, int64_t n, int64_t c, int64_t hidden, const float* z, const float* h, const float* de, const float* dh,
                       float* dreduce, float* dexpand) {
     outer_products(team, n, c, hidden, dh, z, dreduce, false);
     outer_products(team, n, c, hidden, h, de, dexpand, true);
+}
+
+// The sum over samples of rows of a width.
+inline void sum_samples(const Team& team, int64_t n, int64_t width, const float* from, float* sum) {
+    team.share((width + LANES - 1) / LANES, [=](int64_t block) {
+        int64_t k = block * LANES, count = width - k < LANES ? width - k : LANES;
+        V total = {};
+        for (int64_t i = 0; i < n; ++i) total += load(from + i * width + k, count);
+        store(sum + k, total, count);
+    });
+}
+
+// Those of the biases too: sums over the samples of dh and de.
+void excitation_gradients(const Team& team, int64_t n, int64_t c, int64_t hidden, const float* z, const float* h, const float* de,
+                          const float* dh, const OfExcitation& to) {
+    weight_gradients(team, n, c, hidden, z, h, de, dh, to.reduce, to.expand);
+    sum_samples(team, n, hidden, dh, to.reduce_bias);
+    sum_samples(team, n, c, de, to.expand_bias);
 }
 
 // Do the work of each sample in one thread, so that its second pass finds it in cache; with fewer samples than threads,
@@ -804,7 +825,7 @@ inline void write_dx(const Team& team, const Shape& z, const T* x, const T* dsho
 
 template <class T>
 void tail_backward(Shape z, const T* x, const T* grad, const uint8_t* mask, Norm norm, Excitation e, Batch kept, const float* squeezed,
-                   const float* h, T* dx, T* dshortcut, float* dweight, float* dbias, float* dreduce, float* dexpand, float* scratch) {
+                   const float* h, T* dx, T* dshortcut, float* dweight, float* dbias, OfExcitation to, float* scratch) {
     int64_t nc = z.n * z.c;
     float *s1 = scratch, *s2 = s1 + nc, *dgate = s2 + nc, *de = dgate + nc, *dz = de + nc, *of_x = dz + nc;
     float *dh = of_x + nc, *expand = dh + z.n * e.hidden, *scaled = expand + z.c * e.hidden;
@@ -819,14 +840,14 @@ void tail_backward(Shape z, const T* x, const T* grad, const uint8_t* mask, Norm
         });
         team.meet();
         write_dx(team, z, x, dshortcut, by, dx);
-        weight_gradients(team, z.n, z.c, e.hidden, squeezed, h, de, dh, dreduce, dexpand);
+        excitation_gradients(team, z.n, z.c, e.hidden, squeezed, h, de, dh, to);
     });
 }
 
 // The backward in two halves, between which the sums of several processes are brought together.
 template <class T>
 void tail_sums(Shape z, const T* x, const T* grad, const uint8_t* mask, Norm norm, Excitation e, Batch kept, const float* squeezed,
-               const float* h, T* dshortcut, float* dweight, float* dbias, float* dreduce, float* dexpand, float* dz, float* scratch) {
+               const float* h, T* dshortcut, float* dweight, float* dbias, OfExcitation to, float* dz, float* scratch) {
     int64_t nc = z.n * z.c;
     float *s1 = scratch, *s2 = s1 + nc, *dgate = s2 + nc, *de = dgate + nc, *dh = de + nc, *expand = dh + z.n * e.hidden;
     float* scaled = expand + z.c * e.hidden;
@@ -835,7 +856,7 @@ void tail_sums(Shape z, const T* x, const T* grad, const uint8_t* mask, Norm nor
     in_parallel(work(z, e, 4, 6), z.threads, [=](const Team& team) {
         backward_to_squeeze(team, z, x, grad, mask, norm, e, t, expand, scaled, kept, h, dshortcut, trail);
         team.share(channel_rows(z), [=](int64_t row) { norm_gradients_row(z, row, norm.eps, kept, trail, dweight, dbias); });
-        weight_gradients(team, z.n, z.c, e.hidden, squeezed, h, de, dh, dreduce, dexpand);
+        excitation_gradients(team, z.n, z.c, e.hidden, squeezed, h, de, dh, to);
     });
 }
 

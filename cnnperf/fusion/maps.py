@@ -54,14 +54,17 @@ def refuse_second_derivative() -> None:
         )
 
 
-def fits_channels(x: Tensor, reduce: Tensor, expand: Tensor, *of_channels: Tensor | None) -> bool:
-    """Tell whether weights belong to the channels of a map and lie on its device.
+def fits_excitation(
+    x: Tensor, reduce: Tensor, expand: Tensor, reduce_bias: Tensor | None = None, expand_bias: Tensor | None = None
+) -> bool:
+    """Tell whether the weights and biases of an excitation belong to the channels of a map and lie on its device.
 
     Kernels read by address: what does not fit goes to PyTorch's own operators, which say what is wrong.
     """
     if x.dim() != MAP_DIMENSIONS or reduce.shape != expand.shape[::-1] or reduce.shape[1:] != x.shape[1:2]:
         return False
-    return reduce.device == expand.device == x.device and fits_norm(x, *of_channels)
+    hidden = reduce_bias is None or (reduce_bias.shape == reduce.shape[:1] and reduce_bias.device == x.device)
+    return hidden and reduce.device == expand.device == x.device and fits_norm(x, expand_bias)
 
 
 def fits_norm(x: Tensor, *of_channels: Tensor | None) -> bool:

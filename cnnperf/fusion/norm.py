@@ -8,15 +8,27 @@ import torch
 from torch import Tensor, nn
 
 from cnnperf.fusion.algebra import Frozen, Parameters
+from cnnperf.fusion.foreign import FusedForeignSE, key_of
+from cnnperf.fusion.gate import ExcitationWeights
 from cnnperf.models.squeeze_excitation import SEBlock
 
 BatchNorm = nn.BatchNorm2d | nn.SyncBatchNorm
+SE = SEBlock | FusedForeignSE
 KNOWN = (nn.BatchNorm2d, nn.SyncBatchNorm)
 
 
 def is_batch_norm(norm: nn.Module) -> bool:
-    """Tell whether a module is BatchNorm and nothing else; a subclass may compute something else."""
-    return type(norm) in KNOWN
+    """Tell whether a module is BatchNorm and nothing else; a subclass may compute something else.
+
+    timm's BatchNormAct2d is that where its dropout and activation are identities:
+    https://github.com/huggingface/pytorch-image-models/blob/main/timm/layers/norm_act.py.
+    """
+    return type(norm) in KNOWN or _is_plain_norm_of_timm(norm)
+
+
+def _is_plain_norm_of_timm(norm: nn.Module) -> bool:
+    known = isinstance(norm, nn.BatchNorm2d) and key_of(type(norm)) == ("timm", "BatchNormAct2d")
+    return known and all(type(getattr(norm, name, None)) is nn.Identity for name in ("drop", "act"))
 
 
 def frozen(norm: BatchNorm, x: Tensor) -> Frozen:
@@ -26,11 +38,19 @@ def frozen(norm: BatchNorm, x: Tensor) -> Frozen:
     return Frozen(weight, bias, mean, variance, norm.eps)
 
 
-def parameters_of(norm: BatchNorm, se: SEBlock, x: Tensor) -> Parameters:
+def parameters_of(norm: BatchNorm, se: SE, x: Tensor) -> Parameters:
     """Return the parameters in the dtype that the small tensors are computed in: at least fp32."""
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-    weight, bias = affine_of(norm, x)
-    return Parameters(*[p.to(dtype).contiguous() for p in (weight, bias, se.reduce.weight, se.expand.weight)])
+    given = (*affine_of(norm, x), *excitation_of(se))
+    return Parameters(*[None if one is None else one.to(dtype).contiguous() for one in given])  # type: ignore[arg-type]  # only biases are None
+
+
+def excitation_of(se: SE) -> ExcitationWeights:
+    """Return the weights and biases of both products of an SE block."""
+    if isinstance(se, FusedForeignSE):
+        return se.weights()
+    reduce, expand = se.reduce, se.expand
+    return reduce.weight, expand.weight, reduce.bias, expand.bias
 
 
 def affine_of(norm: BatchNorm, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -113,20 +113,23 @@ Excitation excitation(const Shape& z, Tensor& reduce, Tensor& expand) {
     settle(expand, z.c, hidden);
     return {at(reduce), at(expand), nullptr, nullptr, hidden, false, false};
 }
+Excitation excitation(const Shape& z, Tensor& reduce, Tensor& expand, Maybe& reduce_bias, Maybe& expand_bias) {
+    Excitation e = excitation(z, reduce, expand);
+    settle(reduce_bias, e.hidden);
+    settle(expand_bias, z.c);
+    return {e.reduce, e.expand, at(reduce_bias), at(expand_bias), e.hidden, false, false};
+}
 
 // --- the operators ----------------------------------------------------------------------------------------------------------
 
 using Five = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor>;
-using Six = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
 using Eight = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
 
 Five se_forward_(Tensor given, Tensor reduce, Tensor expand, Maybe reduce_bias, Maybe expand_bias, bool silu, bool hard) {
     Layout layout(given);
     const Shape& z = layout.shape;
-    Excitation e = excitation(z, reduce, expand);
-    settle(reduce_bias, e.hidden);
-    settle(expand_bias, z.c);
-    e = {e.reduce, e.expand, at(reduce_bias), at(expand_bias), e.hidden, silu, hard};
+    Excitation e = excitation(z, reduce, expand, reduce_bias, expand_bias);
+    e.silu = silu, e.hard = hard;
     Tensor x = layout.take(given), out = layout.make(), squeezed = small(z.n, z.c), gate = small(z.n, z.c);
     Tensor hidden = small(z.n, e.hidden), slopes = small(z.n, e.hidden), scratch = small(z.c, e.hidden);
     by_dtype(layout.dtype, [&](auto* null) {
@@ -140,7 +143,7 @@ Five se_backward_(Tensor grad, Tensor given, Tensor reduce, Tensor expand, Tenso
     Layout layout(given);
     const Shape& z = layout.shape;
     Excitation e = excitation(z, reduce, expand);
-    e = {e.reduce, e.expand, nullptr, nullptr, e.hidden, silu, hard};
+    e.silu = silu, e.hard = hard;
     int64_t nc = z.n * z.c;
     settle(squeezed, z.n, z.c);
     settle(hidden, z.n, e.hidden);
@@ -178,11 +181,11 @@ float count_batch(const Maybe& batches, std::optional<double> momentum) {
     return float(momentum ? *momentum : 1.0 / double(seen));
 }
 
-Eight tail_forward_(Tensor given, Tensor beside, Tensor weight, Tensor bias, Tensor reduce, Tensor expand, double eps,
-                    Maybe running_mean, Maybe running_variance, Maybe batches, std::optional<double> momentum) {
+Eight tail_forward_(Tensor given, Tensor beside, Tensor weight, Tensor bias, Tensor reduce, Tensor expand, Maybe reduce_bias,
+                    Maybe expand_bias, double eps, Maybe running_mean, Maybe running_variance, Maybe batches, std::optional<double> momentum) {
     Layout layout(given);
     const Shape& z = layout.shape;
-    Excitation e = excitation(z, reduce, expand);
+    Excitation e = excitation(z, reduce, expand, reduce_bias, expand_bias);
     Norm norm = norm_of(z, weight, bias, eps);
     Tensor x = layout.take(given), shortcut = layout.take(beside), out = layout.make(), mask = layout.make_mask();
     Tensor mean = small(z.n, z.c), squeezed = small(z.n, z.c), gate = small(z.n, z.c), hidden = small(z.n, e.hidden);
@@ -196,12 +199,14 @@ Eight tail_forward_(Tensor given, Tensor beside, Tensor weight, Tensor bias, Ten
     return {out, mask, mean, mu, variance, squeezed, hidden, gate};
 }
 
-Eight tail_training_(Tensor x, Tensor shortcut, Tensor weight, Tensor bias, Tensor reduce, Tensor expand, double eps) {
-    return tail_forward_(x, shortcut, weight, bias, reduce, expand, eps, {}, {}, {}, {});
+Eight tail_training_(Tensor x, Tensor shortcut, Tensor weight, Tensor bias, Tensor reduce, Tensor expand, Maybe reduce_bias,
+                     Maybe expand_bias, double eps) {
+    return tail_forward_(x, shortcut, weight, bias, reduce, expand, reduce_bias, expand_bias, eps, {}, {}, {}, {});
 }
 
-Six tail_backward_(Tensor grad, Tensor given, Tensor given_mask, Tensor mean, Tensor mu, Tensor variance, Tensor squeezed,
-                   Tensor hidden, Tensor gate, Tensor weight, Tensor bias, Tensor reduce, Tensor expand, double eps) {
+// The biases themselves are not needed: their gradients are sums of what the weights' gradients are made of.
+Eight tail_backward_(Tensor grad, Tensor given, Tensor given_mask, Tensor mean, Tensor mu, Tensor variance, Tensor squeezed,
+                     Tensor hidden, Tensor gate, Tensor weight, Tensor bias, Tensor reduce, Tensor expand, Maybe, Maybe, double eps) {
     Layout layout(given);
     const Shape& z = layout.shape;
     Excitation e = excitation(z, reduce, expand);
@@ -212,14 +217,15 @@ Six tail_backward_(Tensor grad, Tensor given, Tensor given_mask, Tensor mean, Te
     settle(hidden, z.n, e.hidden);
     Tensor x = layout.take(given), upstream = layout.take(grad), mask = layout.take(given_mask, ScalarType::Byte);
     Tensor dx = layout.make(), dshortcut = layout.make(), dweight = small(z.c), dbias = small(z.c);
-    Tensor dreduce = small(e.hidden, z.c), dexpand = small(z.c, e.hidden);
+    Tensor dreduce = small(e.hidden, z.c), dexpand = small(z.c, e.hidden), dreduce_bias = small(e.hidden), dexpand_bias = small(z.c);
     Tensor scratch = small(6 * nc + nh + z.c * e.hidden + z.c);
     by_dtype(layout.dtype, [&](auto* null) {
         tail_backward<STORED>(z, at<STORED>(x), at<STORED>(upstream), at<uint8_t>(mask), norm, e,
                               {at(mean), at(mu), at(variance), at(gate)}, at(squeezed), at(hidden), at<STORED>(dx),
-                              at<STORED>(dshortcut), at(dweight), at(dbias), at(dreduce), at(dexpand), at(scratch));
+                              at<STORED>(dshortcut), at(dweight), at(dbias),
+                              {at(dreduce), at(dexpand), at(dreduce_bias), at(dexpand_bias)}, at(scratch));
     });
-    return {dx, dshortcut, dweight, dbias, dreduce, dexpand};
+    return {dx, dshortcut, dweight, dbias, dreduce, dexpand, dreduce_bias, dexpand_bias};
 }
 
 // --- the same in halves, for a batch that is spread over processes ----------------------------------------------------------
@@ -233,10 +239,10 @@ std::tuple<Tensor, Tensor> tail_moments_(Tensor given) {
 }
 
 Five tail_normalized_(Tensor given, Tensor beside, Tensor mean, Tensor mu, Tensor variance, Tensor weight, Tensor bias, Tensor reduce,
-                      Tensor expand, double eps) {
+                      Tensor expand, Maybe reduce_bias, Maybe expand_bias, double eps) {
     Layout layout(given);
     const Shape& z = layout.shape;
-    Excitation e = excitation(z, reduce, expand);
+    Excitation e = excitation(z, reduce, expand, reduce_bias, expand_bias);
     Norm norm = norm_of(z, weight, bias, eps);
     settle(mean, z.n, z.c);
     for (Tensor* one : {&mu, &variance}) settle(*one, z.c);
@@ -250,8 +256,8 @@ Five tail_normalized_(Tensor given, Tensor beside, Tensor mean, Tensor mu, Tenso
     return {out, mask, squeezed, hidden, gate};
 }
 
-Six tail_sums_(Tensor grad, Tensor given, Tensor given_mask, Tensor mean, Tensor mu, Tensor variance, Tensor squeezed, Tensor hidden,
-               Tensor gate, Tensor weight, Tensor bias, Tensor reduce, Tensor expand, double eps) {
+Eight tail_sums_(Tensor grad, Tensor given, Tensor given_mask, Tensor mean, Tensor mu, Tensor variance, Tensor squeezed, Tensor hidden,
+                 Tensor gate, Tensor weight, Tensor bias, Tensor reduce, Tensor expand, Maybe, Maybe, double eps) {
     Layout layout(given);
     const Shape& z = layout.shape;
     Excitation e = excitation(z, reduce, expand);
@@ -262,14 +268,14 @@ Six tail_sums_(Tensor grad, Tensor given, Tensor given_mask, Tensor mean, Tensor
     settle(hidden, z.n, e.hidden);
     Tensor x = layout.take(given), upstream = layout.take(grad), mask = layout.take(given_mask, ScalarType::Byte);
     Tensor dshortcut = layout.make(), dweight = small(z.c), dbias = small(z.c), dsqueezed = small(z.n, z.c);
-    Tensor dreduce = small(e.hidden, z.c), dexpand = small(z.c, e.hidden);
+    Tensor dreduce = small(e.hidden, z.c), dexpand = small(z.c, e.hidden), dreduce_bias = small(e.hidden), dexpand_bias = small(z.c);
     Tensor scratch = small(4 * nc + z.n * e.hidden + z.c * e.hidden + z.c);
     by_dtype(layout.dtype, [&](auto* null) {
         tail_sums<STORED>(z, at<STORED>(x), at<STORED>(upstream), at<uint8_t>(mask), norm, e,
                           {at(mean), at(mu), at(variance), at(gate)}, at(squeezed), at(hidden), at<STORED>(dshortcut), at(dweight),
-                          at(dbias), at(dreduce), at(dexpand), at(dsqueezed), at(scratch));
+                          at(dbias), {at(dreduce), at(dexpand), at(dreduce_bias), at(dexpand_bias)}, at(dsqueezed), at(scratch));
     });
-    return {dshortcut, dweight, dbias, dreduce, dexpand, dsqueezed};
+    return {dshortcut, dweight, dbias, dreduce, dexpand, dreduce_bias, dexpand_bias, dsqueezed};
 }
 
 Tensor tail_blend_(Tensor passed, Tensor given, Tensor mu, Tensor variance, Tensor gate, Tensor dsqueezed, Tensor weight, Tensor dweight,
@@ -293,10 +299,10 @@ Frozen frozen(const Shape& z, Tensor& weight, Tensor& bias, Tensor& mean, Tensor
 
 // Scale and shift in one tensor, because in a compiled network each result of an operator costs some time in Python.
 Tensor tail_scaling_(Tensor given, Maybe squeezed, Tensor weight, Tensor bias, Tensor mean, Tensor variance, double eps,
-                     Tensor reduce, Tensor expand) {
+                     Tensor reduce, Tensor expand, Maybe reduce_bias, Maybe expand_bias) {
     Layout layout(given);
     const Shape& z = layout.shape;
-    Excitation e = excitation(z, reduce, expand);
+    Excitation e = excitation(z, reduce, expand, reduce_bias, expand_bias);
     Frozen norm = frozen(z, weight, bias, mean, variance, eps);
     if (squeezed) settle(*squeezed, z.n, z.c);
     Tensor x = layout.take(given), scaling = small(2, z.n, z.c);
@@ -309,10 +315,10 @@ Tensor tail_scaling_(Tensor given, Maybe squeezed, Tensor weight, Tensor bias, T
 }
 
 Tensor tail_inference_(Tensor given, Tensor beside, Maybe squeezed, Tensor weight, Tensor bias, Tensor mean, Tensor variance, double eps,
-                       Tensor reduce, Tensor expand) {
+                       Tensor reduce, Tensor expand, Maybe reduce_bias, Maybe expand_bias) {
     Layout layout(given);
     const Shape& z = layout.shape;
-    Excitation e = excitation(z, reduce, expand);
+    Excitation e = excitation(z, reduce, expand, reduce_bias, expand_bias);
     Frozen norm = frozen(z, weight, bias, mean, variance, eps);
     if (squeezed) settle(*squeezed, z.n, z.c);
     Tensor x = layout.take(given), shortcut = layout.take(beside), out = layout.make();

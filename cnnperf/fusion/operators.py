@@ -9,7 +9,7 @@ copies of a map.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -25,6 +25,8 @@ _KEPT_OF_SE = "Tensor squeezed, Tensor hidden, Tensor slopes, Tensor gate"
 _KIND = "bool silu, bool hard"
 _KEPT = "Tensor mask, Tensor mean, Tensor mu, Tensor variance, Tensor squeezed, Tensor hidden, Tensor gate"
 _NORM = "Tensor weight, Tensor bias"
+_WEIGHTS = f"{_EXCITATION}, {_BIASES}"
+_PARAMETERS = f"{_NORM}, {_WEIGHTS}"
 _RUNNING = "Tensor(a!)? running_mean=None, Tensor(b!)? running_var=None, Tensor(c!)? batches=None, float? momentum=None"
 _MOMENTS = "Tensor mean, Tensor mu, Tensor variance"
 _OF_BATCH = "Tensor mu, Tensor variance, Tensor gate, Tensor dsqueezed, Tensor weight"
@@ -40,15 +42,15 @@ SCHEMAS = {
     "se_forward": f"(Tensor x, {_EXCITATION}, {_BIASES}, {_KIND}) -> {_tensors(5)}",
     "se_training": f"(Tensor x, {_EXCITATION}, {_BIASES}, {_KIND}) -> {_tensors(5)}",
     "se_backward": f"(Tensor grad, Tensor x, {_EXCITATION}, {_KEPT_OF_SE}, {_KIND}) -> {_tensors(5)}",
-    "tail_forward": f"(Tensor x, Tensor shortcut, {_NORM}, {_EXCITATION}, float eps, {_RUNNING}) -> {_tensors(8)}",
-    "tail_training": f"(Tensor x, Tensor shortcut, {_NORM}, {_EXCITATION}, float eps) -> {_tensors(8)}",
-    "tail_backward": f"(Tensor grad, Tensor x, {_KEPT}, {_NORM}, {_EXCITATION}, float eps) -> {_tensors(6)}",
+    "tail_forward": f"(Tensor x, Tensor shortcut, {_PARAMETERS}, float eps, {_RUNNING}) -> {_tensors(8)}",
+    "tail_training": f"(Tensor x, Tensor shortcut, {_PARAMETERS}, float eps) -> {_tensors(8)}",
+    "tail_backward": f"(Tensor grad, Tensor x, {_KEPT}, {_PARAMETERS}, float eps) -> {_tensors(8)}",
     "tail_moments": "(Tensor x) -> (Tensor, Tensor)",
-    "tail_normalized": f"(Tensor x, Tensor shortcut, {_MOMENTS}, {_NORM}, {_EXCITATION}, float eps) -> {_tensors(5)}",
-    "tail_sums": f"(Tensor grad, Tensor x, {_KEPT}, {_NORM}, {_EXCITATION}, float eps) -> {_tensors(6)}",
+    "tail_normalized": f"(Tensor x, Tensor shortcut, {_MOMENTS}, {_PARAMETERS}, float eps) -> {_tensors(5)}",
+    "tail_sums": f"(Tensor grad, Tensor x, {_KEPT}, {_PARAMETERS}, float eps) -> {_tensors(8)}",
     "tail_blend": f"(Tensor passed, Tensor x, {_OF_BATCH}, {_SUMS}, float eps, float values) -> Tensor",
-    "tail_scaling": f"(Tensor x, Tensor? squeezed, {_FROZEN}, {_EXCITATION}) -> Tensor",
-    "tail_inference": f"(Tensor x, Tensor shortcut, Tensor? squeezed, {_FROZEN}, {_EXCITATION}) -> Tensor",
+    "tail_scaling": f"(Tensor x, Tensor? squeezed, {_FROZEN}, {_WEIGHTS}) -> Tensor",
+    "tail_inference": f"(Tensor x, Tensor shortcut, Tensor? squeezed, {_FROZEN}, {_WEIGHTS}) -> Tensor",
     "rectified_norm": f"(Tensor x, {_FROZEN}) -> {_tensors(2)}",
 }
 """Operator to its arguments and results. Maps come in any layout; other tensors are in float32."""
@@ -81,7 +83,14 @@ def _tail_forward(x: Tensor, _: Tensor, weight: Tensor, bias: Tensor, reduce: Te
 
 
 def _tail_backward(_: Tensor, x: Tensor, *others: Any) -> tuple[Tensor, ...]:
-    return maps.like(x), maps.like(x), *(_contiguous(one) for one in others[-5:-1])
+    return maps.like(x), maps.like(x), *_small_gradients(others)
+
+
+def _small_gradients(others: tuple[Any, ...]) -> list[Tensor]:
+    """Return tensors like the parameters and both biases of the excitation, given what follows `x` in a backward."""
+    weight, bias, reduce, expand = others[7:11]
+    biases = (reduce.new_empty(size) for size in reduce.shape)
+    return [*(_contiguous(one) for one in (weight, bias, reduce, expand)), *biases]
 
 
 def _tail_moments(x: Tensor) -> tuple[Tensor, ...]:
@@ -94,7 +103,7 @@ def _tail_normalized(x: Tensor, shortcut: Tensor, *others: Any) -> tuple[Tensor,
 
 
 def _tail_sums(_: Tensor, x: Tensor, *others: Any) -> tuple[Tensor, ...]:
-    return maps.like(x), *(_contiguous(one) for one in others[-5:-1]), _contiguous(others[1])
+    return maps.like(x), *_small_gradients(others), _contiguous(others[1])
 
 
 def _tail_scaling(x: Tensor, _: Tensor | None, weight: Tensor, *__: Any) -> Tensor:
@@ -162,7 +171,15 @@ def _keep_tail(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) ->
 
 def _tail_gradients(ctx: Any, grad: Tensor, *_: Any) -> tuple[Any, ...]:
     maps.refuse_second_derivative()
-    return *tail_backward(grad, *ctx.saved_tensors, ctx.eps), None
+    kept = ctx.saved_tensors
+    return *of_present(tail_backward(grad, *kept, ctx.eps), kept[-2:]), None
+
+
+def of_present(gradients: Sequence[Tensor | None], biases: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """Return the gradients of a tail, the last two of which are those of biases: None where there is no bias."""
+    *others, of_reduce, of_expand = gradients
+    reduce_bias, expand_bias = biases
+    return [*others, None if reduce_bias is None else of_reduce, None if expand_bias is None else of_expand]
 
 
 def _keep_se(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:

@@ -26,4 +26,5 @@ class FusedSEBlock(SEBlock):
         Returns:
             N x C x H x W.
         """
-        return gate_map(x, Excitation(self.reduce.weight, self.expand.weight))
+        reduce, expand = self.reduce, self.expand
+        return gate_map(x, Excitation(reduce.weight, expand.weight, reduce.bias, expand.bias))

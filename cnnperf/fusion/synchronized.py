@@ -18,8 +18,7 @@ from torch import Tensor, distributed, nn
 from cnnperf.fusion import algebra, forms, gpu, maps, operators
 from cnnperf.fusion.algebra import Add, Forward, Gradients, Merge, Parameters
 from cnnperf.fusion.forms import Form
-from cnnperf.fusion.norm import BatchNorm, parameters_of, update_running_statistics
-from cnnperf.models.squeeze_excitation import SEBlock
+from cnnperf.fusion.norm import SE, BatchNorm, excitation_of, parameters_of, update_running_statistics
 
 Group = Any  # distributed.ProcessGroup, which a build of PyTorch may lack
 
@@ -75,7 +74,8 @@ class SynchronizedTail(torch.autograd.Function):
         x, *small = ctx.saved_tensors
         kept, parameters = Forward(x, *small[:7]), Parameters(*small[7:])
         backward = ctx.form.backward if x.numel() else _nothing_backward
-        return None, None, None, *backward(grad, x, kept, parameters, ctx.eps, ctx.agreement.add)
+        gradients = backward(grad, x, kept, parameters, ctx.eps, ctx.agreement.add)
+        return None, None, None, *operators.of_present(gradients, parameters[-2:])
 
 
 def ranks_of(norm: BatchNorm) -> Group | None:
@@ -88,16 +88,16 @@ def ranks_of(norm: BatchNorm) -> Group | None:
     return group if distributed.get_world_size(group) > 1 else None
 
 
-def fits_ranks(x: Tensor, shortcut: Tensor, norm: BatchNorm, se: SEBlock) -> bool:
+def fits_ranks(x: Tensor, shortcut: Tensor, norm: BatchNorm, se: SE) -> bool:
     """Tell whether the fused form takes these maps, which may be empty here; a compiler gets the textbook's."""
     if torch.compiler.is_compiling() or not (x.is_floating_point() and maps.is_plain(x, shortcut)):
         return False
     alike = x.shape == shortcut.shape and x.dtype == shortcut.dtype and x.device == shortcut.device
     small = (norm.weight, norm.bias, norm.running_mean, norm.running_var)
-    return alike and maps.fits_channels(x, se.reduce.weight, se.expand.weight, *small)
+    return alike and maps.fits_excitation(x, *excitation_of(se)) and maps.fits_norm(x, *small)
 
 
-def synchronized_tail(x: Tensor, shortcut: Tensor, norm: BatchNorm, se: SEBlock, group: Group) -> Tensor:
+def synchronized_tail(x: Tensor, shortcut: Tensor, norm: BatchNorm, se: SE, group: Group) -> Tensor:
     """Return relu(se(norm(x)) + shortcut) with the batch's statistics over a group, and update the running ones.
 
     Args:
@@ -134,11 +134,11 @@ def native_forward(x: Tensor, shortcut: Tensor, parameters: Parameters, eps: flo
 
 def native_backward(grad: Tensor, x: Tensor, kept: Forward, parameters: Parameters, eps: float, add: Add) -> Gradients:
     """Do what `algebra.tail_backward` does in C++."""
-    passed, dweight, dbias, dreduce, dexpand, dsqueezed = operators.tail_sums(grad, x, *kept[1:], *parameters, eps)
-    *sums, values = add(dweight, dbias)
+    passed, *small, dsqueezed = operators.tail_sums(grad, x, *kept[1:], *parameters, eps)
+    *sums, values = add(*small[:2])
     of_batch = (kept.mu, kept.variance, kept.gate, dsqueezed, parameters.weight)
     dx = operators.tail_blend(passed, x, *of_batch, *sums, eps, float(values))
-    return Gradients(dx, passed, dweight, dbias, dreduce, dexpand)
+    return Gradients(dx, passed, *small)
 
 
 NATIVE = Form(native_forward, native_backward)
@@ -153,6 +153,6 @@ def _nothing_forward(x: Tensor, _: Tensor, parameters: Parameters, __: float, me
 
 
 def _nothing_backward(grad: Tensor, _: Tensor, __: Forward, parameters: Parameters, ___: float, add: Add) -> Gradients:
-    zeros = [torch.zeros_like(one) for one in parameters]
-    add(zeros[0], zeros[1])
-    return Gradients(grad, grad, *zeros)
+    add(torch.zeros_like(parameters.weight), torch.zeros_like(parameters.bias))
+    zeros = (None if one is None else torch.zeros_like(one) for one in parameters)
+    return Gradients(grad, grad, *zeros)  # type: ignore[arg-type]  # only biases are None

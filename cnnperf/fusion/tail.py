@@ -11,7 +11,17 @@ from cnnperf.fusion import algebra, forms, gpu, maps, operators
 from cnnperf.fusion.algebra import Forward, Parameters
 from cnnperf.fusion.foreign import has_hooks
 from cnnperf.fusion.forms import Form
-from cnnperf.fusion.norm import BatchNorm, affine_of, frozen, is_batch_norm, parameters_of, update_running_statistics
+from cnnperf.fusion.gate import ExcitationWeights
+from cnnperf.fusion.norm import (
+    SE,
+    BatchNorm,
+    affine_of,
+    excitation_of,
+    frozen,
+    is_batch_norm,
+    parameters_of,
+    update_running_statistics,
+)
 from cnnperf.fusion.synchronized import fits_ranks, ranks_of, synchronized_tail
 from cnnperf.models.squeeze_excitation import SEBlock
 
@@ -23,7 +33,7 @@ class Tail(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, form: Form, eps: float, x: Tensor, shortcut: Tensor, *parameters: Tensor) -> Any:
+    def forward(ctx: Any, form: Form, eps: float, x: Tensor, shortcut: Tensor, *parameters: Any) -> Any:
         """Compute the output, and keep x, the byte mask and what is small for the backward."""
         with torch.autocast(x.device.type, enabled=False):  # the backward runs without it, and needs the same dtypes
             kept = form.forward(x, shortcut, Parameters(*parameters), eps)
@@ -38,10 +48,11 @@ class Tail(torch.autograd.Function):
         """Compute all gradients from that of the output."""
         maps.refuse_second_derivative()
         if grad is None:
-            return (None,) * 8
+            return (None,) * 10
         x, *small = ctx.saved_tensors
         kept, parameters = Forward(x, *small[:7]), Parameters(*small[7:])
-        return None, None, *ctx.form.backward(grad, x, kept, parameters, ctx.eps)
+        gradients = ctx.form.backward(grad, x, kept, parameters, ctx.eps)
+        return None, None, *operators.of_present(gradients, small[-2:])
 
 
 class NativeTail(torch.autograd.Function):
@@ -49,7 +60,7 @@ class NativeTail(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, eps: float, running: tuple[Any, ...], x: Tensor, shortcut: Tensor, *parameters: Tensor
+        ctx: Any, eps: float, running: tuple[Any, ...], x: Tensor, shortcut: Tensor, *parameters: Tensor | None
     ) -> Any:
         """Compute the output; `running` holds mean, variance, count of batches and momentum, or nothing."""
         out, *kept = operators.tail_forward(x, shortcut, *parameters, eps, *running)
@@ -61,10 +72,11 @@ class NativeTail(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> Any:
         """Compute all gradients from that of the output."""
         maps.refuse_second_derivative()
-        return None, None, *operators.tail_backward(grad, *ctx.saved_tensors, ctx.eps)
+        kept = ctx.saved_tensors
+        return None, None, *operators.of_present(operators.tail_backward(grad, *kept, ctx.eps), kept[-2:])
 
 
-def fused_tail(x: Tensor, shortcut: Tensor, norm: BatchNorm, se: SEBlock, squeezed: Tensor | None = None) -> Tensor:
+def fused_tail(x: Tensor, shortcut: Tensor, norm: BatchNorm, se: SE, squeezed: Tensor | None = None) -> Tensor:
     """Return relu(se(norm(x)) + shortcut), and update the running statistics as `norm` would.
 
     Args:
@@ -72,7 +84,8 @@ def fused_tail(x: Tensor, shortcut: Tensor, norm: BatchNorm, se: SEBlock, squeez
         shortcut: N x C x H x W.
         norm: BatchNorm over C channels; with or without affine parameters and running statistics. The statistics of
             a SyncBatchNorm are those over all processes of its group, each of which must call this.
-        se: The SE block; its weights are used, its own forward is not called where the fused form applies.
+        se: The SE block, or one of another library after `fuse`, with ReLU and the logistic sigmoid; its weights are
+            used, its own forward is not called where the fused form applies.
         squeezed: The means of x, N x C in float32, where they are known already; only inference has a use for them.
 
     Returns:
@@ -94,7 +107,7 @@ def fused_tail(x: Tensor, shortcut: Tensor, norm: BatchNorm, se: SEBlock, squeez
         if out is not None:
             return out
     small = (norm.weight, norm.bias, norm.running_mean, norm.running_var)
-    fits = maps.fits_channels(x, se.reduce.weight, se.expand.weight, *small)
+    fits = maps.fits_excitation(x, *excitation_of(se)) and maps.fits_norm(x, *small)
     if not (fits and _is_plain(x, shortcut) and _can_run(x, norm)):
         return textbook_tail(x, shortcut, norm, se)
     if by_batch:
@@ -116,7 +129,7 @@ def textbook_tail(x: Tensor, shortcut: Tensor, norm: nn.Module, se: nn.Module) -
     return torch.relu(se(norm(x)) + shortcut)
 
 
-def _native_training(x: Tensor, shortcut: Tensor, norm: BatchNorm, se: SEBlock) -> Tensor | None:
+def _native_training(x: Tensor, shortcut: Tensor, norm: BatchNorm, se: SE) -> Tensor | None:
     """Do all of it in the C++ kernels, or nothing where they do not take it.
 
     Each attribute is read once and little is called: between the layers of a network the interpreter's own data has
@@ -127,18 +140,22 @@ def _native_training(x: Tensor, shortcut: Tensor, norm: BatchNorm, se: SEBlock) 
     weight, bias, mean, variance, batches = (
         norm.weight, norm.bias, norm.running_mean, norm.running_var, norm.num_batches_tracked,
     )  # fmt: skip
-    reduce, expand = se.reduce.weight, se.expand.weight
-    for one in (weight, bias, mean, variance, batches, reduce, expand):
+    if isinstance(se, SEBlock):
+        reduce, expand = se.reduce, se.expand
+        excitation: ExcitationWeights = (reduce.weight, expand.weight, reduce.bias, expand.bias)
+    else:
+        excitation = se.weights()
+    for one in (weight, bias, mean, variance, batches, *excitation):
         if not (one is None or one.is_cpu):
             return None
     if batches is not None and batches.dtype is not torch.int64:
         return None
     _check_count(x)
     affine = (weight, bias) if norm.affine else affine_of(norm, x)
-    parameters = _in_float32(*affine, reduce, expand)
+    parameters = _in_float32(*affine, *excitation)
     if mean is None or variance is None or not (norm.training and norm.track_running_stats):
         return cast(Tensor, NativeTail.apply(norm.eps, (), x, shortcut, *parameters))  # type: ignore[no-untyped-call]
-    wide = _in_float32(mean, variance)
+    wide = cast(tuple[Tensor, Tensor], _in_float32(mean, variance))
     running = (*wide, batches, norm.momentum)
     out = NativeTail.apply(norm.eps, running, x, shortcut, *parameters)  # type: ignore[no-untyped-call]
     if wide[0] is not mean:
@@ -147,14 +164,14 @@ def _native_training(x: Tensor, shortcut: Tensor, norm: BatchNorm, se: SEBlock) 
     return cast(Tensor, out)
 
 
-def _in_float32(*small: Tensor) -> tuple[Tensor, ...]:
+def _in_float32(*small: Tensor | None) -> tuple[Tensor | None, ...]:
     for one in small:
-        if one.dtype is not torch.float32:
-            return tuple(each.float() for each in small)
+        if one is not None and one.dtype is not torch.float32:
+            return tuple(None if each is None else each.float() for each in small)
     return small
 
 
-def _training(x: Tensor, shortcut: Tensor, norm: BatchNorm, se: SEBlock) -> Tensor:
+def _training(x: Tensor, shortcut: Tensor, norm: BatchNorm, se: SE) -> Tensor:
     _check_count(x)
     if x.is_cuda and not torch.compiler.is_compiling():
         out = _training_in_triton(x, shortcut, norm, se)
@@ -171,7 +188,7 @@ def _training(x: Tensor, shortcut: Tensor, norm: BatchNorm, se: SEBlock) -> Tens
     return out
 
 
-def _training_in_triton(x: Tensor, shortcut: Tensor, norm: BatchNorm, se: SEBlock) -> Tensor | None:
+def _training_in_triton(x: Tensor, shortcut: Tensor, norm: BatchNorm, se: SE) -> Tensor | None:
     """Do all of it in the Triton kernels, or nothing where they do not take it."""
     if not gpu.fits(x, shortcut):
         return None
@@ -180,8 +197,8 @@ def _training_in_triton(x: Tensor, shortcut: Tensor, norm: BatchNorm, se: SEBloc
         running = norm.running_mean, norm.running_var, norm.num_batches_tracked, norm.momentum
         if not gpu.moves(running, x):
             return None
-    parameters = Parameters(*affine_of(norm, x), se.reduce.weight, se.expand.weight)
-    return gpu.train_tail(x, shortcut, parameters, norm.eps, running)
+    weight, bias = affine_of(norm, x)
+    return gpu.train_tail(x, shortcut, Parameters(weight, bias, *excitation_of(se)), norm.eps, running)
 
 
 def _check_count(x: Tensor) -> None:
@@ -189,17 +206,18 @@ def _check_count(x: Tensor) -> None:
         raise ValueError(f"Expected more than 1 value per channel when training, got input size {tuple(x.shape)}")
 
 
-def _inference(x: Tensor, shortcut: Tensor, norm: BatchNorm, se: SEBlock, squeezed: Tensor | None) -> Tensor:
-    wanted = maps.wants_gradient(x, shortcut, norm.weight, norm.bias, se.reduce.weight, se.expand.weight)
+def _inference(x: Tensor, shortcut: Tensor, norm: BatchNorm, se: SE, squeezed: Tensor | None) -> Tensor:
+    excitation = excitation_of(se)
+    wanted = maps.wants_gradient(x, shortcut, norm.weight, norm.bias, *excitation)
     if wanted or not forms.fits_kernels(x, shortcut):
         return textbook_tail(x, shortcut, norm, se)
-    reduce, expand = (product.weight.float().contiguous() for product in (se.reduce, se.expand))
+    ready = [None if one is None else one.float().contiguous() for one in excitation]
     if torch.compiler.is_compiling():
-        scale, shift = operators.tail_scaling(x, squeezed, *frozen(norm, x), reduce, expand).unbind()
+        scale, shift = operators.tail_scaling(x, squeezed, *frozen(norm, x), *ready).unbind()
         return algebra.apply_scaling(x.float(), shortcut, scale, shift).to(x.dtype)
     if x.is_cuda:
-        return gpu.tail_inference(x, shortcut, frozen(norm, x), reduce, expand)
-    return cast(Tensor, operators.tail_inference(x, shortcut, squeezed, *frozen(norm, x), reduce, expand))
+        return gpu.tail_inference(x, shortcut, frozen(norm, x), *ready)
+    return cast(Tensor, operators.tail_inference(x, shortcut, squeezed, *frozen(norm, x), *ready))
 
 
 def _is_plain(x: Tensor, shortcut: Tensor) -> bool:
