@@ -50,7 +50,8 @@ OPTIONS = (
         "architecture",
         "NAME",
         (),
-        "a glob over the catalog, package.module:factory (a callable that returns an nn.Module), or timm:NAME; "
+        "a glob over the catalog, package.module:factory (a callable that returns an nn.Module), timm:NAME, or fused: "
+        "before a name, for that network with its Squeeze-and-Excitation fused; "
         "default: all in the catalog",
         repeatable=True,
     ),

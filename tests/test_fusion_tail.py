@@ -12,6 +12,8 @@ import os
 import pickle
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -682,12 +684,46 @@ def test_a_cache_folder_that_cannot_be_written_is_no_error(unbuilt, monkeypatch)
         assert not native.available()
 
 
-@pytest.mark.parametrize("threads", [1, 2, 5])
-def test_the_result_does_not_depend_on_the_number_of_threads(kernels, threads):
-    given_tensors = tensors((3, 64, 16, 16), torch.float32)
+def without_gradient(x, shortcut, parameters):
+    """Give what the operators of inference and the forward of SE give."""
+    weight, bias, *excitation = parameters
+    norm = (weight, bias, bias.flip(0), weight.flip(0), EPS)
+    return [
+        operators.tail_inference(x, shortcut, None, *norm, *excitation),
+        operators.tail_scaling(x, None, *norm, *excitation),
+        *operators.rectified_norm(x, *norm),
+        *operators.se_forward(x, *excitation, False, False),
+    ]
+
+
+@contextmanager
+def threads_set(count):
     before = torch.get_num_threads()
-    torch.set_num_threads(threads)
+    torch.set_num_threads(count)
     try:
-        check(kernels, *given_tensors)
+        yield
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("layout", FORMATS)
+@pytest.mark.parametrize("threads", [1, 2, 5, 16, 48])  # more than cores, and more than samples
+def test_the_result_does_not_depend_on_the_number_of_threads(kernels, threads, layout):
+    shape = (3, 64, 48, 48)  # large enough to be shared out
+    with threads_set(threads):
+        check(kernels, *tensors(shape, torch.float32, layout, biased=(True, True)))
+        x, shortcut, parameters, _ = tensors(shape, torch.float32, layout)
+        found = without_gradient(x, shortcut, parameters)
+    with threads_set(1):
+        alone = without_gradient(x, shortcut, parameters)
+    for one, other in zip(found, alone, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+
+
+def test_calls_at_the_same_time_that_have_more_threads_than_cores_each_end_with_the_right_result(kernels):
+    given_tensors = tensors((3, 64, 48, 48), torch.float32)
+    exact = exact_results(*given_tensors)
+    with threads_set(16), ThreadPoolExecutor(4) as pool:
+        calls = [pool.submit(results_of, kernels, *given_tensors) for _ in range(12)]
+        for call in calls:
+            assert max(distances(call.result(timeout=300), exact)) <= TOLERANCE[torch.float32]

@@ -219,7 +219,7 @@ def _count_from_one(text: str) -> int:
 def _sweep_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class, parser.epilog = argparse.RawDescriptionHelpFormatter, EPILOG
     add = parser.add_argument
-    add("architecture", metavar="ARCHITECTURE", help="of the catalog, package.module:factory, or timm:NAME")
+    add("architecture", metavar="ARCHITECTURE", help="of the catalog, package.module:factory, timm:NAME, or fused:NAME")
     add("--over", required=True, choices=AXES, help="what is varied")
     add("--values", metavar="N,N", help="its values (default: batch doubled; threads 1 to cores; by architecture)")
     add("--phase", action="append", choices=PHASES, help="repeatable (default: forward and train)")

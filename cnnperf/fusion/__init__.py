@@ -3,11 +3,12 @@
 Importing this package adds its networks to `cnnperf.models.catalog.CATALOG`.
 """
 
+from cnnperf.fusion.architectures import PREFIX, from_fusion
 from cnnperf.fusion.fuse import Fused, fuse, unfuse
 from cnnperf.fusion.se_block import FusedSEBlock
 from cnnperf.fusion.tail import fused_tail, textbook_tail
 from cnnperf.models.architecture import Architecture
-from cnnperf.models.catalog import SENET, register
+from cnnperf.models.catalog import SENET, register, register_prefix
 from cnnperf.models.resnet import WIDTH, ResNet18
 from cnnperf.models.squeeze_excitation import SEBlock
 
@@ -33,5 +34,6 @@ ARCHITECTURES = (
 
 for _architecture in ARCHITECTURES:
     register(_architecture)
+register_prefix(PREFIX, from_fusion)
 
 __all__ = ["ARCHITECTURES", "Fused", "FusedSEBlock", "fuse", "fused_tail", "textbook_tail", "unfuse"]

@@ -6,6 +6,7 @@
 // Only pointers and sizes come here; operators.cpp has to do with tensors.
 #pragma once
 #include <atomic>
+#include <chrono>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -24,9 +25,14 @@ namespace {
 // measured on two cores, where both ways took the same time at 0.8 to 2 million.
 constexpr int64_t WORTH_SHARING = 1 << 20;
 constexpr int PATIENCE = 2000;              // looks at a shared counter before a thread lets others have its processor
+constexpr int YIELDS = 4000;                // how often it does so before it sleeps: some milliseconds
+constexpr std::chrono::microseconds NAP{50};
 
 // Where threads wait for each other. With OMP_WAIT_POLICY=PASSIVE, which keeps a busy machine usable, a barrier of OpenMP
 // sleeps in the kernel; at some six barriers a call that took longer than all the work on a small map.
+// A thread that waits looks again at once, then yields, then sleeps: where there are more threads than processors, or another
+// program has one of them, the thread that is waited for needs the time. The counters lie in cache lines of their own, so that
+// those who arrive do not take away the line that all others look at.
 class Meeting {
   public:
     void wait(int threads) {
@@ -36,12 +42,20 @@ class Meeting {
             round_.store(round + 1, std::memory_order_release);
             return;
         }
-        for (int looks = 0; round_.load(std::memory_order_acquire) == round; ++looks)
-            if (looks > PATIENCE) std::this_thread::yield();
+        for (int looks = 0; round_.load(std::memory_order_acquire) == round; ++looks) {
+            if (looks > PATIENCE + YIELDS) {
+                looks = PATIENCE + YIELDS;
+                std::this_thread::sleep_for(NAP);
+            } else if (looks > PATIENCE) {
+                std::this_thread::yield();
+            }
+        }
     }
 
   private:
-    std::atomic<int> arrived_{0}, round_{0};
+    static constexpr size_t LINE = 64;
+    alignas(LINE) std::atomic<int> arrived_{0};
+    alignas(LINE) std::atomic<int> round_{0};
 };
 
 // What was stored around the cache may become visible later than what is stored after it, until this.

@@ -33,35 +33,42 @@ _SOURCES = ("operators.cpp", "kernels.h")
 
 def available() -> bool:
     """Tell whether the kernels can be used here; where they cannot be built, a warning says why, once."""
-    return _load()
+    return _load() is None
 
 
 # What torch.compiler.assume_constant_result does, which would import Dynamo with every import of this package.
 available._dynamo_marked_constant = True  # type: ignore[attr-defined]  # noqa: SLF001
 
 
+def reason_unavailable() -> str | None:
+    """Return why the kernels cannot be used here and what to do about it; None where they can."""
+    return _load()
+
+
 @cache
-def _load() -> bool:
+def _load() -> str | None:
+    """Build and load the kernels; return the reason where that fails, and warn of it."""
+    reason = _load_or_say_why()
+    if reason is not None:
+        text = f"cnnperf's C++ kernels are not used: {reason}; PyTorch's own operators run instead"
+        warnings.warn(text, stacklevel=4)
+    return reason
+
+
+def _load_or_say_why() -> str | None:
     compiler = os.environ.get("CXX") or shutil.which("g++")
     if compiler is None:
-        _warn("there is no C++ compiler; install g++")
-        return False
+        return "there is no C++ compiler; install g++"
     try:
         path = _cache_folder() / f"kernels-{_fingerprint(compiler)}.so"
         if not path.exists():
             _build(compiler, path)
         torch.ops.load_library(str(path))
     except subprocess.CalledProcessError as error:
-        _warn(f"{compiler} did not build them: {(error.stderr.strip() or str(error)).splitlines()[0]}")
-        return False
+        return f"{compiler} did not build them: {(error.stderr.strip() or str(error)).splitlines()[0]}"
     except (OSError, RuntimeError, ValueError) as error:  # no compiler, no folder to write to, no home, unpaired quotes
-        _warn(f"{compiler} did not build them: {error}")
-        return False
-    return True
-
-
-def _warn(reason: str) -> None:
-    warnings.warn(f"cnnperf's C++ kernels are not used: {reason}; PyTorch's own operators run instead", stacklevel=5)
+        return f"{compiler} did not build them: {error}"
+    return None
 
 
 def _build(compiler: str, path: Path) -> None:

@@ -12,8 +12,8 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-import cnnperf.fusion  # noqa: F401 - completes the catalog with the fused architectures
 from cnnperf.errors import OptionError, UnsupportedCase
+from cnnperf.fusion.architectures import reason_not_fused
 from cnnperf.measure.case import Case
 from cnnperf.measure.images import images_for
 from cnnperf.measure.precisions import DTYPES, LOSS_SCALE, PRECISIONS, allowed_tf32
@@ -268,8 +268,8 @@ def check_supported(case: Case) -> None:
     """Check that the device of a case computes in its precision.
 
     Raises:
-        UnsupportedCase: If there is no such device, a precision or engine is asked of a device that lacks it, or there
-            are more threads than cores.
+        UnsupportedCase: If there is no such device, a precision or engine is asked of a device that lacks it, there
+            are more threads than cores, or a fused network would run without its kernels.
     """
     if case.device_type == "cuda" and not torch.cuda.is_available():
         raise UnsupportedCase("no CUDA device")
@@ -282,6 +282,8 @@ def check_supported(case: Case) -> None:
         raise UnsupportedCase("this CUDA device does not compute in bf16")
     if case.threads > (cores := cpu_cores()):
         raise UnsupportedCase(f"{case.threads} threads: this process may use {cores} cores")
+    if reason := reason_not_fused(resolve(case.architecture), case.device_type):
+        raise UnsupportedCase(reason)
     if case.world_size > 1:
         raise UnsupportedCase("several processes together are measured by `torchrun -m cnnperf.scaling`")
 

@@ -1,10 +1,10 @@
 """The catalog: the table of architectures, and the ways to find and build one by its name.
 
-The rows here are the textbook networks. A room above this one adds its own with `register`; `cnnperf.fusion`
-does so when it is imported, after which the catalog is complete.
+The rows here are the textbook networks. A package above this one adds its own with `register` and `register_prefix`;
+`cnnperf.fusion` does so when it is imported, after which the catalog is complete.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from functools import partial
 from types import MappingProxyType
@@ -86,6 +86,25 @@ CATALOG: Mapping[str, Architecture] = MappingProxyType(_ROWS)
 """All architectures by name, in the order in which they are reported."""
 
 
+_PREFIXES: dict[str, Callable[[str], Architecture]] = {"timm:": from_timm}
+"""First part of a name to the function that resolves the whole name."""
+
+
+def register_prefix(prefix: str, resolver: Callable[[str], Architecture]) -> None:
+    """Let a function resolve all names that begin with a prefix.
+
+    Args:
+        prefix: The first part of the names, with its colon.
+        resolver: Returns the architecture of such a name, or raises an `OptionError`.
+
+    Raises:
+        OptionError: If the prefix is taken.
+    """
+    if prefix in _PREFIXES:
+        raise OptionError(f"prefix {prefix!r} is taken; choose another")
+    _PREFIXES[prefix] = resolver
+
+
 def register(architecture: Architecture) -> None:
     """Add a row at the end of the catalog.
 
@@ -106,8 +125,8 @@ def resolve(name: str) -> Architecture:
     """Find an architecture by its name.
 
     Args:
-        name: A name in the catalog, `package.module:factory`, or `timm:NAME`. The latter two are
-            built once, as a trial, when they are first resolved.
+        name: A name in the catalog, `package.module:factory`, `timm:NAME`, or `fused:` before any of these. All but
+            the first are built once, as a trial, when they are first resolved.
 
     Returns:
         The architecture.
@@ -115,8 +134,9 @@ def resolve(name: str) -> Architecture:
     Raises:
         OptionError: There is no such architecture, or the user's own cannot be built.
     """
-    if name.startswith("timm:"):
-        return from_timm(name)
+    for prefix, resolver in _PREFIXES.items():
+        if name.startswith(prefix):
+            return resolver(name)
     if ":" in name:
         return from_factory(name)
     if name not in CATALOG:
@@ -185,4 +205,4 @@ def hollow(architecture: Architecture, width: int) -> nn.Module:
 
 
 def _choices() -> str:
-    return f"choose from: {', '.join(CATALOG)}, package.module:factory, timm:NAME"
+    return f"choose from: {', '.join(CATALOG)}, package.module:factory, timm:NAME, fused:NAME"

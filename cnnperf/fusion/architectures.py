@@ -1,0 +1,90 @@
+"""Architectures named `fused:NAME`: any other architecture after `fuse`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import cache, partial
+
+from torch import nn
+
+from cnnperf.errors import OptionError
+from cnnperf.fusion import native
+from cnnperf.fusion.fuse import fuse
+from cnnperf.models.architecture import Architecture
+from cnnperf.models.catalog import resolve
+from cnnperf.models.initialization import seeded
+
+PREFIX = "fused:"
+"""What such a name begins with."""
+
+REASONS = 3
+"""Most reasons that an error lists."""
+
+
+@cache
+def from_fusion(name: str) -> Architecture:
+    """Resolve `fused:NAME`, the architecture NAME with all that `fuse` knows fused.
+
+    Args:
+        name: "fused:" and another name, as `resolve` takes it.
+
+    Returns:
+        The architecture; its results must equal those of NAME, or of NAME's own reference.
+
+    Raises:
+        OptionError: NAME cannot be resolved, or nothing in it can be fused.
+    """
+    plain = resolve(name.removeprefix(PREFIX))
+    with seeded(0):
+        trial = fuse(plain.build(), inplace=True)
+    if not trial.fused:
+        raise OptionError(
+            f"architecture {name!r}: nothing in {plain.name} can be fused ({_why(trial.left)}); "
+            f"measure {plain.name} itself, or name a network with Squeeze-and-Excitation"
+        )
+    at_width = plain.build_at
+    return replace(
+        plain,
+        name=name,
+        build=partial(_fused, plain.build),
+        build_at=None if at_width is None else lambda width: _fused(partial(at_width, width)),
+        summary=f"{plain.summary}; its Squeeze-and-Excitation fused with what surrounds it",
+        reference=plain.reference or plain.name,
+    )
+
+
+def _fused(build: Callable[[], nn.Module]) -> nn.Module:
+    return fuse(build(), inplace=True).model
+
+
+def _why(left: Mapping[str, str]) -> str:
+    """Return the reasons for which modules were left, each with the first module that it holds for."""
+    if not left:
+        return "it has no Squeeze-and-Excitation"
+    first: dict[str, str] = {}
+    for name, reason in left.items():
+        first.setdefault(reason, name or "the network itself")
+    listed = [f"{name}: {reason}" for reason, name in first.items()]
+    return ", ".join([*listed[:REASONS], *(["and others"] if len(listed) > REASONS else [])])
+
+
+def reason_not_fused(architecture: Architecture, device_type: str) -> str | None:
+    """Return why an architecture would be measured on a device without its fused kernels; None where all is well.
+
+    On a GPU the fallback of the tail is compiled, and is a fused form too. On the CPU it is the formula operator by
+    operator, whose time must not stand under the name of a fused network.
+
+    Args:
+        architecture: Any architecture; one without a reference is not fused.
+        device_type: `cpu` or `cuda`.
+    """
+    if architecture.reference is None or device_type != "cpu":
+        return None
+    reason = native.reason_unavailable()
+    if reason is None:
+        return None
+    return (
+        f"{architecture.name} is not fused here: cnnperf's C++ kernels cannot be used ({reason}); install a g++ that "
+        "knows C++20 (10 or newer), or name one in CXX"
+    )
