@@ -113,6 +113,7 @@ def test_the_fused_network_is_right_under_amp(phase):
 def test_work_and_ceilings_are_those_of_what_is_multiplied():
     amp, bf16 = (count_work(Case("resnet18", precision=name)) for name in ("amp", "bf16"))
     assert (amp.flop, amp.traffic) == (bf16.flop, bf16.traffic)
+    assert amp.live == count_work(Case("resnet18")).live  # a forecast of memory must not be too low
     ceilings = {"copy_bandwidth": 1e9, "matmul_rate_fp32": 1.0, "matmul_rate_tf32": 10.0, "matmul_rate_bf16": 100.0}
     work = Work(parameters=0, flop=1000, traffic=0, live=0)
     seconds = {name: ceiling_seconds(work, ceilings, name)[0] for name in ("fp32", "conv_tf32", "tf32", "amp")}
