@@ -1,5 +1,9 @@
 """CUDA beside the CPU in the summary, in Markdown, in figures and on the page: golden texts and bad input."""
 
+from needs import needs
+
+needs("altair", "jinja2", "tabulate", "vl_convert")
+
 import json
 import math
 
