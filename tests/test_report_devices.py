@@ -312,3 +312,15 @@ def test_report_of_several_files_makes_markdown_and_no_page(folder, capsys):
     assert "not comparable" in (folder / "all.md").read_text()
     assert main(["report", str(folder), "--html", str(folder / "all.html")]) == 2
     assert "2 runs, one is needed" in capsys.readouterr().err
+
+
+def test_of_many_networks_a_terminal_gets_one_table_and_where_the_rest_is():
+    names = ("lenet5", "plain_stack", "resnet18")
+    made = MadeDevices(architectures=names, phases=("forward", "train"), batches=SWEPT)
+    lines = device_lines([("", parse_document(made.document()))])
+    assert len(lines) < 60
+    assert max(map(len, lines)) <= 100
+    text = flat("\n".join(lines))
+    assert "best batches, crossovers, copies and notes of all: `cnnperf report --md FILE`" in text
+    (header,) = [line for line in lines if line.split()[:2] == ["batch", "n"]]
+    assert header.split()[2:] == ["wall", "device", "images/s", "energy", "CPU/CUDA"]

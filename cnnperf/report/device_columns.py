@@ -196,6 +196,15 @@ WIDE_TRANSFERS = (
 _BEST_CAPTION = "Each at its own best batch"
 _TRANSFERS_CAPTION = "Images copied to the device before each call"
 
+BRIEF_TABLES = (
+    Layout(
+        (
+            *(*_CALLS, _time("wall", interval=True), _time("device", interval=False), _RATE),
+            *(column for column in STATE if column.name in {"energy", "CPU/CUDA"}),
+        )
+    ),
+)
+"""The table of a terminal for a run with many networks."""
 TABLES = (
     Layout(TIMES),
     Layout(STATE),

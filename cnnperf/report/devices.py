@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from cnnperf.report.device_columns import COPIED, LEGEND, MARK, STATE, TABLES, TIMES, WIDE_TABLES, Layout
+from cnnperf.report.device_columns import BRIEF_TABLES, COPIED, LEGEND, MARK, STATE, TABLES, TIMES, WIDE_TABLES, Layout
 from cnnperf.report.device_notes import Runs, form_of, header_texts, label_of, notes_of, run_number, title_of
 from cnnperf.report.layout import WIDTH, Row, escape, grid, printable, shorten, wrap
 from cnnperf.runs.device_records import DeviceBlock, DeviceRow
 from cnnperf.runs.devices import device_blocks
 from cnnperf.units import ABSENT
 
+MOST_BLOCKS = 4
+"""Networks and phases of which a terminal gets every table and note; of more it gets one table."""
+MORE = "  intervals, memory, clocks, best batches, crossovers, copies and notes of all: `cnnperf report --md FILE`"
 TITLE = "Devices: one call on CUDA and on the CPU"
 
 
@@ -40,9 +43,12 @@ def device_lines(runs: Runs) -> list[str]:
     if not blocks:
         return []
     lines = ["", TITLE, *_wrapped(header_texts(runs, blocks))]
-    lines += [line for layout in TABLES for line in _table(runs, blocks, layout)]
+    brief = len(blocks) > MOST_BLOCKS
+    lines += [line for layout in (BRIEF_TABLES if brief else TABLES) for line in _table(runs, blocks, layout)]
     lines += _wrapped(_unmeasured(blocks))
-    for title, notes in notes_of(runs, blocks):
+    if brief:
+        lines += wrap(MORE, rest="    ")
+    for title, notes in () if brief else notes_of(runs, blocks):
         lines += [title, *_wrapped(notes)]
     lines += [line for text in LEGEND for line in wrap(text, rest="")]
     return [shorten(printable(line), WIDTH) for line in lines]
