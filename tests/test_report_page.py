@@ -16,7 +16,7 @@ from playwright.sync_api import sync_playwright
 from cnnperf.report.html import page_of
 from cnnperf.runs import parse_document
 from cnnperf.runs.series import changes_of, series_of
-from cnnperf.testing import MadeHistory
+from cnnperf.testing import MadeDevices, MadeHistory
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM = next((path for name in NAMES if (path := shutil.which(name))), None)
@@ -253,3 +253,16 @@ def test_a_run_in_which_every_case_failed_is_a_page_that_says_why(open_page, tmp
     assert page.inner_text("h1") == "No case was measured: no CUDA device."
     assert page.errors == []
     assert page.locator("#csv").is_disabled()
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_tables_of_devices_are_read_in_rows(open_page, tmp_path, width):
+    path = tmp_path / "devices.html"
+    run = parse_document(MadeDevices(phases=("forward", "train")).document())
+    path.write_text(page_of("0001_run", run), encoding="utf-8")
+    page = open_page(path, width)
+    names = page.locator("[aria-labelledby=section-devices] tbody th")
+    assert names.count() > 0
+    assert min(name.bounding_box()["width"] for name in names.all()) > 100  # and not a column of single letters
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.errors == []
