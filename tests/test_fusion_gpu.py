@@ -6,6 +6,7 @@ The interpreter must be on before triton is imported, so a process of its own ru
 import importlib
 import multiprocessing
 import os
+import pickle
 import re
 import subprocess
 import sys
@@ -43,6 +44,7 @@ from fusion_gpu import (
     tail_tensors,
     wide,
 )
+from fusion_gpu_calls import PLANS, counters_after, operator, planned
 from maps import Elsewhere
 from torch.autograd.functional import vjp
 
@@ -50,37 +52,6 @@ from cnnperf.fusion import gpu, operators
 from cnnperf.fusion.gate import Excitation, squeeze_and_excite
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Triton has wheels for Linux alone")
-
-
-def counters_after(forward, backward, x, shortcut, parameters, grad):
-    """Give the sum of all counters after a step."""
-    tail, counters = importlib.import_module(f"{forward.__module__}_tail"), torch.zeros(64, dtype=torch.int32)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tail, "counters_for", lambda *_: counters)
-        backward(grad, x, forward(x, shortcut, parameters, EPS), parameters, EPS)
-    return int(counters.sum())
-
-
-TILES = {True: 64, False: 64}
-PLANS = {
-    "small tiles": {"ROW_C": 8, "ROW_H": 2, "PARTS": 2, "PRODUCT": (2, 2, 4), "PROGRAMS": 4096, "TILE": TILES},
-    "a launch for the moments": {"CONCLUDED": 0},
-    "products by rows": {"MANY_CHANNELS": 1, "TO_HIDDEN": (2, 2, 8), "TO_CHANNELS": (2, 4, 2), "ROW_C": 8},
-}
-"""Plans that small maps do not have: loops of several steps, a batch too large for its last program, many channels."""
-
-
-def planned(name, function, *given):
-    """Call a function of a `gpu` module with another plan."""
-    plan = importlib.import_module(f"{function.__module__}_plan")
-    with pytest.MonkeyPatch.context() as patch:
-        for constant, value in PLANS[name].items():
-            patch.setattr(plan, constant, value)
-        plan.plan.cache_clear()
-        try:
-            return function(*given)
-        finally:
-            plan.plan.cache_clear()
 
 
 def training(run, module):
@@ -212,13 +183,18 @@ def planted(tmp_path_factory):
 @pytest.fixture(scope="module")
 def interpreted(planted):
     """Give a function that calls another one in a process with Triton's interpreter."""
+
+    def run(function, *given):
+        assert __name__.encode() not in pickle.dumps(function), "the process cannot import a module of tests"
+        return pool.submit(function, *given).result()
+
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(planted)  # a child that is spawned gets the path of its parent
         patch.setenv("TRITON_INTERPRET", "1")
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
             assert pool.submit(gpu.available).result(), "these tests need triton"
             patch.delenv("TRITON_INTERPRET")
-            yield lambda function, *given: pool.submit(function, *given).result()
+            yield run
 
 
 @pytest.mark.parametrize("layout", FORMATS)
@@ -376,13 +352,6 @@ def test_a_second_derivative_is_refused_in_words(interpreted):
     function = partial(gpu.gate_map, excitation=excitation_of(PROBE[1], *KINDS[0]))
     with pytest.raises(RuntimeError, match="no second derivative"):
         interpreted(partial(vjp, create_graph=True), function, x, grad)
-
-
-def operator(name, *given):
-    """Call what an operator does with maps on a GPU."""
-    from cnnperf.fusion.gpu_operators import implementation_of
-
-    return implementation_of(name)(*given)
 
 
 def test_the_operators_do_what_the_functions_do(interpreted):
