@@ -10,6 +10,6 @@ def golden(name, text):
     """Return the text that is expected, which is the given one where it is written anew."""
     path = FOLDER / name
     if os.environ.get("UPDATE_GOLDEN"):
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     return path.read_text(encoding="utf-8")
