@@ -2,7 +2,7 @@
 
 import pytest
 
-from cnnperf.plugin import OPTIONS_KEY, configure_pytest_benchmark
+from cnnperf.suite.plugin import OPTIONS_KEY, configure_pytest_benchmark
 
 STUDIES = ("test_depth.py", "test_gradient_flow.py", "test_pooling.py", "test_squeeze_excitation.py")
 ONLY_BY_NAME = ("test_se_fusion.py", "test_scaling.py", *STUDIES)
@@ -88,8 +88,8 @@ def scaling_run(request, tmp_path_factory):
 
 def _asked_of_scaling(options):
     """Return the arguments for the options of the suite, of which some mean nothing to several processes."""
-    from cnnperf.measure.plan import parse_overrides
     from cnnperf.scaling.arguments import DEFAULT
+    from cnnperf.suite.plan import parse_overrides
 
     axes = parse_overrides(options.axes)
     unknown = sorted(axes.keys() - {"batch", "threads"}) + [name for name, values in axes.items() if len(values) > 1]
@@ -124,8 +124,8 @@ def pytest_terminal_summary(terminalreporter, config):
         for line in scaling_lines(parse_document(config.stash[SCALING_KEY])):
             terminalreporter.write_line(line)
     if config.stash[FUSION_KEY]:
+        from cnnperf.records.fusion import KEY, fusion_records
         from cnnperf.report.fusion import fusion_lines
-        from cnnperf.runs.fusion import KEY, fusion_records
 
         terminalreporter.section("fusion", sep="=")
         benchmarks = [{"extra_info": {KEY: record}} for record in config.stash[FUSION_KEY]]

@@ -5,8 +5,8 @@ Named alone, because it starts processes of its own: `pytest benchmarks/test_sca
 
 import pytest
 
-from cnnperf.plugin import OPTIONS_KEY
-from cnnperf.replay import Replay
+from cnnperf.suite.plugin import OPTIONS_KEY
+from cnnperf.suite.replay import Replay
 
 REPLAY = Replay()
 ARMS = {"alone": (1, ""), "weak": (2, "weak_efficiency"), "strong": (2, "strong_efficiency")}

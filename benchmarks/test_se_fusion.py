@@ -6,8 +6,8 @@ it. The suite `full` adds bf16 and the stages of ResNet-50 on 224 x 224 images.
 
 import pytest
 
-from cnnperf.plugin import OPTIONS_KEY
-from cnnperf.replay import Replay
+from cnnperf.suite.plugin import OPTIONS_KEY
+from cnnperf.suite.replay import Replay
 
 REPLAY = Replay()
 pytestmark = pytest.mark.benchmark(timer=REPLAY)

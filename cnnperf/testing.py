@@ -15,8 +15,8 @@ from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
-from cnnperf.measure.case import PHASES, Case
 from cnnperf.measure.clock import Call, Reading
+from cnnperf.records.case import PHASES, Case
 
 WORK = {"forward": 1, "backward": 2, "train": 3}
 """Work of each phase of a made run, in that of a forward pass."""

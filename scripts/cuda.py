@@ -211,7 +211,7 @@ def plugin() -> str:
     from importlib.metadata import entry_points
 
     installed = any(entry.name == "cnnperf" for entry in entry_points(group="pytest11"))
-    return "" if installed else "-p cnnperf.plugin"
+    return "" if installed else "-p cnnperf.suite.plugin"
 
 
 def gpu_tests() -> list[str]:

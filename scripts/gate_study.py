@@ -33,8 +33,8 @@ from cnnperf.gate.command import Starter
 from cnnperf.gate.gate import BASE, CANDIDATE, CONTROL, Gate, Series, control_of, ratios, verdict_of
 from cnnperf.gate.lockstep import ESTIMATORS
 from cnnperf.gate.sides import Side
-from cnnperf.measure.case import Case
-from cnnperf.runs.sequential import Rule
+from cnnperf.records.case import Case
+from cnnperf.stats.sequential import Rule
 
 NETWORK = """
 from torch import nn

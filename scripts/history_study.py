@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from cnnperf.runs.shifts import find_shifts
+from cnnperf.stats.shifts import find_shifts
 
 BEFORE = 60
 AFTER = (3, 5, 8, 12, 20)

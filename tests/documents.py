@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from cnnperf.measure.metrics import METRICS
+from cnnperf.records.metrics import METRICS
 
 
 def metric(name: str, value: float, half: float | None = None, rounds: int | None = None) -> dict[str, Any]:

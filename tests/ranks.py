@@ -14,8 +14,8 @@ from cnnperf.fusion import synchronized
 from cnnperf.fusion.forms import ALGEBRA
 from cnnperf.fusion.synchronized import SynchronizedTail
 from cnnperf.fusion.tail import fused_tail, textbook_tail
-from cnnperf.measure.case import Case
 from cnnperf.models.squeeze_excitation import SEBlock
+from cnnperf.records.case import Case
 from cnnperf.scaling.step import Silent, Step
 
 LIMIT = 60.0  # seconds that a process waits for the others

@@ -2,10 +2,10 @@
 
 import pytest
 
-from cnnperf.allowance import Allowance, parse_allowance
 from cnnperf.errors import OptionError
-from cnnperf.measure.case import Case
-from cnnperf.runs.sequential import Rule
+from cnnperf.records.allowance import Allowance, parse_allowance
+from cnnperf.records.case import Case
+from cnnperf.stats.sequential import Rule
 
 SE = Case("se_resnet18", "train", batch=4)
 

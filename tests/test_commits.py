@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from cnnperf.commits import name_commit
 from cnnperf.errors import OptionError
+from cnnperf.records.commit import name_commit
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

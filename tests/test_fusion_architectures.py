@@ -12,7 +12,6 @@ from cnnperf.errors import OptionError, UnsupportedCase
 from cnnperf.fusion import FusedSEBlock, native
 from cnnperf.fusion.architectures import from_fusion, reason_not_fused
 from cnnperf.fusion.block import FusedBasicBlock, FusedBottleneck
-from cnnperf.measure.case import Case
 from cnnperf.measure.work import count_work
 from cnnperf.measure.workload import Workload, check_supported
 from cnnperf.models import catalog
@@ -20,6 +19,7 @@ from cnnperf.models.brought import from_factory, from_timm
 from cnnperf.models.catalog import create, match, register_prefix, resolve
 from cnnperf.models.resnet import BasicBlock
 from cnnperf.models.squeeze_excitation import SEBlock
+from cnnperf.records.case import Case
 
 FACTORY = "cnnperf.models.resnet50:se_resnet50"
 

@@ -8,11 +8,11 @@ from torch import nn
 
 from cnnperf.fusion import FusedSEBlock, fuse, unfuse
 from cnnperf.fusion.fuse import FusedBasicBlock
-from cnnperf.measure.case import Case
 from cnnperf.measure.images import images_for
 from cnnperf.models.catalog import create
 from cnnperf.models.resnet import BasicBlock, ResNet18
 from cnnperf.models.squeeze_excitation import SEBlock
+from cnnperf.records.case import Case
 
 BLOCKS = [f"stage{stage}.{block}" for stage in (1, 2, 3, 4) for block in (0, 1)]
 

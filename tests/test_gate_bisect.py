@@ -5,12 +5,12 @@ import subprocess
 import pytest
 from test_gate_command import CONVOLUTION, NETWORK, commit, git, worktrees
 
-from cnnperf.allowance import parse_allowance
 from cnnperf.cli import main
 from cnnperf.errors import OptionError
 from cnnperf.gate.bisect import options_of, step_command
 from cnnperf.gate.command import Request
-from cnnperf.measure.case import Case, axes_of_label
+from cnnperf.records.allowance import parse_allowance
+from cnnperf.records.case import Case, axes_of_label
 
 CASE = "mine:make forward cpu eager batch 2"
 

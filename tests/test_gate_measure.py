@@ -22,8 +22,8 @@ from cnnperf.gate.gate import (
 )
 from cnnperf.gate.lockstep import CYCLES, ESTIMATORS, Lockstep, Placement, Turn
 from cnnperf.gate.processes import CannotMeasure
-from cnnperf.measure.case import Case
-from cnnperf.runs.sequential import LOOKS, Rule
+from cnnperf.records.case import Case
+from cnnperf.stats.sequential import LOOKS, Rule
 
 SIDES = (BASE, CANDIDATE, CONTROL)
 FIRST, SECOND = Case("lenet5"), Case("resnet18")

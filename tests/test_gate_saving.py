@@ -12,10 +12,10 @@ from cnnperf.gate.gate import BASE, CANDIDATE, CONTROL, Series
 from cnnperf.gate.lockstep import Placement
 from cnnperf.gate.saving import save_run
 from cnnperf.gate.sides import Side
-from cnnperf.measure.case import Case
+from cnnperf.records.case import Case
+from cnnperf.records.saving import check_folder
 from cnnperf.runs import load_runs, load_samples, read_runs
-from cnnperf.runs.sequential import Estimate, Judgement
-from cnnperf.saving import check_folder
+from cnnperf.stats.sequential import Estimate, Judgement
 
 OLD, NEW = Side("v1.0", "a" * 40, False, Path()), Side("work tree", "b" * 40, True, Path())
 MACHINE = {"cpu_model": "Example CPU", "threads": 2}

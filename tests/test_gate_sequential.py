@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from cnnperf.errors import CnnperfError
-from cnnperf.runs.sequential import (
+from cnnperf.stats.sequential import (
     CONFIRMATION,
     LOOKS,
     STRICTEST,

@@ -4,10 +4,10 @@ import math
 
 import pytest
 
-from cnnperf.measure.case import Case
+from cnnperf.records.case import Case
 from cnnperf.report.verdicts import comparison_lines
-from cnnperf.runs.sequential import Estimate, Rule
 from cnnperf.runs.verdicts import CaseVerdict, Comparison, ControlFound, CounterChange, counter_changes, print_changes
+from cnnperf.stats.sequential import Estimate, Rule
 
 CASE = Case("lenet5", batch=128)
 FOUND = Estimate(math.log(1.08), math.log(1.06), math.log(1.1), 24, "re-instantiation", math.log(1.03))

@@ -14,7 +14,7 @@ from cnnperf.gate import processes
 from cnnperf.gate.processes import CALM, CannotMeasure, Nursery, Process
 from cnnperf.gate.sides import Side
 from cnnperf.gate.worker import Worker, answer_all
-from cnnperf.measure.case import Case
+from cnnperf.records.case import Case
 
 CASE = Case("lenet5", batch=2)
 OWN = {

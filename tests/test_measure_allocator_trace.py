@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from cnnperf.measure.allocator_trace import AllocatorTrace, Mark, allocations_of
-from cnnperf.measure.case import Case
 from cnnperf.measure.memory import measure_memory
 from cnnperf.measure.memory_split import split_peak
 from cnnperf.measure.workload import Workload
+from cnnperf.records.case import Case
 
 DEVICE = torch.device("cuda", 0)
 

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnnperf.errors import OptionError, UnsupportedCase
-from cnnperf.measure.case import ENGINES, PHASES, PRECISIONS, Case, axes_of_label
-from cnnperf.measure.plan import Plan
 from cnnperf.measure.workload import check_supported, cpu_cores, in_force
 from cnnperf.models.catalog import create, resolve
+from cnnperf.records.case import ENGINES, PHASES, PRECISIONS, Case, axes_of_label
+from cnnperf.suite.plan import Plan
 
 numbers = st.integers(1, 10**6)
 cases = st.builds(

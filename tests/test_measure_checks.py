@@ -9,8 +9,8 @@ from cnnperf.measure.clock import Reading
 from cnnperf.measure.compilation import CompileFacts
 from cnnperf.measure.device import DeviceFacts
 from cnnperf.measure.memory import Memory
-from cnnperf.measure.metrics import Value
 from cnnperf.measure.sampler import Samples, Schedule
+from cnnperf.records.metrics import Value
 
 MEMORY = Memory(100, 100, 0, 0, 0, 0)
 

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from cnnperf.errors import WrongResult
-from cnnperf.measure.case import Case
 from cnnperf.measure.counting import _count, count
 from cnnperf.measure.workload import Workload
+from cnnperf.records.case import Case
 from cnnperf.runs.verdicts import counter_changes, print_changes
 
 NUMBERS = itertools.count()

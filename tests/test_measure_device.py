@@ -10,9 +10,9 @@ from cnnperf.measure import nvml
 from cnnperf.measure.clock import CudaClock, QueueReading
 from cnnperf.measure.device import LONGEST_DELAY, device_latency, measure_device, queued_latency
 from cnnperf.measure.load import SEGMENTS, read_load
-from cnnperf.measure.metrics import Value
 from cnnperf.measure.nvidia import lowers_clocks, slowdowns_of
 from cnnperf.measure.nvml import Gpu, GpuState
+from cnnperf.records.metrics import Value
 from cnnperf.testing import ScriptedSubject
 
 CYCLE = 1e-9  # seconds of the scripted device

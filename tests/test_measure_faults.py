@@ -7,11 +7,11 @@ import torch
 from torch import nn
 
 from cnnperf.errors import WrongResult
-from cnnperf.measure.case import Case
 from cnnperf.measure.measurement import Laboratory
 from cnnperf.measure.sampler import Schedule
 from cnnperf.measure.workload import Workload
 from cnnperf.models.catalog import create
+from cnnperf.records.case import Case
 from cnnperf.testing import ScriptedClock
 
 CEILINGS = {"cpu": {"copy_bandwidth": 1e10, "matmul_rate_fp32": 1e11}}

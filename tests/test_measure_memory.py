@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from cnnperf.measure.case import Case
 from cnnperf.measure.memory import measure_memory
 from cnnperf.measure.memory_split import Allocation, split_peak
 from cnnperf.measure.work import count_work
 from cnnperf.measure.workload import Workload
+from cnnperf.records.case import Case
 
 
 def workload_of(phase, engine="eager", architecture="lenet5"):

@@ -3,9 +3,9 @@
 import pytest
 
 from cnnperf.errors import OptionError
-from cnnperf.measure.case import AXES, PRECISIONS, Case
-from cnnperf.measure.plan import CUDA_BATCH, SHARED_BATCH, Plan, parse_overrides, schedule_for
 from cnnperf.models.catalog import CATALOG, resolve
+from cnnperf.records.case import AXES, PRECISIONS, Case
+from cnnperf.suite.plan import CUDA_BATCH, SHARED_BATCH, Plan, parse_overrides, schedule_for
 
 
 def test_the_default_suite_on_a_cpu_has_every_phase_and_engine_once():

@@ -6,9 +6,7 @@ import pytest
 import torch
 
 from cnnperf.errors import UnsupportedCase
-from cnnperf.measure import case as axes
 from cnnperf.measure import precisions
-from cnnperf.measure.case import Case
 from cnnperf.measure.ceilings import ceiling_seconds
 from cnnperf.measure.correctness import References, results_of
 from cnnperf.measure.measurement import Laboratory
@@ -16,6 +14,8 @@ from cnnperf.measure.precisions import PRECISIONS, allowed_tf32, cudnn_benchmark
 from cnnperf.measure.sampler import Schedule
 from cnnperf.measure.work import Work, count_work
 from cnnperf.measure.workload import Workload, check_supported
+from cnnperf.records import case as axes
+from cnnperf.records.case import Case
 from cnnperf.runs import verdicts
 
 QUICK = Schedule(budget=0.0, warmup=0.0)

@@ -7,8 +7,8 @@ import pytest
 from stopwatches import Scripted
 
 from cnnperf.errors import CnnperfError
-from cnnperf.measure.case import Case
 from cnnperf.measure.replicas import Replicas
+from cnnperf.records.case import Case
 
 CASE = Case("lenet5")
 

@@ -2,12 +2,12 @@
 
 import torch
 
-from cnnperf.measure.case import Case
 from cnnperf.measure.measurement import Laboratory
 from cnnperf.measure.room import CODE, LUMPS, MARGIN, SMALLEST, STEEPEST, Forecast, Process, process_memory
 from cnnperf.measure.sampler import Schedule
 from cnnperf.measure.work import count_work
 from cnnperf.measure.workload import Workload
+from cnnperf.records.case import Case
 from cnnperf.testing import ScriptedClock
 
 GIB = 2**30

@@ -6,7 +6,7 @@ import pytest
 
 from cnnperf.errors import WrongResult
 from cnnperf.measure.sampler import Schedule, sample, steady
-from cnnperf.measure.statistics import median_interval, order_statistic_ranks
+from cnnperf.stats.median import median_interval, order_statistic_ranks
 from cnnperf.testing import ScriptedClock, ScriptedSubject
 
 

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnnperf.errors import OptionError
-from cnnperf.measure.case import Case
-from cnnperf.measure.shards import Shard, assign, digest, parse_shard
+from cnnperf.records.case import Case
+from cnnperf.records.shards import Shard, assign, digest, parse_shard
 
 NAMES = st.lists(st.integers(0, 10_000), min_size=1, max_size=60, unique=True)
 

@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from cnnperf.measure.case import Case
 from cnnperf.measure.ceilings import ceiling_seconds
 from cnnperf.measure.images import images_for
 from cnnperf.measure.work import Work, count_work
+from cnnperf.records.case import Case
 
 LENET_MULTIPLY_ADDS = 6 * 75 * 28 * 28 + 16 * 150 * 10 * 10 + 400 * 120 + 120 * 84 + 84 * 10
 

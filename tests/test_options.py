@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from cnnperf.errors import OptionError
-from cnnperf.flags import OPTIONS, read_given
-from cnnperf.options import Options, parse_options
+from cnnperf.suite.flags import OPTIONS, read_given
+from cnnperf.suite.options import Options, parse_options
 
 
 def given(**texts):

@@ -21,7 +21,7 @@ SUITE = """
 """
 CONFTEST = """
     import pytest
-    from cnnperf.plugin import configure_pytest_benchmark
+    from cnnperf.suite.plugin import configure_pytest_benchmark
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_configure(config):
@@ -228,7 +228,7 @@ def test_pytest_elsewhere_loads_neither_torch_nor_pandas(pytester):
         import sys
 
         def test_light():
-            assert "cnnperf.plugin" in sys.modules
+            assert "cnnperf.suite.plugin" in sys.modules
             assert not {"torch", "pandas", "numpy", "scipy"} & set(sys.modules)
         """
     )
@@ -242,7 +242,7 @@ def test_a_skipped_module_beside_others_ends_like_any_run(pytester):
 
 
 def test_the_replay_gives_back_each_sample_exactly():
-    from cnnperf.replay import Replay
+    from cnnperf.suite.replay import Replay
 
     replay = Replay()
     replay.load([0.1, 0.2, 0.3])

@@ -11,8 +11,8 @@ from cnnperf.errors import RunFileError
 from cnnperf.measure import cells
 from cnnperf.measure.cells import Cell, all_cells, floor_passes, measure_cell
 from cnnperf.measure.sampler import Schedule
+from cnnperf.records.fusion import fusion_records
 from cnnperf.report import render
-from cnnperf.runs.fusion import fusion_records
 from cnnperf.testing import ScriptedClock
 
 RECORD = {

@@ -10,12 +10,12 @@ import pytest
 from documents import benchmark, document, finding
 from golden import golden
 
-from cnnperf.measure.case import Case
+from cnnperf.records.case import Case
 from cnnperf.report.layout import escape
 from cnnperf.report.markdown import MOST_BYTES, capped, comparison_markdown, run_markdown
 from cnnperf.runs import parse_document
-from cnnperf.runs.sequential import Estimate, Rule
 from cnnperf.runs.verdicts import CaseVerdict, Comparison, CounterChange
+from cnnperf.stats.sequential import Estimate, Rule
 
 SLOWER = Estimate(math.log(1.1), math.log(1.08), math.log(1.12), 32, "re-instantiation", math.log(1.03))
 SAME = Estimate(0.0, math.log(0.99), math.log(1.01), 16, "re-instantiation", math.log(1.03))

@@ -3,20 +3,21 @@
 Numbers are compared exactly, and words are not: they may become better.
 """
 
+from needs import needs
+
+needs("tabulate")
+
 import re
 from pathlib import Path
 
 import pytest
 from golden import golden
-from needs import needs
 
 from cnnperf import compare_runs, load_runs, load_samples
 from cnnperf.report.fusion import fusion_markdown
 from cnnperf.report.markdown import run_markdown
 from cnnperf.report.terminal import render_run
 from cnnperf.runs import read_runs
-
-needs("tabulate")
 
 RESULTS = Path(__file__).parents[1] / "results"
 FILES = sorted([*RESULTS.glob("*.json"), *RESULTS.glob("fusion/*.json")], key=str)

@@ -7,12 +7,12 @@ import pytest
 from documents import benchmark, document, metric
 from scipy import stats
 
-from cnnperf.allowance import Allowance
 from cnnperf.errors import RunFileError
+from cnnperf.records.allowance import Allowance
 from cnnperf.runs import parse_document
 from cnnperf.runs.baseline import Baseline
 from cnnperf.runs.comparison import compare_sides, unpaired
-from cnnperf.runs.sequential import Rule
+from cnnperf.stats.sequential import Rule
 
 RULE = Rule()
 

@@ -5,11 +5,11 @@ import math
 import pytest
 from documents import benchmark, document, finding, metric
 
-from cnnperf.measure.metrics import Value
+from cnnperf.records.metrics import Value
 from cnnperf.runs import parse_document
 from cnnperf.runs.device_records import image_bytes
 from cnnperf.runs.devices import DIFFERENT_MACHINES, DIFFERENT_RUNS, NO_LATENCY, device_blocks
-from cnnperf.runs.ratio import total
+from cnnperf.stats.ratio import total
 from cnnperf.testing import MadeDevices
 
 TF32 = {"precision": "tf32", "layout": "channels_last"}

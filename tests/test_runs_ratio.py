@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnnperf.measure.metrics import Value
-from cnnperf.runs.ratio import ratio, recovered_share, sees_difference
+from cnnperf.records.metrics import Value
+from cnnperf.stats.ratio import ratio, recovered_share, sees_difference
 
 
 def test_a_ratio_of_exact_values_is_exact():

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnnperf.errors import RunFileError
-from cnnperf.measure.case import ENGINES, LAYOUTS, PHASES, PRECISIONS
+from cnnperf.records.case import ENGINES, LAYOUTS, PHASES, PRECISIONS
 from cnnperf.runs import frame_of, load_runs, load_samples, read_runs, samples_of
 
 CASE = [

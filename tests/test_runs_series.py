@@ -8,7 +8,7 @@ from documents import benchmark, document, metric
 
 from cnnperf.cli import main
 from cnnperf.errors import RunFileError
-from cnnperf.measure.case import Case
+from cnnperf.records.case import Case
 from cnnperf.runs.acknowledged import Acknowledged, read_acknowledged
 from cnnperf.runs.series import Change, Point, Series
 

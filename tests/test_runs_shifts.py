@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cnnperf.errors import CnnperfError
-from cnnperf.runs.shifts import LEAST_RUNS, find_shifts
+from cnnperf.stats.shifts import LEAST_RUNS, find_shifts
 
 LEAST = math.log1p(0.025)
 STEP = math.log1p(0.05)

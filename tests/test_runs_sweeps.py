@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cnnperf.measure.case import Case
-from cnnperf.measure.metrics import Value
-from cnnperf.runs.records import CaseRecord
+from cnnperf.records.case import Case
+from cnnperf.records.metrics import Value
+from cnnperf.records.run import CaseRecord
 from cnnperf.runs.sweeps import crossover_of, efficiencies, gains, knee_of, lines_of, rivals_of, sweep_values
 
 BATCHES = (1, 2, 4, 8, 16)

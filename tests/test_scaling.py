@@ -19,9 +19,9 @@ import ranks
 
 from cnnperf import load_runs
 from cnnperf.errors import OptionError
-from cnnperf.measure.case import Case
 from cnnperf.measure.paired import Together
 from cnnperf.measure.sampler import Schedule
+from cnnperf.records.case import Case
 from cnnperf.report.figures import figures
 from cnnperf.report.markdown import run_markdown
 from cnnperf.report.scaling import scaling_lines

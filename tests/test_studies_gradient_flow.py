@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from cnnperf.errors import OptionError
+from cnnperf.stats.growth import BATCH_NORM_GROWTH
 from cnnperf.studies import compare_gradient_flow
 from cnnperf.studies.gradient_flow import FAMILIES, Setting, measure_flow
-from cnnperf.studies.growth import BATCH_NORM_GROWTH
 
 SEEDS = range(10)
 SMALL = Setting(num_blocks=3, channels=8, image_size=16)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cnnperf.errors import OptionError
-from cnnperf.studies.growth import BATCH_NORM_GROWTH, LIMIT, fit_growth
+from cnnperf.stats.growth import BATCH_NORM_GROWTH, LIMIT, fit_growth
 
 LAYERS = list(range(0, 41, 2))
 

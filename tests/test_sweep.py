@@ -6,21 +6,21 @@ import pytest
 
 from cnnperf import fusion
 from cnnperf.errors import OptionError, OutOfMemory, UnsupportedCase, WrongResult
-from cnnperf.measure.case import Case
 from cnnperf.measure.clock import Reading
 from cnnperf.measure.measurement import Measured
-from cnnperf.measure.metrics import Value
-from cnnperf.measure.plan import Plan, thread_counts
 from cnnperf.measure.room import Forecast, Process
 from cnnperf.measure.sampler import Samples
 from cnnperf.measure.work import count_work
 from cnnperf.models import catalog
 from cnnperf.models.catalog import resolve
-from cnnperf.options import Options
+from cnnperf.records.case import Case
+from cnnperf.records.metrics import Value
 from cnnperf.runs import frame_of
 from cnnperf.runs.swept import add_sweeps
-from cnnperf.session import Session
-from cnnperf.sweep import Sweep, Walk, default_values, largest_batch
+from cnnperf.suite.options import Options
+from cnnperf.suite.plan import Plan, thread_counts
+from cnnperf.suite.session import Session
+from cnnperf.suite.sweep import Sweep, Walk, default_values, largest_batch
 
 PLENTY = Process(0.0, 0.0, 2.0**50)
 
@@ -199,7 +199,7 @@ def test_one_wrong_result_does_not_end_a_line():
 
 
 def test_efficiency_of_threads_is_a_metric_of_each_case(monkeypatch):
-    monkeypatch.setattr("cnnperf.sweep.cpu_cores", lambda: 4)
+    monkeypatch.setattr("cnnperf.suite.sweep.cpu_cores", lambda: 4)
     _, _, frame = sweep(Made(fixed=0.0), axis="threads", values=(1, 2, 4))
     found = frame[frame.metric == "thread_efficiency"].set_index("threads").value.to_dict()
     assert found == pytest.approx({1: 1.0, 2: 0.9, 4: 0.9})  # of rounds side by side
@@ -225,7 +225,7 @@ def test_the_journal_has_every_case_before_the_next_begins(tmp_path):
 
 
 def test_the_default_values_suit_the_architecture(monkeypatch):
-    monkeypatch.setattr("cnnperf.sweep.cpu_cores", lambda: 3)
+    monkeypatch.setattr("cnnperf.suite.sweep.cpu_cores", lambda: 3)
     found = {axis: default_values(axis, resolve("resnet18")) for axis in ("batch", "threads", "image_size", "width")}
     assert found == {
         "batch": (),
@@ -256,7 +256,7 @@ def test_threads_are_each_counted_up_to_eight_and_doubled_above():
 
 
 def test_the_full_suite_sweeps_over_batch_and_threads(monkeypatch):
-    monkeypatch.setattr("cnnperf.measure.plan.cpu_cores", lambda: 2)
+    monkeypatch.setattr("cnnperf.suite.plan.cpu_cores", lambda: 2)
     cases = Plan(suite="full").cases(resolve("lenet5"))
     swept = [case for case in cases if (case.phase, case.precision, case.layout) == ("train", "fp32", "contiguous")]
     assert sorted({case.batch for case in swept}) == [1, 2, 4, 8, 16, 32, 64, 128]

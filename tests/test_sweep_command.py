@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from cnnperf import session
 from cnnperf.cli import main
 from cnnperf.measure.measurement import Laboratory
 from cnnperf.runs import load_runs, load_samples
+from cnnperf.suite import session
 
 TINY = ("--phase", "forward", "--time", "0.01")
 

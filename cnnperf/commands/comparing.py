@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 
 def _compare(given: argparse.Namespace) -> int:
-    from cnnperf.allowance import parse_allowance
+    from cnnperf.records.allowance import parse_allowance
     from cnnperf.runs.comparison import compare_sides
-    from cnnperf.runs.sequential import Rule
+    from cnnperf.stats.sequential import Rule
 
     allowance = parse_allowance(given.allow)
     _check_output(given)
@@ -37,7 +37,7 @@ def _compare(given: argparse.Namespace) -> int:
 
 
 def _compare_arguments(parser: argparse.ArgumentParser) -> None:
-    from cnnperf.allowance import ALLOWANCE_HELP
+    from cnnperf.records.allowance import ALLOWANCE_HELP
 
     add = parser.add_argument
     add("base", metavar="BASE", help=RUN)

@@ -74,7 +74,7 @@ def _list(given: argparse.Namespace) -> int:
     elif given.what == "metrics":
         print_lines(metric_lines())
     else:
-        from cnnperf.options import Options
+        from cnnperf.suite.options import Options
 
         print_lines(architecture_lines((row.name, row.summary) for row in Options().architectures()))
     return FINE
@@ -120,14 +120,14 @@ def _figures(given: argparse.Namespace) -> int:
 
 
 def _history(given: argparse.Namespace) -> int:
-    from cnnperf.allowance import fraction_of
-    from cnnperf.measure.metrics import METRICS
+    from cnnperf.records.allowance import fraction_of
+    from cnnperf.records.metrics import METRICS
     from cnnperf.report.history import history_lines
     from cnnperf.runs.acknowledged import FILE, accept, read_acknowledged
     from cnnperf.runs.selection import parse_machine
     from cnnperf.runs.series import changes_of
-    from cnnperf.runs.shifts import LEAST_RUNS
     from cnnperf.runs.storage import read_series
+    from cnnperf.stats.shifts import LEAST_RUNS
 
     least = fraction_of(given.least, "--least")
     wanted = parse_machine(given.machine, given.since, given.until)

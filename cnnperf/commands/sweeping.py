@@ -20,11 +20,11 @@ from cnnperf.commands.command import (
     tell,
 )
 from cnnperf.errors import CnnperfError, OptionError
-from cnnperf.measure.case import ENGINES, PHASES, PRECISIONS, USUAL_ENGINES
+from cnnperf.records.case import ENGINES, PHASES, PRECISIONS, USUAL_ENGINES
 
 if TYPE_CHECKING:
-    from cnnperf.session import Session
-    from cnnperf.sweep import Sweep
+    from cnnperf.suite.session import Session
+    from cnnperf.suite.sweep import Sweep
 
 EPILOG = """\
 examples:
@@ -47,8 +47,8 @@ def _sweep(given: argparse.Namespace) -> int:
     values, step = _values(given.values), _step(given.step)
     _check_before(given)
     sweep = _planned(given, values, step)
-    from cnnperf.saving import check_folder
-    from cnnperf.sweep import Walk
+    from cnnperf.records.saving import check_folder
+    from cnnperf.suite.sweep import Walk
 
     for folder in [*([] if given.out else [given.runs]), *_folders(given).values()]:
         check_folder(folder)
@@ -74,7 +74,7 @@ def _planned(given: argparse.Namespace, values: tuple[int, ...], step: float) ->
     from cnnperf.measure.devices import devices_for
     from cnnperf.measure.workload import count_classes
     from cnnperf.models.catalog import resolve
-    from cnnperf.sweep import Sweep, default_values
+    from cnnperf.suite.sweep import Sweep, default_values
 
     row = resolve(given.architecture)
     devices = devices_for(given.device, "--device")
@@ -99,9 +99,9 @@ def _planned(given: argparse.Namespace, values: tuple[int, ...], step: float) ->
 
 
 def _begin(given: argparse.Namespace, sweep: Sweep) -> Session:
-    from cnnperf.commits import commit_info
-    from cnnperf.options import Options
-    from cnnperf.session import Session
+    from cnnperf.records.commit import commit_info
+    from cnnperf.suite.options import Options
+    from cnnperf.suite.session import Session
 
     wanted = "cpu" if sweep.axis == "threads" else given.device
     options = Options((wanted,), (given.architecture,), suite="sweep", seconds=given.time)
@@ -117,14 +117,14 @@ def _count(sweep: Sweep) -> int | None:
 
 
 def _path(given: argparse.Namespace) -> Path:
-    from cnnperf.saving import numbered_path
+    from cnnperf.records.saving import numbered_path
 
     return given.out or numbered_path(given.runs)
 
 
 def _save(session: Session, path: Path) -> None:
+    from cnnperf.records.saving import save_document
     from cnnperf.runs.swept import add_sweeps
-    from cnnperf.saving import save_document
 
     document = session.document()
     add_sweeps(document)
@@ -136,9 +136,9 @@ def _save(session: Session, path: Path) -> None:
 def _draw(session: Session, given: argparse.Namespace) -> None:
     if not (given.png or given.svg):
         return
+    from cnnperf.records.document import parse_document
     from cnnperf.report.output import write_whole
     from cnnperf.report.sweep_charts import sweep_charts
-    from cnnperf.runs.document import parse_document
 
     for chart in sweep_charts(parse_document(session.document())):
         if given.png:
@@ -173,7 +173,7 @@ def _check_before(given: argparse.Namespace) -> None:
     if not 0 < given.time < float("inf"):
         raise OptionError(f"--time takes seconds above 0, not {given.time:g}")
     if given.out is not None:
-        from cnnperf.saving import check_out
+        from cnnperf.records.saving import check_out
 
         check_out(given.out)
 

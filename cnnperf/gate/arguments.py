@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cnnperf.allowance import ALLOWANCE_HELP, parse_allowance
 from cnnperf.errors import OptionError
-from cnnperf.flags import OPTIONS, read_given
+from cnnperf.records.allowance import ALLOWANCE_HELP, parse_allowance
+from cnnperf.suite.flags import OPTIONS, read_given
 
 if TYPE_CHECKING:
     from cnnperf.gate.command import Request
@@ -117,7 +117,7 @@ def request_of(given: argparse.Namespace) -> Request:
         OptionError: If an allowance, a time or a counter cannot be understood.
     """
     from cnnperf.gate.command import Request
-    from cnnperf.measure.metrics import METRICS
+    from cnnperf.records.metrics import METRICS
 
     known = [name for name, metric in METRICS.items() if metric.counter]
     for name in given.accept:

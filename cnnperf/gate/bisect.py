@@ -17,7 +17,7 @@ from pathlib import Path
 from cnnperf.errors import CnnperfError, OptionError
 from cnnperf.gate.command import Request, run_gate, terminated_as_interrupted
 from cnnperf.gate.sides import Repository, Side
-from cnnperf.measure.case import axes_of_label
+from cnnperf.records.case import axes_of_label
 from cnnperf.runs.verdicts import WORSE, Comparison
 
 # Statuses of the gate, as https://git-scm.com/docs/git-bisect#_bisect_run wants them: 125 skips. git sets its own

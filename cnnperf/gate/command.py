@@ -12,17 +12,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from cnnperf.allowance import Allowance, parse_allowance
 from cnnperf.errors import CnnperfError
 from cnnperf.gate.environments import interpreter_of
 from cnnperf.gate.gate import BASE, CANDIDATE, CONTROL, Gate, Series, control_of, samples_of, verdict_of
 from cnnperf.gate.processes import COMPILER_MODULES, EAGER_MODULES, CannotMeasure, Nursery, Peer, Process
 from cnnperf.gate.saving import save_run
 from cnnperf.gate.sides import Repository, Side
-from cnnperf.measure.case import Case
-from cnnperf.runs.sequential import Rule
+from cnnperf.records.allowance import Allowance, parse_allowance
+from cnnperf.records.case import Case
+from cnnperf.records.saving import check_folder
 from cnnperf.runs.verdicts import CaseVerdict, Comparison, CounterChange, counter_changes, print_changes
-from cnnperf.saving import check_folder
+from cnnperf.stats.sequential import Rule
 
 Given = Mapping[str, tuple[str, ...]]
 

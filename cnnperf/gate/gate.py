@@ -17,9 +17,9 @@ from typing import Any
 from cnnperf.errors import CnnperfError
 from cnnperf.gate.lockstep import Lockstep, Placement
 from cnnperf.gate.processes import CannotMeasure, Peer
-from cnnperf.measure.case import Case
-from cnnperf.runs.sequential import LOOKS, Judgement, Rule, confirm, control_differs, estimate, judge
+from cnnperf.records.case import Case
 from cnnperf.runs.verdicts import CaseVerdict, ControlFound
+from cnnperf.stats.sequential import LOOKS, Judgement, Rule, confirm, control_differs, estimate, judge
 
 BASE, CANDIDATE, CONTROL = "base", "candidate", "control"
 PLACEMENTS_IN_PASS = 8

@@ -16,11 +16,11 @@ from typing import Any
 
 from cnnperf.gate.gate import CANDIDATE, Series, verdict_of
 from cnnperf.gate.sides import Side
-from cnnperf.measure.finding import Finding
-from cnnperf.measure.metrics import METRICS, Value
-from cnnperf.runs.document import SCHEMA
-from cnnperf.runs.sequential import Estimate
-from cnnperf.saving import Object, benchmark_entry, save_document
+from cnnperf.records.document import SCHEMA
+from cnnperf.records.finding import Finding
+from cnnperf.records.metrics import METRICS, Value
+from cnnperf.records.saving import Object, benchmark_entry, save_document
+from cnnperf.stats.sequential import Estimate
 
 
 def save_run(

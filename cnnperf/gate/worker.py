@@ -44,7 +44,7 @@ class Worker:
 
     def plan(self, given: dict[str, list[str]]) -> Answer:
         """Return the axes of the cases that the options stand for."""
-        from cnnperf.options import parse_options
+        from cnnperf.suite.options import parse_options
 
         options = parse_options({key: tuple(texts) for key, texts in given.items()})
         plan = options.plan()
@@ -59,8 +59,8 @@ class Worker:
 
     def count(self, axes: dict[str, Any], input_kind: str) -> Answer:
         """Return counters and results of a case, in a process that times nothing."""
-        from cnnperf.measure.case import Case
         from cnnperf.measure.counting import count
+        from cnnperf.records.case import Case
 
         return count(Case.from_axes(axes), input_kind)
 
@@ -69,8 +69,8 @@ class Worker:
         import torch
 
         from cnnperf.measure.allocator import apply_policy
-        from cnnperf.measure.case import Case
         from cnnperf.measure.workload import Workload, in_force
+        from cnnperf.records.case import Case
 
         apply_policy(allocator)
         self._workload = None

@@ -13,11 +13,11 @@ from torch import Tensor
 from cnnperf.errors import UnsupportedCase, WrongResult
 from cnnperf.measure.clock import clock_for
 from cnnperf.measure.graph_replay import ReplayClock, Replayed, Rotating, sets_for
-from cnnperf.measure.metrics import Value
 from cnnperf.measure.paired import Together, sample_together
 from cnnperf.measure.parts import PARTS, Copy, Part, Shape, forms_of
 from cnnperf.measure.precisions import DTYPES, allowed_tf32
 from cnnperf.measure.sampler import Schedule, Subject
+from cnnperf.records.metrics import Value
 
 COPY, FUSED = "copy", "fused"
 STAGES = {

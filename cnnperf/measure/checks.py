@@ -11,11 +11,11 @@ from scipy.stats import kendalltau
 
 from cnnperf.measure.compilation import CompileFacts
 from cnnperf.measure.device import DeviceFacts
-from cnnperf.measure.finding import Finding
 from cnnperf.measure.memory import Memory
-from cnnperf.measure.metrics import Value
 from cnnperf.measure.nvidia import POWER_CAP
 from cnnperf.measure.sampler import Samples, Schedule
+from cnnperf.records.finding import Finding
+from cnnperf.records.metrics import Value
 
 SPREAD_FACTOR = 2.5  # times the wanted half-width
 DRIFT_SHIFT = 0.03

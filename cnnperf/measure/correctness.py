@@ -13,10 +13,10 @@ import torch
 from torch import nn
 
 from cnnperf.errors import WrongResult
-from cnnperf.measure.case import Case
 from cnnperf.measure.precisions import by_operands
 from cnnperf.measure.workload import Workload
 from cnnperf.models.catalog import resolve
+from cnnperf.records.case import Case
 
 # Relative error of the output that is forgiven without asking what eager achieves: some hundred roundings.
 TOLERANCE = by_operands({"fp32": 1e-4, "tf32": 1e-2, "bf16": 3e-2, "fp16": 1e-2})

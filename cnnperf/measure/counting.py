@@ -10,11 +10,11 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cnnperf.measure import compilation
-from cnnperf.measure.case import Case
 from cnnperf.measure.correctness import References, results_of
 from cnnperf.measure.memory import measure_memory
 from cnnperf.measure.work import count_work
 from cnnperf.measure.workload import Workload, check_supported, in_force
+from cnnperf.records.case import Case
 
 
 def count(case: Case, input_kind: str = "synthetic") -> dict[str, Any]:

@@ -12,8 +12,8 @@ from typing import Protocol
 
 from cnnperf.measure.clock import Call
 from cnnperf.measure.load import LoadClock, Meter, read_load
-from cnnperf.measure.metrics import Value
-from cnnperf.measure.statistics import median_interval
+from cnnperf.records.metrics import Value
+from cnnperf.stats.median import median_interval
 
 FIRST_DELAY = 1 << 20  # device cycles: about half a millisecond
 LONGEST_DELAY = 1 << 31  # about a second; a call that takes the host longer than that waits for the device itself

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from cnnperf.measure.finding import Finding
 from cnnperf.measure.nvidia import ask, lowers_clocks
+from cnnperf.records.finding import Finding
 
 MOST_LOAD = 0.5  # runnable processes a CPU
 LEAST_MEMORY = 2 * 2**30  # bytes

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import torch
 
 from cnnperf.errors import OutOfMemory
-from cnnperf.measure.case import Case
+from cnnperf.records.case import Case
 
 SIGNS = (
     *("can't allocate memory", "not enough memory"),  # of the CPU's allocator: c10/core/impl/alloc_cpu.cpp

@@ -7,7 +7,7 @@ from functools import cache
 import torch
 
 from cnnperf.errors import OptionError
-from cnnperf.measure.case import Case
+from cnnperf.records.case import Case
 
 INPUT_KINDS = ("synthetic", "photos")
 CHANNELS = 3

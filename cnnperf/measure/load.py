@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from cnnperf.measure.clock import Call, QueueReading
-from cnnperf.measure.metrics import Value
 from cnnperf.measure.nvml import GpuState
-from cnnperf.measure.statistics import median_interval
+from cnnperf.records.metrics import Value
+from cnnperf.stats.median import median_interval
 
 QUEUE_SECONDS = 0.05
 SEGMENT_SECONDS = 0.2

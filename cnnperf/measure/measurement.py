@@ -11,7 +11,6 @@ import torch
 
 from cnnperf.errors import OutOfMemory, WrongResult
 from cnnperf.measure import compilation
-from cnnperf.measure.case import Case
 from cnnperf.measure.ceilings import ceiling_seconds, measure_ceilings
 from cnnperf.measure.checks import Evidence, findings_of
 from cnnperf.measure.clock import Clock, clock_for
@@ -19,19 +18,20 @@ from cnnperf.measure.compilation import CompileFacts
 from cnnperf.measure.correctness import References, Verified
 from cnnperf.measure.device import DeviceClock, DeviceFacts, measure_device
 from cnnperf.measure.exhaustion import out_of_memory_told, release_caches
-from cnnperf.measure.finding import Finding
 from cnnperf.measure.memory import Memory, measure_memory
-from cnnperf.measure.metrics import METRICS, Value
 from cnnperf.measure.nvml import Gpu
 from cnnperf.measure.precisions import PRECISIONS, cudnn_benchmark
 from cnnperf.measure.rapl import Rapl
 from cnnperf.measure.sampler import Samples, Schedule, sample
-from cnnperf.measure.statistics import median_interval
 from cnnperf.measure.threads import thread_efficiencies
 from cnnperf.measure.transfers import measure_transfers
 from cnnperf.measure.work import Work, count_work
 from cnnperf.measure.workload import Workload, check_supported, in_force
 from cnnperf.models.catalog import CATALOG
+from cnnperf.records.case import Case
+from cnnperf.records.finding import Finding
+from cnnperf.records.metrics import METRICS, Value
+from cnnperf.stats.median import median_interval
 
 RECORD_VERSION = 1
 

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from cnnperf.measure.clock import Clock
-from cnnperf.measure.metrics import Value
 from cnnperf.measure.sampler import Schedule, Subject, collector_paused, take_round
-from cnnperf.measure.statistics import median_interval
+from cnnperf.records.metrics import Value
+from cnnperf.stats.median import median_interval
 
 WARM_UP_ROUNDS = 3  # at least; compiled subjects compile in the first
 

@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection
 from typing import Protocol
 
 from cnnperf.errors import CnnperfError
-from cnnperf.measure.case import Case
+from cnnperf.records.case import Case
 
 GRACE = 5.0  # seconds for a process to end by itself
 

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cnnperf.measure.case import Case
 from cnnperf.measure.work import count_work
+from cnnperf.records.case import Case
 from cnnperf.units import format_quantity
 
 MARGIN = 0.1

@@ -15,8 +15,8 @@ from typing import Protocol
 
 from cnnperf.errors import WrongResult
 from cnnperf.measure.clock import Clock, Reading
-from cnnperf.measure.metrics import Value
-from cnnperf.measure.statistics import median_interval
+from cnnperf.records.metrics import Value
+from cnnperf.stats.median import median_interval
 
 STEADY_WINDOW = 3
 STEADY_TOLERANCE = 0.05

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import torch
 
 from cnnperf.measure.clock import Clock
-from cnnperf.measure.metrics import Value
 from cnnperf.measure.paired import sample_together
 from cnnperf.measure.sampler import Schedule, Subject
+from cnnperf.records.metrics import Value
 
 WAKING = 1 << 20  # numbers: enough for PyTorch to share them out, so that the threads are there before the clock runs
 

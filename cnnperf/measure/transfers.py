@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 import torch
 
 from cnnperf.measure.clock import Clock
-from cnnperf.measure.metrics import Value
-from cnnperf.measure.statistics import median_interval
+from cnnperf.records.metrics import Value
+from cnnperf.stats.median import median_interval
 
 ROUNDS = 9
 WARM_UP = 2

@@ -18,9 +18,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
-from cnnperf.measure.case import Case
 from cnnperf.measure.precisions import DTYPES, PRECISIONS
 from cnnperf.models.catalog import create, hollow, resolve
+from cnnperf.records.case import Case
 
 
 @dataclass(frozen=True)

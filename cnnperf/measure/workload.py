@@ -14,11 +14,11 @@ from torch import nn
 
 from cnnperf.errors import OptionError, UnsupportedCase
 from cnnperf.fusion.architectures import reason_not_fused
-from cnnperf.measure.case import Case
 from cnnperf.measure.images import images_for
 from cnnperf.measure.precisions import DTYPES, LOSS_SCALE, PRECISIONS, allowed_tf32
 from cnnperf.models.architecture import Architecture
 from cnnperf.models.catalog import create, resolve
+from cnnperf.records.case import Case
 
 MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 LEARNING_RATE = 1e-3

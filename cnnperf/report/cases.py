@@ -6,10 +6,10 @@ import math
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import TypeVar
 
-from cnnperf.measure.case import AXIS_BY_NAME, LATER, Case
-from cnnperf.measure.metrics import Value
-from cnnperf.runs.ratio import sees_difference
-from cnnperf.runs.records import CaseRecord
+from cnnperf.records.case import AXIS_BY_NAME, LATER, Case
+from cnnperf.records.metrics import Value
+from cnnperf.records.run import CaseRecord
+from cnnperf.stats.ratio import sees_difference
 from cnnperf.units import ABSENT, format_factor, format_ratio
 
 Cases = Mapping[Case, CaseRecord]

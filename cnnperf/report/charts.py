@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from cnnperf.errors import CnnperfError
-from cnnperf.measure.case import ENGINES, PHASES
+from cnnperf.records.case import ENGINES, PHASES
+from cnnperf.records.run import Run
 from cnnperf.report.drawing import Chart, belongs
 from cnnperf.report.quotients import ratio_rows
 from cnnperf.report.rows import Row, case_rows, ceiling_rows, memory_rows
 from cnnperf.report.sweep_charts import sweep_charts
-from cnnperf.runs.records import Run
 
 try:
     import altair as alt

@@ -6,11 +6,11 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from cnnperf.measure.case import Case
-from cnnperf.measure.metrics import Value
+from cnnperf.records.case import Case
+from cnnperf.records.metrics import Value
 from cnnperf.report.cases import Cases, distinct, format_of, format_text, phases_of, ratio_text, value_of
 from cnnperf.report.layout import WIDTH, Row, grid, shorten
-from cnnperf.runs.ratio import ratio, recovered_share
+from cnnperf.stats.ratio import ratio, recovered_share
 from cnnperf.units import ABSENT, format_percent
 
 Cell = Callable[[Case], str]

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from cnnperf.measure.metrics import Value
+from cnnperf.records.metrics import Value
 from cnnperf.report.cases import ratio_text
 from cnnperf.runs.device_records import COPIES, DeviceRow, image_bytes, is_positive, value
 from cnnperf.runs.devices import DIFFERENT_MACHINES, DIFFERENT_RUNS

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from cnnperf.measure.case import Case
+from cnnperf.records.case import Case
+from cnnperf.records.run import Run, Scalar
 from cnnperf.report.cases import distinct
 from cnnperf.report.sweeps import crossover_text
 from cnnperf.runs.device_records import DeviceBlock, DeviceRow, MissingRow, is_positive, value
 from cnnperf.runs.devices import DIFFERENT_MACHINES, DIFFERENT_RUNS
-from cnnperf.runs.records import Run, Scalar
 from cnnperf.runs.sweeps import Rivals
 from cnnperf.units import format_quantity
 

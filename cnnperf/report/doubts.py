@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from cnnperf.measure.case import AXES, AXIS_BY_NAME, AxisValue, Case
-from cnnperf.measure.finding import Finding
+from cnnperf.records.case import AXES, AXIS_BY_NAME, AxisValue, Case
+from cnnperf.records.finding import Finding
+from cnnperf.records.run import CaseRecord, NotMeasured, Run
 from cnnperf.report.layout import wrap
-from cnnperf.runs.records import CaseRecord, NotMeasured, Run
 
 MOST_KINDS = 12
 MOST_REASONS = 8

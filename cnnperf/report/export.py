@@ -9,9 +9,9 @@ from io import BytesIO
 from typing import Any
 
 from cnnperf.errors import CnnperfError
-from cnnperf.measure.metrics import METRICS, Value
+from cnnperf.records.metrics import METRICS, Value
+from cnnperf.records.run import CaseRecord, Run
 from cnnperf.runs.frame import frame_of_runs
-from cnnperf.runs.records import CaseRecord, Run
 
 Runs = Sequence[tuple[str, Run]]
 

@@ -8,14 +8,14 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from cnnperf.errors import RunFileError
+from cnnperf.records.run import CaseRecord, Run
 from cnnperf.report.cases import Cases, Format, distinct, format_of, format_text, ratio_text, value_of
 from cnnperf.report.devices import device_markdown
 from cnnperf.report.fusion import fusion_markdown
 from cnnperf.report.layout import escape
 from cnnperf.report.machine import machine_facts
 from cnnperf.report.scaling import scaling_markdown
-from cnnperf.runs.ratio import ratio
-from cnnperf.runs.records import CaseRecord, Run
+from cnnperf.stats.ratio import ratio
 from cnnperf.units import ABSENT, format_percent, format_quantity
 
 BEGIN = "<!-- figures:begin -->"

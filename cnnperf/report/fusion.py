@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from cnnperf.measure.metrics import Value
+from cnnperf.records.fusion import FUSED, TEXTBOOK, FusionRecord
+from cnnperf.records.metrics import Value
 from cnnperf.report.cases import ratio_text
 from cnnperf.report.layout import Row, escape, grid
-from cnnperf.runs.fusion import FUSED, TEXTBOOK, FusionRecord
 from cnnperf.units import ABSENT, format_factor, format_percent, format_quantity
 
 PARTS = {

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from cnnperf.records.run import Run
 from cnnperf.report.cases import distinct
 from cnnperf.report.quotients import ratio_rows
 from cnnperf.report.rows import Row, cases_of
-from cnnperf.runs.records import Run
 
 MOST_REASONS = 2
 FUSION_ONLY = "This run holds the fusion benchmark alone, whose tables `cnnperf show` prints"

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
-from cnnperf.measure.metrics import METRICS
+from cnnperf.records.metrics import METRICS
 from cnnperf.report.layout import WIDTH, grid, printable, shorten, wrap
 from cnnperf.runs.acknowledged import FILE, line_of
 from cnnperf.runs.series import Change, Facts, Series
-from cnnperf.runs.shifts import LEAST_RUNS
+from cnnperf.stats.shifts import LEAST_RUNS
 from cnnperf.units import ABSENT, format_quantity
 
 HEADER = ("", "runs", "first", "last", "changes")

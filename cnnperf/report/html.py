@@ -7,7 +7,8 @@ from itertools import groupby
 from typing import Any
 
 from cnnperf.errors import CnnperfError
-from cnnperf.measure.case import PHASES
+from cnnperf.records.case import PHASES
+from cnnperf.records.run import Run
 from cnnperf.report.cases import distinct
 from cnnperf.report.charts import charts_of, history_chart, rounds_chart
 from cnnperf.report.device_columns import LEGEND
@@ -28,7 +29,6 @@ from cnnperf.report.rows import (
 )
 from cnnperf.report.sweep_charts import sweep_rows
 from cnnperf.report.sweeps import answers_of
-from cnnperf.runs.records import Run
 from cnnperf.runs.series import Change, Series
 from cnnperf.units import ABSENT, format_quantity
 

@@ -6,10 +6,10 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from cnnperf.measure.case import Case
+from cnnperf.records.case import Case
 from cnnperf.report.cases import Cases, Format, distinct, format_of, format_text, phases_of, ratio_text, value_of
 from cnnperf.report.layout import WIDTH, Row, grid, shorten, wrap
-from cnnperf.runs.ratio import ratio
+from cnnperf.stats.ratio import ratio
 from cnnperf.units import ABSENT, format_percent, format_quantity
 
 MARK = "!"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
-from cnnperf.measure.finding import Finding
-from cnnperf.measure.metrics import METRICS
+from cnnperf.records.finding import Finding
+from cnnperf.records.metrics import METRICS
+from cnnperf.records.run import Head
 from cnnperf.report.layout import grid, printable, wrap
-from cnnperf.runs.records import Head
 from cnnperf.units import ABSENT
 
 _EARLIEST = datetime.min.replace(tzinfo=UTC)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from cnnperf.records.run import Run, Scalar
 from cnnperf.report.layout import wrap
-from cnnperf.runs.records import Run, Scalar
 from cnnperf.units import format_duration, format_percent, format_quantity
 
 LEAST_MEASURED = 0.6

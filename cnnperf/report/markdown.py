@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from cnnperf.errors import CnnperfError
+from cnnperf.records.run import Run
 from cnnperf.report.device_columns import LEGEND
 from cnnperf.report.device_notes import Runs
 from cnnperf.report.devices import TITLE, device_section
@@ -17,9 +18,8 @@ from cnnperf.report.rows import Row, case_rows
 from cnnperf.report.scaling import scaling_markdown
 from cnnperf.report.sweeps import answers_of
 from cnnperf.report.verdicts import ORDER, change_text, headline_of, interval_text, power_text
-from cnnperf.runs.ratio import expm1
-from cnnperf.runs.records import Run
 from cnnperf.runs.verdicts import CaseVerdict, Comparison
+from cnnperf.stats.ratio import expm1
 from cnnperf.units import ABSENT, format_percent, format_quantity
 
 try:

@@ -6,15 +6,15 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 
-from cnnperf.measure.case import Case
-from cnnperf.measure.metrics import Value
+from cnnperf.records.case import Case
+from cnnperf.records.metrics import Value
+from cnnperf.records.run import Run
 from cnnperf.report.cases import Cases, ratio_text, value_of
 from cnnperf.report.comparisons import QUESTIONS, RECOVERIES, share_text
 from cnnperf.report.rows import Namer, Row, axes_of, cases_of, rounded
 from cnnperf.report.sweeps import crossover_text
-from cnnperf.runs.ratio import ratio, recovered_share
-from cnnperf.runs.records import Run
 from cnnperf.runs.sweeps import rivals_of
+from cnnperf.stats.ratio import ratio, recovered_share
 
 
 def ratio_rows(run: Run) -> list[Row]:

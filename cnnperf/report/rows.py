@@ -6,10 +6,10 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from cnnperf.measure.case import AXIS_BY_NAME, Case
-from cnnperf.measure.metrics import Value
+from cnnperf.records.case import AXIS_BY_NAME, Case
+from cnnperf.records.metrics import Value
+from cnnperf.records.run import Run
 from cnnperf.report.cases import Cases, distinct, format_of, value_of
-from cnnperf.runs.records import Run
 from cnnperf.runs.series import Change, Series
 
 Row = dict[str, str | int | float | None]

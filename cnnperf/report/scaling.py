@@ -6,10 +6,10 @@ import statistics
 from collections.abc import Sequence
 from itertools import islice
 
-from cnnperf.measure.metrics import Value
-from cnnperf.measure.statistics import median_interval
+from cnnperf.records.metrics import Value
+from cnnperf.records.run import CaseRecord, Run
 from cnnperf.report.layout import Row, escape, grid, wrap
-from cnnperf.runs.records import CaseRecord, Run
+from cnnperf.stats.median import median_interval
 from cnnperf.units import ABSENT, format_percent, format_quantity
 
 KINDS = ("weak", "strong")

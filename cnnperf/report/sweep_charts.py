@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from cnnperf.errors import CnnperfError
-from cnnperf.measure.case import LATER
-from cnnperf.measure.metrics import Value
+from cnnperf.records.case import LATER
+from cnnperf.records.metrics import Value
+from cnnperf.records.run import Run
 from cnnperf.report.drawing import Chart
 from cnnperf.report.rows import Row, axes_of, cases_of, rounded
 from cnnperf.report.sweeps import crossover_text
-from cnnperf.runs.records import Run
 from cnnperf.runs.sweeps import LEAST, STEP, Line, efficiencies, knee_of, lines_of, rivals_of
 
 try:

@@ -6,11 +6,11 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from cnnperf.measure.case import Case
-from cnnperf.measure.metrics import Value
+from cnnperf.records.case import Case
+from cnnperf.records.metrics import Value
+from cnnperf.records.run import Run
 from cnnperf.report.cases import Cases
 from cnnperf.report.layout import Row, grid, wrap
-from cnnperf.runs.records import Run
 from cnnperf.runs.sweeps import LEAST, STEP, Crossover, Line, Rivals, efficiencies, gains, knee_of, lines_of, rivals_of
 from cnnperf.units import ABSENT, format_percent, format_quantity
 

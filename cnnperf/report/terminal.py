@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from cnnperf.records.document import parse_document
+from cnnperf.records.run import Run
 from cnnperf.report.comparisons import cost_comparison, device_comparison
 from cnnperf.report.devices import device_lines
 from cnnperf.report.doubts import doubt_lines, not_measured_lines
@@ -13,8 +15,6 @@ from cnnperf.report.layout import WIDTH, printable, shorten
 from cnnperf.report.machine import effort_lines, machine_lines
 from cnnperf.report.scaling import scaling_lines
 from cnnperf.report.sweeps import sweep_lines
-from cnnperf.runs.document import parse_document
-from cnnperf.runs.records import Run
 
 
 def render(document: Mapping[str, object]) -> list[str]:

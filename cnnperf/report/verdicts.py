@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from cnnperf.measure.metrics import METRICS
+from cnnperf.records.metrics import METRICS
 from cnnperf.report.layout import WIDTH, Row, grid, printable, shorten, wrap
-from cnnperf.runs.ratio import expm1
-from cnnperf.runs.sequential import Estimate
 from cnnperf.runs.verdicts import CaseVerdict, Comparison, CounterChange
+from cnnperf.stats.ratio import expm1
+from cnnperf.stats.sequential import Estimate
 from cnnperf.units import ABSENT, format_duration, format_quantity
 
 HEADER = ("", "verdict", "candidate/base", "base", "n", "visible")

@@ -1,11 +1,11 @@
 """Reading run files into plain records and pandas frames. Nothing here needs torch or pytest."""
 
-from cnnperf.measure.finding import Finding
+from cnnperf.records.document import parse_document
+from cnnperf.records.finding import Finding
+from cnnperf.records.run import CaseRecord, NotMeasured, Run
 from cnnperf.runs.analysis import compare_runs, history
-from cnnperf.runs.document import parse_document
 from cnnperf.runs.frame import frame_of
 from cnnperf.runs.read import load_runs, load_samples, read_runs
-from cnnperf.runs.records import CaseRecord, NotMeasured, Run
 from cnnperf.runs.samples import samples_of
 
 __all__ = [

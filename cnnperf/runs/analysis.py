@@ -8,19 +8,19 @@ from pathlib import Path
 
 import pandas as pd
 
-from cnnperf.allowance import ALLOWANCE, parse_allowance
 from cnnperf.errors import OptionError
-from cnnperf.measure.case import AXES, Case
-from cnnperf.measure.metrics import METRICS
+from cnnperf.records.allowance import ALLOWANCE, parse_allowance
+from cnnperf.records.case import AXES, Case
+from cnnperf.records.metrics import METRICS
 from cnnperf.runs.choose import STORAGE, choose_runs
 from cnnperf.runs.comparison import compare_sides
 from cnnperf.runs.frame import AXIS_NAMES, typed_frame
-from cnnperf.runs.ratio import exp
 from cnnperf.runs.selection import Time, parse_machine
-from cnnperf.runs.sequential import Rule
 from cnnperf.runs.series import Change, Series, changes_of
 from cnnperf.runs.storage import read_series
 from cnnperf.runs.verdicts import CaseVerdict, CounterChange
+from cnnperf.stats.ratio import exp
+from cnnperf.stats.sequential import Rule
 
 _AXIS_TYPES = {axis.name: "Int64" if axis.type is int else "category" for axis in AXES}
 _COMPARISON = (*AXIS_NAMES, *("metric", "verdict", "ratio", "low", "high", "base", "candidate", "unit", "reason"))

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cnnperf.allowance import Allowance
+from cnnperf.records.allowance import Allowance
+from cnnperf.records.document import parse_document
+from cnnperf.records.fields import Object
+from cnnperf.records.run import Run, Scalar
 from cnnperf.runs.comparison import Runs, check_environments, compare_sides, label_of
-from cnnperf.runs.document import parse_document
-from cnnperf.runs.fields import Object
-from cnnperf.runs.records import Run, Scalar
-from cnnperf.runs.sequential import Rule
 from cnnperf.runs.verdicts import Comparison
+from cnnperf.stats.sequential import Rule
 
 
 @dataclass(frozen=True)

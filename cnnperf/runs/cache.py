@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from cnnperf.runs.document import SCHEMA
+from cnnperf.records.document import SCHEMA
 from cnnperf.runs.files import JOURNAL_SUFFIX
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from cnnperf.errors import RunFileError
+from cnnperf.records.run import Head, Run
 from cnnperf.runs.files import Document, no_runs
 from cnnperf.runs.fleet.location import is_url
 from cnnperf.runs.read import read_runs
-from cnnperf.runs.records import Head, Run
 from cnnperf.runs.storage import Storage, open_storage
 
 STORAGE = Path(".benchmarks")

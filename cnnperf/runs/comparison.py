@@ -15,11 +15,11 @@ from statistics import fmean, median, variance
 from scipy import stats
 
 from cnnperf.errors import RunFileError
-from cnnperf.measure.case import Case
-from cnnperf.measure.metrics import METRICS
-from cnnperf.runs.records import CaseRecord, Run
-from cnnperf.runs.sequential import POWER, Estimate, Rule
+from cnnperf.records.case import Case
+from cnnperf.records.metrics import METRICS
+from cnnperf.records.run import CaseRecord, Run
 from cnnperf.runs.verdicts import CaseVerdict, Comparison, CounterChange, counter_changes
+from cnnperf.stats.sequential import POWER, Estimate, Rule
 
 MOMENTARY = frozenset(
     {

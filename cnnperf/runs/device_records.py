@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from cnnperf.measure.case import AxisValue, Case
-from cnnperf.measure.finding import Finding
-from cnnperf.measure.metrics import Value
-from cnnperf.runs.ratio import ratio
-from cnnperf.runs.records import CaseRecord
+from cnnperf.records.case import AxisValue, Case
+from cnnperf.records.finding import Finding
+from cnnperf.records.metrics import Value
+from cnnperf.records.run import CaseRecord
 from cnnperf.runs.sweeps import Rivals
+from cnnperf.stats.ratio import ratio
 
 COPIES = ("copy_pinned", "copy_pageable")
 """The metrics of copying the images of one call to the device, in seconds."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from cnnperf.measure.case import Case
+from cnnperf.records.case import Case
+from cnnperf.records.run import CaseRecord, Run
 from cnnperf.runs.device_records import (
     COPIES,
     LAUNCH_BOUND,
@@ -23,9 +24,8 @@ from cnnperf.runs.device_records import (
     is_positive,
     value,
 )
-from cnnperf.runs.ratio import ratio, total
-from cnnperf.runs.records import CaseRecord, Run
 from cnnperf.runs.sweeps import Rivals, rivals_of
+from cnnperf.stats.ratio import ratio, total
 
 SHARED_BATCH = 64
 """The batch at which devices are compared where both have it: large enough for a GPU not to wait for launches."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import median
 
 from cnnperf.errors import RunFileError
-from cnnperf.measure.case import Case
+from cnnperf.records.case import Case
 from cnnperf.runs.choose import STORAGE, choose_runs
 
 

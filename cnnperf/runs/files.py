@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnperf.errors import RunFileError
-from cnnperf.runs.fields import as_list, as_object, part
+from cnnperf.records.fields import as_list, as_object, part
 
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 _MAY_HOLD_SOME = re.compile(r"\\(?:[bf]|u00[0189]|u007[fF]|u[dD][89a-fA-F])|[\x7f-\x9f]")

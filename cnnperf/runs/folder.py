@@ -10,11 +10,11 @@ from pathlib import Path
 import pandas as pd
 
 from cnnperf.errors import RunFileError
+from cnnperf.records.document import parse_document
+from cnnperf.records.run import Head, Run
 from cnnperf.runs.cache import LEAST_FILES, cached_frame
-from cnnperf.runs.document import parse_document
 from cnnperf.runs.files import JOURNAL_SUFFIX, Document, find_files, no_runs, read_document, run_names
 from cnnperf.runs.frame import frame_of_runs
-from cnnperf.runs.records import Head, Run
 from cnnperf.runs.selection import Selection, none_selected
 from cnnperf.runs.series import Series, series_of
 

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator
 
 import pandas as pd
 
-from cnnperf.measure.case import AXES, Case
-from cnnperf.measure.metrics import METRICS, Value
-from cnnperf.runs.document import parse_document
-from cnnperf.runs.fields import Object
-from cnnperf.runs.records import Run
+from cnnperf.records.case import AXES, Case
+from cnnperf.records.document import parse_document
+from cnnperf.records.fields import Object
+from cnnperf.records.metrics import METRICS, Value
+from cnnperf.records.run import Run
 
 AXIS_NAMES = tuple(axis.name for axis in AXES)
 COLUMNS = (

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from cnnperf.errors import RunFileError
-from cnnperf.measure.shards import parse_shard
+from cnnperf.records.document import parse_document
+from cnnperf.records.shards import parse_shard
 from cnnperf.runs.comparison import MOMENTARY
-from cnnperf.runs.document import parse_document
 from cnnperf.runs.files import find_files, read_document
 from cnnperf.runs.swept import add_sweeps
 

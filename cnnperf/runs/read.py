@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from cnnperf.errors import RunFileError
-from cnnperf.runs.records import Run
+from cnnperf.records.run import Run
 from cnnperf.runs.samples import samples_of_runs
 from cnnperf.runs.selection import Time, Where, parse_selection
 from cnnperf.runs.storage import open_storage

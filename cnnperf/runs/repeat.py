@@ -6,10 +6,10 @@ import math
 from dataclasses import dataclass
 
 from cnnperf.errors import RunFileError
-from cnnperf.measure.case import Case
-from cnnperf.measure.metrics import METRICS, Value
-from cnnperf.runs.ratio import ratio
-from cnnperf.runs.records import CaseRecord, Run
+from cnnperf.records.case import Case
+from cnnperf.records.metrics import METRICS, Value
+from cnnperf.records.run import CaseRecord, Run
+from cnnperf.stats.ratio import ratio
 
 
 @dataclass(frozen=True)

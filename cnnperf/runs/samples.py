@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator
 
 import pandas as pd
 
-from cnnperf.runs.document import parse_document
-from cnnperf.runs.fields import Object
+from cnnperf.records.document import parse_document
+from cnnperf.records.fields import Object
+from cnnperf.records.run import Run
 from cnnperf.runs.frame import AXIS_NAMES, TYPES, typed_frame
-from cnnperf.runs.records import Run
 
 COLUMNS = ("run", *AXIS_NAMES, "group", "round", "seconds")
 """The columns of the frame of samples, in order."""

@@ -10,9 +10,9 @@ from numbers import Integral
 import pandas as pd
 
 from cnnperf.errors import OptionError, RunFileError
-from cnnperf.measure.case import AXIS_BY_NAME
+from cnnperf.records.case import AXIS_BY_NAME
+from cnnperf.records.run import Run
 from cnnperf.runs.frame import AXIS_NAMES, TYPES
-from cnnperf.runs.records import Run
 
 SELECTABLE = ("run", "commit", "machine", "test", *AXIS_NAMES, "metric", "unit")
 

@@ -14,12 +14,12 @@ from fnmatch import fnmatchcase
 from statistics import median
 
 from cnnperf.errors import RunFileError
-from cnnperf.measure.case import Case
-from cnnperf.measure.metrics import METRICS
+from cnnperf.records.case import Case
+from cnnperf.records.metrics import METRICS
+from cnnperf.records.run import CaseRecord, Run, Scalar
 from cnnperf.runs.comparison import MOMENTARY
-from cnnperf.runs.ratio import exp
-from cnnperf.runs.records import CaseRecord, Run, Scalar
-from cnnperf.runs.shifts import LEVEL, Shift, find_shifts
+from cnnperf.stats.ratio import exp
+from cnnperf.stats.shifts import LEVEL, Shift, find_shifts
 
 SOFTWARE = ("torch", "python", "cuda", "cudnn", "gpu_driver", "system")
 """What may change within a series, and is told beside a shift: it may be the cause."""

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from cnnperf.measure.case import AXIS_BY_NAME, Case
-from cnnperf.measure.metrics import Value
-from cnnperf.runs.ratio import ratio
-from cnnperf.runs.records import CaseRecord
+from cnnperf.records.case import AXIS_BY_NAME, Case
+from cnnperf.records.metrics import Value
+from cnnperf.records.run import CaseRecord
+from cnnperf.stats.ratio import ratio
 
 LEAST: Mapping[str, int] = {"batch": 3, "threads": 2, "image_size": 2, "width": 2}
 """The axes that are swept over, and of how many values there is something to say."""

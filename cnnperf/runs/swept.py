@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from cnnperf.measure.case import Case
-from cnnperf.measure.metrics import METRICS
-from cnnperf.runs.document import parse_document
+from cnnperf.records.case import Case
+from cnnperf.records.document import parse_document
+from cnnperf.records.metrics import METRICS
 from cnnperf.runs.sweeps import STEP, sweep_values
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from cnnperf.measure.case import Case
-from cnnperf.measure.metrics import METRICS
-from cnnperf.runs.sequential import Estimate, Rule
+from cnnperf.records.case import Case
+from cnnperf.records.metrics import METRICS
+from cnnperf.stats.sequential import Estimate, Rule
 
 FINE, WORSE, NO_VERDICT = 0, 1, 3
 

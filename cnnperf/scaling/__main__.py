@@ -10,9 +10,9 @@ import torch
 
 from cnnperf.commands.command import FINE, UNUSABLE, complain, print_lines
 from cnnperf.errors import CnnperfError, OptionError
+from cnnperf.records.document import parse_document
+from cnnperf.records.saving import check_folder, check_out
 from cnnperf.report.scaling import scaling_lines
-from cnnperf.runs.document import parse_document
-from cnnperf.saving import check_folder, check_out
 from cnnperf.scaling.arguments import Place, Request, parser, request_of
 from cnnperf.scaling.crew import Joined
 from cnnperf.scaling.run import ScalingRun

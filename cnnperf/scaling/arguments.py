@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cnnperf.errors import OptionError
-from cnnperf.measure.plan import CPU_BATCH, CPU_BATCH_OTHERS, CUDA_BATCH, Plan
 from cnnperf.measure.workload import cpu_cores
 from cnnperf.models.architecture import Architecture
+from cnnperf.suite.plan import CPU_BATCH, CPU_BATCH_OTHERS, CUDA_BATCH, Plan
 
 NUMBERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 DEFAULT = ("lenet5", "resnet18", "se_resnet18_fused")
@@ -181,8 +181,8 @@ def request_of(given: argparse.Namespace, place: Place) -> Request:
     Raises:
         OptionError: With one sentence for what cannot be used.
     """
-    from cnnperf.allowance import fraction_of
     from cnnperf.models.catalog import match
+    from cnnperf.records.allowance import fraction_of
 
     for name, value in (("--batch", given.batch), ("--threads", given.threads)):
         if value is not None and value < 1:

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cnnperf.measure.case import Case
-from cnnperf.measure.metrics import METRICS, Value
-from cnnperf.runs.document import SCHEMA
-from cnnperf.saving import Object, benchmark_entry
+from cnnperf.records.case import Case
+from cnnperf.records.document import SCHEMA
+from cnnperf.records.metrics import METRICS, Value
+from cnnperf.records.saving import Object, benchmark_entry
 from cnnperf.scaling.rounds import Gathered
 
 ORIGIN = "cnnperf.scaling"

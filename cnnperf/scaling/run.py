@@ -11,10 +11,8 @@ from pathlib import Path
 
 import torch
 
-from cnnperf.commits import commit_info
 from cnnperf.errors import UnsupportedCase
 from cnnperf.measure.allocator import apply_policy
-from cnnperf.measure.case import Case
 from cnnperf.measure.clock import clock_for
 from cnnperf.measure.correctness import References
 from cnnperf.measure.environment import read_environment
@@ -22,14 +20,16 @@ from cnnperf.measure.exhaustion import out_of_memory_told
 from cnnperf.measure.sampler import Schedule, Subject
 from cnnperf.measure.workload import Workload, in_force
 from cnnperf.models.architecture import Architecture
-from cnnperf.runs.document import SCHEMA
-from cnnperf.saving import Object, numbered_path, save_document
+from cnnperf.records.case import Case
+from cnnperf.records.commit import commit_info
+from cnnperf.records.document import SCHEMA
+from cnnperf.records.saving import Object, numbered_path, save_document
 from cnnperf.scaling.arguments import Request, sizes_up_to
 from cnnperf.scaling.crew import Group, Joined
 from cnnperf.scaling.results import STRONG, WEAK, Arm, arms_of, entry_of
 from cnnperf.scaling.rounds import sample_ranks
 from cnnperf.scaling.step import Silent, Step, communicated_bytes
-from cnnperf.session import Journal
+from cnnperf.suite.session import Journal
 from cnnperf.units import format_percent, format_quantity
 
 Tell = Callable[[str], None]

@@ -12,9 +12,9 @@ from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_
 from torch.nn.parallel import DistributedDataParallel
 
 from cnnperf.errors import WrongResult
-from cnnperf.measure.case import Case
 from cnnperf.measure.images import images_for
 from cnnperf.measure.workload import Network, Workload
+from cnnperf.records.case import Case
 from cnnperf.scaling.crew import Group
 
 TOLERANCE = 1e-4  # of averaged gradients: only the order of a few additions differs

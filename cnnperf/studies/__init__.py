@@ -1,7 +1,7 @@
 """Questions about architectures, answered from measurements with their doubt: gradient flow, pooling, SE, depth."""
 
+from cnnperf.stats.growth import Growth, fit_growth
 from cnnperf.studies.gradient_flow import GradientFlow, compare_gradient_flow
-from cnnperf.studies.growth import Growth, fit_growth
 from cnnperf.studies.paired import Difference, paired_difference
 
 __all__ = ["Difference", "GradientFlow", "Growth", "compare_gradient_flow", "fit_growth", "paired_difference"]

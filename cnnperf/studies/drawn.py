@@ -8,10 +8,10 @@ from statistics import median
 from cnnperf.errors import CnnperfError
 from cnnperf.report.drawing import Chart
 from cnnperf.report.rows import Row, rounded
+from cnnperf.stats.growth import BATCH_NORM_GROWTH
 from cnnperf.studies.contrast import Contrast, Pair
 from cnnperf.studies.effects import POINTS, accuracy_effect
 from cnnperf.studies.gradient_flow import GradientFlow
-from cnnperf.studies.growth import BATCH_NORM_GROWTH
 
 try:
     import altair as alt

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from cnnperf.stats.growth import BATCH_NORM_GROWTH, Growth, fit_growth
 from cnnperf.studies.drawn import flow_chart
 from cnnperf.studies.gradient_flow import FAMILIES, GradientFlow, Setting
-from cnnperf.studies.growth import BATCH_NORM_GROWTH, Growth, fit_growth
 from cnnperf.studies.outcome import Outcome
 
 NORMALIZED = {"batch": "batch statistics", "running": "running statistics", "none": "no normalisation"}

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from cnnperf.errors import OptionError
 from cnnperf.models.initialization import he_initialize, seeded
 from cnnperf.models.stacks import StackBlock
-from cnnperf.studies.growth import Growth, fit_growth
+from cnnperf.stats.growth import Growth, fit_growth
 
 LAYERS = 2
 """Convolutions of a block, each with its normalisation."""

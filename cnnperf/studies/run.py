@@ -12,13 +12,13 @@ import torch
 
 import cnnperf
 from cnnperf.errors import OptionError
-from cnnperf.measure.case import Case
 from cnnperf.measure.devices import devices_for
 from cnnperf.measure.environment import cpu_model
 from cnnperf.measure.memory import measure_memory
 from cnnperf.measure.workload import Workload
 from cnnperf.models.architecture import Architecture
 from cnnperf.models.catalog import CATALOG, register
+from cnnperf.records.case import Case
 from cnnperf.studies import contrasts
 from cnnperf.studies.contrast import Build, Contrast, Progress, run_contrast, seeds_path
 from cnnperf.studies.digits import check_digits

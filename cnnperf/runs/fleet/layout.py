@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from cnnperf.measure.case import AXES
+from cnnperf.records.case import AXES
+from cnnperf.records.run import Run
 from cnnperf.runs.files import Document
 from cnnperf.runs.fleet.location import MARK
 from cnnperf.runs.frame import AXIS_NAMES, COLUMNS, rows_of
-from cnnperf.runs.records import Run
 from cnnperf.runs.series import across_processes
 
 if TYPE_CHECKING:

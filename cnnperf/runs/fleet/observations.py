@@ -9,7 +9,7 @@ from functools import cache
 
 import pandas as pd
 
-from cnnperf.measure.case import Case
+from cnnperf.records.case import Case
 from cnnperf.runs.frame import AXIS_NAMES
 from cnnperf.runs.series import Environment, Facts, Observation, Point, fits, machine_of, software_of
 

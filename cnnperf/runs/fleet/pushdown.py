@@ -8,7 +8,7 @@ from functools import reduce
 from operator import and_
 from typing import TYPE_CHECKING
 
-from cnnperf.measure.case import AXIS_BY_NAME
+from cnnperf.records.case import AXIS_BY_NAME
 from cnnperf.runs.selection import Selection, Value
 
 if TYPE_CHECKING:

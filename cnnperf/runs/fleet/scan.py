@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from cnnperf.errors import RunFileError
-from cnnperf.measure.case import AXIS_BY_NAME
+from cnnperf.records.case import AXIS_BY_NAME
 from cnnperf.runs.fleet.layout import LAYOUT, SCHEMA, schema
 from cnnperf.runs.fleet.location import Location
 

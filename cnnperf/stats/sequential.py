@@ -17,7 +17,7 @@ import numpy as np
 from scipy import stats
 
 from cnnperf.errors import CnnperfError
-from cnnperf.measure.case import Case
+from cnnperf.records.case import Case
 
 LOOKS = (16, 24, 32, 48, 64, 96)
 """After how many re-instantiations the rule looks."""

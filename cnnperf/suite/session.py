@@ -17,17 +17,17 @@ from typing import Any
 
 from cnnperf.errors import CnnperfError
 from cnnperf.measure.allocator import apply_policy
-from cnnperf.measure.case import Case
 from cnnperf.measure.checks import machine_findings
 from cnnperf.measure.environment import Record, load_average, read_environment
 from cnnperf.measure.measurement import Laboratory, Measured
 from cnnperf.measure.replicas import Replicas
-from cnnperf.options import Options
+from cnnperf.records.case import Case
 from cnnperf.report.layout import wrap
 from cnnperf.report.terminal import render
 from cnnperf.report.verdicts import comparison_lines
 from cnnperf.runs.baseline import Baseline
 from cnnperf.runs.verdicts import FINE, NO_VERDICT, WORSE, Comparison
+from cnnperf.suite.options import Options
 from cnnperf.units import format_duration, format_percent, format_quantity
 
 SCHEMA = 1

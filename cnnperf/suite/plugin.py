@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from cnnperf.commits import name_commit
 from cnnperf.errors import CnnperfError
-from cnnperf.flags import OPTIONS, read_given
-from cnnperf.options import Options, parse_options
-from cnnperf.replay import Replay
+from cnnperf.records.commit import name_commit
+from cnnperf.suite.flags import OPTIONS, read_given
+from cnnperf.suite.options import Options, parse_options
+from cnnperf.suite.replay import Replay
 
 if TYPE_CHECKING:
-    from cnnperf.measure.case import Case
-    from cnnperf.session import Session
+    from cnnperf.records.case import Case
+    from cnnperf.suite.session import Session
 
 OPTIONS_KEY: pytest.StashKey[Options] = pytest.StashKey()
 SESSION_KEY: pytest.StashKey[Any] = pytest.StashKey()  # a Session, whose module must not be loaded here
@@ -93,7 +93,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     marker = metafunc.definition.get_closest_marker(MARKER)
     if marker is None or "cnnperf_case" not in metafunc.fixturenames:
         return
-    from cnnperf.measure.case import AXES
+    from cnnperf.records.case import AXES
 
     names = [axis.name for axis in AXES]
     cases = _cases(metafunc.config.stash[OPTIONS_KEY], marker)
@@ -129,7 +129,7 @@ def cnnperf_case(  # noqa: PLR0913, PLR0917 - a parameter an axis
     world_size: int,
 ) -> Case:
     """Return the case of this test: one point of the axes, each of which is a parameter of the test."""
-    from cnnperf.measure.case import Case
+    from cnnperf.records.case import Case
 
     axes = (architecture, phase, device, engine, precision, layout, batch, image_size, width, threads, world_size)
     return Case(*axes)
@@ -272,8 +272,8 @@ def _of_other_shards(config: pytest.Config, items: list[pytest.Item]) -> list[py
     shard = config.stash[OPTIONS_KEY].shard
     if shard is None or not items:
         return []
-    from cnnperf.measure.case import AXES, Case
-    from cnnperf.measure.shards import assign, digest
+    from cnnperf.records.case import AXES, Case
+    from cnnperf.records.shards import assign, digest
 
     points = [cast(Any, item).callspec.params for item in items]
     cases = [Case(*(point[axis.name] for axis in AXES)) for point in points]
@@ -286,7 +286,7 @@ def _session(request: pytest.FixtureRequest) -> Session:
     """Begin the session with the first case."""
     config = request.config
     if SESSION_KEY not in config.stash:
-        from cnnperf.session import Session
+        from cnnperf.suite.session import Session
 
         planned = sum(item.get_closest_marker(MARKER) is not None for item in request.session.items)
         try:

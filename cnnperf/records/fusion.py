@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from cnnperf.measure.metrics import Value
-from cnnperf.runs.fields import Object, as_count, as_list, as_number, as_object, as_text, need, part
+from cnnperf.records.fields import Object, as_count, as_list, as_number, as_object, as_text, need, part
+from cnnperf.records.metrics import Value
 
 KEY = "cnnperf_fusion"
 FUSED = "fused"

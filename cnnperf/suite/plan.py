@@ -8,11 +8,11 @@ from itertools import product
 from typing import cast
 
 from cnnperf.errors import OptionError
-from cnnperf.measure.case import AXIS_BY_NAME, ENGINES, LAYOUTS, PHASES, USUAL_ENGINES, AxisValue, Case
 from cnnperf.measure.sampler import Schedule
 from cnnperf.measure.workload import cpu_cores
 from cnnperf.models.architecture import Architecture
 from cnnperf.models.catalog import check_width
+from cnnperf.records.case import AXIS_BY_NAME, ENGINES, LAYOUTS, PHASES, USUAL_ENGINES, AxisValue, Case
 
 OVERRIDABLE = ("phase", "engine", "precision", "layout", "batch", "image_size", "width", "threads")
 SUITES = ("smoke", "default", "full", "practice")

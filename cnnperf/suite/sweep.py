@@ -8,17 +8,17 @@ from itertools import count, groupby, takewhile
 from typing import Any
 
 from cnnperf.errors import CnnperfError, OptionError, OutOfMemory, UnsupportedCase
-from cnnperf.measure.case import Case
 from cnnperf.measure.exhaustion import release_caches
 from cnnperf.measure.images import CHANNELS
-from cnnperf.measure.metrics import METRICS, Value
-from cnnperf.measure.plan import Plan, thread_counts
 from cnnperf.measure.room import Forecast
 from cnnperf.measure.workload import cpu_cores
 from cnnperf.models.architecture import Architecture
+from cnnperf.records.case import Case
+from cnnperf.records.metrics import METRICS, Value
+from cnnperf.records.saving import benchmark_entry
 from cnnperf.runs.sweeps import EFFICIENCY, STEP, knee_of
-from cnnperf.saving import benchmark_entry
-from cnnperf.session import Session
+from cnnperf.suite.plan import Plan, thread_counts
+from cnnperf.suite.session import Session
 from cnnperf.units import format_percent
 
 WIDTHS = (16, 32, 64, 128)

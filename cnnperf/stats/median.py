@@ -12,7 +12,7 @@ from functools import cache
 
 from scipy.stats import binom
 
-from cnnperf.measure.metrics import Value
+from cnnperf.records.metrics import Value
 
 CONFIDENCE = 0.95
 

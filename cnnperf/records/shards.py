@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from cnnperf.errors import OptionError
-from cnnperf.measure.case import Case
+from cnnperf.records.case import Case
 
 MOST_SHARDS = 1000
 

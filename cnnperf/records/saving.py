@@ -12,7 +12,7 @@ from pytest_benchmark.stats import Stats
 from pytest_benchmark.utils import get_machine_id, get_tag
 
 from cnnperf.errors import CnnperfError, OptionError
-from cnnperf.measure.case import Case
+from cnnperf.records.case import Case
 
 Object = dict[str, Any]
 

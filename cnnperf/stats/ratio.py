@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 
-from cnnperf.measure.metrics import Value
+from cnnperf.records.metrics import Value
 
 LARGEST = math.log(sys.float_info.max)
 """Above which a logarithm is that of no float64."""

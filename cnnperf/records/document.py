@@ -12,13 +12,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
 from cnnperf.errors import RunFileError
-from cnnperf.measure.case import AXIS_BY_NAME, AxisValue, Case
-from cnnperf.measure.finding import Finding
-from cnnperf.measure.metrics import METRICS, Value
-from cnnperf.runs.fields import Object, as_count, as_list, as_number, as_object, as_text, need, part, wrong
-from cnnperf.runs.fusion import KEY as FUSION
-from cnnperf.runs.fusion import fusion_records
-from cnnperf.runs.records import CaseRecord, ForeignRecord, NotMeasured, Run, Scalar
+from cnnperf.records.case import AXIS_BY_NAME, AxisValue, Case
+from cnnperf.records.fields import Object, as_count, as_list, as_number, as_object, as_text, need, part, wrong
+from cnnperf.records.finding import Finding
+from cnnperf.records.fusion import KEY as FUSION
+from cnnperf.records.fusion import fusion_records
+from cnnperf.records.metrics import METRICS, Value
+from cnnperf.records.run import CaseRecord, ForeignRecord, NotMeasured, Run, Scalar
 
 SCHEMA = 1
 """The newest layout of run files that this version reads."""

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from cnnperf.measure.case import AxisValue, Case
-from cnnperf.measure.finding import Finding
-from cnnperf.measure.metrics import Value
-from cnnperf.runs.fusion import FusionRecord
+from cnnperf.records.case import AxisValue, Case
+from cnnperf.records.finding import Finding
+from cnnperf.records.fusion import FusionRecord
+from cnnperf.records.metrics import Value
 
 Scalar = str | int | float | bool | None
 

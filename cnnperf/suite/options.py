@@ -6,19 +6,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from cnnperf.allowance import parse_allowance
 from cnnperf.errors import OptionError
-from cnnperf.flags import OPTIONS, Option
+from cnnperf.records.allowance import parse_allowance
+from cnnperf.suite.flags import OPTIONS, Option
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from cnnperf.measure.case import Case
-    from cnnperf.measure.plan import Plan
     from cnnperf.measure.sampler import Schedule
-    from cnnperf.measure.shards import Shard
     from cnnperf.models.architecture import Architecture
+    from cnnperf.records.case import Case
+    from cnnperf.records.shards import Shard
     from cnnperf.runs.baseline import Baseline
+    from cnnperf.suite.plan import Plan
 
 
 MOST_PROCESSES = 100  # each holds PyTorch in memory
@@ -67,7 +67,7 @@ class Options:
         Raises:
             OptionError: If a device does not exist here, or an axis cannot be overridden so.
         """
-        from cnnperf.measure.plan import Plan, parse_overrides
+        from cnnperf.suite.plan import Plan, parse_overrides
 
         return Plan(self.suite, self.devices_here(), parse_overrides(self.axes))
 
@@ -77,7 +77,7 @@ class Options:
         Raises:
             OptionError: If time or interval are out of range.
         """
-        from cnnperf.measure.plan import schedule_for
+        from cnnperf.suite.plan import schedule_for
 
         return schedule_for(self.suite, self.seconds, self.interval)
 
@@ -217,7 +217,7 @@ def _processes(text: str) -> int:
 
 
 def _shard(texts: tuple[str, ...]) -> Shard | None:
-    from cnnperf.measure.shards import parse_shard
+    from cnnperf.records.shards import parse_shard
 
     return parse_shard(texts[0]) if texts else None
 

@@ -1,0 +1,1 @@
+"""One run of the benchmarks: its options, its cases, and the pytest plugin."""
