@@ -16,7 +16,7 @@ def pytest_configure(config):
     if any(_named(config, name) for name in STUDIES):  # no cases of cnnperf, so that its summary has nothing of them
         config.option.benchmark_quiet = False
     config.stash[FUSION_KEY] = []
-    config.stash[SCALING_KEY] = {}
+    config.stash[SCALING_KEY] = []
     # A network that warns is still measured; only the project's own tests turn warnings into errors.
     for line in ("default", "ignore:.*torch.jit.script_method", "ignore:Benchmark fixture was not used"):
         config.addinivalue_line("filterwarnings", line)
@@ -68,10 +68,11 @@ def fusion_records(request):
 @pytest.fixture(scope="session")
 def scaling_run(request, tmp_path_factory):
     """Train on two processes, and return the run file that the first of them writes."""
-    import json
     import os
     import subprocess
     import sys
+
+    from cnnperf.records.files import read_run
 
     out = tmp_path_factory.mktemp("scaling") / "run.json"
     command = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
@@ -82,8 +83,8 @@ def scaling_run(request, tmp_path_factory):
         done = subprocess.run(run, check=False, env=environment)  # noqa: S603 - ours
     if done.returncode:
         pytest.exit(f"training on two processes ended with status {done.returncode}; why is said above", returncode=2)
-    request.config.stash[SCALING_KEY].update(json.loads(out.read_text(encoding="utf-8")))
-    return request.config.stash[SCALING_KEY]
+    request.config.stash[SCALING_KEY].append(read_run(out))
+    return request.config.stash[SCALING_KEY][0]
 
 
 def _asked_of_scaling(options):
@@ -105,29 +106,29 @@ def _asked_of_scaling(options):
 @pytest.hookimpl(trylast=True)
 def pytest_benchmark_update_json(config, output_json):
     """Say in the file of a run without cases of the plugin what machine it was."""
-    if config.stash[SCALING_KEY]:
-        output_json.setdefault("cnnperf", config.stash[SCALING_KEY]["cnnperf"])
+    from cnnperf.records.run import Run
+    from cnnperf.records.writing import facts_of
+
+    for run in config.stash[SCALING_KEY]:
+        output_json.setdefault("cnnperf", facts_of(run))
     if config.stash[FUSION_KEY]:
         from cnnperf.measure.environment import read_environment
 
         options = config.stash[OPTIONS_KEY]
         environment = read_environment(cpu_allocator=options.cpu_allocator, input_kind=options.input_kind)
-        output_json.setdefault("cnnperf", {"schema": 1, "suite": "fusion", "environment": environment})
+        output_json.setdefault("cnnperf", facts_of(Run(suite="fusion", environment=environment)))
 
 
 def pytest_terminal_summary(terminalreporter, config):
     if config.stash[SCALING_KEY]:
         from cnnperf.report.scaling import scaling_lines
-        from cnnperf.runs import parse_document
 
         terminalreporter.section("scaling", sep="=")
-        for line in scaling_lines(parse_document(config.stash[SCALING_KEY])):
+        for line in scaling_lines(config.stash[SCALING_KEY][0]):
             terminalreporter.write_line(line)
     if config.stash[FUSION_KEY]:
-        from cnnperf.records.fusion import KEY, fusion_records
         from cnnperf.report.fusion import fusion_lines
 
         terminalreporter.section("fusion", sep="=")
-        benchmarks = [{"extra_info": {KEY: record}} for record in config.stash[FUSION_KEY]]
-        for line in fusion_lines(list(fusion_records(benchmarks))):
+        for line in fusion_lines(config.stash[FUSION_KEY]):
             terminalreporter.write_line(line)

@@ -5,6 +5,7 @@ Named alone, because it starts processes of its own: `pytest benchmarks/test_sca
 
 import pytest
 
+from cnnperf.records.writing import extra_info
 from cnnperf.suite.plugin import OPTIONS_KEY
 from cnnperf.suite.replay import Replay
 
@@ -24,15 +25,12 @@ def pytest_generate_tests(metafunc):
 @pytest.mark.parametrize("arm", ARMS)
 def test_scaling(architecture, arm, benchmark, scaling_run):
     size, metric = ARMS[arm]
-    records = [one for one in scaling_run["benchmarks"] if one["params"]["architecture"] == architecture]
-    missing = [one for one in scaling_run["cnnperf"]["not_measured"] if one["axes"]["architecture"] == architecture]
+    missing = [one for one in scaling_run.not_measured if one.axes["architecture"] == architecture]
     if missing:
-        pytest.skip(f"not measured: {missing[0]['reason']}")
-    (record,) = [one for one in records if _is(one, size, metric)]
-    benchmark.extra_info.update(record["extra_info"])
-    REPLAY.load(record["stats"]["data"])
-    benchmark.pedantic(lambda: None, rounds=len(record["stats"]["data"]))
-
-
-def _is(record, size, metric):
-    return record["params"]["world_size"] == size and (not metric or metric in record["extra_info"]["metrics"])
+        pytest.skip(f"not measured: {missing[0].reason}")
+    records = [one for one in scaling_run.cases if one.case.architecture == architecture]
+    (record,) = [one for one in records if one.case.world_size == size and (not metric or metric in one.values)]
+    benchmark.extra_info.update(extra_info(record))
+    seconds = [one for group in record.groups for one in group]
+    REPLAY.load(seconds)
+    benchmark.pedantic(lambda: None, rounds=len(seconds))

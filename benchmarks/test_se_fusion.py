@@ -6,6 +6,7 @@ it. The suite `full` adds bf16 and the stages of ResNet-50 on 224 x 224 images.
 
 import pytest
 
+from cnnperf.records.writing import extra_info
 from cnnperf.suite.plugin import OPTIONS_KEY
 from cnnperf.suite.replay import Replay
 
@@ -27,6 +28,6 @@ def test_se_fusion(cell, benchmark, fusion_records, request):
     together, record = measure_cell(cell, request.config.stash[OPTIONS_KEY].schedule())
     seconds = [second for group in together.groups["fused"] for second in group]
     REPLAY.load(seconds)
-    benchmark.extra_info["cnnperf_fusion"] = record
+    benchmark.extra_info.update(extra_info(record))
     benchmark.pedantic(lambda: None, rounds=len(seconds))
     fusion_records.append(record)

@@ -5,7 +5,6 @@ Nothing here looks at a real clock, so a test that uses it gives the same answer
 
 from __future__ import annotations
 
-import json
 import math
 import random
 from collections.abc import Callable, Iterator
@@ -17,6 +16,11 @@ from typing import Any
 
 from cnnperf.measure.clock import Call, Reading
 from cnnperf.records.case import PHASES, Case
+from cnnperf.records.finding import Finding
+from cnnperf.records.metrics import Value, with_units
+from cnnperf.records.rounds import Rounds
+from cnnperf.records.run import CaseRecord, Run, Scalar
+from cnnperf.records.writing import document_of, save_run
 
 WORK = {"forward": 1, "backward": 2, "train": 3}
 """Work of each phase of a made run, in that of a forward pass."""
@@ -113,59 +117,45 @@ class MadeHistory:
 
     def write(self, folder: Path) -> None:
         """Write the run files, named `0001_made.json` and so on."""
-        folder.mkdir(parents=True, exist_ok=True)
         for number in range(self.runs):
-            (folder / f"{number + 1:04}_made.json").write_text(json.dumps(self.document(number)), encoding="utf-8")
+            save_run(folder / f"{number + 1:04}_made.json", self.run(number))
 
     def document(self, number: int) -> dict[str, Any]:
         """Return one run file as its JSON."""
+        return document_of(self.run(number))
+
+    def run(self, number: int) -> Run:
+        """Return the record of one run."""
         generator = random.Random(f"{self.seed} {number}")  # noqa: S311 - repeatable, not secret
         factor = 1 + self.shift if number >= self.runs // 2 else 1.0
-        cases = [self._benchmark(case, factor, generator) for case in self._cases()]
         cpu = f"Made CPU {number % self.machines + 1}" if self.machines > 1 else "Made CPU"
-        environment = {"cpu_model": cpu, "cpu_count": 2, "threads": 2, "torch": "2.13.0"}
-        return {
-            "machine_info": {"node": "made", "cpu": {"brand_raw": cpu}},
-            "commit_info": {"id": f"{number + 1:08x}" * 5, "dirty": False},
-            "datetime": (datetime(2026, 1, 1, tzinfo=UTC) + timedelta(days=number * self.days)).isoformat(),
-            "benchmarks": cases,
-            "cnnperf": {"schema": 1, "suite": "default", "planned": self.cases, "environment": environment},
-        }
+        return Run(
+            machine_info={"node": "made", "cpu": {"brand_raw": cpu}},
+            commit_info={"id": f"{number + 1:08x}" * 5, "dirty": False},
+            time=datetime(2026, 1, 1, tzinfo=UTC) + timedelta(days=number * self.days),
+            suite="default",
+            planned=self.cases,
+            environment={"cpu_model": cpu, "cpu_count": 2, "threads": 2, "torch": "2.13.0"},
+            cases=tuple(self._record(case, factor, generator) for case in self._cases()),
+        )
 
     def _cases(self) -> list[Case]:
         return [
             Case(f"network{index // len(PHASES)}", PHASES[index % len(PHASES)], batch=8) for index in range(self.cases)
         ]
 
-    def _benchmark(self, case: Case, factor: float, generator: random.Random) -> dict[str, Any]:
+    def _record(self, case: Case, factor: float, generator: random.Random) -> CaseRecord:
         level = 1e-3 * (1 + len(case.label())) * factor * math.exp(generator.gauss(0, self.spread))
         data = sorted(level * math.exp(abs(generator.gauss(0, 0.01))) for _ in range(self.rounds))
-        middle = data[len(data) // 2]
-        metrics = {
-            "latency": {"value": middle, "low": data[0], "high": data[-1], "rounds": self.rounds, "unit": "s"},
-            "throughput": {
-                "value": case.batch / middle,
-                "low": case.batch / data[-1],
-                "high": case.batch / data[0],
-                "rounds": self.rounds,
-                "unit": "images/s",
-            },
-            "peak_memory": {"value": 2.0**24, "unit": "B"},
-            "parameters": {"value": 1e6, "unit": "1"},
-            "flop": {"value": 1e9, "unit": "flop"},
+        latency = Value(data[len(data) // 2], data[0], data[-1], self.rounds)
+        values = {
+            "latency": latency,
+            "throughput": latency.scaled_inverse(case.batch),
+            "peak_memory": Value(2.0**24),
+            "parameters": Value(1e6),
+            "flop": Value(1e9),
         }
-        return {
-            "name": case.id(),
-            "fullname": f"made::{case.id()}",
-            "extra_info": {
-                "cnnperf": 1,
-                "axes": case.axes(),
-                "metrics": metrics,
-                "groups": [self.rounds],
-                "findings": [],
-            },
-            "stats": {"median": middle, "rounds": self.rounds, "data": data},
-        }
+        return CaseRecord(case, with_units(values), Rounds([data]), test=f"made::{case.id()}")
 
 
 @dataclass(frozen=True)
@@ -209,28 +199,34 @@ class MadeDevices:
 
     def document(self) -> dict[str, Any]:
         """Return the run file as its JSON."""
+        return document_of(self.run())
+
+    def run(self) -> Run:
+        """Return the record of the run."""
         on_cuda = any(device != "cpu" for device in self.devices)
-        gpu = {"gpu_model": self.gpu, "gpu_driver": "600.1", "gpu_power_limit_w": 700.0, "cudnn": 91002}
-        environment = {
+        gpu: dict[str, Scalar] = {
+            "gpu_model": self.gpu,
+            "gpu_driver": "600.1",
+            "gpu_power_limit_w": 700.0,
+            "cudnn": 91002,
+        }
+        environment: dict[str, Scalar] = {
             "cpu_model": self.cpu,
             "cpu_count": 16,
             "threads": 16,
             "torch": "2.11.0",
             "cudnn_benchmark": False,
         }
-        benchmarks = [self.benchmark(case) for case in self.cases()]
-        return {
-            "machine_info": {"node": "made", "cpu": {"brand_raw": self.cpu}},
-            "commit_info": {"id": "0123456789abcdef" * 2 + "01234567", "dirty": False},
-            "datetime": datetime(2026, 1, 1, tzinfo=UTC).isoformat(),
-            "benchmarks": benchmarks,
-            "cnnperf": {
-                "schema": 1,
-                "suite": "default",
-                "planned": len(benchmarks),
-                "environment": environment | (gpu if on_cuda else {"gpu_model": None}),
-            },
-        }
+        records = tuple(map(self.record, self.cases()))
+        return Run(
+            machine_info={"node": "made", "cpu": {"brand_raw": self.cpu}},
+            commit_info={"id": "0123456789abcdef" * 2 + "01234567", "dirty": False},
+            time=datetime(2026, 1, 1, tzinfo=UTC),
+            suite="default",
+            planned=len(records),
+            environment=environment | (gpu if on_cuda else {"gpu_model": None}),
+            cases=records,
+        )
 
     def cases(self) -> list[Case]:
         """Return the cases in the order of measuring; the CPU has neither TF32 nor CUDA graphs."""
@@ -244,27 +240,22 @@ class MadeDevices:
             if device != "cpu" or (precision in {"fp32", "amp"} and engine in {"eager", "compile"})
         ]
 
-    def benchmark(self, case: Case) -> dict[str, Any]:
-        """Return one element of `benchmarks`."""
+    def record(self, case: Case) -> CaseRecord:
+        """Return the record of a case."""
         seconds = self.seconds(case)
         wall, event = seconds["latency"], seconds.get("event_latency", seconds["latency"])
-        metrics = {name: self._entry(value, "s") for name, value in seconds.items()}
-        metrics["throughput"] = self._entry(case.batch / wall, "images/s")
-        metrics["peak_memory"] = {"value": 2.0**20 * (50 + case.batch), "unit": "B"}
-        metrics["energy"] = self._entry((60 if case.device == "cpu" else 350) * event / case.batch, "J/image")
-        findings = []
+        values = {name: self._value(value) for name, value in seconds.items()}
+        values["throughput"] = self._value(case.batch / wall)
+        values["peak_memory"] = Value(2.0**20 * (50 + case.batch))
+        values["energy"] = self._value((60 if case.device == "cpu" else 350) * event / case.batch)
+        findings: tuple[Finding, ...] = ()
         if case.device != "cpu":
             busy = seconds["device_latency"] / event
-            findings = [_launch_bound(busy)] if busy < LAUNCH_BOUND else []
-            metrics["queued_throughput"] = self._entry(case.batch / event, "images/s")
-            metrics["device_busy"] = self._entry(busy, "ratio")
-            metrics |= {"sm_clock": self._entry(1.755e9, "Hz"), "power": self._entry(350.0, "W")}
-        return {
-            "name": case.id(),
-            "fullname": f"made::{case.id()}",
-            "extra_info": {"cnnperf": 1, "axes": case.axes(), "metrics": metrics, "groups": [], "findings": findings},
-            "stats": {"median": wall, "rounds": 30},
-        }
+            findings = (_launch_bound(busy),) if busy < LAUNCH_BOUND else ()
+            values["queued_throughput"] = self._value(case.batch / event)
+            values["device_busy"] = self._value(busy)
+            values |= {"sm_clock": self._value(1.755e9), "power": self._value(350.0)}
+        return CaseRecord(case, with_units(values), findings=findings, test=f"made::{case.id()}")
 
     def seconds(self, case: Case) -> dict[str, float]:
         """Return the seconds of a case by metric: those of a call, and of copying its images to the device."""
@@ -283,15 +274,14 @@ class MadeDevices:
             "copy_pageable": 3 * copy,
         }
 
-    def _entry(self, value: float, unit: str) -> dict[str, Any]:
-        low, high = value * (1 - self.half_width), value * (1 + self.half_width)
-        return {"value": value, "low": low, "high": high, "rounds": 30, "unit": unit}
+    def _value(self, value: float) -> Value:
+        return Value(value, value * (1 - self.half_width), value * (1 + self.half_width), 30)
 
 
-def _launch_bound(busy: float) -> dict[str, str]:
-    return {
-        "kind": "launch-bound",
-        "seen": f"the device computed during {busy:.0%} of the call",
-        "meaning": "the time is that of launching kernels, not of computing",
-        "remedy": "use a larger batch",
-    }
+def _launch_bound(busy: float) -> Finding:
+    return Finding(
+        "launch-bound",
+        f"the device computed during {busy:.0%} of the call",
+        "the time is that of launching kernels, not of computing",
+        "use a larger batch",
+    )

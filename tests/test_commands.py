@@ -10,7 +10,7 @@ from documents import benchmark, document
 
 from cnnperf.cli import main
 from cnnperf.errors import CnnperfError
-from cnnperf.report.output import write_whole
+from cnnperf.output import write_whole
 
 
 @pytest.fixture

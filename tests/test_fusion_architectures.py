@@ -1,7 +1,6 @@
 """Names `fused:NAME`, and fused networks where the kernels of the CPU cannot be built."""
 
 import sys
-from dataclasses import replace
 from types import ModuleType, SimpleNamespace
 
 import pytest
@@ -98,7 +97,7 @@ def test_a_network_of_timm_is_fused_and_takes_its_images():
 
 def test_work_is_counted_as_that_of_the_network():
     case = Case("se_resnet18", batch=2)
-    assert count_work(replace(case, architecture="fused:se_resnet18")) == count_work(case)
+    assert count_work(case.replace(architecture="fused:se_resnet18")) == count_work(case)
 
 
 def test_a_workload_runs_such_a_network():

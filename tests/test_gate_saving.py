@@ -10,10 +10,10 @@ from pytest_benchmark.stats import Stats
 from cnnperf.errors import CnnperfError
 from cnnperf.gate.gate import BASE, CANDIDATE, CONTROL, Series
 from cnnperf.gate.lockstep import Placement
-from cnnperf.gate.saving import save_run
+from cnnperf.gate.saving import save_gate
 from cnnperf.gate.sides import Side
 from cnnperf.records.case import Case
-from cnnperf.records.saving import check_folder
+from cnnperf.records.writing import check_folder
 from cnnperf.runs import load_runs, load_samples, read_runs
 from cnnperf.stats.sequential import Estimate, Judgement
 
@@ -30,7 +30,7 @@ def decided(architecture="lenet5", found=None):
 
 
 def test_a_saved_gate_is_read_like_any_run_with_the_ratio_to_its_base(tmp_path):
-    path = save_run(tmp_path, [decided()], (OLD, NEW), MACHINE, withdrawn=False)
+    path = save_gate(tmp_path, [decided()], (OLD, NEW), MACHINE, withdrawn=False)
     ((name, run),) = read_runs(path)
     assert name.startswith("gate-")
     assert (run.anchor, run.commit, run.environment, run.suite) == ("a" * 40, "b" * 10 + "+dirty", MACHINE, "gate")
@@ -41,7 +41,7 @@ def test_a_saved_gate_is_read_like_any_run_with_the_ratio_to_its_base(tmp_path):
 
 
 def test_a_saved_gate_holds_all_that_pytest_benchmark_reads(tmp_path):
-    (benchmark,) = json.loads(save_run(tmp_path, [decided()], (OLD, NEW), MACHINE, withdrawn=False).read_text())[
+    (benchmark,) = json.loads(save_gate(tmp_path, [decided()], (OLD, NEW), MACHINE, withdrawn=False).read_text())[
         "benchmarks"
     ]
     assert set(Stats.fields) <= set(benchmark["stats"])
@@ -49,7 +49,7 @@ def test_a_saved_gate_holds_all_that_pytest_benchmark_reads(tmp_path):
 
 
 def test_where_the_base_differed_from_itself_there_is_no_ratio_and_that_is_said(tmp_path):
-    ((_, run),) = read_runs(save_run(tmp_path, [decided()], (OLD, NEW), MACHINE, withdrawn=True))
+    ((_, run),) = read_runs(save_gate(tmp_path, [decided()], (OLD, NEW), MACHINE, withdrawn=True))
     (record,) = run.cases
     assert "anchor_ratio" not in record.values
     assert [finding.kind for finding in record.findings] == ["control"]
@@ -57,7 +57,7 @@ def test_where_the_base_differed_from_itself_there_is_no_ratio_and_that_is_said(
 
 def test_a_case_without_a_time_is_kept_with_its_reason(tmp_path):
     untimed = Series(Case("resnet18"), decided=Judgement("not-comparable", "no CUDA device", None))
-    ((_, run),) = read_runs(save_run(tmp_path, [untimed, decided()], (OLD, NEW), MACHINE, withdrawn=False))
+    ((_, run),) = read_runs(save_gate(tmp_path, [untimed, decided()], (OLD, NEW), MACHINE, withdrawn=False))
     assert [one.reason for one in run.not_measured] == ["no CUDA device"]
     assert [record.case.architecture for record in run.cases] == ["lenet5"]
 
@@ -72,8 +72,8 @@ def test_a_full_disk_while_saving_loses_nothing_and_leaves_nothing(tmp_path, mon
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    before = save_run(tmp_path, [decided()], (OLD, NEW), MACHINE, withdrawn=False)
-    monkeypatch.setattr(Path, "write_text", full)
+    before = save_gate(tmp_path, [decided()], (OLD, NEW), MACHINE, withdrawn=False)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(CnnperfError, match="No space left on device"):
-        save_run(tmp_path, [decided()], (OLD, NEW), MACHINE, withdrawn=False)
+        save_gate(tmp_path, [decided()], (OLD, NEW), MACHINE, withdrawn=False)
     assert list(tmp_path.iterdir()) == [before]

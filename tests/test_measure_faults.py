@@ -1,7 +1,5 @@
 """Planted faults: each is caught before or beside the number that it would spoil, and a clean case raises nothing."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 from torch import nn
@@ -67,14 +65,14 @@ def through(function):
 
 @pytest.mark.parametrize("phase", ["forward", "backward", "train"])
 def test_nothing_fires_on_a_clean_case(phase):
-    measured = laboratory().measure(replace(CASE, phase=phase))
+    measured = laboratory().measure(CASE.replace(phase=phase))
     assert measured.findings == []
     assert measured.values["latency"].value == pytest.approx(0.01)
     assert measured.values["relative_error"].value < 1e-5
 
 
 def test_nothing_fires_on_a_clean_compiled_case():
-    measured = laboratory().measure(replace(CASE, engine="compile"))
+    measured = laboratory().measure(CASE.replace(engine="compile"))
     assert measured.findings == []
     assert measured.values["graphs"].value == 1
     assert measured.values["graph_breaks"].value == 0
@@ -104,7 +102,7 @@ def make():
     (tmp_path / "extra_network.py").write_text(text)
     monkeypatch.syspath_prepend(tmp_path)
     clean = laboratory().measure(CASE).values
-    extra = laboratory().measure(replace(CASE, architecture="extra_network:make")).values
+    extra = laboratory().measure(CASE.replace(architecture="extra_network:make")).values
     assert extra["parameters"].value == clean["parameters"].value + 12
     # Its forward pass, the gradient of its weight, and the gradient of LeNet's images, which needed none before.
     own, images = 2 * 9 * 32 * 32 * 4, 2 * 6 * 75 * 28 * 28 * 4
@@ -132,7 +130,7 @@ def test_a_graph_break_in_a_network_of_the_catalog_is_an_error():
 
     broken = laboratory(spoiled(spoil, only=lambda case: case.engine == "compile"))
     with pytest.raises(WrongResult, match="graph breaks where none is promised"):
-        broken.measure(replace(CASE, engine="compile"))
+        broken.measure(CASE.replace(engine="compile"))
 
 
 def test_a_graph_break_in_a_network_of_the_user_is_a_finding(tmp_path, monkeypatch):
@@ -159,7 +157,7 @@ def test_a_wrong_output_is_an_error_and_is_not_timed(phase):
     clock = ScriptedClock(0.01)
     wrong = spoiled(through(lambda scores: scores * 1.001), only=lambda case: case.engine == "compile")
     with pytest.raises(WrongResult, match="is wrong: relative distance"):
-        laboratory(wrong, clock).measure(replace(CASE, phase=phase, engine="compile"))
+        laboratory(wrong, clock).measure(CASE.replace(phase=phase, engine="compile"))
     assert clock.now() == 0
 
 
@@ -170,7 +168,7 @@ def test_a_wrong_gradient_is_an_error():
 
     wrong = spoiled(spoil, only=lambda case: case.engine == "compile")
     with pytest.raises(WrongResult, match=r"gradient of features\.0.weight is wrong"):
-        laboratory(wrong).measure(replace(CASE, engine="compile"))
+        laboratory(wrong).measure(CASE.replace(engine="compile"))
 
 
 def test_a_gradient_reset_that_is_lost_is_an_error():
@@ -185,7 +183,7 @@ def test_a_gradient_reset_that_is_lost_is_an_error():
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_result_that_is_not_finite_is_an_error(value):
     with pytest.raises(WrongResult, match="NaN or infinity"):
-        laboratory(spoiled(through(lambda scores: scores * value))).measure(replace(CASE, phase="forward"))
+        laboratory(spoiled(through(lambda scores: scores * value))).measure(CASE.replace(phase="forward"))
 
 
 def test_a_clock_that_jumps_is_an_error():
@@ -231,7 +229,7 @@ def test_relocation_moves_every_parameter_and_keeps_its_value_and_identity():
 
 def test_a_timed_call_returns_nothing_that_could_stay_alive():
     for phase in ("forward", "backward", "train"):
-        workload = Workload(replace(CASE, phase=phase))
+        workload = Workload(CASE.replace(phase=phase))
         workload.setup()
         assert workload.run() is None
         assert workload.output is None

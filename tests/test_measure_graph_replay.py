@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 
 import pytest
 import torch
-from documents import document
 
 from cnnperf.errors import UnsupportedCase, WrongResult
 from cnnperf.measure import cells, graph_replay
@@ -14,7 +13,8 @@ from cnnperf.measure.clock import Reading
 from cnnperf.measure.graph_replay import LEAST_REPLAY, MOST_CALLS, Replayed, sets_for
 from cnnperf.measure.paired import Together
 from cnnperf.measure.sampler import Schedule
-from cnnperf.report import render
+from cnnperf.records.run import Run
+from cnnperf.report.terminal import render_run
 
 
 @dataclass
@@ -180,13 +180,13 @@ def cell_on(monkeypatch, part="tail", trains=True):
 def test_a_cell_of_a_gpu_has_device_and_host_seconds_and_what_is_expected(cuda, monkeypatch):
     together, record = measure_cell(cell_on(monkeypatch), Schedule(budget=1e-2))
     forms = {"eager", "compile", "fused"}
-    assert set(record["seconds"]) == forms | {cells.COPY}
-    assert set(record["host_seconds"]) == forms
-    assert record["calls"] == dict.fromkeys([*record["seconds"]], 3)
-    assert record["seconds"]["fused"]["value"] == pytest.approx(LEAST_REPLAY / 3, rel=0.05)
-    passes = record["floor_passes"]
-    assert record["floor_seconds"]["value"] == pytest.approx(passes / 2 * record["seconds"][cells.COPY]["value"])
-    assert together.groups.keys() == record["seconds"].keys()
+    assert set(record.seconds) == forms | {cells.COPY}
+    assert set(record.host_seconds) == forms
+    assert record.calls == dict.fromkeys([*record.seconds], 3)
+    assert record.seconds["fused"].value == pytest.approx(LEAST_REPLAY / 3, rel=0.05)
+    passes = record.floor_passes
+    assert record.floor_seconds.value == pytest.approx(passes / 2 * record.seconds[cells.COPY].value)
+    assert together.groups.keys() == record.seconds.keys()
     assert cuda == ["strict"]
 
 
@@ -215,11 +215,10 @@ def test_a_form_that_cannot_be_captured_keeps_its_host_time_and_the_others_all(c
 
     monkeypatch.setattr(cells, "Replayed", replay)
     _, record = measure_cell(cell, Schedule(budget=1e-3))
-    assert "it waits" in record["not_captured"]["compile"]
-    assert "compile" not in record["seconds"]
-    assert {"eager", "compile", "fused"} == set(record["host_seconds"])
-    extra = {"cnnperf_fusion": record}
-    lines = render(document({"name": "test_se_fusion", "extra_info": extra, "stats": {}}))
+    assert "it waits" in record.not_captured["compile"]
+    assert "compile" not in record.seconds
+    assert {"eager", "compile", "fused"} == set(record.host_seconds)
+    lines = render_run(Run(fusion=(record,)))
     assert any(line.startswith("no device time: ") for line in lines)
 
 
@@ -278,4 +277,4 @@ def test_a_short_run_on_a_gpu_has_what_matters_most_first():
 @pytest.mark.parametrize("trains", [True, False])
 def test_a_cell_is_measured_on_a_device(trains):
     _, record = measure_cell(Cell("tail", trains, (32, 64, 32, 32), "channels_last", "fp32", "cuda"), Schedule(0.05))
-    assert record["seconds"]["fused"]["value"] <= record["host_seconds"]["fused"]["value"]
+    assert record.seconds["fused"].value <= record.host_seconds["fused"].value

@@ -16,8 +16,8 @@ from documents import benchmark, document, finding, metric
 
 from cnnperf import load_runs, load_samples
 from cnnperf.cli import main
+from cnnperf.output import write_whole
 from cnnperf.report.markdown import MOST_BYTES
-from cnnperf.report.output import write_whole
 from cnnperf.testing import MadeHistory
 
 ODD = [math.nan, math.inf, -math.inf, -1.0, 0.0, 1e308, 5e-324, None]

@@ -11,7 +11,9 @@ from cnnperf.errors import RunFileError
 from cnnperf.measure import cells
 from cnnperf.measure.cells import Cell, all_cells, floor_passes, measure_cell
 from cnnperf.measure.sampler import Schedule
-from cnnperf.records.fusion import fusion_records
+from cnnperf.records.reading import parse_document
+from cnnperf.records.run import Run
+from cnnperf.records.writing import document_of
 from cnnperf.report import render
 from cnnperf.testing import ScriptedClock
 
@@ -122,7 +124,8 @@ def test_a_measured_cell_is_a_record_that_reads(monkeypatch, part, trains):
     monkeypatch.setattr(cells, "clock_for", lambda _: ScriptedClock(0.001))
     cell = Cell(part, trains, (2, 16, 4, 4), "channels_last", "fp32")
     together, record = measure_cell(cell, Schedule(budget=0.01))
-    (found,) = fusion_records([{"extra_info": {"cnnperf_fusion": json.loads(json.dumps(record))}}])
+    (found,) = parse_document(json.loads(json.dumps(document_of(Run(fusion=(record,)))))).fusion
+    assert found == record
     assert found.rounds == sum(map(len, together.groups["fused"])) > 0
     assert (found.over_floor is None) == (part == "block")
     assert set(found.over_plain) == ({"eager", "compile", "fused", "fused-compile"} if part == "block" else set())
@@ -153,8 +156,9 @@ def test_figures_have_the_number_of_rounds(tmp_path):
 @pytest.mark.parametrize(
     ("path", "where"),
     [
-        (("seconds", "fused"), "cnnperf_fusion.seconds"),
-        (("over_fused", "eager", "low"), "cnnperf_fusion.over_fused"),
+        (("seconds", "fused"), "cnnperf_fusion"),
+        (("over_fused", "eager"), "cnnperf_fusion"),
+        (("over_fused", "eager", "value"), "cnnperf_fusion.over_fused.eager"),
         (("shape",), "cnnperf_fusion"),
         (("rounds",), "cnnperf_fusion"),
     ],

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from cnnperf.errors import RunFileError
 from cnnperf.report.terminal import render
-from cnnperf.runs import load_runs, parse_document, read_runs
+from cnnperf.runs import load_runs, load_samples, parse_document, read_runs
 
 FULL = document(
     benchmark(findings=[finding()]),
@@ -38,7 +38,7 @@ LATENCY = (*EXTRA, "metrics", "latency")
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        (("benchmarks",), ..., "the document: 'benchmarks' is missing"),
+        (("benchmarks",), ..., r"\$: 'benchmarks' is missing"),
         (("benchmarks",), 7, "benchmarks: a list is needed here, found 7"),
         (("benchmarks", 0), 7, r"benchmarks\[0\]: an object is needed here, found 7"),
         (EXTRA, 7, r"benchmarks\[0\]\.extra_info: an object is needed"),
@@ -57,11 +57,9 @@ LATENCY = (*EXTRA, "metrics", "latency")
         ((*LATENCY, "low"), [], r"latency\.low: a number"),
         ((*LATENCY, "rounds"), 2.5, r"latency\.rounds: a whole number"),
         ((*LATENCY, "unit"), 1, r"latency\.unit: a text"),
-        ((*EXTRA, "groups"), [1, 1], "the groups have 2 rounds, the data 3"),
         ((*EXTRA, "findings"), {}, r"findings: a list is needed"),
         ((*EXTRA, "findings", 0, "kind"), ..., "'kind' is missing"),
         (("benchmarks", 0, "stats"), 7, r"stats: an object"),
-        (("benchmarks", 0, "stats", "data"), [1, "x", 2], r"data\[1\]: a number"),
         (("cnnperf",), 7, "cnnperf: an object is needed here, found 7"),
         (("cnnperf", "schema"), 9, "schema 9, this version of cnnperf reads up to 1"),
         (("cnnperf", "environment", "threads"), [1], r"cnnperf\.environment\.threads: a plain value"),
@@ -81,6 +79,23 @@ def test_a_damaged_file_is_named_with_the_place_and_what_is_wrong_there(tmp_path
     file.write_text(json.dumps(replaced(path, value)))
     with pytest.raises(RunFileError, match=message) as caught:
         load_runs(tmp_path)
+    assert str(caught.value).startswith(str(file))
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ((*EXTRA, "groups"), [1, 1], "the groups have 2 rounds, the data 3"),
+        (("benchmarks", 0, "stats", "data"), [1, "x", 2], r"data\[1\]: a number is needed here, found 'x'"),
+        (("benchmarks", 0, "stats", "data"), 7, r"data: a list is needed here, found 7"),
+    ],
+)
+def test_damaged_rounds_are_named_when_they_are_asked_for(tmp_path, path, value, message):
+    file = tmp_path / "0001_x.json"
+    file.write_text(json.dumps(replaced(path, value)))
+    load_runs(tmp_path)
+    with pytest.raises(RunFileError, match=message) as caught:
+        load_samples(tmp_path)
     assert str(caught.value).startswith(str(file))
 
 

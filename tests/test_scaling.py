@@ -22,13 +22,15 @@ from cnnperf.errors import OptionError
 from cnnperf.measure.paired import Together
 from cnnperf.measure.sampler import Schedule
 from cnnperf.records.case import Case
+from cnnperf.records.run import Run
+from cnnperf.records.writing import document_of
 from cnnperf.report.figures import figures
 from cnnperf.report.markdown import run_markdown
 from cnnperf.report.scaling import scaling_lines
 from cnnperf.runs import parse_document, read_runs
 from cnnperf.scaling.__main__ import main
 from cnnperf.scaling.arguments import Place, Request, parser, request_of, sizes_up_to
-from cnnperf.scaling.results import arms_of, entry_of, values_of
+from cnnperf.scaling.results import arms_of, record_of, values_of
 from cnnperf.scaling.rounds import Gathered, sample_ranks
 from cnnperf.scaling.watch import BEAT, ENDED, FINE, LOST, Vigil
 from cnnperf.testing import ScriptedClock, ScriptedSubject
@@ -60,8 +62,9 @@ SAMPLES = gathered(
 
 def document(samples=SAMPLES):
     alone, weak, strong = arms_of(CASE, [1, 2])
-    facts = {"schema": 1, "suite": "scaling", "planned": 3, "environment": {"world_size": 2, "backend": "gloo"}}
-    return {"benchmarks": [entry_of(arm, alone, samples) for arm in (alone, weak, strong)], "cnnperf": facts}
+    records = tuple(record_of(arm, alone, samples) for arm in (alone, weak, strong))
+    facts = {"suite": "scaling", "planned": 3, "environment": {"world_size": 2, "backend": "gloo"}}
+    return document_of(Run(cases=records, **facts))
 
 
 def test_weak_scaling_gives_each_process_the_batch_and_strong_scaling_a_part_of_it():

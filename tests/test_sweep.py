@@ -15,8 +15,8 @@ from cnnperf.models import catalog
 from cnnperf.models.catalog import resolve
 from cnnperf.records.case import Case
 from cnnperf.records.metrics import Value
-from cnnperf.runs import frame_of
-from cnnperf.runs.swept import add_sweeps
+from cnnperf.runs.frame import frame_of_runs
+from cnnperf.runs.swept import with_sweeps
 from cnnperf.suite.options import Options
 from cnnperf.suite.plan import Plan, thread_counts
 from cnnperf.suite.session import Session
@@ -68,9 +68,7 @@ def sweep(laboratory, process=PLENTY, **chosen):
     told = []
     walk = Walk(wanted, session, told.append, Forecast(lambda: process))
     walk.run()
-    document = session.document()
-    add_sweeps(document)
-    return walk, "".join(told), frame_of(document, "made")
+    return walk, "".join(told), frame_of_runs([("made", with_sweeps(session.run()))])
 
 
 def values(frame, metric):

@@ -108,8 +108,8 @@ def _told(result: Comparison, given: argparse.Namespace) -> int:
 
     print_lines(comparison_lines(result))
     if given.md or given.step_summary:
+        from cnnperf.output import append, write_whole
         from cnnperf.report.markdown import comparison_markdown
-        from cnnperf.report.output import append, write_whole
 
         text = comparison_markdown(result)
         if given.md:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 
 from cnnperf.commands.command import (
     DIFFERENT,
@@ -109,8 +108,8 @@ def _repeat(given: argparse.Namespace) -> int:
 
 
 def _figures(given: argparse.Namespace) -> int:
+    from cnnperf.output import write_whole
     from cnnperf.report.figures import figures, replace_figures
-    from cnnperf.report.output import write_whole
 
     text = text_of(given.document)
     changed = replace_figures(text, figures(runs_of(given.run_name, given)))
@@ -159,8 +158,8 @@ def _history_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _export(given: argparse.Namespace) -> int:
+    from cnnperf.output import write_whole
     from cnnperf.report.export import FORMATS as WRITERS
-    from cnnperf.report.output import write_whole
 
     if given.parquet is not None:
         return _append(given)
@@ -213,12 +212,12 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _merge(given: argparse.Namespace) -> int:
-    from cnnperf.report.output import write_whole
+    from cnnperf.records.writing import save_run
     from cnnperf.runs.merge import merge_runs
 
-    document = merge_runs(given.shards, allow_missing=given.allow_missing)
-    write_whole(given.out, json.dumps(document, indent=1) + "\n")
-    print_lines([f"wrote {given.out}: {len(document['benchmarks'])} cases"])
+    run = merge_runs(given.shards, allow_missing=given.allow_missing)
+    save_run(given.out, run)
+    print_lines([f"wrote {given.out}: {len(run.cases)} cases"])
     return FINE
 
 

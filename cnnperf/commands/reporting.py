@@ -37,7 +37,7 @@ Needs the extra `report`: pip install "cnnperf[report]"
 def _report(given: argparse.Namespace) -> int:
     if not any((given.html, given.md, given.png, given.svg, given.step_summary)):
         raise OptionError("nothing to make: give --html FILE, --md FILE, --png FOLDER, --svg FOLDER or --step-summary")
-    from cnnperf.report.output import append
+    from cnnperf.output import append
 
     runs = runs_of(given.run_name, given)
     if given.html or given.png or given.svg:
@@ -79,7 +79,7 @@ def _pictures(run: Run, given: argparse.Namespace) -> None:
 
 
 def _write(path: Path, content: str | bytes) -> None:
-    from cnnperf.report.output import write_whole
+    from cnnperf.output import write_whole
 
     write_whole(path, content)
     print_lines([f"wrote {path}"])

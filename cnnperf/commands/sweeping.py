@@ -47,7 +47,7 @@ def _sweep(given: argparse.Namespace) -> int:
     values, step = _values(given.values), _step(given.step)
     _check_before(given)
     sweep = _planned(given, values, step)
-    from cnnperf.records.saving import check_folder
+    from cnnperf.records.writing import check_folder
     from cnnperf.suite.sweep import Walk
 
     for folder in [*([] if given.out else [given.runs]), *_folders(given).values()]:
@@ -117,18 +117,16 @@ def _count(sweep: Sweep) -> int | None:
 
 
 def _path(given: argparse.Namespace) -> Path:
-    from cnnperf.records.saving import numbered_path
+    from cnnperf.records.writing import numbered_path
 
     return given.out or numbered_path(given.runs)
 
 
 def _save(session: Session, path: Path) -> None:
-    from cnnperf.records.saving import save_document
-    from cnnperf.runs.swept import add_sweeps
+    from cnnperf.records.writing import save_run
+    from cnnperf.runs.swept import with_sweeps
 
-    document = session.document()
-    add_sweeps(document)
-    save_document(path, {**document, "version": ""})
+    save_run(path, with_sweeps(session.run()))
     if session.journal is not None:
         session.journal.close()
 
@@ -136,11 +134,10 @@ def _save(session: Session, path: Path) -> None:
 def _draw(session: Session, given: argparse.Namespace) -> None:
     if not (given.png or given.svg):
         return
-    from cnnperf.records.document import parse_document
-    from cnnperf.report.output import write_whole
+    from cnnperf.output import write_whole
     from cnnperf.report.sweep_charts import sweep_charts
 
-    for chart in sweep_charts(parse_document(session.document())):
+    for chart in sweep_charts(session.run()):
         if given.png:
             write_whole(given.png / f"{chart.name}.png", chart.png())
         if given.svg:
@@ -173,7 +170,7 @@ def _check_before(given: argparse.Namespace) -> None:
     if not 0 < given.time < float("inf"):
         raise OptionError(f"--time takes seconds above 0, not {given.time:g}")
     if given.out is not None:
-        from cnnperf.records.saving import check_out
+        from cnnperf.records.writing import check_out
 
         check_out(given.out)
 

@@ -16,11 +16,11 @@ from cnnperf.errors import CnnperfError
 from cnnperf.gate.environments import interpreter_of
 from cnnperf.gate.gate import BASE, CANDIDATE, CONTROL, Gate, Series, control_of, samples_of, verdict_of
 from cnnperf.gate.processes import COMPILER_MODULES, EAGER_MODULES, CannotMeasure, Nursery, Peer, Process
-from cnnperf.gate.saving import save_run
+from cnnperf.gate.saving import save_gate
 from cnnperf.gate.sides import Repository, Side
 from cnnperf.records.allowance import Allowance, parse_allowance
 from cnnperf.records.case import Case
-from cnnperf.records.saving import check_folder
+from cnnperf.records.writing import check_folder
 from cnnperf.runs.verdicts import CaseVerdict, Comparison, CounterChange, counter_changes, print_changes
 from cnnperf.stats.sequential import Rule
 
@@ -108,7 +108,7 @@ def _compare(request: Request, start: Starter, tell: Callable[[str], None], begu
     if request.samples is not None:
         _save(request.samples, series)
     if request.save is not None:
-        path = save_run(request.save, series, (sides[BASE], sides[CANDIDATE]), environment, withdrawn=bool(control))
+        path = save_gate(request.save, series, (sides[BASE], sides[CANDIDATE]), environment, withdrawn=bool(control))
         tell(f"saved {path}")
     failed = [CaseVerdict(case, "not-comparable", reason) for case, reason in counts.failed.items()]
     return Comparison(

@@ -10,20 +10,20 @@ import math
 import platform
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from cnnperf.gate.gate import CANDIDATE, Series, verdict_of
 from cnnperf.gate.sides import Side
-from cnnperf.records.document import SCHEMA
 from cnnperf.records.finding import Finding
-from cnnperf.records.metrics import METRICS, Value
-from cnnperf.records.saving import Object, benchmark_entry, save_document
+from cnnperf.records.metrics import Value, with_units
+from cnnperf.records.rounds import Rounds
+from cnnperf.records.run import CaseRecord, NotMeasured, Run
+from cnnperf.records.writing import save_run
 from cnnperf.stats.sequential import Estimate
 
 
-def save_run(
+def save_gate(
     folder: Path, series: Sequence[Series], sides: tuple[Side, Side], environment: Mapping[str, Any], *, withdrawn: bool
 ) -> Path:
     """Write a run file of the cases that were timed, and return its path.
@@ -39,24 +39,19 @@ def save_run(
         CnnperfError: If it cannot be written; what was there before is still there.
     """
     now, (base, candidate) = datetime.now(UTC), sides
-    document = {
-        "machine_info": {"node": platform.node(), "cpu": {"brand_raw": environment.get("cpu_model")}},
-        "commit_info": {"id": candidate.commit, "dirty": candidate.dirty},
-        "benchmarks": [_benchmark(one, withdrawn=withdrawn) for one in series if _timed(one)],
-        "datetime": now.isoformat(),
-        "version": "",
-        "cnnperf": {
-            "schema": SCHEMA,
-            "suite": "gate",
-            "anchor": base.commit,
-            "environment": dict(environment),
-            "not_measured": [
-                {"axes": one.case.axes(), "reason": verdict_of(one).reason} for one in series if not _timed(one)
-            ],
-        },
-    }
+    missing = [NotMeasured(one.case.axes(), verdict_of(one).reason) for one in series if not _timed(one)]
+    run = Run(
+        time=now,
+        machine_info={"node": platform.node(), "cpu": {"brand_raw": environment.get("cpu_model")}},
+        commit_info={"id": candidate.commit, "dirty": candidate.dirty},
+        suite="gate",
+        anchor=base.commit,
+        cases=tuple(_record(one, withdrawn=withdrawn) for one in series if _timed(one)),
+        environment=dict(environment),
+        not_measured=tuple(missing),
+    )
     path = folder / f"gate-{now:%Y%m%dT%H%M%S%f}-{candidate.commit[:10]}.json"
-    save_document(path, document)
+    save_run(path, run)
     return path
 
 
@@ -64,22 +59,20 @@ def _timed(series: Series) -> bool:
     return series.decided is not None and series.decided.found is not None
 
 
-def _benchmark(series: Series, *, withdrawn: bool) -> Object:
+def _record(series: Series, *, withdrawn: bool) -> CaseRecord:
     placements = [placement for one in (*series.first, *series.second) for placement in one]
-    groups = [list(placement.wall[CANDIDATE]) for placement in placements]
     verdict = verdict_of(series)
     latency = verdict.candidate_seconds
     doubt = _doubt(series, withdrawn=withdrawn)
     ratio = None if doubt else _ratio(verdict.found)
     values = {"anchor_ratio": ratio, "latency": None if latency is None else Value(latency)}
-    record = {
-        "cnnperf": SCHEMA,
-        "axes": series.case.axes(),
-        "metrics": {name: value.as_json(METRICS[name]) for name, value in values.items() if value is not None},
-        "groups": [len(group) for group in groups],
-        "findings": [finding.as_json() for finding in doubt],
-    }
-    return benchmark_entry("cnnperf gate", series.case, record, chain.from_iterable(groups))
+    return CaseRecord(
+        case=series.case,
+        values=with_units({name: value for name, value in values.items() if value is not None}),
+        rounds=Rounds(placement.wall[CANDIDATE] for placement in placements),
+        findings=tuple(doubt),
+        test=f"cnnperf gate::{series.case.id()}",
+    )
 
 
 def _doubt(series: Series, *, withdrawn: bool) -> list[Finding]:

@@ -17,9 +17,10 @@ from cnnperf.measure.paired import Together, sample_together
 from cnnperf.measure.parts import PARTS, Copy, Part, Shape, forms_of
 from cnnperf.measure.precisions import DTYPES, allowed_tf32
 from cnnperf.measure.sampler import Schedule, Subject
+from cnnperf.records.fusion import FUSED, FusionRecord
 from cnnperf.records.metrics import Value
 
-COPY, FUSED = "copy", "fused"
+COPY = "copy"
 STAGES = {
     "ResNet-18": ((32, 64, 32, 32), (32, 128, 16, 16), (32, 256, 8, 8), (32, 512, 4, 4), (128, 64, 32, 32)),
     "ResNet-50": ((8, 256, 56, 56), (8, 512, 28, 28), (8, 1024, 14, 14), (8, 2048, 7, 7)),
@@ -102,7 +103,7 @@ def floor_passes(cell: Cell) -> float | None:
     return None if passes is None else passes + masks
 
 
-def measure_cell(cell: Cell, schedule: Schedule) -> tuple[Together, dict[str, object]]:
+def measure_cell(cell: Cell, schedule: Schedule) -> tuple[Together, FusionRecord]:
     """Measure all forms of a cell side by side, and a plain copy where the part has a floor.
 
     Args:
@@ -210,25 +211,25 @@ def _copy(cell: Cell, sets: int = 1) -> dict[str, Copy]:
     return {} if floor_passes(cell) is None else {COPY: Copy(cell.shape, cell.precision, cell.device, sets)}
 
 
-def _record(cell: Cell, measured: _Measured) -> dict[str, object]:
+def _record(cell: Cell, measured: _Measured) -> FusionRecord:
     together, floor = measured.together, floor_passes(cell)
     forms = [form for form in forms_of(cell.part) if form in together.groups]
     has_floor, has_both = floor is not None and COPY in together.groups, {"compile", "fused-compile"} <= set(forms)
-    return {
+    return FusionRecord(
         **asdict(cell),
-        "seconds": {name: _json(together.latency(name)) for name in together.groups},
-        "host_seconds": {name: _json(value) for name, value in measured.host.items()},
-        "calls": dict(measured.calls),
-        "not_captured": dict(measured.missing),
-        "over_fused": {name: _json(together.ratio(name, FUSED)) for name in forms if name != FUSED},
-        "over_floor": _json(together.ratio(FUSED, COPY), 2 / cast(float, floor)) if has_floor else None,
-        "floor_seconds": _json(together.latency(COPY), cast(float, floor) / 2) if has_floor else None,
-        "over_fused_compile": _json(together.ratio("compile", "fused-compile")) if has_both else None,
-        "over_plain": {form: _json(together.ratio(form, plain)) for form, plain in _plain_of(forms).items()},
-        "floor_passes": floor,
-        "rounds": sum(map(len, together.groups[FUSED])),
-        "stopped": together.stopped,
-    }
+        seconds={name: together.latency(name) for name in together.groups},
+        host_seconds=dict(measured.host),
+        calls=dict(measured.calls),
+        not_captured=dict(measured.missing),
+        over_fused={name: together.ratio(name, FUSED) for name in forms if name != FUSED},
+        over_floor=together.ratio(FUSED, COPY).scaled(2 / cast(float, floor)) if has_floor else None,
+        floor_seconds=together.latency(COPY).scaled(cast(float, floor) / 2) if has_floor else None,
+        over_fused_compile=together.ratio("compile", "fused-compile") if has_both else None,
+        over_plain={form: together.ratio(form, plain) for form, plain in _plain_of(forms).items()},
+        floor_passes=floor,
+        rounds=sum(map(len, together.groups[FUSED])),
+        stopped=together.stopped,
+    )
 
 
 def _check_equal(cell: Cell, outputs: Mapping[str, Tensor]) -> None:
@@ -251,8 +252,3 @@ def _plain_of(forms: list[str]) -> dict[str, str]:
     """Return for each form with SE the form without that is run in the same way, where the part has one."""
     ways = {form: "plain-compile" if form.endswith("compile") else "plain" for form in forms}
     return {form: plain for form, plain in ways.items() if plain in forms and not form.startswith("plain")}
-
-
-def _json(value: Value, factor: float = 1.0) -> dict[str, float]:
-    ends = {"value": value.value, "low": cast(float, value.low), "high": cast(float, value.high)}
-    return {key: end * factor for key, end in ends.items()}

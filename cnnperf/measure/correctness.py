@@ -6,7 +6,7 @@ import copy
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -91,7 +91,7 @@ class References:
 
     def _reference(self, textbook: Case, workload: Workload, found: Tensors) -> _Reference:
         if textbook not in self._kept:
-            same = workload.case == textbook or workload.case == replace(textbook, phase=workload.case.phase)
+            same = workload.case == textbook or workload.case == textbook.replace(phase=workload.case.phase)
             self._kept[textbook] = self._compute(textbook, found if same else None)
             while len(self._kept) > KEPT_REFERENCES:
                 self._kept.popitem(last=False)
@@ -177,7 +177,7 @@ def _textbook(case: Case) -> Case:
     """Return the eager textbook case that has the right results; both training phases share one."""
     architecture = resolve(case.architecture).reference or case.architecture
     phase = "backward" if case.trains else "forward"
-    return replace(case, architecture=architecture, engine="eager", phase=phase)
+    return case.replace(architecture=architecture, engine="eager", phase=phase)
 
 
 def _random_state(workload: Workload) -> torch.Tensor:

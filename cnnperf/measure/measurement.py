@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 import torch
@@ -30,10 +30,10 @@ from cnnperf.measure.workload import Workload, check_supported, in_force
 from cnnperf.models.catalog import CATALOG
 from cnnperf.records.case import Case
 from cnnperf.records.finding import Finding
-from cnnperf.records.metrics import METRICS, Value
+from cnnperf.records.metrics import Value, with_units
+from cnnperf.records.rounds import Rounds
+from cnnperf.records.run import CaseRecord
 from cnnperf.stats.median import median_interval
-
-RECORD_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -56,17 +56,21 @@ class Measured:
     compile_seconds: float
     processes: tuple[float, ...] = ()
 
-    def record(self) -> dict[str, object]:
-        """Return the plain record for `extra_info`."""
-        return {
-            "cnnperf": RECORD_VERSION,
-            "axes": self.case.axes(),
-            "metrics": {name: value.as_json(METRICS[name]) for name, value in self.values.items()},
-            "groups": [len(group) for group in self.samples.groups],
-            "stopped": self.samples.stopped,
-            "findings": [finding.as_json() for finding in self.findings],
-            **({"processes": list(self.processes)} if self.processes else {}),
-        }
+    def record(self, test: str) -> CaseRecord:
+        """Return the record for the run file.
+
+        Args:
+            test: Full name of the test or command that measured the case.
+        """
+        return CaseRecord(
+            case=self.case,
+            values=with_units(self.values),
+            rounds=Rounds(self.samples.wall()),
+            findings=tuple(self.findings),
+            processes=self.processes,
+            stopped=self.samples.stopped,
+            test=test,
+        )
 
     def seconds(self) -> list[float]:
         """Return the wall seconds of all rounds in order."""
@@ -225,7 +229,7 @@ class Laboratory:
         self, case: Case, facts: CompileFacts | None, recompiles: int, samples: Samples
     ) -> dict[str, Value]:
         latency, seconds = samples.latency().value, _compile_seconds(facts, samples)
-        twin = Case(**{**asdict(case), "engine": "eager"})
+        twin = case.replace(engine="eager")
         if case.engine == "eager":
             self._eager_latency[twin] = latency
         if facts is None:

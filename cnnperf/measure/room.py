@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from cnnperf.measure.work import count_work
@@ -118,7 +118,7 @@ class Forecast:
         """Go on from the last case of the kind that made the process hold more."""
         live = count_work(case).live
         if _kind(case) not in self._grown:
-            smallest = count_work(replace(case, batch=1)).live
+            smallest = count_work(case.replace(batch=1)).live
             return CODE + SMALLEST * smallest + STEEPEST * (live - smallest)
         last, took = self._grown[_kind(case)]
         before = count_work(last).live
@@ -132,7 +132,7 @@ class Forecast:
 
 def _kind(case: Case) -> Case:
     """Return what cases share whose bytes grow together; the engines do, because both are checked alike."""
-    return replace(case, engine="eager", batch=1, image_size=1, width=0, threads=0)
+    return case.replace(engine="eager", batch=1, image_size=1, width=0, threads=0)
 
 
 def _pixels(case: Case) -> int:

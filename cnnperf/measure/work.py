@@ -101,12 +101,12 @@ def count_work(case: Case) -> Work:
     textbook = resolve(case.architecture).reference or case.architecture
     operands = PRECISIONS[case.precision].operands
     # None of the others decides what is computed, so the cases that differ in them share one count.
-    alike = replace(case, engine="eager", device="cpu", layout="contiguous", threads=0)
-    work = _count(replace(alike, architecture=textbook, precision=operands))
+    alike = case.replace(engine="eager", device="cpu", layout="contiguous", threads=0)
+    work = _count(alike.replace(architecture=textbook, precision=operands))
     if PRECISIONS[case.precision].autocast is None:
         return work
     # Parameters, their gradients and what autocast leaves alone are held in fp32: at most that.
-    return replace(work, live=_count(replace(alike, architecture=textbook, precision="fp32")).live)
+    return replace(work, live=_count(alike.replace(architecture=textbook, precision="fp32")).live)
 
 
 @lru_cache(maxsize=256)

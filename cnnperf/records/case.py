@@ -1,46 +1,55 @@
 """The axes and the case: what is measured, as plain data.
 
 A case is one point of the axes. Its identity is its axes, never the name of the test that measured it.
-Nothing here imports torch, so that the analysing rooms and the plugin can use the axes for free.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, get_args, get_type_hints
+
+import msgspec
 
 from cnnperf.errors import OptionError
 
 AxisValue = str | int
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+"""A whole number that a column of a frame can hold."""
 
 PHASES = ("forward", "backward", "train")
 ENGINES = ("eager", "compile", "cudagraphs")
 USUAL_ENGINES = ("eager", "compile")
-"""Those that every device has."""
+"""Engines of every device."""
 PRECISIONS = ("fp32", "conv_tf32", "tf32", "bf16", "fp16", "amp", "amp_fp16")
 LAYOUTS = ("contiguous", "channels_last")
 
 
 @dataclass(frozen=True)
 class Axis:
-    """Describe one axis of the measured space.
+    """One axis of the measured space, which a field of `Case` declares.
 
     Attributes:
-        name: The word used for the field, the option, the JSON key and the column.
-        type: `str` or `int`.
-        default: What was done before the axis existed; old run files are read with it.
-        meaning: One phrase for help texts.
-        allowed: The values that exist, or an empty tuple where any value of the type may.
+        meaning: Phrase for help texts.
+        allowed: Valid values, or an empty tuple where every value of the type is valid.
+        in_every_id: Whether every pytest id names the axis. A later axis appears only where it is set, so that the
+            names of existing tests stay the same.
+        overridable: Whether `--cnnperf-axis` can replace its values. Others have an option of their own.
+        name: Field, JSON key, column and option; taken from `Case`.
+        type: `str` or `int`; taken from `Case`.
+        default: Value of runs that were saved before the axis existed; taken from `Case`.
     """
 
-    name: str
-    type: type[str | int]
-    default: AxisValue
     meaning: str
     allowed: tuple[str, ...] = ()
+    in_every_id: bool = True
+    overridable: bool = True
+    name: str = ""
+    type: type[str | int] = str
+    default: AxisValue = ""
 
     def parse(self, text: str) -> AxisValue:
-        """Turn the text of one option value into a value of this axis.
+        """Convert the text of one option value into a value of this axis.
 
         Raises:
             OptionError: If the text is not an integer of at least 1 where one is needed, or not an allowed value.
@@ -54,99 +63,105 @@ class Axis:
         return text
 
 
-AXES: tuple[Axis, ...] = (
-    Axis("architecture", str, "", "the network"),
-    Axis("phase", str, "forward", "forward, backward alone, or a whole training step", PHASES),
-    Axis("device", str, "cpu", "where it runs"),
-    Axis("engine", str, "eager", "how it is executed", ENGINES),
-    Axis("precision", str, "fp32", "number format of parameters and images", PRECISIONS),
-    Axis("layout", str, "contiguous", "memory order of images and weights", LAYOUTS),
-    Axis("batch", int, 1, "images in one call"),
-    Axis("image_size", int, 32, "height and width of an image in pixels"),
-    Axis("width", int, 0, "channels of the first layer; 0: as in the network's source"),
-    Axis("threads", int, 0, "CPU threads in one process; 0: as the environment gives"),
-    Axis("world_size", int, 1, "processes that train one network together, each on a batch of its own"),
-)
-AXIS_BY_NAME: Mapping[str, Axis] = {axis.name: axis for axis in AXES}
-LATER = ("width", "threads", "world_size")
-"""Axes that ids name only where they are set, so that the names of tests stay what they were."""
+class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True, cache_hash=True):
+    """One point of the axes. Each field is an axis: to add an axis, add a line here."""
 
-
-@dataclass(frozen=True)
-class Case:
-    """One point of the axes; `AXES` says what each field means."""
-
-    architecture: str
-    phase: str = "forward"
-    device: str = "cpu"
-    engine: str = "eager"
-    precision: str = "fp32"
-    layout: str = "contiguous"
-    batch: int = 1
-    image_size: int = 32
-    width: int = 0
-    threads: int = 0
-    world_size: int = 1
+    architecture: Annotated[str, Axis("the network", overridable=False)] = ""
+    phase: Annotated[str, Axis("forward, backward alone, or a whole training step", PHASES)] = "forward"
+    device: Annotated[str, Axis("where it runs", overridable=False)] = "cpu"
+    engine: Annotated[str, Axis("how it is executed", ENGINES)] = "eager"
+    precision: Annotated[str, Axis("number format of parameters and images", PRECISIONS)] = "fp32"
+    layout: Annotated[str, Axis("memory order of images and weights", LAYOUTS)] = "contiguous"
+    batch: Annotated[Count, Axis("images in one call")] = 1
+    image_size: Annotated[Count, Axis("height and width of an image in pixels")] = 32
+    width: Annotated[Count, Axis("channels of the first layer; 0: as in the network's source", in_every_id=False)] = 0
+    threads: Annotated[Count, Axis("CPU threads of a process; 0: as the environment sets", in_every_id=False)] = 0
+    world_size: Annotated[
+        Count, Axis("processes that train one network, each on its own batch", in_every_id=False, overridable=False)
+    ] = 1
 
     def axes(self) -> dict[str, AxisValue]:
         """Return the axes as a plain dictionary, in the order of `AXES`."""
-        return asdict(self)
+        return msgspec.structs.asdict(self)
+
+    def replace(self, **axes: Any) -> Case:
+        """Return the case with other values on some axes."""
+        return msgspec.structs.replace(self, **axes)
 
     @classmethod
     def from_axes(cls, axes: Mapping[str, AxisValue]) -> Case:
-        """Build a case from a mapping; an axis that is missing takes its default.
+        """Build a case from a mapping; a missing axis takes its default.
 
         Raises:
             OptionError: If a key is not an axis.
         """
-        known = {field.name for field in fields(cls)}
-        unknown = sorted(set(axes) - known)
+        unknown = sorted(axes.keys() - AXIS_BY_NAME.keys())
         if unknown:
             raise OptionError(f"unknown axis {unknown[0]!r}; the axes are {', '.join(AXIS_BY_NAME)}")
-        merged = {axis.name: axes.get(axis.name, axis.default) for axis in AXES}
-        return cls(**merged)  # type: ignore[arg-type]  # the table and the fields are the same list
+        return cls(**axes)  # type: ignore[arg-type]  # values are of the type of their axis
 
     @property
     def device_type(self) -> str:
-        """Return `cpu` or `cuda`, without the index of the device."""
+        """`cpu` or `cuda`, without the index of the device."""
         return self.device.partition(":")[0]
 
     @property
     def compiled(self) -> bool:
-        """Tell whether torch.compile has a part in the engine."""
+        """Whether the engine uses torch.compile."""
         return self.engine != "eager"
 
     @property
     def trains(self) -> bool:
-        """Tell whether the phase runs in train mode and computes gradients."""
+        """Whether the phase runs in train mode and computes gradients."""
         return self.phase != "forward"
 
     def id(self) -> str:
         """Return the pytest id: `arch=resnet18-phase=train-device=cpu-...`."""
         short = {"architecture": "arch"}
-        named = [name for name in AXIS_BY_NAME if name not in LATER or not self.is_default(name)]
+        named = [axis.name for axis in AXES if axis.in_every_id or not self.is_default(axis.name)]
         return "-".join(f"{short.get(name, name)}={getattr(self, name)}" for name in named)
 
     def label(self) -> str:
-        """Return a short human label without the axes that have their default value."""
+        """Return a short label without the axes that have their default value."""
         words = [self.architecture, self.phase, self.device, self.engine]
         words += [str(getattr(self, name)) for name in ("precision", "layout") if not self.is_default(name)]
         return " ".join([*words, f"batch {self.batch}", *self.sizes()])
 
-    def sizes(self, names: Sequence[str] = ("image_size", *LATER)) -> list[str]:
-        """Return words for those of the axes that have not their default value, such as `width 32`."""
-        return [f"{name} {getattr(self, name)}" for name in names if not self.is_default(name)]
+    def sizes(self, names: Sequence[str] = ()) -> list[str]:
+        """Return words such as `width 32` for axes whose value is not the default.
+
+        Args:
+            names: Axes; without any, image_size and those that not every id names.
+        """
+        return [f"{name} {getattr(self, name)}" for name in names or _SIZES if not self.is_default(name)]
 
     def is_default(self, name: str) -> bool:
         """Tell whether an axis has its default value."""
         return bool(getattr(self, name) == AXIS_BY_NAME[name].default)
 
 
+def _axes_of(fields: type[msgspec.Struct]) -> tuple[Axis, ...]:
+    hints = get_type_hints(fields, include_extras=True)
+    axes = []
+    for field in msgspec.structs.fields(fields):
+        kind, *extras = get_args(hints[field.name])
+        (row,) = (extra for extra in extras if isinstance(extra, Axis))
+        axes.append(replace(row, name=field.name, type=kind, default=field.default))
+    return tuple(axes)
+
+
+AXES = _axes_of(Case)
+AXIS_BY_NAME: Mapping[str, Axis] = {axis.name: axis for axis in AXES}
+LATER = tuple(axis.name for axis in AXES if not axis.in_every_id)
+"""Axes that an id names only where they are set."""
+_SIZES = ("image_size", *LATER)
+
+
 def axes_of_label(label: str) -> dict[str, AxisValue]:
     """Return the axes that the label of a case names, the reverse of `Case.label`.
 
     Raises:
-        OptionError: If there is no architecture, or a word stands for no value of an axis.
+        OptionError: If there is no architecture, or a word is no value of an axis.
     """
     words = label.split()
     if not words:

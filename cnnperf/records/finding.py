@@ -1,19 +1,21 @@
-"""The finding: why a number, or a machine, is to be doubted. Nothing here imports torch."""
+"""The finding: a reason to distrust a number, or a machine."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import msgspec
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One reason to distrust a number: what was seen, what it means, what to do."""
+class Finding(msgspec.Struct, frozen=True):
+    """A reason to distrust a number.
+
+    Attributes:
+        kind: Name of the check that found it.
+        seen: What was found, with its numbers.
+        meaning: Its effect on the numbers.
+        remedy: What to do.
+    """
 
     kind: str
-    seen: str
-    meaning: str
-    remedy: str
-
-    def as_json(self) -> dict[str, str]:
-        """Return the plain dictionary that goes into the run file."""
-        return asdict(self)
+    seen: str = ""
+    meaning: str = ""
+    remedy: str = ""

@@ -6,6 +6,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import msgspec
+
+from cnnperf.records.case import Count
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -104,28 +108,22 @@ _TABLE = (
 METRICS: Mapping[str, Metric] = {metric.name: metric for metric in _TABLE}
 
 
-@dataclass(frozen=True)
-class Value:
-    """Hold one measured value with its doubt.
+class Value(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One measured value with its interval.
 
     Attributes:
-        value: In the metric's SI unit.
-        low: Lower end of the interval, or None for a value that has none (a counter).
+        value: In the SI unit of its metric.
+        low: Lower end of the interval, or None for a value without one (a counter).
         high: Upper end of the interval, or None.
-        rounds: Rounds behind the value, or None.
+        rounds: Number of rounds behind the value, or None.
+        unit: As it stands in a run file; empty for a value that is not part of a record.
     """
 
     value: float
     low: float | None = None
     high: float | None = None
-    rounds: int | None = None
-
-    def as_json(self, metric: Metric) -> dict[str, float | int | str]:
-        """Return the plain dictionary that goes into the run file."""
-        entry: dict[str, float | int | str] = {"value": self.value}
-        optional = {"low": self.low, "high": self.high, "rounds": self.rounds}
-        entry |= {key: number for key, number in optional.items() if number is not None}
-        return entry | {"unit": metric.unit}
+    rounds: Count | None = None
+    unit: str = ""
 
     def scaled_inverse(self, numerator: float) -> Value:
         """Return `numerator / value` with the interval turned around: seconds become images/s."""
@@ -140,7 +138,16 @@ class Value:
 
     @property
     def half_width(self) -> float:
-        """Return half the interval over the value, or NaN where there is no interval."""
+        """Half the interval over the value, or NaN where there is no interval."""
         if self.low is None or self.high is None or self.value == 0:
             return math.nan
         return (self.high - self.low) / 2 / self.value
+
+
+def with_units(values: Mapping[str, Value]) -> dict[str, Value]:
+    """Return values of known metrics with their units, as a record holds them.
+
+    Args:
+        values: By metric name.
+    """
+    return {name: msgspec.structs.replace(value, unit=METRICS[name].unit) for name, value in values.items()}

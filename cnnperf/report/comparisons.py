@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from cnnperf.records.case import Case
 from cnnperf.records.metrics import Value
@@ -65,10 +65,10 @@ def device_comparison(cases: Cases) -> list[str]:
     """Return how many times faster each CUDA case is than the CPU case with the same other axes."""
 
     def cell(case: Case) -> str:
-        on_cpu = value_of(cases, replace(case, device="cpu"), "latency")
+        on_cpu = value_of(cases, case.replace(device="cpu"), "latency")
         return ratio_text(ratio(on_cpu, value_of(cases, case, "latency")))
 
-    paired = [case for case in cases if case.device_type == "cuda" and replace(case, device="cpu") in cases]
+    paired = [case for case in cases if case.device_type == "cuda" and case.replace(device="cpu") in cases]
     blocks = [
         (_named(case_architecture, f", batch {batch}"), among, lambda case: f"{case.device} {case.engine}", cell)
         for case_architecture, batch in distinct(paired, lambda case: (case.architecture, case.batch))
@@ -88,7 +88,7 @@ Block = tuple[str, list[Case], Callable[[Case], str], Cell]
 
 def _question(cases: Cases, question: Question) -> Block:
     def cell(case: Case) -> str:
-        baseline = value_of(cases, replace(case, architecture=question.baseline), "latency")
+        baseline = value_of(cases, case.replace(architecture=question.baseline), "latency")
         return ratio_text(ratio(value_of(cases, case, "latency"), baseline))
 
     paired = _complete(cases, question.candidate, [question.baseline])
@@ -98,7 +98,7 @@ def _question(cases: Cases, question: Question) -> Block:
 def _recovery(cases: Cases, recovery: Recovery) -> Block:
     def cell(case: Case) -> str:
         names = (recovery.plain, recovery.costly, recovery.improved)
-        latencies = (value_of(cases, replace(case, architecture=name), "latency") for name in names)
+        latencies = (value_of(cases, case.replace(architecture=name), "latency") for name in names)
         return share_text(recovered_share(*latencies))
 
     return recovery.title, _complete(cases, recovery.improved, [recovery.plain, recovery.costly]), _setting, cell
@@ -108,7 +108,7 @@ def _complete(cases: Cases, candidate: str, others: Iterable[str]) -> list[Case]
     """Return the candidate's cases for which all others were measured alike."""
     names = list(others)
     own = [case for case in cases if case.architecture == candidate]
-    return [case for case in own if all(replace(case, architecture=name) in cases for name in names)]
+    return [case for case in own if all(case.replace(architecture=name) in cases for name in names)]
 
 
 def _setting(case: Case) -> str:

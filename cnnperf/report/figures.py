@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable
-from dataclasses import replace
 
 from cnnperf.errors import RunFileError
 from cnnperf.records.run import CaseRecord, Run
@@ -87,7 +86,7 @@ def _table(cases: Cases, stored: Format) -> str:
 def _row(cases: Cases, record: CaseRecord) -> tuple[str, ...]:
     case = record.case
     latency = value_of(cases, case, "latency")
-    eager = value_of(cases, replace(case, engine="eager"), "latency")
+    eager = value_of(cases, case.replace(engine="eager"), "latency")
     gain = ABSENT if case.engine == "eager" else ratio_text(ratio(eager, latency))
     doubt = "" if math.isnan(latency.half_width) else f" ±{format_percent(latency.half_width)}"
     return (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from cnnperf.records.case import Case
 from cnnperf.report.cases import Cases, Format, distinct, format_of, format_text, phases_of, ratio_text, value_of
@@ -45,7 +45,7 @@ class Table:
 
     def row(self, cases: Cases, case: Case) -> Row:
         """Return the cells of the case with this phase and batch, without regard to its engine."""
-        main, other = (replace(case, engine=engine) for engine in (self.engine, self.other or ""))
+        main, other = (case.replace(engine=engine) for engine in (self.engine, self.other or ""))
         return (
             case.phase,
             _latency(cases, main),
@@ -80,7 +80,7 @@ def _render(table: Table, cases: Cases) -> list[str]:
     for architecture, batch in distinct(among, lambda case: (case.architecture, case.batch)):
         group = [case for case in among if (case.architecture, case.batch) == (architecture, batch)]
         rows.append(_heading(cases, group))
-        rows += [table.row(cases, replace(group[0], phase=phase)) for phase in phases_of(group)]
+        rows += [table.row(cases, group[0].replace(phase=phase)) for phase in phases_of(group)]
     return ["", table.caption(), *grid(table.header(), rows)]
 
 

@@ -53,14 +53,14 @@ def effort_lines(run: Run) -> list[str]:
     planned = "" if run.planned is None else f" of {run.planned} planned"
     cases = "case" if len(run.cases) == 1 and run.planned is None else "cases"
     lines = ["", f"{len(run.cases)}{planned} {cases} measured{_rounds(run)}"]
-    own = run.wall_seconds - (run.compile_seconds if run.compile_seconds >= 0 else 0.0)
-    if not (run.round_seconds >= 0 and own > 0):
+    compiling, measuring = run.compile_seconds or 0.0, run.round_seconds
+    own = (run.wall_seconds or 0.0) - compiling
+    if measuring is None or not own > 0:
         return lines
-    share = run.round_seconds / own
-    apart = f" (compilation {format_duration(run.compile_seconds)} apart)" if run.compile_seconds > 0 else ""
+    share = measuring / own
+    apart = f" (compilation {format_duration(compiling)} apart)" if compiling > 0 else ""
     lines.append(
-        f"rounds took {format_duration(run.round_seconds)} of {format_duration(own)}{apart}: "
-        f"{format_percent(share)} measured"
+        f"rounds took {format_duration(measuring)} of {format_duration(own)}{apart}: {format_percent(share)} measured"
     )
     if share < LEAST_MEASURED:
         lines.append(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import replace
 
 from cnnperf.records.case import Case
 from cnnperf.records.metrics import Value
@@ -36,7 +35,7 @@ def crossover(run: Run) -> list[str]:
 def _engines(cases: Cases) -> Iterator[Row]:
     name = Namer(cases)
     for case in cases:
-        if case.engine != "eager" and (eager := replace(case, engine="eager")) in cases:
+        if case.engine != "eager" and (eager := case.replace(engine="eager")) in cases:
             quotient = ratio(value_of(cases, eager, "latency"), value_of(cases, case, "latency"))
             yield _ratio("engine", case, name(case), quotient)
 
@@ -51,7 +50,7 @@ def _break_evens(cases: Cases) -> Iterator[Row]:
 
 def _devices(cases: Cases) -> Iterator[Row]:
     for case in cases:
-        if case.device_type == "cuda" and (on_cpu := replace(case, device="cpu")) in cases:
+        if case.device_type == "cuda" and (on_cpu := case.replace(device="cpu")) in cases:
             quotient = ratio(value_of(cases, on_cpu, "latency"), value_of(cases, case, "latency"))
             yield _ratio("device", case, f"{case.architecture}, batch {case.batch}", quotient)
 
@@ -59,7 +58,7 @@ def _devices(cases: Cases) -> Iterator[Row]:
 def _questions(cases: Cases) -> Iterator[Row]:
     for question in QUESTIONS:
         for case in cases:
-            other = replace(case, architecture=question.baseline)
+            other = case.replace(architecture=question.baseline)
             if case.architecture == question.candidate and other in cases:
                 quotient = ratio(value_of(cases, case, "latency"), value_of(cases, other, "latency"))
                 row = _ratio("cost", case, f"{question.candidate} over {question.baseline}", quotient)
@@ -70,7 +69,7 @@ def _recoveries(cases: Cases) -> Iterator[Row]:
     for recovery in RECOVERIES:
         for case in cases:
             names = (recovery.plain, recovery.costly, recovery.improved)
-            others = [replace(case, architecture=name) for name in names]
+            others = [case.replace(architecture=name) for name in names]
             if case.architecture == recovery.improved and all(other in cases for other in others):
                 share = recovered_share(*(value_of(cases, other, "latency") for other in others))
                 if math.isfinite(share.value):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from cnnperf.records.case import Case
 from cnnperf.records.metrics import Value
@@ -86,7 +86,7 @@ def _together(lines: list[Line]) -> list[list[Line]]:
     """Put those lines together that differ in the engine alone."""
     found: dict[Case, list[Line]] = {}
     for line in lines:
-        found.setdefault(replace(line.case, engine="eager"), []).append(line)
+        found.setdefault(line.case.replace(engine="eager"), []).append(line)
     return list(found.values())
 
 

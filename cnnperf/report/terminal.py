@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from cnnperf.records.document import parse_document
+from cnnperf.records.reading import parse_document
 from cnnperf.records.run import Run
 from cnnperf.report.comparisons import cost_comparison, device_comparison
 from cnnperf.report.devices import device_lines

@@ -1,7 +1,7 @@
 """Reading run files into plain records and pandas frames. Nothing here needs torch or pytest."""
 
-from cnnperf.records.document import parse_document
 from cnnperf.records.finding import Finding
+from cnnperf.records.reading import parse_document
 from cnnperf.records.run import CaseRecord, NotMeasured, Run
 from cnnperf.runs.analysis import compare_runs, history
 from cnnperf.runs.frame import frame_of

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cnnperf.records.allowance import Allowance
-from cnnperf.records.document import parse_document
-from cnnperf.records.fields import Object
 from cnnperf.records.run import Run, Scalar
 from cnnperf.runs.comparison import Runs, check_environments, compare_sides, label_of
 from cnnperf.runs.verdicts import Comparison
@@ -45,13 +43,13 @@ class Baseline:
         remedy = "choose a baseline of this machine"
         check_environments([*(run for _, run in self.runs), Run(environment=environment)], remedy)
 
-    def compare(self, document: Object) -> Comparison:
+    def compare(self, run: Run) -> Comparison:
         """Compare a run that is still in memory.
 
         Raises:
             RunFileError: If the runs cannot be compared.
         """
-        candidate = [("this run", parse_document(document))]
+        candidate = [("this run", run)]
         cases = {record.case for _, run in (*self.runs, *candidate) for record in run.cases}
         rule = Rule(self.allowance.general, cases=max(1, len(cases)), overrides=self.allowance.overrides)
         return compare_sides(self.runs, candidate, rule)

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from cnnperf.records.document import SCHEMA
-from cnnperf.runs.files import JOURNAL_SUFFIX
+from cnnperf.errors import CnnperfError
+from cnnperf.output import write_whole
+from cnnperf.records.layout import JOURNAL_SUFFIX, SCHEMA
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -90,16 +91,15 @@ def _load(folder: Path) -> tuple[State, pa.Table | None]:
 
 
 def _save(folder: Path, table: pa.Table, files: State) -> None:
+    import pyarrow as pa
     from pyarrow import parquet
 
     metadata = {_KEY: json.dumps({"version": _VERSION, "files": files}).encode()}
-    path = folder / FOLDER / "frame.parquet"
-    unfinished = path.with_suffix(".unfinished")
+    sink = pa.BufferOutputStream()
+    parquet.write_table(table.replace_schema_metadata(metadata), sink, compression="zstd")
     try:
-        path.parent.mkdir(exist_ok=True)
-        parquet.write_table(table.replace_schema_metadata(metadata), unfinished, compression="zstd")
-        unfinished.replace(path)
-    except OSError:  # a folder that may only be read, or a full disk: the next reading is as slow as this one
+        write_whole(folder / FOLDER / "frame.parquet", sink.getvalue().to_pybytes())
+    except CnnperfError:  # a folder that may only be read, or a full disk: the next reading is as slow as this one
         return
 
 

@@ -10,8 +10,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from cnnperf.errors import RunFileError
+from cnnperf.records.reading import Document
 from cnnperf.records.run import Head, Run
-from cnnperf.runs.files import Document, no_runs
+from cnnperf.runs.files import no_runs
 from cnnperf.runs.fleet.location import is_url
 from cnnperf.runs.read import read_runs
 from cnnperf.runs.storage import Storage, open_storage

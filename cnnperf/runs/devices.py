@@ -7,7 +7,7 @@ another; a ratio between them is never made.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from cnnperf.records.case import Case
 from cnnperf.records.run import CaseRecord, Run
@@ -115,7 +115,7 @@ def _block(shared: Case, parts: Sequence[_Part]) -> DeviceBlock:
 def _common_batch(cases: Mapping[Case, CaseRecord]) -> int:
     """Return the batch of the rows: one that both devices have, 64 if possible, else the largest."""
     cuda = [case for case in cases if _on_cuda(case) and _has_role(case)]
-    both = [case.batch for case in cuda if replace(case, device="cpu") in cases]
+    both = [case.batch for case in cuda if case.replace(device="cpu") in cases]
     return _preferred(both or [case.batch for case in cuda] or [case.batch for case in cases], SHARED_BATCH)
 
 
@@ -147,7 +147,7 @@ def _soundness(record: CaseRecord) -> tuple[bool, float]:
 
 
 def _best(own: Mapping[Case, CaseRecord], case: Case) -> BestBatch | None:
-    alike = [record for other, record in own.items() if replace(other, batch=case.batch) == case]
+    alike = [record for other, record in own.items() if other.replace(batch=case.batch) == case]
     rated = [record for record in alike if is_positive(value(record, "throughput"))]
     if not rated:
         return None
@@ -156,7 +156,7 @@ def _best(own: Mapping[Case, CaseRecord], case: Case) -> BestBatch | None:
 
 
 def _ratio(part: _Part, record: CaseRecord, parts: Sequence[_Part]) -> DeviceRatio:
-    twin = replace(record.case, device="cpu")
+    twin = record.case.replace(device="cpu")
     on_cpu = part.cases.get(twin)
     if on_cpu is None:
         return DeviceRatio(reason=_no_ratio(part, twin, parts))

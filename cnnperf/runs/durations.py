@@ -25,7 +25,7 @@ def read_durations(text: str, storage: str | Path = STORAGE) -> Mapping[Case, fl
     found: dict[Case, list[float]] = {}
     for _, run in choose_runs(text, storage):
         for record in run.cases:
-            if math.isfinite(record.seconds):
+            if record.seconds is not None and math.isfinite(record.seconds):
                 found.setdefault(record.case, []).append(record.seconds)
     if not found:
         raise RunFileError(f"{text}: no durations of cases in it; runs of this version have them")

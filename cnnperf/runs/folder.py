@@ -10,10 +10,12 @@ from pathlib import Path
 import pandas as pd
 
 from cnnperf.errors import RunFileError
-from cnnperf.records.document import parse_document
+from cnnperf.records.files import read_document, read_run
+from cnnperf.records.layout import JOURNAL_SUFFIX
+from cnnperf.records.reading import Document, parse_document
 from cnnperf.records.run import Head, Run
 from cnnperf.runs.cache import LEAST_FILES, cached_frame
-from cnnperf.runs.files import JOURNAL_SUFFIX, Document, find_files, no_runs, read_document, run_names
+from cnnperf.runs.files import find_files, no_runs, run_names
 from cnnperf.runs.frame import frame_of_runs
 from cnnperf.runs.selection import Selection, none_selected
 from cnnperf.runs.series import Series, series_of
@@ -106,17 +108,20 @@ def _read_files(files: Sequence[Path], names: Mapping[Path, str], alone: Path) -
 
 
 def _read_file(file: Path, *, alone: bool) -> Run | None:
-    document = _read_document(file, alone=alone)
-    try:
-        return None if document is None else parse_document(document)
-    except RunFileError as error:
-        raise RunFileError(f"{file}: {error}") from error
+    run = read_run(file)
+    if run is None:
+        _refuse(file, alone=alone)
+    return run
 
 
 def _read_document(file: Path, *, alone: bool) -> Document | None:
     document = read_document(file)
     if document is None:
-        if alone:
-            raise RunFileError(f"{file}: not a run file; those are written by `pytest benchmarks --benchmark-autosave`")
-        warnings.warn(f"{file}: skipped, not a run file", stacklevel=6)
+        _refuse(file, alone=alone)
     return document
+
+
+def _refuse(file: Path, *, alone: bool) -> None:
+    if alone:
+        raise RunFileError(f"{file}: not a run file; those are written by `pytest benchmarks --benchmark-autosave`")
+    warnings.warn(f"{file}: skipped, not a run file", stacklevel=7)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import pandas as pd
 
 from cnnperf.records.case import AXES, Case
-from cnnperf.records.document import parse_document
-from cnnperf.records.fields import Object
 from cnnperf.records.metrics import METRICS, Value
+from cnnperf.records.reading import parse_document
 from cnnperf.records.run import Run
 
 AXIS_NAMES = tuple(axis.name for axis in AXES)
@@ -28,7 +27,7 @@ TYPES = (
 )
 
 
-def frame_of(document: Object, run: str) -> pd.DataFrame:
+def frame_of(document: Mapping[str, object], run: str) -> pd.DataFrame:
     """Turn one run-file document, read from a file or still in memory, into the tidy frame.
 
     Args:
@@ -73,7 +72,7 @@ def rows_of(name: str, run: Run) -> Iterator[tuple[object, ...]]:
     for record in run.cases:
         point = _point(record.case)
         for metric, value in record.values.items():
-            yield (*head, *point, metric, *_numbers(value), record.units[metric], "")
+            yield (*head, *point, metric, *_numbers(value), record.unit(metric), "")
     for missing in run.not_measured:
         point = _point(Case.from_axes(missing.axes))
         yield (*head, *point, "latency", *_numbers(Value(math.nan)), METRICS["latency"].unit, missing.reason)

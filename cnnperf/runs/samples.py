@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import pandas as pd
 
-from cnnperf.records.document import parse_document
-from cnnperf.records.fields import Object
+from cnnperf.records.reading import parse_document
 from cnnperf.records.run import Run
 from cnnperf.runs.frame import AXIS_NAMES, TYPES, typed_frame
 
@@ -21,7 +20,7 @@ SAMPLE_TYPES = {name: kind for name, kind in TYPES.items() if name in ("run", *A
 }
 
 
-def samples_of(document: Object, run: str) -> pd.DataFrame:
+def samples_of(document: Mapping[str, object], run: str) -> pd.DataFrame:
     """Return the raw rounds of one run-file document.
 
     Args:

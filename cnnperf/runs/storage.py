@@ -10,8 +10,8 @@ from urllib.request import url2pathname
 import pandas as pd
 
 from cnnperf.errors import RunFileError
+from cnnperf.records.reading import Document
 from cnnperf.records.run import Head, Run
-from cnnperf.runs.files import Document
 from cnnperf.runs.fleet.location import is_dataset
 from cnnperf.runs.folder import Folder
 from cnnperf.runs.selection import Selection

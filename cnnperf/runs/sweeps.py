@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 
 from cnnperf.records.case import AXIS_BY_NAME, Case
@@ -226,8 +226,8 @@ def _efficiencies(cases: Mapping[Case, CaseRecord]) -> Iterator[tuple[Case, str,
 
 def _others(case: Case) -> list[Case]:
     """Return what a case is a challenger of: eager execution of it, and the CPU."""
-    eager = [] if case.engine == "eager" else [replace(case, engine="eager")]
-    return eager + ([replace(case, device="cpu")] if case.device_type == "cuda" else [])
+    eager = [] if case.engine == "eager" else [case.replace(engine="eager")]
+    return eager + ([case.replace(device="cpu")] if case.device_type == "cuda" else [])
 
 
 def _gain(before: Value, after: Value, doublings: float) -> Value:

@@ -1,31 +1,18 @@
-"""What the sweeps of a run say, written into its file: rows of the frame like any other metric."""
+"""What the sweeps of a run say, added to its record: rows of the frame like any other metric."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-from cnnperf.records.case import Case
-from cnnperf.records.document import parse_document
-from cnnperf.records.metrics import METRICS
+from cnnperf.records.metrics import with_units
+from cnnperf.records.run import Run
 from cnnperf.runs.sweeps import STEP, sweep_values
 
 
-def add_sweeps(document: Mapping[str, Any]) -> None:
-    """Give the cases of a run-file document what they say together: knee, crossover batch, efficiency of threads.
+def with_sweeps(run: Run) -> Run:
+    """Return a run whose cases have what they say together: knee, crossover batch, efficiency of threads.
 
-    A shard has some points of each sweep only, so that its cases get nothing before they are merged.
-
-    Args:
-        document: It is changed where it is.
-
-    Raises:
-        RunFileError: If it is damaged.
+    A shard has only some points of each sweep, so that its cases get nothing before the shards are merged.
     """
-    run = parse_document(document)
     if run.shard:
-        return
+        return run
     added = sweep_values({record.case: record for record in run.cases}, run.step or STEP)
-    for record in (entry["extra_info"] for entry in document["benchmarks"] if "cnnperf" in entry.get("extra_info", {})):
-        values = added.get(Case.from_axes(record["axes"]), {})
-        record["metrics"] |= {name: value.as_json(METRICS[name]) for name, value in values.items()}
+    return run.replace(cases=tuple(one.with_values(with_units(added.get(one.case, {}))) for one in run.cases))

@@ -10,8 +10,7 @@ import torch
 
 from cnnperf.commands.command import FINE, UNUSABLE, complain, print_lines
 from cnnperf.errors import CnnperfError, OptionError
-from cnnperf.records.document import parse_document
-from cnnperf.records.saving import check_folder, check_out
+from cnnperf.records.writing import check_folder, check_out
 from cnnperf.report.scaling import scaling_lines
 from cnnperf.scaling.arguments import Place, Request, parser, request_of
 from cnnperf.scaling.crew import Joined
@@ -109,8 +108,8 @@ def _save(run: ScalingRun) -> int:
     except CnnperfError as error:
         complain(f"cnnperf: {error}")
         return UNUSABLE
-    print_lines([*scaling_lines(parse_document(run.document())), "", f"saved {path}"])
-    return FINE if run.benchmarks else UNUSABLE
+    print_lines([*scaling_lines(run.record()), "", f"saved {path}"])
+    return FINE if run.records else UNUSABLE
 
 
 def _is_loss(error: BaseException) -> bool:

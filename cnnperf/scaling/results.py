@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from cnnperf.records.case import Case
-from cnnperf.records.document import SCHEMA
-from cnnperf.records.metrics import METRICS, Value
-from cnnperf.records.saving import Object, benchmark_entry
+from cnnperf.records.metrics import Value, with_units
+from cnnperf.records.rounds import Rounds
+from cnnperf.records.run import CaseRecord
 from cnnperf.scaling.rounds import Gathered
 
 ORIGIN = "cnnperf.scaling"
@@ -43,33 +42,28 @@ class Arm:
 
 def arms_of(case: Case, sizes: list[int]) -> list[Arm]:
     """Return the ways to train of a case of one process: alone first, then weak and strong for each larger size."""
-    from dataclasses import replace
-
     larger = [size for size in sizes if size > 1]
-    weak = [Arm(WEAK, replace(case, world_size=size)) for size in larger]
-    strong = [Arm(STRONG, replace(case, world_size=size, batch=case.batch // size)) for size in larger]
+    weak = [Arm(WEAK, case.replace(world_size=size)) for size in larger]
+    strong = [Arm(STRONG, case.replace(world_size=size, batch=case.batch // size)) for size in larger]
     return [Arm(WEAK, case), *weak, *strong]
 
 
-def entry_of(arm: Arm, alone: Arm, gathered: Gathered) -> Object:
-    """Return the record of an arm as it stands in a run file.
+def record_of(arm: Arm, alone: Arm, gathered: Gathered) -> CaseRecord:
+    """Return the record of an arm.
 
     Args:
         arm: The arm.
         alone: The one of a single process, against which efficiency is.
         gathered: The samples of all.
     """
-    groups = gathered.together.groups[arm.name]
-    record = {
-        "cnnperf": SCHEMA,
-        "axes": arm.case.axes(),
-        "metrics": {name: value.as_json(METRICS[name]) for name, value in values_of(arm, alone, gathered).items()},
-        "groups": [len(group) for group in groups],
-        "stopped": gathered.together.stopped,
-        "findings": [],
-        "ranks": _ranks(arm, gathered),
-    }
-    return benchmark_entry(ORIGIN, arm.case, record, (seconds for group in groups for seconds in group))
+    return CaseRecord(
+        case=arm.case,
+        values=with_units(values_of(arm, alone, gathered)),
+        rounds=Rounds(gathered.together.groups[arm.name]),
+        stopped=gathered.together.stopped,
+        ranks=_ranks(arm, gathered),
+        test=f"{ORIGIN}::{arm.case.id()}",
+    )
 
 
 def values_of(arm: Arm, alone: Arm, gathered: Gathered) -> dict[str, Value]:
@@ -95,9 +89,10 @@ def values_of(arm: Arm, alone: Arm, gathered: Gathered) -> dict[str, Value]:
     }
 
 
-def _ranks(arm: Arm, gathered: Gathered) -> Mapping[str, Any]:
-    silent = {"without_communication": gathered.ranks[arm.silent]} if arm.silent in gathered.ranks else {}
-    return {"step": gathered.ranks[arm.name], **silent}
+def _ranks(arm: Arm, gathered: Gathered) -> Mapping[str, tuple[tuple[float, ...], ...]]:
+    kinds = {"step": arm.name, "without_communication": arm.silent}
+    of_kind = {kind: gathered.ranks[name] for kind, name in kinds.items() if name in gathered.ranks}
+    return {kind: tuple(map(tuple, processes)) for kind, processes in of_kind.items()}
 
 
 def _turned(value: Value) -> tuple[float | None, float | None]:

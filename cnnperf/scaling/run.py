@@ -22,14 +22,13 @@ from cnnperf.measure.workload import Workload, in_force
 from cnnperf.models.architecture import Architecture
 from cnnperf.records.case import Case
 from cnnperf.records.commit import commit_info
-from cnnperf.records.document import SCHEMA
-from cnnperf.records.saving import Object, numbered_path, save_document
+from cnnperf.records.run import CaseRecord, NotMeasured, Run
+from cnnperf.records.writing import Journal, numbered_path, save_run
 from cnnperf.scaling.arguments import Request, sizes_up_to
 from cnnperf.scaling.crew import Group, Joined
-from cnnperf.scaling.results import STRONG, WEAK, Arm, arms_of, entry_of
+from cnnperf.scaling.results import STRONG, WEAK, Arm, arms_of, record_of
 from cnnperf.scaling.rounds import sample_ranks
 from cnnperf.scaling.step import Silent, Step, communicated_bytes
-from cnnperf.suite.session import Journal
 from cnnperf.units import format_percent, format_quantity
 
 Tell = Callable[[str], None]
@@ -44,8 +43,8 @@ class ScalingRun:
         crew: The processes.
         device: This process's.
         tell: Prints progress; the first process's alone.
-        benchmarks: Finished cases, as they stand in the run file.
-        not_measured: Cases with the reason why they were not measured.
+        records: Finished cases.
+        not_measured: Cases that were not measured, with the reason.
         journal: Of the first process; None before `begin` and in the others.
     """
 
@@ -53,10 +52,10 @@ class ScalingRun:
     crew: Joined
     device: torch.device
     tell: Tell
-    benchmarks: list[Object] = field(default_factory=list)
-    not_measured: list[Object] = field(default_factory=list)
+    records: list[CaseRecord] = field(default_factory=list)
+    not_measured: list[NotMeasured] = field(default_factory=list)
     journal: Journal | None = None
-    _head: Object = field(default_factory=dict)
+    _began: Run = field(default_factory=Run)
     _groups: dict[int, Group] = field(default_factory=dict)
     _started: float = field(default_factory=time.perf_counter)
 
@@ -72,13 +71,16 @@ class ScalingRun:
         if self.crew.rank == 0:
             environment = read_environment(cpu_allocator=policy, input_kind="synthetic")
             environment |= {"world_size": self.crew.size, "backend": self.crew.backend}
-            self._head = {
-                "datetime": datetime.now(UTC).isoformat(),
-                "machine_info": {"node": platform.node(), "cpu": {"brand_raw": environment["cpu_model"]}},
-                "commit_info": commit_info(),
-                "cnnperf": self._facts(environment),
-            }
-            self.journal = Journal(self._folder(), self._head)
+            self._began = Run(
+                time=datetime.now(UTC),
+                machine_info={"node": platform.node(), "cpu": {"brand_raw": environment["cpu_model"]}},
+                commit_info=commit_info(),
+                suite="scaling",
+                planned=len(self.request.architectures) * (2 * len(self.sizes) - 1),
+                environment=environment,
+                hosts=tuple(host for host, _ in self.crew.people),
+            )
+            self.journal = Journal(self._folder(), self._began)
         self._groups = {size: self.crew.first(size) for size in self.sizes if size > 1}
         return self.crew.share(str(self.journal.path) if self.journal else "")
 
@@ -106,15 +108,18 @@ class ScalingRun:
             CnnperfError: If it cannot be written; the journal is still there.
         """
         path = self.request.out or numbered_path(self.request.storage)
-        save_document(path, self.document())
+        save_run(path, self.record())
         if self.journal is not None:
             self.journal.close()
         return path
 
-    def document(self) -> Object:
-        """Return the run file of what there is so far."""
-        facts = self._facts(self._head["cnnperf"]["environment"])
-        return {**self._head, "benchmarks": self.benchmarks, "version": "", "cnnperf": facts}
+    def record(self) -> Run:
+        """Return the record of the run so far."""
+        return self._began.replace(
+            cases=tuple(self.records),
+            not_measured=tuple(self.not_measured),
+            wall_seconds=time.perf_counter() - self._started,
+        )
 
     def _measure(self, case: Case) -> str:
         """Measure one network, or return why not where that is so in any process."""
@@ -132,7 +137,7 @@ class ScalingRun:
         gathered = sample_ranks(steps, arms[0].name, self.crew, clock_for(self.device), schedule)
         if self.crew.rank == 0:
             for arm in arms:
-                self._keep(entry_of(arm, arms[0], gathered))
+                self._keep(record_of(arm, arms[0], gathered))
         return ""
 
     def _build(self, arms: list[Arm]) -> list[Step | None]:
@@ -158,7 +163,7 @@ class ScalingRun:
         return self.crew.rank < arm.case.world_size
 
     def _here(self, case: Case) -> Case:
-        return replace(case, device=str(self.device))
+        return case.replace(device=str(self.device))
 
     def _attempt(self, build: Callable[[], list[Step | None]]) -> tuple[list[Step | None], str]:
         """Return what building gives, or why it gives nothing here."""
@@ -168,18 +173,17 @@ class ScalingRun:
         except UnsupportedCase as error:
             return [], f"process {self.crew.rank}: {error}"
 
-    def _keep(self, entry: Object) -> None:
-        self.benchmarks.append(entry)
+    def _keep(self, record: CaseRecord) -> None:
+        self.records.append(record)
         if self.journal is not None:
-            self.journal.add(entry)
-        self.tell(f"  {result_line(entry)}")
+            self.journal.add(record)
+        self.tell(f"  {result_line(record)}")
 
     def _skip(self, case: Case, reason: str) -> None:
         for arm in arms_of(case, self.sizes):
-            entry = {"axes": arm.case.axes(), "reason": reason}
-            self.not_measured.append(entry)
+            self.not_measured.append(NotMeasured(arm.case.axes(), reason))
             if self.journal is not None:
-                self.journal.add({"not_measured": entry})
+                self.journal.skip(self.not_measured[-1])
         self.tell(f"  not measured: {reason}")
 
     def _case(self, architecture: Architecture) -> Case:
@@ -190,30 +194,15 @@ class ScalingRun:
     def _folder(self) -> Path:
         return self.request.out.parent if self.request.out else numbered_path(self.request.storage).parent
 
-    def _facts(self, environment: Object) -> Object:
-        cases = len(self.request.architectures) * (2 * len(self.sizes) - 1)
-        return {
-            "schema": SCHEMA,
-            "suite": "scaling",
-            "planned": cases,
-            "environment": environment,
-            "not_measured": self.not_measured,
-            "hosts": [host for host, _ in self.crew.people],
-            "wall_seconds": time.perf_counter() - self._started,
-        }
 
-
-def result_line(entry: Object) -> str:
+def result_line(record: CaseRecord) -> str:
     """Return one line for a finished case."""
-    axes, metrics = entry["extra_info"]["axes"], entry["extra_info"]["metrics"]
-    kind = next((name for name in (WEAK, STRONG) if f"{name}_efficiency" in metrics), "")
-    words = [
-        f"{axes['world_size']} process{'es' * (axes['world_size'] > 1)}, batch {axes['batch']}{' each' * bool(kind)}"
-    ]
-    words.append(format_quantity(metrics["latency"]["value"], "s"))
-    words.append(format_quantity(metrics["throughput"]["value"], "images/s"))
+    size, batch, values = record.case.world_size, record.case.batch, record.values
+    kind = next((name for name in (WEAK, STRONG) if f"{name}_efficiency" in values), "")
+    words = [f"{size} process{'es' * (size > 1)}, batch {batch}{' each' * bool(kind)}"]
+    words.append(format_quantity(values["latency"].value, "s"))
+    words.append(format_quantity(values["throughput"].value, "images/s"))
     if kind:
-        found = metrics[f"{kind}_efficiency"]
-        ends = "[{low:.1%}, {high:.1%}]".format(**found)
-        words.append(f"{kind} efficiency {format_percent(found['value'])} {ends}")
+        found = values[f"{kind}_efficiency"]
+        words.append(f"{kind} efficiency {format_percent(found.value)} [{found.low:.1%}, {found.high:.1%}]")
     return ", ".join(words)

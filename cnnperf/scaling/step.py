@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -34,7 +33,7 @@ class Step:
             UnsupportedCase: If the case cannot be run here.
         """
         self.case = case
-        own = replace(case, world_size=1)
+        own = case.replace(world_size=1)
         self.workload = Workload(own)
         images = images_for(own, "synthetic", seed=rank).to(self.workload.images.device)
         self.workload.images = images.contiguous()
@@ -122,7 +121,7 @@ def communicated_bytes(case: Case, group: Group) -> int:
 
     Source: https://docs.pytorch.org/docs/stable/ddp_comm_hooks.html.
     """
-    workload = Workload(replace(case, world_size=1))
+    workload = Workload(case.replace(world_size=1))
     network, seen = _parallel(workload, group), [0]
 
     # A hook's annotations must be PyTorch's own classes, not their names.

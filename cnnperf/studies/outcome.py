@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from cnnperf.output import write_whole
 from cnnperf.report.drawing import Chart
-from cnnperf.report.output import write_whole
 
 try:
     from tabulate import tabulate

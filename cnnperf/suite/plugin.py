@@ -168,10 +168,8 @@ def _measure(request: pytest.FixtureRequest, benchmark: Any, session: Session, c
     else:
         seconds = measured.seconds()
         request.node.stash[REPLAY_KEY].load(seconds)
-        benchmark.extra_info.update(measured.record())
         benchmark.pedantic(_nothing, rounds=len(seconds))
-        entry = benchmark.stats.as_dict(include_data=True)
-        _write(request.config, session.keep(entry, case) + "\n")
+        _write(request.config, session.keep(measured, benchmark.fullname) + "\n")
         return
     _write(request.config, f"{message.splitlines()[0]}\n")
     end(message)
@@ -195,12 +193,9 @@ def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, A
     """Add environment, ceilings, cases not measured and sweeps to the run file, and whether it is worse than before."""
     session = config.stash.get(SESSION_KEY, None)
     if session is not None:
-        from cnnperf.runs.swept import add_sweeps
+        from cnnperf.records.writing import complete
 
-        output_json["cnnperf"] = session.facts()
-        add_sweeps(output_json)
-        if session.compare(output_json):  # said in the file itself, so that it never becomes a baseline by itself
-            output_json["cnnperf"]["regressed"] = session.comparison.base
+        complete(output_json, session.finished(output_json["commit_info"]))
         config.stash[SAVED_KEY] = True
 
 
@@ -230,7 +225,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         )
         if config.stash.get(BASELINE_KEY, None) is not None:
             terminalreporter.write_line("and nothing was compared with the baseline")
-    elif session is not None and (session.benchmarks or session.not_measured):
+    elif session is not None and (session.records or session.not_measured):
         terminalreporter.section("cnnperf", sep="=")
         for line in (*session.summary(), *session.comparison_lines()):
             terminalreporter.write_line(line)

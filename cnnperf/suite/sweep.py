@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import count, groupby, takewhile
-from typing import Any
 
 from cnnperf.errors import CnnperfError, OptionError, OutOfMemory, UnsupportedCase
 from cnnperf.measure.exhaustion import release_caches
@@ -14,8 +13,7 @@ from cnnperf.measure.room import Forecast
 from cnnperf.measure.workload import cpu_cores
 from cnnperf.models.architecture import Architecture
 from cnnperf.records.case import Case
-from cnnperf.records.metrics import METRICS, Value
-from cnnperf.records.saving import benchmark_entry
+from cnnperf.records.metrics import Value
 from cnnperf.runs.sweeps import EFFICIENCY, STEP, knee_of
 from cnnperf.suite.plan import Plan, thread_counts
 from cnnperf.suite.session import Session
@@ -108,22 +106,21 @@ class Line:
 
     Attributes:
         first: Its first case.
-        entries: As they stand in the run file, by value of the axis.
+        values: Measured values by value of the axis.
         end: Why it does not go on, of `ENDS`; empty where it may.
         wrong: How many results on end were wrong.
         over: For which value the CPU's allocator had no memory, where it came to that.
     """
 
     first: Case
-    entries: dict[int, dict[str, Any]] = field(default_factory=dict)
+    values: dict[int, Mapping[str, Value]] = field(default_factory=dict)
     end: str = ""
     wrong: int = 0
     over: int | None = None
 
     def throughputs(self) -> list[tuple[int, Value]]:
         """Return the images/s of each value."""
-        found = ((value, entry["extra_info"]["metrics"]["throughput"]) for value, entry in self.entries.items())
-        return [(value, Value(rate["value"], rate["low"], rate["high"])) for value, rate in found]
+        return [(value, values["throughput"]) for value, values in self.values.items()]
 
 
 class Walk:
@@ -177,7 +174,7 @@ class Walk:
             self._session.skip(self._case(line, value), f"not tried: the sweep ended before, {ENDS[line.end]}")
 
     def _case(self, line: Line, value: int) -> Case:
-        return replace(line.first, **{self._sweep.axis: value})  # type: ignore[arg-type]  # an axis of numbers
+        return line.first.replace(**{self._sweep.axis: value})
 
     def _beyond_knee(self, line: Line) -> bool:
         """Tell whether two doublings beyond the knee were measured, so that it is no dip."""
@@ -189,7 +186,7 @@ class Walk:
         case = self._case(line, value)
         self._write(self._session.announce(case))
         try:
-            line.entries[value], told = self._measured(case)
+            line.values[value], told = self._measured(case)
             line.wrong = 0
         except UnsupportedCase as reason:
             line.end = "memory" if isinstance(reason, OutOfMemory) else "unsupported"
@@ -208,23 +205,21 @@ class Walk:
         self._session.skip(case, str(reason))
         return f"not measured: {str(reason).splitlines()[0]}"
 
-    def _measured(self, case: Case) -> tuple[dict[str, Any], str]:
+    def _measured(self, case: Case) -> tuple[Mapping[str, Value], str]:
         if case.device_type == "cpu" and (refusal := self._forecast.refusal(case)):
             raise Foreseen(refusal)
         measured = self._session.measure(case)
-        entry = benchmark_entry(ORIGIN, case, measured.record(), measured.seconds())
         self._forecast.learn(case, measured.values["peak_memory"].value)
-        return entry, self._session.keep(entry, case)
+        return measured.values, self._session.keep(measured, f"{ORIGIN}::{case.id()}")
 
     def pair_threads(self, line: Line) -> None:
         """Measure the efficiency of threads side by side, where nothing is compiled."""
-        if line.first.engine != "eager" or not {1} < set(line.entries):
+        if line.first.engine != "eager" or not {1} < set(line.values):
             return
         self._write("side by side ")
-        found = self._session.laboratory.thread_efficiencies({value: self._case(line, value) for value in line.entries})
+        found = self._session.laboratory.thread_efficiencies({value: self._case(line, value) for value in line.values})
         for threads, value in found.items():
-            metrics = line.entries[threads]["extra_info"]["metrics"]
-            metrics[EFFICIENCY] = value.as_json(METRICS[EFFICIENCY])
+            self._session.amend(self._case(line, threads), {EFFICIENCY: value})
         told = (f"{threads}: {format_percent(value.value)}" for threads, value in found.items())
         self._write(f"efficiency of threads {', '.join(told)}\n")
 
@@ -232,16 +227,15 @@ class Walk:
         """Try or foresee larger batches up to the end of memory, and note the largest beside the last one measured."""
         on_cpu = line.first.device_type == "cpu"
         wanted = line.end == "memory" or self._sweep.to_memory
-        if not (line.entries and wanted) or (on_cpu and self._forecast.blind):
+        if not (line.values and wanted) or (on_cpu and self._forecast.blind):
             return
         fits = self._forecast.fits if on_cpu else self._tried
 
         def below(case: Case) -> bool:
             return (line.over is None or case.batch < line.over) and fits(case)
 
-        largest = largest_batch(line.first, max(line.entries), below)
-        metrics = line.entries[max(line.entries)]["extra_info"]["metrics"]
-        metrics["largest_batch"] = largest.as_json(METRICS["largest_batch"])
+        largest = largest_batch(line.first, max(line.values), below)
+        self._session.amend(self._case(line, max(line.values)), {"largest_batch": largest})
         self._write(f"largest batch that fits: {largest.value:.0f}\n")
 
     def _tried(self, case: Case) -> bool:
@@ -263,11 +257,11 @@ def largest_batch(case: Case, known: int, fits: Callable[[Case], bool]) -> Value
         fits: Tells it of a case; a larger batch never fits where a smaller one does not.
     """
     low, high = known, 2 * known
-    while fits(replace(case, batch=high)):
+    while fits(case.replace(batch=high)):
         low, high = high, 2 * high
     while high - low > max(1, low // RESOLUTION):
         middle = (low + high) // 2
-        low, high = (middle, high) if fits(replace(case, batch=middle)) else (low, middle)
+        low, high = (middle, high) if fits(case.replace(batch=middle)) else (low, middle)
     return Value(float(low), float(low), float(high - 1))
 
 

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnnperf.errors import RunFileError
-from cnnperf.records.document import parse_document
-from cnnperf.runs.files import Document
+from cnnperf.records.reading import Document, parse_document
 from cnnperf.runs.fleet.layout import digest_of, name_of, path_of, table_of
 from cnnperf.runs.fleet.location import MARK, Location
 

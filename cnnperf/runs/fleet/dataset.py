@@ -14,9 +14,9 @@ import pandas as pd
 
 from cnnperf.errors import RunFileError
 from cnnperf.records.case import AXES
-from cnnperf.records.document import parse_document
+from cnnperf.records.reading import Document, parse_document
 from cnnperf.records.run import Head, Run
-from cnnperf.runs.files import Document, no_runs
+from cnnperf.runs.files import no_runs
 from cnnperf.runs.fleet.layout import month_of
 from cnnperf.runs.fleet.listing import list_files
 from cnnperf.runs.fleet.location import Location, open_location

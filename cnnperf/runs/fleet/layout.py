@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from cnnperf.records.case import AXES
+from cnnperf.records.reading import Document
 from cnnperf.records.run import Run
-from cnnperf.runs.files import Document
 from cnnperf.runs.fleet.location import MARK
 from cnnperf.runs.frame import AXIS_NAMES, COLUMNS, rows_of
 from cnnperf.runs.series import across_processes

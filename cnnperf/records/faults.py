@@ -1,0 +1,119 @@
+"""Faults of a run file in words: where in the file, what is needed there, what was found, and what to do."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any, TypeVar
+
+import msgspec
+
+from cnnperf.errors import RunFileError
+from cnnperf.records.case import AXIS_BY_NAME
+
+T = TypeVar("T")
+RunPart = Any
+"""Part of a run file: `msgspec.Raw` where it is not decoded yet, and else plain Python values."""
+
+_SHOWN = 60  # characters of a wrong value that an error repeats
+_LONGEST = 300  # characters of an error that lists keys
+_MESSAGE = re.compile(r"(?P<fault>.*?)(?: - at `\$(?P<path>.*)`)?", re.DOTALL)
+_STEP = re.compile(r"\.(?P<key>\w+)|\[(?P<index>\d+|\.\.\.)\]")
+_EXPECTED = re.compile(r"Expected `(?P<needed>[^`]*)`(?:, got `(?P<got>\w+)`)?.*")
+_MISSING = re.compile("Object missing required field `(.*)`")
+_UNKNOWN = re.compile("Object contains unknown field `(.*)`")
+NEEDED = {
+    "float": "a number",
+    "int": "a whole number of at least 0",
+    "array": "a list",
+    "object": "an object",
+    "str": "a text",
+    "bool": "true or false",
+}
+_KINDS: Mapping[str, tuple[type, ...]] = {
+    "str": (str,),
+    "int": (int,),
+    "float": (float,),
+    "bool": (bool,),
+    "null": (type(None),),
+    "array": (list, tuple),
+    "object": (dict,),
+}
+"""Python types by the name that msgspec has for what it found."""
+
+
+@cache
+def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(kind)
+
+
+def decoded(given: RunPart, kind: type[T], where: str) -> T:
+    """Return part of a run file as a type.
+
+    Args:
+        given: JSON that is not decoded yet, or plain Python values.
+        kind: A type that msgspec knows.
+        where: Path of the part in the file, such as `$.benchmarks[3].extra_info`.
+
+    Raises:
+        RunFileError: If the part is something else. The message says where, what is needed and what was found.
+    """
+    try:
+        if isinstance(given, msgspec.Raw):
+            found: T = _decoder(kind).decode(given)  # type: ignore[arg-type]  # every type that is given is hashable
+            return found
+        return msgspec.convert(given, kind)
+    except msgspec.ValidationError as error:
+        whole = msgspec.json.decode(given) if isinstance(given, msgspec.Raw) else given
+        raise _fault(str(error), whole, where) from None
+
+
+def wrong(value: object, where: str, needed: str) -> RunFileError:
+    """Return the error that says what a place needs and what was found there."""
+    text = repr(value)
+    shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+    return RunFileError(f"{where}: {needed} is needed here, found {shown}")
+
+
+def _fault(message: str, whole: object, where: str) -> RunFileError:
+    """Turn a message of msgspec into an error with the value that it is about."""
+    parts = re.fullmatch(_MESSAGE, message)
+    fault, path = (parts["fault"], parts["path"] or "") if parts else (message, "")
+    expected = _EXPECTED.fullmatch(fault)
+    place, value = _look_up(whole, path, where, _KINDS.get((expected and expected["got"]) or "", (object,)))
+    if missing := _MISSING.fullmatch(fault):
+        there = ", ".join(sorted(value)) if isinstance(value, Mapping) else ""
+        return RunFileError(f"{place}: {missing[1]!r} is missing; there is {there or 'nothing'}"[:_LONGEST])
+    if unknown := _UNKNOWN.fullmatch(fault):  # dropping it would merge cases that differ
+        return RunFileError(
+            f"{place}: unknown axis {unknown[1]!r}; the axes are {', '.join(AXIS_BY_NAME)}. A newer version of cnnperf "
+            "wrote the file: upgrade cnnperf"
+        )
+    if expected:
+        kinds = [kind for kind in expected["needed"].split(" | ") if kind != "null"]
+        return wrong(value, place, NEEDED.get(kinds[0], kinds[0]) if len(kinds) == 1 else "a plain value")
+    if "out of range" in fault:
+        return wrong(value, place, "a number that a float64 can hold")
+    return RunFileError(f"{place}: {fault}")
+
+
+def _look_up(value: Any, path: str, where: str, kinds: tuple[type, ...]) -> tuple[str, Any]:
+    """Follow a path of msgspec, which does not name the keys of a dictionary: take the first value of the kind."""
+    steps = list(_STEP.finditer(path))
+    for number, step in enumerate(steps):
+        if step["index"] == "..." and isinstance(value, Mapping):
+            rest = "".join(later[0] for later in steps[number + 1 :])
+            places = [_look_up(one, rest, f"{where}.{key}", kinds) for key, one in value.items()]
+            return next((place for place in places if _is(place[1], kinds)), (f"{where}[...]", value))
+        key = step["key"] or int(step["index"])
+        inside = isinstance(value, Mapping) and key in value
+        inside = inside or (isinstance(value, Sequence) and isinstance(key, int) and key < len(value))
+        if not inside:
+            return where, None
+        value, where = value[key], where + step[0]
+    return where, value
+
+
+def _is(value: object, kinds: tuple[type, ...]) -> bool:
+    return isinstance(value, kinds) and (bool in kinds or not isinstance(value, bool))

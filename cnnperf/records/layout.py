@@ -1,0 +1,97 @@
+"""The layout of a run file: pytest-benchmark's JSON with what cnnperf adds to it.
+
+Reading decodes these types and writing encodes them. `T` is the type of the parts that are decoded later or belong to
+other suites: `msgspec.Raw` where JSON is read, and `Any` where plain Python values are.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from cnnperf.records.case import Case, Count
+from cnnperf.records.finding import Finding
+from cnnperf.records.metrics import Value
+from cnnperf.records.run import NotMeasured, Scalar
+
+SCHEMA = 1
+"""Schema of the run files that this version writes, and the newest one that it reads."""
+
+JOURNAL_SCHEMA = 1
+"""Schema of journals: the version in their first line."""
+
+JOURNAL_KEY = "cnnperf_journal"
+JOURNAL_SUFFIX = ".journal.jsonl"
+
+T = TypeVar("T")
+NOTHING = msgspec.Raw(b"[]")
+
+
+class Stats(msgspec.Struct, Generic[T]):
+    """Statistics of a benchmark, as far as they are read; `data` holds the seconds of all rounds."""
+
+    median: float | None = None
+    rounds: Count | None = None
+    data: T = NOTHING  # type: ignore[assignment]  # no data is the same in both
+
+
+class Benchmark(msgspec.Struct, Generic[T]):
+    """One element of `benchmarks`."""
+
+    extra_info: T
+    name: str | None = None
+    fullname: str | None = None
+    stats: Stats[T] = msgspec.field(default_factory=Stats)
+
+
+class CaseInfo(msgspec.Struct, omit_defaults=True):
+    """The part `extra_info` of a benchmark that cnnperf measured; `CaseRecord` has the meaning of its fields."""
+
+    cnnperf: Count  # the schema
+    axes: Case
+    metrics: dict[str, Value]
+    groups: tuple[Count, ...] = ()
+    stopped: str = ""
+    findings: tuple[Finding, ...] = ()
+    processes: tuple[float, ...] = ()
+    seconds: float | None = None
+    ranks: dict[str, tuple[tuple[float, ...], ...]] = {}
+
+
+class Mark(msgspec.Struct):
+    """The keys of `extra_info` that show whose benchmark it is."""
+
+    cnnperf: Any = None
+    cnnperf_fusion: Any = None
+
+
+class Facts(msgspec.Struct, omit_defaults=True):
+    """The part `cnnperf` of a run file; `Run` has the meaning of its fields."""
+
+    schema: Count = 0  # never omitted when it is written
+    suite: str = ""
+    planned: Count | None = None
+    step: float | None = None
+    shard: str = ""
+    of_cases: str = ""
+    anchor: str = ""
+    regressed: str = ""
+    hosts: tuple[str, ...] = ()
+    environment: dict[str, Scalar] = {}
+    ceilings: dict[str, dict[str, float]] = {}
+    not_measured: tuple[NotMeasured, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    wall_seconds: float | None = None
+    compile_seconds: float | None = None
+    round_seconds: float | None = None
+
+
+class File(msgspec.Struct, Generic[T]):
+    """A run file."""
+
+    benchmarks: list[Benchmark[T]]
+    datetime: Any = None
+    commit_info: dict[str, Any] = {}
+    machine_info: dict[str, Any] | None = None
+    cnnperf: Facts | None = None

@@ -1,0 +1,191 @@
+"""Run files to records: the one reader.
+
+JSON that is exactly as cnnperf writes it is decoded in one pass. Everything else - journals, files with NaN or unusual
+characters, damaged files - takes the second path over plain Python values, which also finds the words for a fault.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from cnnperf.errors import RunFileError
+from cnnperf.records.case import Case
+from cnnperf.records.faults import decoded, wrong
+from cnnperf.records.fusion import KEY as FUSION
+from cnnperf.records.fusion import FusionRecord
+from cnnperf.records.layout import SCHEMA, Benchmark, CaseInfo, Facts, File, Mark
+from cnnperf.records.metrics import Value
+from cnnperf.records.rounds import Rounds
+from cnnperf.records.run import CaseRecord, ForeignRecord, NotMeasured, Run
+
+Document = dict[str, Any]
+UPGRADES: Mapping[int, Callable[[Document], Document]] = {}
+"""By schema, the function that turns the document of a run file into one of the next schema."""
+
+_FILE = msgspec.json.Decoder(File[msgspec.Raw])
+_NUMBERS = frozenset({"value", "median"})  # keys of numbers that some writers put as null for NaN
+_ROOT = "$"
+
+
+def decode_run(data: bytes, source: str = "") -> Run | None:
+    """Decode the JSON of a run file in one pass.
+
+    Args:
+        data: The whole file.
+        source: Put in front of errors about rounds, which are decoded later; such as `run.json: `.
+
+    Returns:
+        The run; None if it has to be read by `parse_document`: another schema, a fault, or not the strict JSON that
+        cnnperf writes.
+    """
+    try:
+        file = _FILE.decode(data)
+        if (file.cnnperf is None and file.machine_info is None) or (file.cnnperf and file.cnnperf.schema != SCHEMA):
+            return None
+        return _run(file, source)
+    except (msgspec.MsgspecError, RunFileError):
+        return None
+
+
+def parse_document(document: Mapping[str, Any], source: str = "") -> Run:
+    """Parse the JSON of a run file.
+
+    Args:
+        document: Plain Python values; of a run that is still going on `benchmarks` and `cnnperf` are enough.
+        source: As in `decode_run`.
+
+    Returns:
+        The run.
+
+    Raises:
+        RunFileError: If something is missing, is of the wrong kind, or was written by a newer version of cnnperf. The
+            message says where in the document.
+    """
+    return _run(decoded(_upgraded(_without_nulls(document)), File[Any], _ROOT), source)
+
+
+def _upgraded(document: Any) -> Any:
+    facts = document.get("cnnperf") if isinstance(document, Mapping) else None
+    schema = facts.get("schema", SCHEMA) if isinstance(facts, Mapping) else SCHEMA
+    check_schema(schema, f"{_ROOT}.cnnperf.schema")
+    while isinstance(schema, int) and schema in UPGRADES:
+        document, schema = UPGRADES[schema](document), schema + 1
+    return document
+
+
+def check_schema(schema: object, where: str) -> None:
+    """Refuse what a newer version of cnnperf wrote.
+
+    Raises:
+        RunFileError: If the schema is newer than `SCHEMA`.
+    """
+    if isinstance(schema, int) and schema > SCHEMA:
+        raise RunFileError(
+            f"{where}: the file has schema {schema}, this version of cnnperf reads up to {SCHEMA}; upgrade cnnperf"
+        )
+
+
+def _without_nulls(value: Any, key: str = "") -> Any:
+    """Drop keys whose value is null, and replace null by NaN where a number is needed."""
+    if isinstance(value, Mapping):
+        if key == "environment":
+            return value
+        numbers = _NUMBERS | value.keys() if key in {"cpu", "cuda"} else _NUMBERS
+        found = {name: math.nan if one is None and name in numbers else one for name, one in value.items()}
+        return {name: _without_nulls(one, name) for name, one in found.items() if one is not None}
+    if isinstance(value, list | tuple):
+        return [math.nan if one is None else _without_nulls(one) for one in value]
+    return value
+
+
+def _run(file: File[Any], source: str) -> Run:
+    facts = file.cnnperf or Facts()
+    places = [f"{_ROOT}.benchmarks[{number}]" for number in range(len(file.benchmarks))]
+    records = [_record(one, where, source) for one, where in zip(file.benchmarks, places, strict=True)]
+    cases = tuple(one for one in records if isinstance(one, CaseRecord))
+    return Run(
+        time=_time(file.datetime),
+        commit_info=file.commit_info,
+        machine_info=file.machine_info or {},
+        ours=file.cnnperf is not None or bool(cases),
+        suite=facts.suite,
+        planned=facts.planned,
+        cases=cases,
+        fusion=tuple(one for one in records if isinstance(one, FusionRecord)),
+        foreign=tuple(one for one in records if isinstance(one, ForeignRecord)),
+        not_measured=tuple(_not_measured(facts.not_measured)),
+        findings=facts.findings,
+        environment=facts.environment,
+        ceilings=facts.ceilings,
+        wall_seconds=facts.wall_seconds,
+        compile_seconds=facts.compile_seconds,
+        round_seconds=facts.round_seconds,
+        anchor=facts.anchor,
+        regressed=facts.regressed,
+        step=facts.step,
+        hosts=facts.hosts,
+        shard=facts.shard,
+        of_cases=facts.of_cases,
+    )
+
+
+def _record(benchmark: Benchmark[Any], where: str, source: str) -> CaseRecord | FusionRecord | ForeignRecord | None:
+    """Return the record of a benchmark; None for one of another suite without a median."""
+    extra, place = benchmark.extra_info, f"{where}.extra_info"
+    try:
+        info = decoded(extra, CaseInfo, place)
+    except RunFileError:
+        mark = decoded(extra, Mark, place)
+        check_schema(mark.cnnperf, f"{place}.cnnperf")
+        if mark.cnnperf is not None:
+            raise
+        if mark.cnnperf_fusion is not None:
+            return decoded(mark.cnnperf_fusion, FusionRecord, f"{place}.{FUSION}")
+        return _foreign(benchmark)
+    check_schema(info.cnnperf, f"{place}.cnnperf")
+    return _case(info, benchmark, f"{source}{where}")
+
+
+def _case(info: CaseInfo, benchmark: Benchmark[Any], where: str) -> CaseRecord:
+    return CaseRecord(
+        case=info.axes,
+        values=info.metrics,
+        rounds=Rounds.saved(benchmark.stats.data, info.groups, f"{where}.stats.data"),
+        findings=info.findings,
+        processes=info.processes,
+        seconds=info.seconds,
+        ranks=info.ranks,
+        stopped=info.stopped,
+        test=_test(benchmark),
+    )
+
+
+def _foreign(benchmark: Benchmark[Any]) -> ForeignRecord | None:
+    stats = benchmark.stats
+    return None if stats.median is None else ForeignRecord(_test(benchmark), Value(stats.median, rounds=stats.rounds))
+
+
+def _test(benchmark: Benchmark[Any]) -> str:
+    return benchmark.fullname or benchmark.name or ""
+
+
+def _not_measured(entries: Sequence[NotMeasured]) -> Iterator[NotMeasured]:
+    for number, entry in enumerate(entries):
+        decoded(entry.axes, Case, f"{_ROOT}.cnnperf.not_measured[{number}].axes")
+        yield entry
+
+
+def _time(value: object) -> datetime | None:
+    """Parse the time of the run; one without a zone is UTC, as pytest-benchmark wrote it before it named the zone."""
+    if value is None:
+        return None
+    try:
+        parsed = datetime.fromisoformat(value)  # type: ignore[arg-type]  # what else raises TypeError
+        return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).astimezone(UTC)
+    except (TypeError, ValueError, OverflowError):
+        raise wrong(value, f"{_ROOT}.datetime", "a time in ISO 8601") from None
