@@ -60,7 +60,8 @@ def cached_frame(
     saved = _remembered(table, now)
     if saved != before:
         _save(folder, _only(table, set(saved)), saved)
-    return _ordered(table.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get), list(now), frame.dtypes)
+    whole = frame if kept is None else table.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
+    return _ordered(whole, list(now), frame.dtypes)
 
 
 def _remembered(table: pa.Table, files: State) -> State:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 
 import pandas as pd
@@ -35,9 +36,10 @@ class Folder:
         frame = _cached(self._path, files, names) if self._path.is_dir() and len(files) >= LEAST_FILES else None
         if frame is None:
             runs = _read_files(files, names, alone=self._path)
-            frame = frame_of_runs(runs) if runs else pd.DataFrame()
-        if not len(frame.columns):
-            raise no_runs(self._path)
+            first = next(runs, None)
+            if first is None:
+                raise no_runs(self._path)
+            frame = frame_of_runs(chain([first], runs))
         return selection.rows(frame)
 
     def heads(self, latest: int | None = None) -> list[tuple[str, Head]]:  # noqa: ARG002 - all are read in any case
@@ -101,10 +103,12 @@ def _cached(path: Path, files: Sequence[Path], names: Mapping[Path, str]) -> pd.
     return frame.assign(run=used.cat.rename_categories({below[file]: names[file] for file in files}))
 
 
-def _read_files(files: Sequence[Path], names: Mapping[Path, str], alone: Path) -> list[tuple[str, Run]]:
-    """Return the runs of files with their names; `alone` is a file that was asked for by itself."""
-    read = [(names[file], _read_file(file, alone=file == alone)) for file in files]
-    return [(name, run) for name, run in read if run is not None]
+def _read_files(files: Sequence[Path], names: Mapping[Path, str], alone: Path) -> Iterator[tuple[str, Run]]:
+    """Yield the runs of files with their names; `alone` is a file that was asked for by itself."""
+    for file in files:
+        run = _read_file(file, alone=file == alone)
+        if run is not None:
+            yield names[file], run
 
 
 def _read_file(file: Path, *, alone: bool) -> Run | None:

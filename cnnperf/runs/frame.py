@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+import sys
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+import msgspec
+import numpy as np
 import pandas as pd
 
 from cnnperf.records.case import AXES, Case
@@ -13,11 +17,10 @@ from cnnperf.records.reading import parse_document
 from cnnperf.records.run import Run
 
 AXIS_NAMES = tuple(axis.name for axis in AXES)
-COLUMNS = (
-    *("run", "time", "commit", "machine", "test"),
-    *AXIS_NAMES,
-    *("metric", "value", "low", "high", "rounds", "unit", "reason"),
-)
+_HEAD = ("run", "time", "commit", "machine")
+_POINT = ("test", *AXIS_NAMES)
+_TAIL = ("metric", "value", "low", "high", "rounds", "unit", "reason")
+COLUMNS = (*_HEAD, *_POINT, *_TAIL)
 """The columns of the frame, in order."""
 
 TYPES = (
@@ -25,6 +28,12 @@ TYPES = (
     | {"time": "datetime64[us, UTC]", "value": "float64", "low": "float64", "high": "float64", "rounds": "Int64"}
     | {axis.name: "Int64" if axis.type is int else "category" for axis in AXES}
 )
+
+
+Columns = tuple[Sequence[object], ...]
+"""Values by column of `_TAIL`."""
+
+_NO_CASE = (pd.NA,) * len(AXIS_NAMES)
 
 
 def frame_of(document: Mapping[str, object], run: str) -> pd.DataFrame:
@@ -46,8 +55,29 @@ def frame_of(document: Mapping[str, object], run: str) -> pd.DataFrame:
 
 
 def frame_of_runs(runs: Iterable[tuple[str, Run]]) -> pd.DataFrame:
-    """Turn parsed runs, each with its name, into one tidy frame."""
-    return typed_frame((row for name, run in runs for row in rows_of(name, run)), COLUMNS, TYPES)
+    """Turn parsed runs, each with its name, into one tidy frame.
+
+    Args:
+        runs: May be read one by one: no run is kept.
+    """
+    heads: list[tuple[object, ...]] = []
+    points: dict[tuple[object, ...], int] = {}
+    places: list[tuple[int, int, int]] = []  # of a run, of a point, and how many rows they have together
+    tails = [array("d") if TYPES.get(name) == "float64" else [] for name in _TAIL]
+    for name, run in runs:
+        heads.append(_head(name, run))
+        for point, columns in _blocks(run):
+            places.append((len(heads) - 1, points.setdefault(point, len(points)), len(columns[0])))
+            for column, values in zip(tails, columns, strict=True):
+                column.extend(values)  # type: ignore[arg-type]  # numbers where the column is an array
+    of_run, of_point, counts = np.asarray(places, dtype=np.int64).reshape(-1, 3).T
+    filled = [np.asarray(column) if isinstance(column, array) else column for column in tails]
+    parts = (
+        typed_frame(heads, _HEAD, TYPES).take(np.repeat(of_run, counts)).reset_index(drop=True),
+        typed_frame(points, _POINT, TYPES).take(np.repeat(of_point, counts)).reset_index(drop=True),
+        _typed(pd.DataFrame(dict(zip(_TAIL, filled, strict=True))), TYPES),
+    )
+    return pd.concat(parts, axis=1)
 
 
 def typed_frame(rows: Iterable[tuple[object, ...]], columns: tuple[str, ...], types: dict[str, str]) -> pd.DataFrame:
@@ -58,33 +88,54 @@ def typed_frame(rows: Iterable[tuple[object, ...]], columns: tuple[str, ...], ty
         columns: Names, in order.
         types: Type by column; those that are not named hold text.
     """
-    frame = pd.DataFrame(list(rows), columns=list(columns))
+    return _typed(pd.DataFrame(list(rows), columns=list(columns)), types)
+
+
+def _typed(frame: pd.DataFrame, types: dict[str, str]) -> pd.DataFrame:
     # Rows without a single time would otherwise be taken for numbers.
-    times = {name: pd.to_datetime(frame[name], utc=True) for name, kind in types.items() if "datetime" in kind}
+    names = [str(name) for name in frame]
+    times = {name: pd.to_datetime(frame[name], utc=True) for name in names if "datetime" in types.get(name, "")}
     # By way of a text: without rows, categories would be of any kind of object.
-    texts = {name: "string" for name in columns if types.get(name) == "category"}
-    return frame.assign(**times).astype(texts).astype({name: types.get(name, "str") for name in columns})
+    texts = {name: "string" for name in names if types.get(name) == "category"}
+    return frame.assign(**times).astype(texts).astype({name: types.get(name, "str") for name in names})
 
 
 def rows_of(name: str, run: Run) -> Iterator[tuple[object, ...]]:
     """Yield the rows of a run: first a row a metric of its cases, then what was not measured, then other suites'."""
-    head = (name, run.time, run.commit, run.machine, "")
+    head = _head(name, run)
+    for point, columns in _blocks(run):
+        for tail in zip(*columns, strict=True):
+            yield (*head, *point, *tail)
+
+
+def _head(name: str, run: Run) -> tuple[object, ...]:
+    return name, run.time, run.commit, run.machine
+
+
+def _blocks(run: Run) -> Iterator[tuple[tuple[object, ...], Columns]]:
+    """Yield the rows that are of one case: its test and axes, and the columns of what differs."""
     for record in run.cases:
-        point = _point(record.case)
-        for metric, value in record.values.items():
-            yield (*head, *point, metric, *_numbers(value), record.unit(metric), "")
+        units = [sys.intern(record.unit(metric)) for metric in record.values]
+        yield _point(record.case), _columns(list(record.values), list(record.values.values()), units)
     for missing in run.not_measured:
-        point = _point(Case.from_axes(missing.axes))
-        yield (*head, *point, "latency", *_numbers(Value(math.nan)), METRICS["latency"].unit, missing.reason)
+        yield _point(Case.from_axes(missing.axes)), _one_row(Value(math.nan), missing.reason)
     for foreign in run.foreign:
-        point = (pd.NA,) * len(AXIS_NAMES)
-        yield (*head[:-1], foreign.test, *point, "latency", *_numbers(foreign.latency), METRICS["latency"].unit, "")
+        yield (foreign.test, *_NO_CASE), _one_row(foreign.latency)
 
 
 def _point(case: Case) -> tuple[object, ...]:
-    return tuple(case.axes().values())
+    return "", *msgspec.structs.astuple(case)
 
 
-def _numbers(value: Value) -> tuple[float, float, float, object]:
-    low, high = (math.nan if end is None else end for end in (value.low, value.high))
-    return value.value, low, high, pd.NA if value.rounds is None else value.rounds
+def _columns(metrics: list[str], values: list[Value], units: list[str], reason: str = "") -> Columns:
+    lows, highs = ([math.nan if end is None else end for end in ends] for ends in _ends(values))
+    rounds = [pd.NA if value.rounds is None else value.rounds for value in values]
+    return metrics, [value.value for value in values], lows, highs, rounds, units, [reason] * len(values)
+
+
+def _ends(values: list[Value]) -> tuple[list[float | None], list[float | None]]:
+    return [value.low for value in values], [value.high for value in values]
+
+
+def _one_row(latency: Value, reason: str = "") -> Columns:
+    return _columns(["latency"], [latency], [METRICS["latency"].unit], reason)
