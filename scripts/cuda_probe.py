@@ -45,7 +45,7 @@ def kernels() -> dict[str, Any]:
     import torch
 
     from cnnperf.fusion import gpu, native
-    from cnnperf.fusion.gate import Excitation, squeeze_and_excite
+    from cnnperf.fusion.excitation import Excitation, squeeze_and_excite
 
     x = torch.randn(SIZE, device="cuda")
     excitation = Excitation(torch.randn(4, SIZE[1], device="cuda"), torch.randn(SIZE[1], 4, device="cuda"))
@@ -60,7 +60,7 @@ def host_time() -> dict[str, Any]:
     import torch
 
     from cnnperf.fusion import gpu
-    from cnnperf.fusion.gate import Excitation, squeeze_and_excite
+    from cnnperf.fusion.excitation import Excitation, squeeze_and_excite
 
     x = torch.randn(SIZE, device="cuda")
     excitation = Excitation(torch.randn(4, SIZE[1], device="cuda"), torch.randn(SIZE[1], 4, device="cuda"))

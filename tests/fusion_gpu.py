@@ -8,7 +8,7 @@ import torch
 
 from cnnperf.fusion import algebra
 from cnnperf.fusion.algebra import Forward, Frozen, Parameters
-from cnnperf.fusion.gate import Excitation, squeeze_and_excite
+from cnnperf.fusion.excitation import Excitation, squeeze_and_excite
 
 EPS = 1e-5
 FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}

@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 from cnnperf.fusion import fuse, unfuse
+from cnnperf.fusion.excitation import Excitation, squeeze_and_excite
 from cnnperf.fusion.foreign import FusedForeignSE
-from cnnperf.fusion.gate import Excitation, gate_map, squeeze_and_excite
+from cnnperf.fusion.gate import gate_map
 
 
 class SqueezeExcitation(nn.Module):

@@ -49,7 +49,7 @@ from maps import Elsewhere
 from torch.autograd.functional import vjp
 
 from cnnperf.fusion import gpu, operators
-from cnnperf.fusion.gate import Excitation, squeeze_and_excite
+from cnnperf.fusion.excitation import Excitation, squeeze_and_excite
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Triton has wheels for Linux alone")
 

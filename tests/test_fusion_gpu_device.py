@@ -33,7 +33,7 @@ from fusion_gpu import (
 
 from cnnperf.fusion import fuse, gpu, operators
 from cnnperf.fusion.algebra import Parameters
-from cnnperf.fusion.gate import Excitation, squeeze_and_excite
+from cnnperf.fusion.excitation import Excitation, squeeze_and_excite
 from cnnperf.fusion.gpu_launch import launch_ordinarily
 from cnnperf.models.resnet import ResNet18
 from cnnperf.models.squeeze_excitation import SEBlock

@@ -11,7 +11,8 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from cnnperf.fusion.gate import Excitation, ExcitationWeights, gate_map
+from cnnperf.fusion.excitation import Excitation, ExcitationWeights
+from cnnperf.fusion.gate import gate_map
 
 UNBATCHED = 3
 """Dimensions of a map without a batch."""
@@ -49,7 +50,7 @@ FOREIGN = {
 
 ACTIVATIONS = {"ReLU": "relu", "SiLU": "silu", "Swish": "silu"}
 GATES = {"Sigmoid": "sigmoid", "Hardsigmoid": "hardsigmoid", "HardSigmoid": "hardsigmoid"}
-"""Names of the classes of an activation, PyTorch's and timm's, to what `gate.Excitation` calls it."""
+"""Names of the classes of an activation, PyTorch's and timm's, to what `excitation.Excitation` calls it."""
 
 _LIBRARIES = ("torch", *dict.fromkeys(library for library, _ in FOREIGN))
 

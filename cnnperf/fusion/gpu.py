@@ -20,7 +20,7 @@ from cnnperf.fusion.gpu_launch import Excited, of_one_layout
 
 if TYPE_CHECKING:
     from cnnperf.fusion import gpu_gate
-    from cnnperf.fusion.gate import Excitation
+    from cnnperf.fusion.excitation import Excitation
     from cnnperf.fusion.gpu_tail import Running
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -118,7 +118,7 @@ def tail_scaling(x: Tensor, squeezed: Tensor | None, norm: Frozen, *excitation: 
 
 
 def se_forward(x: Tensor, excitation: Excitation, *, apart: bool = False) -> Excited:
-    """Do what `gate.squeeze_and_excite` does, and keep what its backward needs; results `apart` share no allocation."""
+    """Do what `squeeze_and_excite` does, and keep what its backward needs; results `apart` share no allocation."""
     from cnnperf.fusion import gpu_gate
 
     (x,) = of_one_layout(x)
@@ -138,16 +138,16 @@ def se_backward(
 
 
 def gate_map(x: Tensor, excitation: Excitation) -> Tensor:
-    """Do what `gate.squeeze_and_excite` does, differentiable once, for a map in any layout."""
+    """Do what `excitation.squeeze_and_excite` does, differentiable once, for a map in any layout."""
     return cast(Tensor, Gated.apply(x, *excitation))  # type: ignore[no-untyped-call]
 
 
 class Gated(torch.autograd.Function):
-    """`gate.squeeze_and_excite` in Triton kernels; the backward cannot be differentiated again."""
+    """`excitation.squeeze_and_excite` in Triton kernels; the backward cannot be differentiated again."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, *excitation: Any) -> Tensor:
-        """Gate a map by the fields of a `gate.Excitation`."""
+        """Gate a map by the fields of a `excitation.Excitation`."""
         kept = se_forward(x, cast("Excitation", excitation))
         ctx.save_for_backward(x, *excitation[:4], *kept[1:])
         ctx.kind = excitation[4:]

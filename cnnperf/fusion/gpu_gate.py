@@ -1,4 +1,4 @@
-"""Squeeze-and-Excitation alone on a GPU: which kernels run in which order, for every kind of `gate.Excitation`.
+"""Squeeze-and-Excitation alone on a GPU: which kernels run in which order, for every kind of `excitation.Excitation`.
 
 Maps are in fp32, bf16 or fp16, all of one layout, contiguous or channels_last; weights, as matrices, and biases are in
 fp32 and contiguous. Importing this module imports triton; `gpu` does it at the first call.
@@ -28,7 +28,7 @@ from cnnperf.fusion.gpu_pooled import excite_pooled, excite_pooled_backward
 from cnnperf.fusion.gpu_wide import excite_rows, excite_rows_backward
 
 if TYPE_CHECKING:
-    from cnnperf.fusion.gate import Excitation
+    from cnnperf.fusion.excitation import Excitation
 
 
 class Gradients(NamedTuple):
@@ -45,7 +45,7 @@ class Gradients(NamedTuple):
 
 
 def se_forward(x: Tensor, excitation: Excitation, launch: Launch | None = None, *, apart: bool = False) -> Excited:
-    """Do what `gate.squeeze_and_excite` does: 2 passes in one launch where a sample's map is small, else 3 in 3.
+    """Do what `excitation.squeeze_and_excite` does: 2 passes in one launch where a sample's map is small, else 3 in 3.
 
     Args:
         x: N x C x H x W.

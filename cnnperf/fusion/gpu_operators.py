@@ -15,7 +15,7 @@ from torch import Tensor
 
 from cnnperf.fusion import gpu
 from cnnperf.fusion.algebra import Forward, Frozen, Parameters
-from cnnperf.fusion.gate import Excitation
+from cnnperf.fusion.excitation import Excitation
 from cnnperf.fusion.gpu_launch import Excited
 from cnnperf.fusion.gpu_tail import Running
 from cnnperf.fusion.operators import LIBRARY

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from cnnperf.fusion.algebra import Frozen, Parameters
+from cnnperf.fusion.excitation import ExcitationWeights
 from cnnperf.fusion.foreign import FusedForeignSE, key_of
-from cnnperf.fusion.gate import ExcitationWeights
 from cnnperf.models.squeeze_excitation import SEBlock
 
 BatchNorm = nn.BatchNorm2d | nn.SyncBatchNorm

@@ -2,7 +2,8 @@
 
 from torch import Tensor
 
-from cnnperf.fusion.gate import Excitation, gate_map
+from cnnperf.fusion.excitation import Excitation
+from cnnperf.fusion.gate import gate_map
 from cnnperf.models.squeeze_excitation import SEBlock
 
 

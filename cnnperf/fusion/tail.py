@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from cnnperf.fusion import algebra, forms, gpu, maps, operators
 from cnnperf.fusion.algebra import Forward, Parameters
+from cnnperf.fusion.excitation import ExcitationWeights
 from cnnperf.fusion.foreign import has_hooks
 from cnnperf.fusion.forms import Form
-from cnnperf.fusion.gate import ExcitationWeights
 from cnnperf.fusion.norm import (
     SE,
     BatchNorm,

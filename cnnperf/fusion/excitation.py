@@ -1,0 +1,63 @@
+"""The excitation and the textbook formula of Squeeze-and-Excitation, in every shape that networks give it.
+
+The two products may have biases, the hidden activation may be ReLU or SiLU, and the gate a logistic or a hard sigmoid:
+what the SE blocks of this project, torchvision and timm are made of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": torch.relu, "silu": F.silu}
+"""What may follow the first product."""
+
+GATES: dict[str, Callable[[Tensor], Tensor]] = {"sigmoid": torch.sigmoid, "hardsigmoid": F.hardsigmoid}
+"""What may follow the second product."""
+
+
+ExcitationWeights = tuple[Tensor, Tensor, Tensor | None, Tensor | None]
+"""Weights of both products of an excitation, C/r x C and C x C/r, and their biases, C/r and C, or None."""
+
+
+class Excitation(NamedTuple):
+    """Describe the excitation: gate(expand activation(reduce z + reduce_bias) + expand_bias).
+
+    Source: Hu et al., "Squeeze-and-Excitation Networks", 2017, section 3, equation 3, https://arxiv.org/abs/1709.01507.
+
+    Attributes:
+        reduce: Weight of the first product, C/r x C, or C/r x C x 1 x 1 where it is a 1x1 convolution.
+        expand: Weight of the second product, C x C/r, or C x C/r x 1 x 1.
+        reduce_bias: C/r, or None.
+        expand_bias: C, or None.
+        activation: A key of `ACTIVATIONS`.
+        gate: A key of `GATES`.
+    """
+
+    reduce: Tensor
+    expand: Tensor
+    reduce_bias: Tensor | None = None
+    expand_bias: Tensor | None = None
+    activation: str = "relu"
+    gate: str = "sigmoid"
+
+
+def squeeze_and_excite(x: Tensor, excitation: Excitation) -> Tensor:
+    """Gate a feature map by its squeezed and excited means, operator by operator.
+
+    Source: Hu et al., 2017, section 3, equations 2 to 4.
+
+    Args:
+        x: N x C x H x W.
+        excitation: With weights of two dimensions.
+
+    Returns:
+        N x C x H x W.
+    """
+    reduce, expand, reduce_bias, expand_bias, activation, gate = excitation
+    hidden = ACTIVATIONS[activation](F.linear(x.mean(dim=(2, 3)), reduce, reduce_bias))
+    return x * GATES[gate](F.linear(hidden, expand, expand_bias))[:, :, None, None]
