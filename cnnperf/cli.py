@@ -10,13 +10,14 @@ import warnings
 from collections.abc import Sequence
 
 import cnnperf
-from cnnperf.commands.command import INTERRUPTED, UNUSABLE, complain
+from cnnperf.commands.command import complain
 from cnnperf.commands.comparing import COMPARING
 from cnnperf.commands.reading import READING
 from cnnperf.commands.reporting import REPORTING
 from cnnperf.commands.studying import STUDYING
 from cnnperf.commands.sweeping import SWEEPING
 from cnnperf.errors import CnnperfError
+from cnnperf.exit_status import ExitStatus
 
 EPILOG = """\
 exit status:
@@ -51,12 +52,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         complain(f"cnnperf: {error}")
     except KeyboardInterrupt:
         complain("cnnperf: interrupted")
-        return INTERRUPTED
+        return ExitStatus.INTERRUPTED
     except OSError as error:
         complain(f"cnnperf: {error.filename or 'a file'}: {error.strerror or error}")
     except Exception:  # noqa: BLE001 - Python's own status for it is 1, which says that something is surely worse
         complain(traceback.format_exc())
-    return UNUSABLE
+    return ExitStatus.UNUSABLE
 
 
 def _tell_warning(message: Warning | str, *_: object, **__: object) -> None:

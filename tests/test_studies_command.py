@@ -109,7 +109,7 @@ def test_what_cannot_be_studied_is_one_sentence_before_anything_is_made(here, ca
 def test_a_missing_package_is_named_with_its_extra(here, monkeypatch, capsys, package):
     monkeypatch.setitem(sys.modules, package, None)
     assert main(["study", "gradient-flow", "--depths", "1,2", "--seeds", "1"]) == 2
-    assert f"need the package {package}; pip install 'cnnperf[study]'" in capsys.readouterr().err
+    assert f"needs the package {package}; pip install 'cnnperf[study]'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("out", ["file", "file/below"])

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from cnnperf.errors import OptionError, RunFileError
+from cnnperf.errors import CnnperfError, OptionError, RunFileError
 from cnnperf.studies import contrast as contrast_module
 from cnnperf.studies import contrasts, digits
 from cnnperf.studies.contrast import Contrast, Pair, run_contrast
@@ -301,5 +301,5 @@ def test_networks_that_cannot_be_are_refused(make, told):
 def test_without_scikit_learn_the_extra_is_named(monkeypatch):
     digits._digits.cache_clear()
     monkeypatch.setitem(__import__("sys").modules, "sklearn.datasets", None)
-    with pytest.raises(OptionError, match=r"needs scikit-learn .*cnnperf\[study\]"):
+    with pytest.raises(CnnperfError, match=r"needs the package sklearn; .*cnnperf\[study\]"):
         digits.split_digits(0)

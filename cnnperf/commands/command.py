@@ -15,11 +15,6 @@ from cnnperf.errors import CnnperfError, RunFileError
 if TYPE_CHECKING:
     from cnnperf.runs import Run
 
-FINE = 0
-DIFFERENT = 1
-UNUSABLE = 2
-UNTOLD = 3
-INTERRUPTED = 130
 
 RUN = "a file or folder of runs, latest, latest~2, the number of a run, a commit, or a branch"
 STORAGE = Path(".benchmarks")

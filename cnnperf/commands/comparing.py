@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnnperf.commands.command import (
-    FINE,
     RUN,
-    UNTOLD,
     Command,
     add_storage,
     file_path,
@@ -18,6 +16,7 @@ from cnnperf.commands.command import (
     step_summary,
     tell,
 )
+from cnnperf.exit_status import ExitStatus
 
 if TYPE_CHECKING:
     from cnnperf.runs.verdicts import Comparison
@@ -72,14 +71,14 @@ def _bisect(given: argparse.Namespace) -> int:
     found = run_bisect(given.case, request_of(given), given.bad, Path.cwd(), tell)
     if not found.confirmed:
         print_lines([f"{given.bad} is not surely worse than {given.good}:", "", *comparison_lines(found.comparison)])
-        return UNTOLD
+        return ExitStatus.UNSURE
     if len(found.commits) > 1:
         print_lines(
             [f"{given.case} became worse in one of these, of which some could not be measured:", *found.commits]
         )
-        return UNTOLD
+        return ExitStatus.UNSURE
     print_lines([f"{given.case} became worse in {found.commits[0]}"])
-    return FINE
+    return ExitStatus.OK
 
 
 def _bisect_arguments(parser: argparse.ArgumentParser) -> None:

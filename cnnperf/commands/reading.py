@@ -5,11 +5,7 @@ from __future__ import annotations
 import argparse
 
 from cnnperf.commands.command import (
-    DIFFERENT,
-    FINE,
     RUN,
-    UNTOLD,
-    UNUSABLE,
     Command,
     add_storage,
     complain,
@@ -23,6 +19,7 @@ from cnnperf.commands.command import (
     text_of,
 )
 from cnnperf.errors import OptionError, RunFileError
+from cnnperf.exit_status import ExitStatus
 
 KINDS = ("runs", "architectures", "metrics")
 FORMATS = ("csv", "parquet", "github", "bencher")
@@ -76,7 +73,7 @@ def _list(given: argparse.Namespace) -> int:
         from cnnperf.suite.options import Options
 
         print_lines(architecture_lines((row.name, row.summary) for row in Options().architectures()))
-    return FINE
+    return ExitStatus.OK
 
 
 def _list_arguments(parser: argparse.ArgumentParser) -> None:
@@ -94,7 +91,7 @@ def _show(given: argparse.Namespace) -> int:
         print_lines([f"run {printable(name)}", *render_run(run), ""])
     if len(runs) > 1:  # rows side by side; no ratio is made across runs
         print_lines(device_lines(runs))
-    return FINE
+    return ExitStatus.OK
 
 
 def _repeat(given: argparse.Namespace) -> int:
@@ -104,7 +101,7 @@ def _repeat(given: argparse.Namespace) -> int:
     (_, first), (_, second) = only_run(given.first, given), only_run(given.second, given)
     repeat = repeat_of(first, second)
     print_lines(repeat_lines(repeat))
-    return FINE if repeat.agree else DIFFERENT
+    return ExitStatus.OK if repeat.agree else ExitStatus.FAILED
 
 
 def _figures(given: argparse.Namespace) -> int:
@@ -115,7 +112,7 @@ def _figures(given: argparse.Namespace) -> int:
     changed = replace_figures(text, figures(runs_of(given.run_name, given)))
     write_whole(given.document, changed)
     print_lines([f"{given.document}: {'the figures were already these' if changed == text else 'figures replaced'}"])
-    return FINE
+    return ExitStatus.OK
 
 
 def _history(given: argparse.Namespace) -> int:
@@ -138,9 +135,9 @@ def _history(given: argparse.Namespace) -> int:
     changes = accept(changes_of(series, least), known)
     print_lines(history_lines(series, changes, path))
     if any(change.fails for change in changes):
-        return DIFFERENT
+        return ExitStatus.FAILED
     searched = METRICS[given.metric].counter or any(len(one.points) >= LEAST_RUNS for one in series)
-    return FINE if searched else UNTOLD
+    return ExitStatus.OK if searched else ExitStatus.UNSURE
 
 
 def _history_arguments(parser: argparse.ArgumentParser) -> None:
@@ -172,7 +169,7 @@ def _export(given: argparse.Namespace) -> int:
         write_whole(given.out, content)
     else:
         print_bytes(content)
-    return FINE
+    return ExitStatus.OK
 
 
 def _append(given: argparse.Namespace) -> int:
@@ -197,7 +194,7 @@ def _append(given: argparse.Namespace) -> int:
     print_lines([f"{location.text}: {appended} runs appended, {there} were there already"])
     for error in damaged:
         complain(f"cnnperf: {error}")
-    return UNUSABLE if damaged else FINE
+    return ExitStatus.UNUSABLE if damaged else ExitStatus.OK
 
 
 def _export_arguments(parser: argparse.ArgumentParser) -> None:
@@ -218,7 +215,7 @@ def _merge(given: argparse.Namespace) -> int:
     run = merge_runs(given.shards, allow_missing=given.allow_missing)
     save_run(given.out, run)
     print_lines([f"wrote {given.out}: {len(run.cases)} cases"])
-    return FINE
+    return ExitStatus.OK
 
 
 def _merge_arguments(parser: argparse.ArgumentParser) -> None:
@@ -233,7 +230,7 @@ def _doctor(_: argparse.Namespace) -> int:
     from cnnperf.report.listing import doctor_lines
 
     print_lines(doctor_lines(examine(Machine.here()), len(CHECKS)))
-    return FINE
+    return ExitStatus.OK
 
 
 def _add_run(parser: argparse.ArgumentParser) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnnperf.commands.command import (
-    FINE,
     RUN,
     Command,
     add_storage,
@@ -19,6 +18,7 @@ from cnnperf.commands.command import (
     the_one,
 )
 from cnnperf.errors import CnnperfError, OptionError, RunFileError
+from cnnperf.exit_status import ExitStatus
 
 if TYPE_CHECKING:
     from cnnperf.runs import Run
@@ -57,7 +57,7 @@ def _report(given: argparse.Namespace) -> int:
             append(step_summary(), text)
     if given.png or given.svg:
         _pictures(run, given)
-    return FINE
+    return ExitStatus.OK
 
 
 def _pictures(run: Run, given: argparse.Namespace) -> None:

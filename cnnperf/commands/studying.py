@@ -11,8 +11,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, Self
 
-from cnnperf.commands.command import FINE, INTERRUPTED, Command, file_path, print_lines, quieten, tell
+from cnnperf.commands.command import Command, file_path, print_lines, quieten, tell
 from cnnperf.errors import CnnperfError, OptionError
+from cnnperf.exit_status import ExitStatus
+from cnnperf.extras import missing_package
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -101,10 +103,10 @@ def _study(given: argparse.Namespace) -> int:
         outcome = STUDIES[given.study].run(given)
     except KeyboardInterrupt:
         tell(f"cnnperf: interrupted{_kept(given)}")
-        return INTERRUPTED
+        return ExitStatus.INTERRUPTED
     written = outcome.write(given.out)
     print_lines([*outcome.answer, "", outcome.table(), "", outcome.where, *(f"wrote {path}" for path in written)])
-    return FINE
+    return ExitStatus.OK
 
 
 def _check_before(given: argparse.Namespace) -> None:
@@ -115,7 +117,7 @@ def _check_before(given: argparse.Namespace) -> None:
     """
     missing = [name for name in PACKAGES if find_spec(name) is None]
     if missing:
-        raise CnnperfError(f"studies need the package {', '.join(missing)}; pip install 'cnnperf[study]'")
+        raise missing_package(", ".join(missing), "study", "a study")
     above = next(path for path in (given.out, *given.out.absolute().parents) if path.exists())
     if not above.is_dir() or not os.access(above, os.W_OK):
         raise CnnperfError(f"--out {given.out}: {above} is no folder that can be written to; choose another one")
@@ -197,7 +199,7 @@ def _tour(_: argparse.Namespace) -> int:
     from cnnperf.studies.tour import tour_lines
 
     print_lines(tour_lines())
-    return FINE
+    return ExitStatus.OK
 
 
 def _nothing(_: argparse.ArgumentParser) -> None:

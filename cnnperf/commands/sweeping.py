@@ -8,9 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnnperf.commands.command import (
-    DIFFERENT,
-    FINE,
-    INTERRUPTED,
     Command,
     add_storage,
     file_path,
@@ -19,7 +16,9 @@ from cnnperf.commands.command import (
     show,
     tell,
 )
-from cnnperf.errors import CnnperfError, OptionError
+from cnnperf.errors import OptionError
+from cnnperf.exit_status import ExitStatus
+from cnnperf.extras import missing_package
 from cnnperf.records.case import ENGINES, PHASES, PRECISIONS, USUAL_ENGINES
 
 if TYPE_CHECKING:
@@ -65,7 +64,7 @@ def _sweep(given: argparse.Namespace) -> int:
     _save(session, path)
     print_lines([*session.summary(), "", f"wrote {path}"])
     _draw(session, given)
-    return INTERRUPTED if interrupted else DIFFERENT if walk.wrong else FINE
+    return ExitStatus.INTERRUPTED if interrupted else ExitStatus.FAILED if walk.wrong else ExitStatus.OK
 
 
 def _planned(given: argparse.Namespace, values: tuple[int, ...], step: float) -> Sweep:
@@ -158,7 +157,7 @@ def _check_before(given: argparse.Namespace) -> None:
     """
     missing = [name for name in PICTURES if _folders(given) and find_spec(name) is None]
     if missing:
-        raise CnnperfError(f"pictures need the package {', '.join(missing)}; pip install 'cnnperf[report]'")
+        raise missing_package(", ".join(missing), "report", "a picture")
     from cnnperf.runs.fleet.location import is_dataset
 
     if is_dataset(given.runs):

@@ -15,10 +15,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cnnperf.errors import CnnperfError, OptionError
+from cnnperf.exit_status import ExitStatus
 from cnnperf.gate.command import Request, run_gate, terminated_as_interrupted
 from cnnperf.gate.sides import Repository, Side
 from cnnperf.records.case import axes_of_label
-from cnnperf.runs.verdicts import WORSE, Comparison
+from cnnperf.runs.verdicts import Comparison
 
 # Statuses of the gate, as https://git-scm.com/docs/git-bisect#_bisect_run wants them: 125 skips. git sets its own
 # variables for what it runs, which would lead the gate's git to another place.
@@ -45,7 +46,7 @@ class Found:
     @property
     def confirmed(self) -> bool:
         """Tell whether the bad commit is worse than the good one when measured again."""
-        return self.comparison.status() == WORSE
+        return self.comparison.status() == ExitStatus.FAILED
 
 
 def run_bisect(label: str, request: Request, bad: str, folder: Path, tell: Callable[[str], None]) -> Found:
@@ -70,7 +71,7 @@ def run_bisect(label: str, request: Request, bad: str, folder: Path, tell: Calla
     request = replace(request, base=good, given=given)
     tell(f"measuring {bad[:10]} against {good[:10]} again")
     comparison = run_gate(replace(request, head=bad), folder, tell)
-    if comparison.status() != WORSE:
+    if comparison.status() != ExitStatus.FAILED:
         return Found(comparison, ())
     with terminated_as_interrupted(), repository.checkout(bad) as side:
         return Found(comparison, tuple(_search(side, good, bad, step_command(request), tell)))

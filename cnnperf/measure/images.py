@@ -7,6 +7,7 @@ from functools import cache
 import torch
 
 from cnnperf.errors import OptionError
+from cnnperf.extras import needs_extra
 from cnnperf.records.case import Case
 
 INPUT_KINDS = ("synthetic", "photos")
@@ -22,7 +23,8 @@ def images_for(case: Case, kind: str, seed: int = 0) -> torch.Tensor:
         seed: Of the noise or of the crops.
 
     Raises:
-        OptionError: If the kind does not exist, or photos are wanted without scikit-learn and Pillow.
+        OptionError: If the kind does not exist.
+        CnnperfError: If photos are wanted without scikit-learn and Pillow.
     """
     makers = {"synthetic": _noise, "photos": _crops}
     if kind not in makers:
@@ -34,7 +36,7 @@ def check_photos() -> None:
     """Check that the photographs can be read.
 
     Raises:
-        OptionError: If scikit-learn or Pillow is missing.
+        CnnperfError: If scikit-learn or Pillow is missing.
     """
     _photographs()
 
@@ -61,14 +63,10 @@ def _crops(batch: int, size: int, generator: torch.Generator) -> torch.Tensor:
 @cache
 def _photographs() -> torch.Tensor:
     """Return scikit-learn's two sample photographs (China, flower), (2, 3, 427, 640), normalized by channel."""
-    try:
+    with needs_extra("photos", "--cnnperf-input photos"):
         from sklearn.datasets import load_sample_images
 
-        images = load_sample_images().images
-    except ImportError as error:
-        raise OptionError(
-            f"--cnnperf-input photos needs scikit-learn and Pillow ({error}); pip install 'cnnperf[photos]'"
-        ) from error
+        images = load_sample_images().images  # by Pillow
     photos = torch.stack([torch.tensor(image) for image in images]).permute(0, 3, 1, 2).float()
     over = (0, 2, 3)
     return (photos - photos.mean(over, keepdim=True)) / photos.std(over, keepdim=True)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cnnperf.errors import CnnperfError
+from cnnperf.extras import needs_extra
 from cnnperf.records.case import ENGINES, PHASES
 from cnnperf.records.run import Run
 from cnnperf.report.drawing import Chart, belongs
@@ -14,10 +14,8 @@ from cnnperf.report.quotients import ratio_rows
 from cnnperf.report.rows import Row, case_rows, ceiling_rows, memory_rows
 from cnnperf.report.sweep_charts import sweep_charts
 
-try:
+with needs_extra("report", "a figure or page"):
     import altair as alt
-except ImportError as error:
-    raise CnnperfError(f"figures and pages need the package {error.name}; pip install 'cnnperf[report]'") from error
 
 SECONDS = "format(datum.value, '~s') + 's'"
 ROW_HEIGHT = 30  # pixels

@@ -6,13 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from cnnperf.errors import CnnperfError
+from cnnperf.extras import needs_extra
 from cnnperf.report.rows import Row
 
-try:
+with needs_extra("report", "a figure or page"):
     import vl_convert
-except ImportError as error:
-    raise CnnperfError(f"figures and pages need the package {error.name}; pip install 'cnnperf[report]'") from error
 
 PNG_SCALE = 2.0
 STATIC_WIDTH = 560

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from io import BytesIO
 from typing import Any
 
-from cnnperf.errors import CnnperfError
+from cnnperf.extras import needs_extra
 from cnnperf.records.metrics import METRICS, Value
 from cnnperf.records.run import CaseRecord, Run
 from cnnperf.runs.frame import frame_of_runs
@@ -30,10 +30,9 @@ def parquet(runs: Runs) -> bytes:
         CnnperfError: If pyarrow is not installed.
     """
     buffer = BytesIO()
-    try:
-        frame_of_runs(runs).to_parquet(buffer, index=False)
-    except ImportError as error:
-        raise CnnperfError("Parquet needs the package pyarrow; pip install 'cnnperf[history]'") from error
+    with needs_extra("history", "Parquet"):
+        import pyarrow as pa  # noqa: F401 - pandas does not name it in its own error
+    frame_of_runs(runs).to_parquet(buffer, index=False)
     return buffer.getvalue()
 
 

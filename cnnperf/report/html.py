@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from cnnperf.errors import CnnperfError
+from cnnperf.extras import needs_extra
 from cnnperf.records.case import PHASES
 from cnnperf.records.run import Run
 from cnnperf.report.cases import distinct
@@ -32,11 +32,9 @@ from cnnperf.report.sweeps import answers_of
 from cnnperf.runs.series import Change, Series
 from cnnperf.units import ABSENT, format_quantity
 
-try:
+with needs_extra("report", "a page"):
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
-except ImportError as error:
-    raise CnnperfError(f"a page needs the package {error.name}; pip install 'cnnperf[report]'") from error
 
 FILTERS = ("architecture", "device", "phase", "engine")
 _LOADER = PackageLoader("cnnperf.report", "page")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from cnnperf.errors import CnnperfError
+from cnnperf.extras import needs_extra
 from cnnperf.records.run import Run
 from cnnperf.report.device_columns import LEGEND
 from cnnperf.report.device_notes import Runs
@@ -22,10 +22,8 @@ from cnnperf.runs.verdicts import CaseVerdict, Comparison
 from cnnperf.stats.ratio import expm1
 from cnnperf.units import ABSENT, format_percent, format_quantity
 
-try:
+with needs_extra("report", "Markdown"):
     from tabulate import tabulate
-except ImportError as error:
-    raise CnnperfError("Markdown needs the package tabulate; pip install 'cnnperf[report]'") from error
 
 MOST_CHARACTERS = 1000
 """Of one sentence."""

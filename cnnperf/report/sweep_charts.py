@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cnnperf.errors import CnnperfError
+from cnnperf.extras import needs_extra
 from cnnperf.records.case import LATER
 from cnnperf.records.metrics import Value
 from cnnperf.records.run import Run
@@ -16,10 +16,8 @@ from cnnperf.report.rows import Row, axes_of, cases_of, rounded
 from cnnperf.report.sweeps import crossover_text
 from cnnperf.runs.sweeps import LEAST, STEP, Line, efficiencies, knee_of, lines_of, rivals_of
 
-try:
+with needs_extra("report", "a figure or page"):
     import altair as alt
-except ImportError as error:
-    raise CnnperfError(f"figures and pages need the package {error.name}; pip install 'cnnperf[report]'") from error
 
 HEIGHT = 280  # pixels
 WIDE = 20.0  # a span of values, largest over smallest, that a linear axis does not show

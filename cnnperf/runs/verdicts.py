@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from cnnperf.exit_status import ExitStatus
 from cnnperf.records.case import Case
 from cnnperf.records.metrics import METRICS
 from cnnperf.stats.sequential import Estimate, Rule
-
-FINE, WORSE, NO_VERDICT = 0, 1, 3
 
 _TF32, _BF16, _FP16 = 1e-2, 3e-2, 1e-2
 TOLERANCE: Mapping[str, float] = {"fp32": 1e-4, "conv_tf32": _TF32, "tf32": _TF32, "bf16": _BF16, "fp16": _FP16} | {
@@ -115,10 +114,10 @@ class Comparison:
         """Return 1 where anything is surely worse, 3 where something could not be told, and 0 otherwise."""
         counters = any(change.kind == "worse" and not change.accepted for change in self.counters)
         if counters or self.wrong or (self.of("slower") and not self.withdrawn):
-            return WORSE
+            return ExitStatus.FAILED
         untold = any(self.of(verdict) for verdict in ("unsure", "not-comparable", "gone"))
         nothing = not self.counted and all(one.verdict in {"new", "gone"} for one in self.cases)
-        return NO_VERDICT if untold or self.withdrawn or nothing else FINE
+        return ExitStatus.UNSURE if untold or self.withdrawn or nothing else ExitStatus.OK
 
 
 def counter_changes(case: Case, before: Mapping[str, float], after: Mapping[str, float]) -> list[CounterChange]:

@@ -8,14 +8,15 @@ from collections.abc import Sequence
 
 import torch
 
-from cnnperf.commands.command import FINE, UNUSABLE, complain, print_lines
+from cnnperf.commands.command import complain, print_lines
 from cnnperf.errors import CnnperfError, OptionError
+from cnnperf.exit_status import ExitStatus
 from cnnperf.records.writing import check_folder, check_out
 from cnnperf.report.scaling import scaling_lines
 from cnnperf.scaling.arguments import Place, Request, parser, request_of
 from cnnperf.scaling.crew import Joined
 from cnnperf.scaling.run import ScalingRun
-from cnnperf.scaling.watch import LOST_STATUS, Doorman, Vigil, Watch, leave
+from cnnperf.scaling.watch import Doorman, Vigil, Watch, leave
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except CnnperfError as error:
         if os.environ.get("RANK", "") in ("", "0"):  # one of many that all say the same
             complain(f"cnnperf: {error}")
-        return UNUSABLE
+        return ExitStatus.UNUSABLE
     doorman = Doorman()
     doorman.start()
     try:
@@ -35,11 +36,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _agree(crew, request)
     except (RuntimeError, OSError) as error:
         complain(f"cnnperf: process {place.rank}: the others cannot be reached: {_first_line(error)}")
-        return LOST_STATUS
+        return ExitStatus.FAILED
     except CnnperfError as error:
         if place.rank == 0:
             complain(f"cnnperf: {error}")
-        return UNUSABLE
+        return ExitStatus.UNUSABLE
     doorman.stop()
     return _measure(ScalingRun(request, crew, _device(place, request), complain if place.rank == 0 else _nowhere))
 
@@ -91,15 +92,15 @@ def _measure(run: ScalingRun) -> int:
         crew.meet()
     except CnnperfError as error:
         tell(f"process {crew.rank}: {error}")
-        watch.end(UNUSABLE)
+        watch.end(ExitStatus.UNUSABLE)
     except Exception as error:  # noqa: BLE001 - told, and the process ends
         if _is_loss(error):
             watch.miss(_first_line(error))
         tell(f"process {crew.rank}: {traceback.format_exc()}")
-        watch.end(LOST_STATUS)
+        watch.end(ExitStatus.FAILED)
     watch.stop()
     crew.leave()
-    return _save(run) if crew.rank == 0 else FINE
+    return _save(run) if crew.rank == 0 else ExitStatus.OK
 
 
 def _save(run: ScalingRun) -> int:
@@ -107,9 +108,9 @@ def _save(run: ScalingRun) -> int:
         path = run.save()
     except CnnperfError as error:
         complain(f"cnnperf: {error}")
-        return UNUSABLE
+        return ExitStatus.UNUSABLE
     print_lines([*scaling_lines(run.record()), "", f"saved {path}"])
-    return FINE if run.records else UNUSABLE
+    return ExitStatus.OK if run.records else ExitStatus.UNUSABLE
 
 
 def _is_loss(error: BaseException) -> bool:

@@ -19,10 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from cnnperf.exit_status import ExitStatus
+
 BEAT = 0.5  # seconds from sign to sign
 SETTLE = 3.0  # seconds in which every process that lives has shown one, however busy its machine is
 FINE, LOST, ENDED = "fine", "lost", "ended"
-LOST_STATUS, INTERRUPTED = 1, 130
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 Person = tuple[str, int]
@@ -151,11 +152,11 @@ class Watch(threading.Thread):
                 now = time.monotonic()
                 told = self._vigil.look(self._signs.read(), now)
             except (RuntimeError, OSError):  # the store went with torchrun
-                self._end("torchrun is gone" if self._vigil.rank == 0 else "", LOST_STATUS)
+                self._end("torchrun is gone" if self._vigil.rank == 0 else "", ExitStatus.FAILED)
             else:
                 if told is not None:
                     self._end_stopped(now)
-                    self._end(told, LOST_STATUS)
+                    self._end(told, ExitStatus.FAILED)
             self._rest()
 
     def miss(self, cause: str) -> None:
@@ -183,7 +184,7 @@ class Watch(threading.Thread):
         if taken is None:
             return
         if taken.si_signo == signal.SIGINT:
-            self._end("interrupted" if self._vigil.rank == 0 else "", INTERRUPTED)
+            self._end("interrupted" if self._vigil.rank == 0 else "", ExitStatus.INTERRUPTED)
         self._vigil.ask_to_end()
 
     def _end(self, told: str, status: int) -> None:
@@ -216,7 +217,7 @@ class Doorman(threading.Thread):
         """End the process at the first signal."""
         while hasattr(signal, "sigtimedwait") and not self._done.is_set():
             if signal.sigtimedwait(SIGNALS, BEAT):
-                leave(LOST_STATUS)
+                leave(ExitStatus.FAILED)
 
     def stop(self) -> None:
         """Hand over to the watch."""

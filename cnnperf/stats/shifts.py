@@ -17,6 +17,7 @@ import numpy as np
 from scipy import stats
 
 from cnnperf.errors import CnnperfError
+from cnnperf.extras import needs_extra
 
 LEAST_RUNS = 8
 """Series that are shorter are not searched."""
@@ -116,10 +117,8 @@ def _without_spikes(series: np.ndarray, noise: float) -> np.ndarray:
 
 
 def _segments(scaled: np.ndarray) -> list[int]:
-    try:
+    with needs_extra("history", "the history"):
         import ruptures
-    except ImportError as error:
-        raise CnnperfError("the history needs the package ruptures; pip install 'cnnperf[history]'") from error
     method: Any = ruptures.KernelCPD(kernel="linear", min_size=LEAST_LASTING)
     return [0, *map(int, method.fit(scaled.reshape(-1, 1)).predict(pen=PENALTY))]
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cnnperf.errors import OptionError
+from cnnperf.extras import needs_extra
 
 SHARES = {"training": 0.6, "validation": 0.2, "test": 0.2}
 
@@ -61,7 +61,7 @@ def split_digits(seed: int, image_size: int = 32) -> Split:
         image_size: Height and width in pixels.
 
     Raises:
-        OptionError: If scikit-learn is missing.
+        CnnperfError: If scikit-learn is missing.
     """
     images, classes = _digits()
     images = F.interpolate(images, size=(image_size, image_size), mode="bilinear", align_corners=False)
@@ -76,7 +76,7 @@ def check_digits() -> None:
     """Check that the images can be read.
 
     Raises:
-        OptionError: If scikit-learn is missing.
+        CnnperfError: If scikit-learn is missing.
     """
     _digits()
 
@@ -84,9 +84,7 @@ def check_digits() -> None:
 @cache
 def _digits() -> tuple[Tensor, Tensor]:
     """Return all images, (1797, 1, 8, 8), and their classes."""
-    try:
+    with needs_extra("study", "a study of digits"):
         from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise OptionError(f"a study on digits needs scikit-learn ({error}); pip install 'cnnperf[study]'") from error
     found = load_digits()
     return torch.tensor(found.images, dtype=torch.float32)[:, None], torch.tensor(found.target, dtype=torch.int64)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import median
 
-from cnnperf.errors import CnnperfError
+from cnnperf.extras import needs_extra
 from cnnperf.report.drawing import Chart
 from cnnperf.report.rows import Row, rounded
 from cnnperf.stats.growth import BATCH_NORM_GROWTH
@@ -13,10 +13,8 @@ from cnnperf.studies.contrast import Contrast, Pair
 from cnnperf.studies.effects import POINTS, accuracy_effect
 from cnnperf.studies.gradient_flow import GradientFlow
 
-try:
+with needs_extra("study", "a study"):
     import altair as alt
-except ImportError as error:
-    raise CnnperfError(f"the figure of a study needs the package {error.name}; pip install 'cnnperf[study]'") from error
 
 WIDTH, HEIGHT = 480, 220  # pixels
 THEORY = "batch statistics, in theory 1.2112 a layer"

@@ -8,15 +8,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from cnnperf.extras import needs_extra
 from cnnperf.output import write_whole
 from cnnperf.report.drawing import Chart
 
-try:
+with needs_extra("study", "a study"):
     from tabulate import tabulate
-except ImportError as error:
-    from cnnperf.errors import CnnperfError
-
-    raise CnnperfError(f"studies need the package {error.name}; pip install 'cnnperf[study]'") from error
 
 
 @dataclass(frozen=True)

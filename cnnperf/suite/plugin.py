@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from cnnperf.errors import CnnperfError
+from cnnperf.exit_status import ExitStatus
 from cnnperf.records.commit import name_commit
 from cnnperf.suite.flags import OPTIONS, read_given
 from cnnperf.suite.options import Options, parse_options
@@ -33,7 +34,6 @@ DURATIONS_KEY: pytest.StashKey[Any] = pytest.StashKey()
 CASES_KEY = pytest.StashKey[str]()  # digest of all cases, of which a shard measures some
 FILE_KEY: pytest.StashKey[Any] = pytest.StashKey()
 SAVED_KEY = pytest.StashKey[bool]()
-UNUSABLE = 2  # exit status of the command line for a file that cannot be used
 MARKER = "cnnperf"
 MARKER_HELP = (
     "cnnperf(*architectures, own=False): measure these architectures of the catalog; with own=True, those that "
@@ -287,7 +287,7 @@ def _session(request: pytest.FixtureRequest) -> Session:
         try:
             session = Session.begin(config.stash[OPTIONS_KEY], planned, config.stash[BASELINE_KEY])
         except CnnperfError as error:
-            pytest.exit(f"cnnperf: {error}", returncode=UNUSABLE)
+            pytest.exit(f"cnnperf: {error}", returncode=ExitStatus.UNUSABLE)
         session.of_cases = config.stash.get(CASES_KEY, "")
         config.stash[SESSION_KEY] = session
         if any(config.getoption(f"benchmark_{name}") for name in ("autosave", "save", "json")):

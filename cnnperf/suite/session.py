@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from cnnperf.errors import CnnperfError
+from cnnperf.exit_status import ExitStatus
 from cnnperf.measure.allocator import apply_policy
 from cnnperf.measure.checks import machine_findings
 from cnnperf.measure.environment import Record, load_average, read_environment
@@ -31,7 +32,7 @@ from cnnperf.report.terminal import render_run
 from cnnperf.report.verdicts import comparison_lines
 from cnnperf.runs.baseline import Baseline
 from cnnperf.runs.swept import with_sweeps
-from cnnperf.runs.verdicts import FINE, NO_VERDICT, WORSE, Comparison
+from cnnperf.runs.verdicts import Comparison
 from cnnperf.suite.options import Options
 from cnnperf.units import format_duration, format_percent, format_quantity
 
@@ -203,7 +204,7 @@ class Session:
                 self.comparison = self.baseline.compare(run)
             except CnnperfError as error:
                 self.not_compared = f"not compared with the baseline: {error}"
-        return self.comparison is not None and self.comparison.status() == WORSE
+        return self.comparison is not None and self.comparison.status() == ExitStatus.FAILED
 
     def end(self) -> int:
         """End the further processes, and return the exit status that the comparison with the baseline asks for."""
@@ -211,8 +212,8 @@ class Session:
             self.replicas.close()
         self.compare(self.run())
         if self.baseline is None or not self.baseline.fails:
-            return FINE
-        return NO_VERDICT if self.comparison is None else self.comparison.status()
+            return ExitStatus.OK
+        return ExitStatus.UNSURE if self.comparison is None else self.comparison.status()
 
     def summary(self) -> list[str]:
         """Return the lines that answer what was asked without opening a file."""

@@ -10,7 +10,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cnnperf.errors import CnnperfError, RunFileError
+from cnnperf.errors import RunFileError
+from cnnperf.extras import needs_extra
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
@@ -84,11 +85,9 @@ def open_location(place: str | Path) -> Location:
         RunFileError: If the URL cannot be understood, or what serves its scheme is not there.
         CnnperfError: If pyarrow is not installed.
     """
-    try:
+    with needs_extra("history", "a fleet's dataset"):
         import pyarrow as pa
         from pyarrow.fs import LocalFileSystem
-    except ImportError as error:
-        raise CnnperfError("a fleet's dataset needs the package pyarrow; pip install 'cnnperf[history]'") from error
     if not is_url(place):
         return Location(str(place), LocalFileSystem(), Path(place).absolute().as_posix())
     text = str(place).rstrip("/")
