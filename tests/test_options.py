@@ -5,7 +5,7 @@ import pickle
 import pytest
 import torch
 
-from cnnperf.errors import OptionError
+from cnnperf.errors import CnnperfError, OptionError
 from cnnperf.suite.flags import OPTIONS, read_given
 from cnnperf.suite.options import Options, parse_options
 
@@ -96,7 +96,7 @@ def test_photos_without_scikit_learn_are_refused_with_the_way_to_get_them(monkey
 
     images._photographs.cache_clear()
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    with pytest.raises(OptionError, match=r"pip install 'cnnperf\[photos\]'"):
+    with pytest.raises(CnnperfError, match=r"pip install 'cnnperf\[photos\]'"):
         parse_options(given(input="photos"))
 
 

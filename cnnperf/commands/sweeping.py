@@ -19,7 +19,8 @@ from cnnperf.commands.command import (
 from cnnperf.errors import OptionError
 from cnnperf.exit_status import ExitStatus
 from cnnperf.extras import missing_package
-from cnnperf.records.case import ENGINES, PHASES, PRECISIONS, USUAL_ENGINES
+from cnnperf.records.case import PHASES, PRECISIONS
+from cnnperf.records.engines import ENGINES, USUAL_ENGINES
 
 if TYPE_CHECKING:
     from cnnperf.suite.session import Session
@@ -220,7 +221,7 @@ def _sweep_arguments(parser: argparse.ArgumentParser) -> None:
     add("--values", metavar="N,N", help="its values (default: batch doubled; threads 1 to cores; by architecture)")
     add("--phase", action="append", choices=PHASES, help="repeatable (default: forward and train)")
     add("--device", default="auto", help="auto (the CPU, and CUDA where there is one), cpu, cuda or cuda:N")
-    add("--engine", action="append", choices=ENGINES, help="repeatable (default: eager; over batch both)")
+    add("--engine", action="append", choices=tuple(ENGINES), help="repeatable (default: eager; over batch both)")
     add("--precision", default="fp32", choices=PRECISIONS, help="number format (default: fp32)")
     add("--batch", type=_count_from_one, metavar="N", help="of sweeps over something else (default: by architecture)")
     add("--time", type=float, default=1.0, metavar="S", help="seconds of rounds for each case (default: 1)")

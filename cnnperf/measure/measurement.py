@@ -29,6 +29,7 @@ from cnnperf.measure.work import Work, count_work
 from cnnperf.measure.workload import Workload, check_supported, in_force
 from cnnperf.models.catalog import CATALOG
 from cnnperf.records.case import Case
+from cnnperf.records.engines import ENGINES
 from cnnperf.records.finding import Finding
 from cnnperf.records.metrics import Value, with_units
 from cnnperf.records.rounds import Rounds
@@ -181,7 +182,7 @@ class Laboratory:
         facts = compilation.compile_first_round(workload)
         _check_graph(case, facts)
         verified = self._references.verify(workload)
-        memory = None if case.engine == "cudagraphs" else measure_memory(workload)
+        memory = None if ENGINES[case.engine].replays_graphs else measure_memory(workload)
         graphs = compilation.captured_graphs()
         clock = self.make_clock(device)
         # A backward's forward, which is no part of it, would count as well.

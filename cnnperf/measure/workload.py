@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from typing import Any, cast
@@ -19,6 +19,7 @@ from cnnperf.measure.precisions import DTYPES, LOSS_SCALE, PRECISIONS, allowed_t
 from cnnperf.models.architecture import Architecture
 from cnnperf.models.catalog import create, resolve
 from cnnperf.records.case import Case
+from cnnperf.records.engines import ENGINES
 
 MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 LEARNING_RATE = 1e-3
@@ -26,7 +27,6 @@ MOMENTUM = 0.9
 SCORE_DIMENSIONS = 2  # (N, classes)
 PADDING_BYTES = 1 << 16  # at most, before each tensor: moves it by any number of cache lines and pages
 
-COMPILE_OPTIONS: Mapping[str, Mapping[str, Any]] = {"compile": {}, "cudagraphs": {"mode": "reduce-overhead"}}
 """Engine to what torch.compile is told."""
 
 Network = Callable[[torch.Tensor], torch.Tensor]
@@ -61,7 +61,7 @@ class Workload:
         self._layout = MEMORY_FORMATS[case.layout]
         self._precision = PRECISIONS[case.precision]
         self._autocasting = self._precision.autocasting(case.device_type)
-        self._in_graphs = case.engine == "cudagraphs"
+        self._in_graphs = ENGINES[case.engine].replays_graphs
         self._random = random.Random(seed)  # noqa: S311 - places memory, hides nothing
         model = create(case.architecture, seed=seed, width=case.width).to(
             device=case.device, dtype=DTYPES[case.precision]
@@ -84,7 +84,8 @@ class Workload:
 
     def compile(self) -> None:
         """Replace the network by its compiled form; nothing is compiled before the first call."""
-        self.network = cast(Network, torch.compile(self.model, dynamic=False, **COMPILE_OPTIONS[self.case.engine]))
+        options = ENGINES[self.case.engine].compile_options or {}
+        self.network = cast(Network, torch.compile(self.model, dynamic=False, **options))
 
     def run_once(self) -> None:
         """Run one round outside the clock."""
@@ -276,8 +277,9 @@ def check_supported(case: Case) -> None:
     precision = PRECISIONS[case.precision]
     if precision.cuda_only and case.device_type == "cpu":
         raise UnsupportedCase(f"{case.precision}: {precision.cuda_only}")
-    if case.engine == "cudagraphs" and case.device_type == "cpu":
-        raise UnsupportedCase("cudagraphs: CUDA graphs are of a CUDA device; on the CPU the engine is compile")
+    engine = ENGINES[case.engine]
+    if engine.cuda_only and case.device_type == "cpu":
+        raise UnsupportedCase(f"{case.engine}: {engine.cuda_only}")
     if precision.operands == "bf16" and case.device_type == "cuda" and not torch.cuda.is_bf16_supported():
         raise UnsupportedCase("this CUDA device does not compute in bf16")
     if case.threads > (cores := cpu_cores()):

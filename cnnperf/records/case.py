@@ -12,15 +12,13 @@ from typing import Annotated, Any, get_args, get_type_hints
 import msgspec
 
 from cnnperf.errors import OptionError
+from cnnperf.records.engines import ENGINES
 
 AxisValue = str | int
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 """A whole number that a column of a frame can hold."""
 
 PHASES = ("forward", "backward", "train")
-ENGINES = ("eager", "compile", "cudagraphs")
-USUAL_ENGINES = ("eager", "compile")
-"""Engines of every device."""
 PRECISIONS = ("fp32", "conv_tf32", "tf32", "bf16", "fp16", "amp", "amp_fp16")
 LAYOUTS = ("contiguous", "channels_last")
 
@@ -69,7 +67,7 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True, cache_hash=T
     architecture: Annotated[str, Axis("the network", overridable=False)] = ""
     phase: Annotated[str, Axis("forward, backward alone, or a whole training step", PHASES)] = "forward"
     device: Annotated[str, Axis("where it runs", overridable=False)] = "cpu"
-    engine: Annotated[str, Axis("how it is executed", ENGINES)] = "eager"
+    engine: Annotated[str, Axis("how it is executed", tuple(ENGINES))] = "eager"
     precision: Annotated[str, Axis("number format of parameters and images", PRECISIONS)] = "fp32"
     layout: Annotated[str, Axis("memory order of images and weights", LAYOUTS)] = "contiguous"
     batch: Annotated[Count, Axis("images in one call")] = 1
@@ -108,7 +106,8 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True, cache_hash=T
     @property
     def compiled(self) -> bool:
         """Whether the engine uses torch.compile."""
-        return self.engine != "eager"
+        engine = ENGINES.get(self.engine)  # a file may name one that this version does not know
+        return engine is None or engine.compile_options is not None
 
     @property
     def trains(self) -> bool:

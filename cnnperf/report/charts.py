@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from cnnperf.extras import needs_extra
-from cnnperf.records.case import ENGINES, PHASES
+from cnnperf.records.case import PHASES
+from cnnperf.records.engines import ENGINES
 from cnnperf.records.run import Run
 from cnnperf.report.drawing import Chart, belongs
 from cnnperf.report.quotients import ratio_rows

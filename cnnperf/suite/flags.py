@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from cnnperf.records.case import AXES
+
 
 @dataclass(frozen=True)
 class Option:
@@ -59,7 +61,7 @@ OPTIONS = (
         "axis",
         "NAME=V[,V]",
         (),
-        "replace the values of an axis: phase, engine, precision, layout, batch, image_size, width, threads; "
+        f"values of an axis instead of the suite's: {', '.join(axis.name for axis in AXES if axis.overridable)}; "
         "default: by suite and device",
         repeatable=True,
     ),

@@ -12,9 +12,13 @@ from cnnperf.measure.sampler import Schedule
 from cnnperf.measure.workload import cpu_cores
 from cnnperf.models.architecture import Architecture
 from cnnperf.models.catalog import check_width
-from cnnperf.records.case import AXIS_BY_NAME, ENGINES, LAYOUTS, PHASES, USUAL_ENGINES, AxisValue, Case
+from cnnperf.records.case import AXES, AXIS_BY_NAME, LAYOUTS, PHASES, AxisValue, Case
+from cnnperf.records.engines import ENGINES, USUAL_ENGINES
 
-OVERRIDABLE = ("phase", "engine", "precision", "layout", "batch", "image_size", "width", "threads")
+OVERRIDABLE = tuple(axis.name for axis in AXES if axis.overridable)
+NESTING = ("threads", "width", "batch", "image_size", "precision", "layout", "phase", "engine")
+"""Axes in the order in which cases vary, the slowest first: engines stand side by side. Other axes vary before."""
+
 SUITES = ("smoke", "default", "full", "practice")
 
 # Images in one call by architecture: few enough for two CPU cores to finish a round in a fraction of a second.
@@ -34,7 +38,7 @@ SWEPT_PHASES = ("forward", "train")
 FULL_PRECISIONS = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "tf32", "bf16", "fp16")}
 PRACTICE: Mapping[str, Axes] = {
     "cpu": {"precision": ("fp32", "amp"), "engine": USUAL_ENGINES},
-    "cuda": {"precision": ("tf32", "amp"), "engine": ENGINES},
+    "cuda": {"precision": ("tf32", "amp"), "engine": tuple(ENGINES)},
 }
 """Kind of device to what people who want speed run there, in `SWEPT_PHASES` and channels_last."""
 PYTORCH_DEFAULT: Axes = {"precision": ("conv_tf32",), "layout": ("contiguous",), "engine": ("eager",)}
@@ -89,7 +93,7 @@ class Plan:
         _check_image_size(architecture, axes["image_size"])
         for width in axes["width"]:
             check_width(architecture, cast(int, width))
-        order = ("threads", "width", "batch", "image_size", "precision", "layout", "phase", "engine")
+        order = (*(name for name in OVERRIDABLE if name not in NESTING), *NESTING)
         return [
             Case(architecture=architecture.name, device=device, **dict(zip(order, point, strict=True)))  # type: ignore[arg-type]  # values were parsed by their axes
             for point in product(*(axes[name] for name in order))
@@ -97,15 +101,13 @@ class Plan:
 
     def _axes(self, architecture: Architecture, device_type: str) -> Axes:
         full = self.suite == "full"
-        usual: Axes = {
+        usual: Axes = {name: (AXIS_BY_NAME[name].default,) for name in OVERRIDABLE} | {
             "phase": PHASES,
             "engine": USUAL_ENGINES,
             "precision": FULL_PRECISIONS[device_type] if full else ("fp32",),
             "layout": LAYOUTS if full else ("contiguous",),
             "batch": self._batches(architecture.name, device_type),
             "image_size": (architecture.image_size,),
-            "width": (0,),
-            "threads": (0,),
         }
         if self.suite != "practice":
             return usual

@@ -96,6 +96,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     from cnnperf.records.case import AXES
 
     names = [axis.name for axis in AXES]
+    metafunc.fixturenames.extend(name for name in names if name not in metafunc.fixturenames)
     cases = _cases(metafunc.config.stash[OPTIONS_KEY], marker)
     points = [tuple(case.axes().values()) for case in cases]
     metafunc.parametrize(names, points, ids=[case.id() for case in cases])
@@ -115,24 +116,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture
-def cnnperf_case(  # noqa: PLR0913, PLR0917 - a parameter an axis
-    architecture: str,
-    phase: str,
-    device: str,
-    engine: str,
-    precision: str,
-    layout: str,
-    batch: int,
-    image_size: int,
-    width: int,
-    threads: int,
-    world_size: int,
-) -> Case:
+def cnnperf_case(request: pytest.FixtureRequest) -> Case:
     """Return the case of this test: one point of the axes, each of which is a parameter of the test."""
-    from cnnperf.records.case import Case
+    from cnnperf.records.case import AXES, Case
 
-    axes = (architecture, phase, device, engine, precision, layout, batch, image_size, width, threads, world_size)
-    return Case(*axes)
+    parameters = cast(Any, request.node).callspec.params
+    return Case(**{axis.name: parameters[axis.name] for axis in AXES})
 
 
 @pytest.fixture
