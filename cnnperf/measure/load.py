@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Protocol
+
+import msgspec
 
 from cnnperf.measure.clock import Call, QueueReading
 from cnnperf.measure.nvml import GpuState
@@ -136,4 +138,4 @@ def _over(
     if whole is None:
         return None
     parts = median_interval([[rate(*pair)] for pair in pairs])
-    return replace(parts, value=rate(*whole))
+    return msgspec.structs.replace(parts, value=rate(*whole))
