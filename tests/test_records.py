@@ -1,6 +1,9 @@
 """Records: what is written is read back equal, and a damaged file gives one sentence."""
 
 import math
+import subprocess
+import sys
+import textwrap
 import warnings
 from datetime import UTC
 
@@ -149,3 +152,29 @@ def test_a_number_that_is_not_known_is_nan_however_it_is_written(tmp_path, text)
     path.write_text(path.read_text().replace('"flop":{"value":1000000000.0', f'"flop":{{"value":{text}'))
     run = read_run(path)
     assert all(math.isnan(record.values["flop"].value) for record in run.cases)
+
+
+THREADS = """
+    import sys
+    from concurrent.futures import ThreadPoolExecutor
+    from threading import Barrier
+
+    from cnnperf.records.reading import parse_document
+    from cnnperf.testing import MadeHistory
+
+    sys.setswitchinterval(1e-6)
+    document, barrier = MadeHistory(runs=1, cases=2, rounds=2).document(0), Barrier(16)
+
+    def read(_):
+        barrier.wait()
+        return parse_document(document)
+
+    with ThreadPoolExecutor(16) as threads:
+        assert len(set(map(repr, threads.map(read, range(16))))) == 1
+"""
+
+
+@pytest.mark.parametrize("attempt", range(6))
+def test_the_first_files_of_a_process_may_be_read_by_several_threads(attempt):
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(THREADS)], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, (attempt, done.stderr)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from functools import cache
+from threading import Lock
 from typing import Any, TypeVar
 
 import msgspec
@@ -43,9 +44,14 @@ _KINDS: Mapping[str, tuple[type, ...]] = {
 """Python types by the name that msgspec has for what it found."""
 
 
+_BUILDING = Lock()
+
+
 @cache
 def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
-    return msgspec.json.Decoder(kind)
+    """Return the decoder of a type, whose fields msgspec looks up now: two threads that do so at once crash."""
+    with _BUILDING:
+        return msgspec.json.Decoder(kind)
 
 
 def decoded(given: RunPart, kind: type[T], where: str) -> T:
@@ -59,9 +65,10 @@ def decoded(given: RunPart, kind: type[T], where: str) -> T:
     Raises:
         RunFileError: If the part is something else. The message says where, what is needed and what was found.
     """
+    decoder = _decoder(kind)  # type: ignore[arg-type]  # every type that is given is hashable
     try:
         if isinstance(given, msgspec.Raw):
-            found: T = _decoder(kind).decode(given)  # type: ignore[arg-type]  # every type that is given is hashable
+            found: T = decoder.decode(given)
             return found
         return msgspec.convert(given, kind)
     except msgspec.ValidationError as error:
