@@ -1,8 +1,12 @@
 """What every test needs: a device for the tests that are marked `gpu`, and exact convolutions there."""
 
 import pytest
+from hypothesis import settings
 
 pytest_plugins = ["pytester"]
+
+settings.register_profile("a busy machine", deadline=None)  # a test measures no time
+settings.load_profile("a busy machine")
 
 TF32_ADVICE = "ignore:TensorFloat32 tensor cores:UserWarning"
 """Inductor's advice, which is not to be followed where results are compared in fp32."""

@@ -83,7 +83,6 @@ RUNS = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(RUNS)
 def test_every_run_that_is_written_is_read_back_equal(tmp_path_factory, run):
     path = tmp_path_factory.mktemp("round-trip") / "run.json"
@@ -117,7 +116,7 @@ def read_or_refusal(path):
     return run, ""
 
 
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 @given(st.data())
 def test_a_damaged_byte_is_read_or_refused_in_one_sentence_with_the_path(tmp_path_factory, data):
     path = tmp_path_factory.mktemp("damaged") / "run.json"
@@ -131,7 +130,6 @@ def test_a_damaged_byte_is_read_or_refused_in_one_sentence_with_the_path(tmp_pat
     assert not refusal or refusal.startswith(f"{path}: ")
 
 
-@settings(deadline=None)
 @given(st.integers(0, 4000))
 def test_a_journal_that_is_cut_anywhere_is_read_up_to_there_or_refused_in_one_sentence(tmp_path_factory, length):
     journal = Journal(tmp_path_factory.mktemp("cut"), SMALL.replace(cases=()))

@@ -13,6 +13,7 @@ from cnnperf.report import render
 from cnnperf.report.charts import charts_of
 from cnnperf.report.markdown import run_markdown
 from cnnperf.report.sweep_charts import sweep_charts, sweep_rows
+from cnnperf.report.view import RunView
 from cnnperf.runs import parse_document
 
 BATCHES = (1, 2, 4, 8)
@@ -130,7 +131,7 @@ def test_a_chart_a_sweep_with_a_line_an_engine_a_knee_and_a_crossover():
     rows = [row for row in chart.rows if row["sweep"] == chart.name]
     assert {row["series"] for row in rows} == {"cpu eager", "cpu compile"}
     assert [(row["series"], row["at"]) for row in rows if row["knee"]] == [("cpu eager", 4)]
-    assert set(charts) <= {chart.name for chart in charts_of(run)}
+    assert set(charts) <= {chart.name for chart in charts_of(RunView(run))}
 
 
 def test_efficiency_is_drawn_with_the_ideal_line():

@@ -62,9 +62,10 @@ def _report(given: argparse.Namespace) -> int:
 
 def _pictures(run: Run, given: argparse.Namespace) -> None:
     from cnnperf.report.charts import charts_of
+    from cnnperf.report.view import RunView
 
     theme = "dark" if given.dark else "light"
-    charts = charts_of(run)
+    charts = charts_of(RunView(run))
     chosen = [chart for chart in charts if fnmatchcase(chart.name, given.chart)]
     if not charts:
         raise RunFileError(f"{given.run_name}: there is nothing to draw, because it has no case that was measured")

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable
 from typing import TypeVar
 
 from cnnperf.records.case import AXIS_BY_NAME, LATER, Case
 from cnnperf.records.metrics import Value
-from cnnperf.records.run import CaseRecord
-from cnnperf.stats.ratio import sees_difference
-from cnnperf.units import ABSENT, format_factor, format_ratio
+from cnnperf.runs.pairs import UNSURE, Cases, verdict_on
+from cnnperf.units import ABSENT, format_factor, format_percent, format_ratio
 
-Cases = Mapping[Case, CaseRecord]
 Format = tuple[str, str, int, tuple[str, ...]]
 Key = TypeVar("Key", bound=Hashable)
 
@@ -51,7 +49,12 @@ def ratio_text(quotient: Value) -> str:
         return ABSENT
     if quotient.low is None or quotient.high is None:
         return format_ratio(quotient.value)
-    ends = [format_factor(end) for end in (quotient.low, quotient.high)]
-    # An end that is written as 1.00 would contradict what stands beside it.
-    seen = sees_difference(quotient) and format_factor(1.0) not in ends
-    return f"{format_ratio(quotient.value) if seen else 'unsure'} [{', '.join(ends)}]"
+    first = UNSURE if verdict_on(quotient) == UNSURE else format_ratio(quotient.value)
+    return f"{first} [{format_factor(quotient.low)}, {format_factor(quotient.high)}]"
+
+
+def share_text(share: Value) -> str:
+    """Return a share with its interval."""
+    if math.isnan(share.value) or share.low is None or share.high is None:
+        return format_percent(share.value)
+    return f"{format_percent(share.value)} [{format_percent(share.low)}, {format_percent(share.high)}]"

@@ -9,11 +9,10 @@ from typing import Any
 from cnnperf.extras import needs_extra
 from cnnperf.records.case import PHASES
 from cnnperf.records.engines import ENGINES
-from cnnperf.records.run import Run
 from cnnperf.report.drawing import Chart, belongs
-from cnnperf.report.quotients import ratio_rows
-from cnnperf.report.rows import Row, case_rows, ceiling_rows, memory_rows
+from cnnperf.report.rows import Row, ceiling_rows
 from cnnperf.report.sweep_charts import sweep_charts
+from cnnperf.report.view import RunView
 
 with needs_extra("report", "a figure or page"):
     import altair as alt
@@ -23,9 +22,9 @@ ROW_HEIGHT = 30  # pixels
 MEMORY_HEIGHT = 17
 
 
-def charts_of(run: Run) -> list[Chart]:
+def charts_of(view: RunView) -> list[Chart]:
     """Return all charts for which a run has something to show."""
-    cases, memory, ratios = case_rows(run), memory_rows(run), ratio_rows(run)
+    run, cases, memory, ratios = view.run, view.case_rows, view.memory_rows, view.ratio_rows
     phases = [phase for phase in PHASES if any(row["phase"] == phase for row in cases)]
     charts = [_interval_chart("latency", phase, cases) for phase in phases]
     charts += [_interval_chart("throughput", phase, cases) for phase in phases]

@@ -2,113 +2,52 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 
 from cnnperf.records.case import Case
-from cnnperf.records.metrics import Value
-from cnnperf.report.cases import Cases, distinct, format_of, format_text, phases_of, ratio_text, value_of
+from cnnperf.report.cases import distinct, format_of, format_text, phases_of, ratio_text, share_text
 from cnnperf.report.layout import WIDTH, Row, grid, shorten
-from cnnperf.stats.ratio import ratio, recovered_share
-from cnnperf.units import ABSENT, format_percent
+from cnnperf.report.view import RunView
+from cnnperf.runs.pairs import DEVICE, QUESTIONS, RECOVERIES, Question, Recovery
+from cnnperf.units import ABSENT
 
 Cell = Callable[[Case], str]
 
 
-@dataclass(frozen=True)
-class Question:
-    """Ask what one architecture costs over another that differs in one thing.
-
-    Attributes:
-        title: What differs.
-        candidate: The architecture that has it.
-        baseline: The architecture that does without.
-    """
-
-    title: str
-    candidate: str
-    baseline: str
-
-
-@dataclass(frozen=True)
-class Recovery:
-    """Ask how much of a cost an improvement takes back.
-
-    Attributes:
-        title: What is taken back.
-        plain: The architecture without the cost.
-        costly: The architecture with it.
-        improved: The architecture that computes the same for less.
-    """
-
-    title: str
-    plain: str
-    costly: str
-    improved: str
-
-
-QUESTIONS = (
-    Question("Squeeze-and-Excitation", "se_resnet18", "resnet18"),
-    Question("identity shortcuts", "residual_stack", "plain_stack"),
-    Question("max instead of average pooling", "lenet5", "lenet5_avg"),
-    Question("fused instead of textbook Squeeze-and-Excitation", "se_resnet18_fused", "se_resnet18"),
-)
-RECOVERIES = (
-    Recovery(
-        "share of Squeeze-and-Excitation's cost that fusion recovers", "resnet18", "se_resnet18", "se_resnet18_fused"
-    ),
-)
-
-
-def device_comparison(cases: Cases) -> list[str]:
+def device_comparison(view: RunView) -> list[str]:
     """Return how many times faster each CUDA case is than the CPU case with the same other axes."""
-
-    def cell(case: Case) -> str:
-        on_cpu = value_of(cases, case.replace(device="cpu"), "latency")
-        return ratio_text(ratio(on_cpu, value_of(cases, case, "latency")))
-
-    paired = [case for case in cases if case.device_type == "cuda" and case.replace(device="cpu") in cases]
+    cells = {pair.subject: ratio_text(pair.ratio) for pair in view.pairs if pair.kind == DEVICE}
     blocks = [
-        (_named(case_architecture, f", batch {batch}"), among, lambda case: f"{case.device} {case.engine}", cell)
-        for case_architecture, batch in distinct(paired, lambda case: (case.architecture, case.batch))
-        for among in [[case for case in paired if (case.architecture, case.batch) == (case_architecture, batch)]]
+        (_named(architecture, f", batch {batch}"), among, lambda case: f"{case.device} {case.engine}")
+        for architecture, batch in distinct(cells, _network)
+        for among in [{case: text for case, text in cells.items() if _network(case) == (architecture, batch)}]
     ]
     return _section("CUDA against CPU (latency on the CPU over latency on CUDA)", blocks)
 
 
-def cost_comparison(cases: Cases) -> list[str]:
+def cost_comparison(view: RunView) -> list[str]:
     """Return what each question's candidate costs over its baseline, and what improvements take back."""
-    blocks = [*(_question(cases, question) for question in QUESTIONS), *(_recovery(cases, row) for row in RECOVERIES)]
+    blocks = [*(_question(view, question) for question in QUESTIONS), *(_recovery(view, row) for row in RECOVERIES)]
     return _section("What it costs (latency of the first over latency of the second; above 1 is slower)", blocks)
 
 
-Block = tuple[str, list[Case], Callable[[Case], str], Cell]
+Block = tuple[str, Mapping[Case, str], Callable[[Case], str]]
+"""Heading, texts by case, and the name of a case's line."""
 
 
-def _question(cases: Cases, question: Question) -> Block:
-    def cell(case: Case) -> str:
-        baseline = value_of(cases, case.replace(architecture=question.baseline), "latency")
-        return ratio_text(ratio(value_of(cases, case, "latency"), baseline))
-
-    paired = _complete(cases, question.candidate, [question.baseline])
-    return f"{question.title}: {question.candidate} / {question.baseline}", paired, _setting, cell
+def _question(view: RunView, question: Question) -> Block:
+    pairs = [pair for pair in view.pairs if pair.question == question]
+    heading = f"{question.title}: {question.candidate} / {question.baseline}"
+    return heading, {pair.subject: ratio_text(pair.ratio) for pair in pairs}, _setting
 
 
-def _recovery(cases: Cases, recovery: Recovery) -> Block:
-    def cell(case: Case) -> str:
-        names = (recovery.plain, recovery.costly, recovery.improved)
-        latencies = (value_of(cases, case.replace(architecture=name), "latency") for name in names)
-        return share_text(recovered_share(*latencies))
-
-    return recovery.title, _complete(cases, recovery.improved, [recovery.plain, recovery.costly]), _setting, cell
+def _recovery(view: RunView, recovery: Recovery) -> Block:
+    shares = [share for share in view.shares if share.recovery == recovery]
+    return recovery.title, {share.subject: share_text(share.share) for share in shares}, _setting
 
 
-def _complete(cases: Cases, candidate: str, others: Iterable[str]) -> list[Case]:
-    """Return the candidate's cases for which all others were measured alike."""
-    names = list(others)
-    own = [case for case in cases if case.architecture == candidate]
-    return [case for case in own if all(case.replace(architecture=name) in cases for name in names)]
+def _network(case: Case) -> tuple[str, int]:
+    return case.architecture, case.batch
 
 
 def _setting(case: Case) -> str:
@@ -117,25 +56,25 @@ def _setting(case: Case) -> str:
 
 def _section(title: str, blocks: Sequence[Block]) -> list[str]:
     """Lay out a table for each stored format: a heading a block, a line a setting, a column a phase."""
-    everything = [case for _, among, _, _ in blocks for case in among]
+    everything = [case for _, among, _ in blocks for case in among]
     formats = distinct(everything, format_of)
     phases = phases_of(everything)
     lines: list[str] = []
     for stored in formats:
         rows: list[Row | str] = []
-        for heading, among, label, cell in blocks:
-            here = [case for case in among if format_of(case) == stored]
-            block_rows = _rows(here, phases, label, cell)
+        for heading, among, label in blocks:
+            here = {case: text for case, text in among.items() if format_of(case) == stored}
+            block_rows = _rows(here, phases, label)
             rows += [shorten(heading, WIDTH), *block_rows] if block_rows else []
         table = grid(("", *phases), rows)
         lines += [format_text(stored), *table] if len(formats) > 1 and table else table
     return ["", title, *lines] if lines else []
 
 
-def _rows(among: list[Case], phases: list[str], label: Callable[[Case], str], cell: Cell) -> list[Row]:
+def _rows(texts: Mapping[Case, str], phases: list[str], label: Callable[[Case], str]) -> list[Row]:
     rows = []
-    for name in distinct(among, label):
-        by_phase = {case.phase: cell(case) for case in among if label(case) == name}
+    for name in distinct(texts, label):
+        by_phase = {case.phase: text for case, text in texts.items() if label(case) == name}
         if any(text != ABSENT for text in by_phase.values()):
             rows.append((name, *(by_phase.get(phase, ABSENT) for phase in phases)))
     return rows
@@ -143,10 +82,3 @@ def _rows(among: list[Case], phases: list[str], label: Callable[[Case], str], ce
 
 def _named(architecture: str, facts: str) -> str:
     return shorten(architecture, WIDTH - len(facts)) + facts
-
-
-def share_text(share: Value) -> str:
-    """Return a share with its interval."""
-    if math.isnan(share.value) or share.low is None or share.high is None:
-        return format_percent(share.value)
-    return f"{format_percent(share.value)} [{format_percent(share.low)}, {format_percent(share.high)}]"

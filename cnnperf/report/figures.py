@@ -8,13 +8,13 @@ from collections.abc import Iterable
 
 from cnnperf.errors import RunFileError
 from cnnperf.records.run import CaseRecord, Run
-from cnnperf.report.cases import Cases, Format, distinct, format_of, format_text, ratio_text, value_of
+from cnnperf.report.cases import Format, distinct, format_of, format_text, ratio_text, value_of
 from cnnperf.report.devices import device_markdown
 from cnnperf.report.fusion import fusion_markdown
 from cnnperf.report.layout import escape
 from cnnperf.report.machine import machine_facts
 from cnnperf.report.scaling import scaling_markdown
-from cnnperf.stats.ratio import ratio
+from cnnperf.report.view import RunView
 from cnnperf.units import ABSENT, format_percent, format_quantity
 
 BEGIN = "<!-- figures:begin -->"
@@ -64,30 +64,29 @@ def replace_figures(text: str, markdown: str) -> str:
 
 
 def _sections(name: str, run: Run) -> list[str]:
-    cases = {record.case: record for record in run.cases if not record.ranks}
+    view = RunView(run, name)
     when = "" if run.time is None else f", {run.time:%Y-%m-%d}"
     title = f"**{escape(name)}** (commit {escape(run.commit or 'unknown')}{when})"
     machine = escape("; ".join(machine_facts(run)))
     tables = [
-        f"{escape(format_text(stored))}; n is the number of timed rounds:\n\n{_table(cases, stored)}"
-        for stored in distinct(cases, format_of)
+        f"{escape(format_text(stored))}; n is the number of timed rounds:\n\n{_table(view, stored)}"
+        for stored in distinct(view.single, format_of)
     ]
     fusion = [fusion_markdown(run.fusion)] if run.fusion else []
     scaling = [table] if (table := scaling_markdown(run)) else []
     return [f"{title}, {machine}.", *tables, *scaling, *fusion]
 
 
-def _table(cases: Cases, stored: Format) -> str:
-    rows = [_row(cases, record) for record in cases.values() if format_of(record.case) == stored]
+def _table(view: RunView, stored: Format) -> str:
+    rows = [_row(view, record) for record in view.single.values() if format_of(record.case) == stored]
     rule = ["---"] * _TEXT_COLUMNS + ["---:"] * (len(_HEADER) - _TEXT_COLUMNS)
     return "\n".join(f"| {' | '.join(row)} |" for row in (_HEADER, rule, *rows))
 
 
-def _row(cases: Cases, record: CaseRecord) -> tuple[str, ...]:
-    case = record.case
+def _row(view: RunView, record: CaseRecord) -> tuple[str, ...]:
+    case, cases = record.case, view.single
     latency = value_of(cases, case, "latency")
-    eager = value_of(cases, case.replace(engine="eager"), "latency")
-    gain = ABSENT if case.engine == "eager" else ratio_text(ratio(eager, latency))
+    gain = ratio_text(view.ratio(case.replace(engine="eager"), case))
     doubt = "" if math.isnan(latency.half_width) else f" ±{format_percent(latency.half_width)}"
     return (
         *map(escape, (case.architecture, case.phase, case.engine, case.device)),

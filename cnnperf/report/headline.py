@@ -6,17 +6,17 @@ from collections import Counter
 from collections.abc import Sequence
 
 from cnnperf.records.run import Run
-from cnnperf.report.cases import distinct
-from cnnperf.report.quotients import ratio_rows
-from cnnperf.report.rows import Row, cases_of
+from cnnperf.report.cases import distinct, ratio_text
+from cnnperf.report.view import RunView
+from cnnperf.runs.pairs import ABOVE, BELOW, ENGINE, QUESTIONS, UNSURE, Pair
 
 MOST_REASONS = 2
 FUSION_ONLY = "This run holds the fusion benchmark alone, whose tables `cnnperf show` prints"
 
 
-def headline(run: Run) -> list[str]:
+def headline(view: RunView) -> list[str]:
     """Return sentences: what was measured, what compiling and Squeeze-and-Excitation do, and what is to be doubted."""
-    cases = cases_of(run)
+    cases, run = view.cases, view.run
     if not cases and run.fusion:
         return [f"{FUSION_ONLY}."]
     if not cases:
@@ -25,8 +25,7 @@ def headline(run: Run) -> list[str]:
     devices = ", ".join(distinct(cases, lambda case: case.device))
     measured = f"{_count(len(cases), 'case')} of {_count(len(networks), 'network')} measured on {devices}"
     missing = "".join(f"; not measured: {reason}" for reason in _reasons(run))
-    ratios = ratio_rows(run)
-    return [f"{measured}{missing}.", *_compiling(ratios), *_costs(ratios), *_doubts(run)]
+    return [f"{measured}{missing}.", *_compiling(view.pairs), *_costs(view.pairs), *_doubts(run)]
 
 
 def _reasons(run: Run) -> list[str]:
@@ -35,23 +34,26 @@ def _reasons(run: Run) -> list[str]:
     return reasons[:MOST_REASONS] + ([f"{_count(more, 'reason')} more"] if more > 0 else [])
 
 
-def _compiling(ratios: Sequence[Row]) -> list[str]:
-    rows = [row for row in ratios if row["kind"] == "engine"]
-    if not rows:
+def _compiling(pairs: Sequence[Pair]) -> list[str]:
+    against_eager = [pair for pair in pairs if pair.kind == ENGINE and pair.numerator.engine == "eager"]
+    if not against_eager:
         return []
-    told = Counter(_told(row) for row in rows)
-    surely = f"Compiling is surely faster in {told['above']} of {_count(len(rows), 'case')}, slower in {told['below']}"
-    return [f"{surely}; in {told['unsure']} no difference is seen."]
+    counts = Counter(pair.verdict for pair in against_eager)
+    number = _count(len(against_eager), "case")
+    surely = f"Compiling is surely faster in {counts[ABOVE]} of {number}, slower in {counts[BELOW]}"
+    return [f"{surely}; in {counts[UNSURE]} no difference is seen."]
 
 
-def _costs(ratios: Sequence[Row]) -> list[str]:
-    """Tell what each part costs in a training step, or in whatever phase there is, uncompiled."""
-    rows = [row for row in ratios if row["kind"] == "cost" and row["engine"] == "eager"]
+def _costs(pairs: Sequence[Pair]) -> list[str]:
+    """Return the cost of each part in a training step, or in whatever phase there is, uncompiled."""
     sentences = []
-    for question in dict.fromkeys(str(row["question"]) for row in rows):
-        of_question = [row for row in rows if row["question"] == question]
-        row = next((row for row in of_question if row["phase"] == "train"), of_question[0])
-        sentences.append(f"{question[0].upper()}{question[1:]}: {row['row']} is {row['told']} ({row['phase']}, eager).")
+    for question in QUESTIONS:
+        eager = [pair for pair in pairs if pair.question == question and pair.subject.engine == "eager"]
+        pair = next((one for one in eager if one.subject.phase == "train"), eager[0] if eager else None)
+        if pair is not None:
+            title = f"{question.title[0].upper()}{question.title[1:]}"
+            networks = f"{question.candidate} over {question.baseline}"
+            sentences.append(f"{title}: {networks} is {ratio_text(pair.ratio)} ({pair.subject.phase}, eager).")
     return sentences
 
 
@@ -61,12 +63,6 @@ def _doubts(run: Run) -> list[str]:
         return ["Nothing was found that speaks against these numbers."]
     wide = f", and {_count(len(run.findings), 'finding')} about the machine" if run.findings else ""
     return [f"{_count(doubtful, 'case')} with something to doubt{wide}."]
-
-
-def _told(row: Row) -> str:
-    if row["seen"] != "difference seen":
-        return "unsure"
-    return "above" if float(row["ratio"] or 0) > 1 else "below"
 
 
 def _count(number: int, noun: str) -> str:

@@ -13,22 +13,14 @@ from cnnperf.report.cases import distinct
 from cnnperf.report.charts import charts_of, history_chart, rounds_chart
 from cnnperf.report.device_columns import LEGEND
 from cnnperf.report.devices import device_section
-from cnnperf.report.doubts import Doubt, doubts, not_measured
+from cnnperf.report.doubts import Doubt
 from cnnperf.report.drawing import MOST_CASES, THEMES, Chart, bundle, config_of
 from cnnperf.report.headline import headline
 from cnnperf.report.machine import machine_facts
-from cnnperf.report.quotients import crossover, ratio_rows
-from cnnperf.report.rows import (
-    Row,
-    case_rows,
-    cases_of,
-    history_data,
-    memory_rows,
-    round_rows,
-    shift_rows,
-)
+from cnnperf.report.rows import Row, history_data, round_rows, shift_rows
 from cnnperf.report.sweep_charts import sweep_rows
-from cnnperf.report.sweeps import answers_of
+from cnnperf.report.sweeps import device_crossovers
+from cnnperf.report.view import RunView
 from cnnperf.runs.series import Change, Series
 from cnnperf.units import ABSENT, format_quantity
 
@@ -53,25 +45,26 @@ def page_of(name: str, run: Run, series: Sequence[Series] = (), changes: Sequenc
         HTML with scripts, styles and data inside.
     """
     templates = _templates()
-    charts = charts_of(run)
+    view = RunView(run, name)
+    charts = charts_of(view)
     history = history_data(series, changes)
     return templates.get_template("page.html.j2").render(
         name=name,
         run=run,
-        headline=headline(run),
+        headline=headline(view),
         machine=machine_facts(run),
-        filters=_filters(run),
+        filters=_filters(view),
         sections=[(title, list(group)) for title, group in groupby(charts, key=lambda chart: chart.section)],
-        tables=_tables(run),
-        crossover=crossover(run),
+        tables=_tables(view),
+        crossover=device_crossovers(view.cases),
         devices=device_section([(name, run)]),
         device_legend=LEGEND,
-        sweeps=answers_of(run),
+        sweeps=view.sweeps,
         changes=shift_rows(changes),
         history=[one["name"] for one in history["series"]],
-        doubts=[*map(Doubt, not_measured(run)), *doubts(run)],
+        doubts=[*map(Doubt, view.not_measured), *view.doubts],
         environment=sorted((key, value) for key, value in run.environment.items() if value is not None),
-        data=_data(run, charts, history),
+        data=_data(view, charts, history),
         bundle=_script(bundle()),
         script=_script(_LOADER.get_source(templates, "page.js")[0]),
         style=Markup(_LOADER.get_source(templates, "page.css")[0]),  # noqa: S704 - our own file
@@ -86,18 +79,18 @@ def _templates() -> Environment:
     return templates
 
 
-def _data(run: Run, charts: Sequence[Chart], history: Mapping[str, Any]) -> Mapping[str, Any]:
+def _data(view: RunView, charts: Sequence[Chart], history: Mapping[str, Any]) -> Mapping[str, Any]:
     return {
         "charts": {
             chart.name: {"dataset": chart.dataset, "where": chart.where, "spec": chart.spec()} for chart in charts
         },
         "datasets": {
-            "cases": case_rows(run),
-            "memory": memory_rows(run),
-            "ratios": ratio_rows(run),
-            "sweeps": sweep_rows(run),
+            "cases": view.case_rows,
+            "memory": view.memory_rows,
+            "ratios": view.ratio_rows,
+            "sweeps": sweep_rows(view.run),
         },
-        "rounds": {"spec": rounds_chart().to_dict(), "of": round_rows(run)},
+        "rounds": {"spec": rounds_chart().to_dict(), "of": round_rows(view.run)},
         "history": {"spec": history_chart().to_dict(), **history},
         "themes": {theme: config_of(theme) for theme in THEMES},
         "filters": FILTERS,
@@ -105,15 +98,14 @@ def _data(run: Run, charts: Sequence[Chart], history: Mapping[str, Any]) -> Mapp
     }
 
 
-def _filters(run: Run) -> dict[str, list[str]]:
+def _filters(view: RunView) -> dict[str, list[str]]:
     """Return the values of each axis that the page filters by, where there is something to choose from."""
-    cases = cases_of(run)
-    values = {axis: distinct(cases, lambda case, axis=axis: str(getattr(case, axis))) for axis in FILTERS}  # type: ignore[misc]  # bound early
+    values = {axis: distinct(view.cases, lambda case, axis=axis: str(getattr(case, axis))) for axis in FILTERS}  # type: ignore[misc]  # bound early
     values["phase"] = [phase for phase in PHASES if phase in values["phase"]]
     return values
 
 
-def _tables(run: Run) -> list[Mapping[str, str]]:
+def _tables(view: RunView) -> list[Mapping[str, str]]:
     """Return the numbers behind the charts as texts, for those who read instead of looking."""
     return [
         {
@@ -125,7 +117,7 @@ def _tables(run: Run) -> list[Mapping[str, str]]:
             else ABSENT,
             "to doubt": str(row["doubt"]),
         }
-        for row, record in zip(case_rows(run), cases_of(run).values(), strict=True)
+        for row, record in zip(view.case_rows, view.cases.values(), strict=True)
     ]
 
 

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cnnperf.records.case import Case
-from cnnperf.report.cases import Cases, Format, distinct, format_of, format_text, phases_of, ratio_text, value_of
+from cnnperf.report.cases import Format, distinct, format_of, format_text, phases_of, ratio_text, value_of
 from cnnperf.report.layout import WIDTH, Row, grid, shorten, wrap
-from cnnperf.stats.ratio import ratio
+from cnnperf.report.view import RunView
+from cnnperf.runs.pairs import Cases
 from cnnperf.units import ABSENT, format_percent, format_quantity
 
 MARK = "!"
@@ -43,8 +44,9 @@ class Table:
         other = ("", "") if self.other is None else (self.other, "speed-up")
         return ("", f"{self.engine} ", "images/s", "queued", "memory", "ceiling", f"{other[0]} ", other[1])
 
-    def row(self, cases: Cases, case: Case) -> Row:
+    def row(self, view: RunView, case: Case) -> Row:
         """Return the cells of the case with this phase and batch, without regard to its engine."""
+        cases = view.single
         main, other = (case.replace(engine=engine) for engine in (self.engine, self.other or ""))
         return (
             case.phase,
@@ -54,13 +56,14 @@ class Table:
             format_quantity(value_of(cases, main, "peak_memory").value, "B"),
             format_percent(value_of(cases, main, "ceiling_fraction").value),
             _latency(cases, other),
-            ratio_text(ratio(value_of(cases, main, "latency"), value_of(cases, other, "latency"))),
+            ratio_text(view.ratio(main, other)),
         )
 
 
-def latency_tables(cases: Cases) -> list[str]:
+def latency_tables(view: RunView) -> list[str]:
     """Return a table for each device and stored format, and a line that explains them."""
-    lines = [line for table in _tables(cases) for line in _render(table, cases)]
+    cases = view.single
+    lines = [line for table in _tables(cases) for line in _render(table, view)]
     return [*lines, *_legend(cases)] if lines else []
 
 
@@ -74,13 +77,14 @@ def _tables(cases: Cases) -> Iterator[Table]:
             yield Table(device, stored, main, other)
 
 
-def _render(table: Table, cases: Cases) -> list[str]:
+def _render(table: Table, view: RunView) -> list[str]:
+    cases = view.single
     among = [case for case in cases if (case.device, format_of(case)) == (table.device, table.stored)]
     rows: list[Row | str] = []
     for architecture, batch in distinct(among, lambda case: (case.architecture, case.batch)):
         group = [case for case in among if (case.architecture, case.batch) == (architecture, batch)]
         rows.append(_heading(cases, group))
-        rows += [table.row(cases, group[0].replace(phase=phase)) for phase in phases_of(group)]
+        rows += [table.row(view, group[0].replace(phase=phase)) for phase in phases_of(group)]
     return ["", table.caption(), *grid(table.header(), rows)]
 
 

@@ -10,14 +10,13 @@ from cnnperf.records.run import Run
 from cnnperf.report.device_columns import LEGEND
 from cnnperf.report.device_notes import Runs
 from cnnperf.report.devices import TITLE, device_section
-from cnnperf.report.doubts import doubts, not_measured
 from cnnperf.report.headline import headline
 from cnnperf.report.layout import escape, shorten
 from cnnperf.report.machine import machine_facts
-from cnnperf.report.rows import Row, case_rows
+from cnnperf.report.rows import Row
 from cnnperf.report.scaling import scaling_markdown
-from cnnperf.report.sweeps import answers_of
 from cnnperf.report.verdicts import ORDER, change_text, headline_of, interval_text, power_text
+from cnnperf.report.view import RunView
 from cnnperf.runs.verdicts import CaseVerdict, Comparison
 from cnnperf.stats.ratio import expm1
 from cnnperf.units import ABSENT, format_percent, format_quantity
@@ -63,18 +62,19 @@ def comparison_markdown(result: Comparison) -> str:
 
 def run_markdown(name: str, run: Run) -> str:
     """Return a run: headline, table of cases, findings folded; at most `MOST_BYTES`."""
-    first, *others = headline(run)
+    view = RunView(run, name)
+    first, *others = headline(view)
     parts: list[str | Table] = [f"### {_sentence(first)}"]
     parts += ["\n".join(f"- {escape(sentence)}" for sentence in others)] if others else []
     when = "" if run.time is None else f", {run.time:%Y-%m-%d %H:%M} UTC"
     parts.append(_sentence(f"Run {name}, commit {run.commit or 'unknown'}{when}. {'; '.join(machine_facts(run))}."))
-    rows = [_case(row) for row in case_rows(run)]
+    rows = [_case(row) for row in view.case_rows]
     parts += [(("case", "latency", "n", "images/s", "to doubt"), rows)] if rows else []
     parts += _devices([(name, run)])
     parts += [scaled] if (scaled := scaling_markdown(run)) else []
-    swept = [f"- {_sentence(f'{one.title}: {told}')}" for one in answers_of(run) for told in one.sentences]
+    swept = [f"- {_sentence(f'{one.title}: {told}')}" for one in view.sweeps for told in one.sentences]
     parts += ["\n".join(swept)] if swept else []
-    against = [*not_measured(run), *(f"{one.seen}{one.advice and f' ({one.advice})'}" for one in doubts(run))]
+    against = [*view.not_measured, *(f"{one.seen}{one.advice and f' ({one.advice})'}" for one in view.doubts)]
     if against:
         told = "\n".join(f"- {_sentence(sentence)}" for sentence in against)
         parts.append(f"<details><summary>What to doubt</summary>\n\n{told}\n\n</details>")

@@ -9,7 +9,8 @@ from typing import Any
 from cnnperf.records.case import AXIS_BY_NAME, Case
 from cnnperf.records.metrics import Value
 from cnnperf.records.run import Run
-from cnnperf.report.cases import Cases, distinct, format_of, value_of
+from cnnperf.report.cases import distinct, format_of, ratio_text, share_text, value_of
+from cnnperf.runs.pairs import DEVICE, ENGINE, PART, UNSURE, Cases, Pair, Share
 from cnnperf.runs.series import Change, Series
 
 Row = dict[str, str | int | float | None]
@@ -20,14 +21,8 @@ DIGITS = 5  # significant ones in the page: more than any measurement here has
 _INTERVALS = ("latency", "throughput")
 
 
-def cases_of(run: Run) -> Cases:
-    """Return the cases of a run by their axes."""
-    return {record.case: record for record in run.cases}
-
-
-def case_rows(run: Run) -> list[Row]:
+def case_rows(cases: Cases) -> list[Row]:
     """Return a row a case: its axes, its values with their intervals, and the first reason for doubt."""
-    cases = cases_of(run)
     name = Namer(cases)
     rows: list[Row] = []
     for case, record in cases.items():
@@ -45,9 +40,8 @@ def case_rows(run: Run) -> list[Row]:
     return rows
 
 
-def memory_rows(run: Run) -> list[Row]:
+def memory_rows(cases: Cases) -> list[Row]:
     """Return a row a case and part of its memory at the peak."""
-    cases = cases_of(run)
     name = Namer(cases)
     return [
         {
@@ -61,6 +55,61 @@ def memory_rows(run: Run) -> list[Row]:
         for order, part in enumerate(MEMORY_PARTS)
         if not math.isnan(held := value_of(cases, case, f"{part}_memory").value)
     ]
+
+
+def ratio_rows(cases: Cases, pairs: Sequence[Pair], shares: Sequence[Share]) -> list[Row]:
+    """Return a row a ratio between two cases, break-even of compilation, and share that an improvement takes back."""
+    name = Namer(cases)
+    kinds = {
+        ENGINE: [_pair_row(pair, name(pair.subject)) for pair in pairs if pair.numerator.engine == "eager"],
+        DEVICE: [_pair_row(pair, _with_batch(pair.subject)) for pair in pairs],
+        PART: [
+            _pair_row(pair, f"{pair.numerator.architecture} over {pair.denominator.architecture}") for pair in pairs
+        ],
+    }
+    of_pairs = {kind: [row for row in rows if row["kind"] == kind] for kind, rows in kinds.items()}
+    break_evens = [row for case in cases for row in _break_even(cases, case, name)]
+    recoveries = [_share_row(share) for share in shares if math.isfinite(share.share.value)]
+    return [*of_pairs[ENGINE], *break_evens, *of_pairs[DEVICE], *of_pairs[PART], *recoveries]
+
+
+def _break_even(cases: Cases, case: Case, name: Namer) -> list[Row]:
+    calls = value_of(cases, case, "break_even")
+    if not math.isfinite(calls.value):
+        return []
+    return [_ratio_row("break_even", case, name(case), calls, f"{calls.value:,.0f} calls", seen=True)]
+
+
+def _pair_row(pair: Pair, name: str) -> Row:
+    row = _ratio_row(pair.kind, pair.subject, name, pair.ratio, ratio_text(pair.ratio), seen=pair.verdict != UNSURE)
+    return row if pair.question is None else {**row, "question": pair.question.title}
+
+
+def _share_row(share: Share) -> Row:
+    text = share_text(share.share)
+    return _ratio_row("recovery", share.subject, _with_batch(share.subject), share.share, text, seen=share.sure)
+
+
+def _ratio_row(kind: str, case: Case, name: str, quotient: Value, text: str, *, seen: bool) -> Row:
+    low, high = (None if end is None else rounded(end) for end in (quotient.low, quotient.high))
+    return {
+        **axes_of(case),
+        "kind": kind,
+        "row": name,
+        "ratio": rounded(quotient.value),
+        "low": low,
+        "high": high,
+        "told": text,
+        "seen": "difference seen" if seen else "no difference seen",
+    }
+
+
+def _networks(pair: Pair) -> str:
+    return f"{pair.numerator.architecture} over {pair.denominator.architecture}"
+
+
+def _with_batch(case: Case) -> str:
+    return f"{case.architecture}, batch {case.batch}"
 
 
 def ceiling_rows(run: Run) -> list[Row]:

@@ -12,7 +12,7 @@ from cnnperf.records.case import LATER
 from cnnperf.records.metrics import Value
 from cnnperf.records.run import Run
 from cnnperf.report.drawing import Chart
-from cnnperf.report.rows import Row, axes_of, cases_of, rounded
+from cnnperf.report.rows import Row, axes_of, rounded
 from cnnperf.report.sweeps import crossover_text
 from cnnperf.runs.sweeps import LEAST, STEP, Line, efficiencies, knee_of, lines_of, rivals_of
 
@@ -52,7 +52,7 @@ LOOKS: Mapping[str, Look] = {
 
 def sweep_rows(run: Run) -> list[Row]:
     """Return a row a point of each sweep: its axes, the value with its interval, and whether the knee is there."""
-    cases, step = cases_of(run), run.step or STEP
+    cases, step = {record.case: record for record in run.cases}, run.step or STEP
     return [row for axis in LEAST for line in lines_of(cases, axis) for row in _rows(line, step)]
 
 
@@ -103,7 +103,7 @@ def _series(line: Line) -> str:
 def _crossings(run: Run) -> dict[str, list[Row]]:
     """Return by sweep the batches from which on one side is faster."""
     found: dict[str, list[Row]] = {}
-    for rivals in rivals_of(cases_of(run)):
+    for rivals in rivals_of({record.case: record for record in run.cases}):
         batch = rivals.crossover.batch
         if rivals.crossover.answer == "from" and batch is not None:
             told = crossover_text(rivals)

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from cnnperf.records.case import Case
 from cnnperf.records.metrics import Value
 from cnnperf.records.run import Run
-from cnnperf.report.cases import Cases
 from cnnperf.report.layout import Row, grid, wrap
+from cnnperf.runs.pairs import Cases
 from cnnperf.runs.sweeps import LEAST, STEP, Crossover, Line, Rivals, efficiencies, gains, knee_of, lines_of, rivals_of
 from cnnperf.units import ABSENT, format_percent, format_quantity
 
@@ -59,6 +59,13 @@ def crossover_text(rivals: Rivals) -> str:
     same = f"{rivals.challenger.case.device} " if axis == "engine" else f"{rivals.challenger.case.engine}, "
     sides = f"{same}{challenger} against {base}: "
     return sides + ANSWERS[found.answer](found) + _earlier(found)
+
+
+def device_crossovers(cases: Cases) -> list[str]:
+    """Return a sentence for each network, phase and engine: from which batch on CUDA surely is faster than the CPU."""
+    found = [rivals for rivals in rivals_of(cases, least=1) if rivals.metric == "device_crossover"]
+    named = [(rivals.challenger.case, crossover_text(rivals)) for rivals in found if rivals.crossover.most]
+    return [f"{case.architecture}, {case.phase}: {sentence}" for case, sentence in named]
 
 
 ANSWERS: Mapping[str, Callable[[Crossover], str]] = {

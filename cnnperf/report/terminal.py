@@ -15,6 +15,7 @@ from cnnperf.report.layout import WIDTH, printable, shorten
 from cnnperf.report.machine import effort_lines, machine_lines
 from cnnperf.report.scaling import scaling_lines
 from cnnperf.report.sweeps import sweep_lines
+from cnnperf.report.view import RunView
 
 
 def render(document: Mapping[str, object]) -> list[str]:
@@ -34,13 +35,13 @@ def render(document: Mapping[str, object]) -> list[str]:
 
 def render_run(run: Run) -> list[str]:
     """Return the summary of a parsed run."""
-    cases = {record.case: record for record in run.cases if not record.ranks}
+    view = RunView(run)
     lines = [
         *machine_lines(run),
-        *latency_tables(cases),
-        *device_comparison(cases),
+        *latency_tables(view),
+        *device_comparison(view),
         *device_lines([("", run)]),
-        *cost_comparison(cases),
+        *cost_comparison(view),
         *scaling_lines(run),
         *sweep_lines(run),
         *fusion_lines(run.fusion),

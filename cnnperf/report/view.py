@@ -1,0 +1,87 @@
+"""The view of a run: everything that terminal, Markdown, page and pictures show of it, worked out once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from cnnperf.records.case import Case
+from cnnperf.records.metrics import Value
+from cnnperf.records.run import CaseRecord, Run
+from cnnperf.report.doubts import Doubt, doubts, not_measured
+from cnnperf.report.rows import Row, case_rows, memory_rows, ratio_rows
+from cnnperf.report.sweeps import Answer, answers_of
+from cnnperf.runs.pairs import Pair, Share, pairs_of, shares_of
+
+
+@dataclass(frozen=True)
+class RunView:
+    """A run, analysed.
+
+    Attributes:
+        run: The record of the run.
+        name: Name of the run; empty for one that has none yet.
+    """
+
+    run: Run
+    name: str = ""
+
+    @cached_property
+    def cases(self) -> Mapping[Case, CaseRecord]:
+        """Records of the measured cases."""
+        return {record.case: record for record in self.run.cases}
+
+    @cached_property
+    def single(self) -> Mapping[Case, CaseRecord]:
+        """Records of the cases that one process runs."""
+        return {case: record for case, record in self.cases.items() if not record.ranks}
+
+    @cached_property
+    def pairs(self) -> tuple[Pair, ...]:
+        """Ratios between cases."""
+        return pairs_of(self.cases)
+
+    @cached_property
+    def shares(self) -> tuple[Share, ...]:
+        """Shares of costs that improvements take back."""
+        return shares_of(self.cases)
+
+    @cached_property
+    def case_rows(self) -> list[Row]:
+        """A row a case."""
+        return case_rows(self.cases)
+
+    @cached_property
+    def memory_rows(self) -> list[Row]:
+        """A row a case and part of its memory."""
+        return memory_rows(self.cases)
+
+    @cached_property
+    def ratio_rows(self) -> list[Row]:
+        """A row a ratio or share."""
+        return ratio_rows(self.cases, self.pairs, self.shares)
+
+    @cached_property
+    def sweeps(self) -> list[Answer]:
+        """Answers of the sweeps."""
+        return answers_of(self.run)
+
+    @cached_property
+    def doubts(self) -> list[Doubt]:
+        """Findings by kind."""
+        return doubts(self.run)
+
+    @cached_property
+    def not_measured(self) -> list[str]:
+        """Sentences about the cases that were not measured."""
+        return not_measured(self.run)
+
+    def ratio(self, numerator: Case, denominator: Case) -> Value:
+        """Return the ratio of two cases; NaN where they were not compared."""
+        return self._ratios.get((numerator, denominator), Value(math.nan))
+
+    @cached_property
+    def _ratios(self) -> Mapping[tuple[Case, Case], Value]:
+        return {(pair.numerator, pair.denominator): pair.ratio for pair in self.pairs}
