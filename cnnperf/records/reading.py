@@ -29,6 +29,7 @@ UPGRADES: Mapping[int, Callable[[Document], Document]] = {}
 
 _FILE = msgspec.json.Decoder(File[msgspec.Raw])
 _NUMBERS = frozenset({"value", "median"})  # keys of numbers that some writers put as null for NaN
+_AS_IT_IS = frozenset({"environment", "machine_info", "commit_info"})  # null is a value there
 _ROOT = "$"
 
 
@@ -93,7 +94,7 @@ def check_schema(schema: object, where: str) -> None:
 def _without_nulls(value: Any, key: str = "") -> Any:
     """Drop keys whose value is null, and replace null by NaN where a number is needed."""
     if isinstance(value, Mapping):
-        if key == "environment":
+        if key in _AS_IT_IS:
             return value
         numbers = _NUMBERS | value.keys() if key in {"cpu", "cuda"} else _NUMBERS
         found = {name: math.nan if one is None and name in numbers else one for name, one in value.items()}
