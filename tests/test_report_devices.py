@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cnnperf.cli import main
-from cnnperf.report import render
 from cnnperf.report.devices import TITLE, device_lines, device_markdown, device_section
 from cnnperf.report.figures import figures
 from cnnperf.report.html import page_of
 from cnnperf.report.markdown import MOST_BYTES, run_markdown, runs_markdown
+from cnnperf.report.terminal import render
 from cnnperf.runs import parse_document
 from cnnperf.testing import MadeDevices
 

@@ -14,7 +14,7 @@ from cnnperf.measure.sampler import Schedule
 from cnnperf.records.reading import parse_document
 from cnnperf.records.run import Run
 from cnnperf.records.writing import document_of
-from cnnperf.report import render
+from cnnperf.report.terminal import render
 from cnnperf.testing import ScriptedClock
 
 RECORD = {

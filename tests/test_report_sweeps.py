@@ -9,10 +9,10 @@ import json
 import pytest
 from documents import benchmark, document, metric
 
-from cnnperf.report import render
 from cnnperf.report.charts import charts_of
 from cnnperf.report.markdown import run_markdown
 from cnnperf.report.sweep_charts import sweep_charts, sweep_rows
+from cnnperf.report.terminal import render
 from cnnperf.report.view import RunView
 from cnnperf.runs import parse_document
 

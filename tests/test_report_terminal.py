@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cnnperf.errors import RunFileError
-from cnnperf.report import render
+from cnnperf.report.terminal import render
 
 
 def text(*benchmarks, **facts):

@@ -117,7 +117,7 @@ def test_without_pyarrow_there_is_no_cache(folder, monkeypatch):
 
     def importing(name, *arguments, **named):
         if name.startswith("pyarrow"):
-            raise ImportError(name)
+            raise ImportError(name, name=name)
         return real(name, *arguments, **named)
 
     monkeypatch.setattr(builtins, "__import__", importing)

@@ -231,7 +231,7 @@ def test_without_pyarrow_the_extra_is_named(place, monkeypatch):
 
     def importing(name, *arguments, **named):
         if name.startswith("pyarrow"):
-            raise ImportError(name)
+            raise ImportError(name, name=name)
         return real(name, *arguments, **named)
 
     monkeypatch.setattr(builtins, "__import__", importing)

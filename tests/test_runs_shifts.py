@@ -110,7 +110,7 @@ def test_without_ruptures_the_message_says_what_to_install(monkeypatch):
 
     def importing(name, *arguments, **named):
         if name == "ruptures":
-            raise ImportError(name)
+            raise ImportError(name, name=name)
         return real(name, *arguments, **named)
 
     monkeypatch.setattr(builtins, "__import__", importing)

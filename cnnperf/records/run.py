@@ -17,6 +17,21 @@ from cnnperf.records.rounds import NO_ROUNDS, Rounds
 
 Scalar = str | int | float | bool | None
 
+MOMENTARY = frozenset(
+    {
+        "load_average",
+        "cpu_frequency_mhz",
+        "gpu_clock_sm_mhz",
+        "gpu_clock_memory_mhz",
+        "gpu_power_w",
+        "gpu_other_processes",
+        "gpu_temperature_c",
+        "gpu_throttle_reasons",
+        "gpu_utilization_percent",
+    }
+)
+"""What differs between two moments of one machine."""
+
 
 class CaseRecord(msgspec.Struct, frozen=True):
     """The record of one measured case.

@@ -1,5 +1,1 @@
-"""Runs told to people. Nothing here needs torch or pytest."""
-
-from cnnperf.report.terminal import render
-
-__all__ = ["render"]
+"""Views of runs: terminal, Markdown, page and pictures. Nothing here needs torch or pytest."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cnnperf.records.case import AXIS_BY_NAME, Case
 from cnnperf.records.metrics import Value
 from cnnperf.records.run import Run
 from cnnperf.report.cases import distinct, format_of, ratio_text, share_text, value_of
 from cnnperf.runs.pairs import DEVICE, ENGINE, PART, UNSURE, Cases, Pair, Share
-from cnnperf.runs.series import Change, Series
+
+if TYPE_CHECKING:
+    from cnnperf.runs.series import Change, Series
 
 Row = dict[str, str | int | float | None]
 

@@ -13,8 +13,9 @@ from cnnperf.records.allowance import ALLOWANCE, parse_allowance
 from cnnperf.records.case import AXES, Case
 from cnnperf.records.metrics import METRICS
 from cnnperf.runs.choose import STORAGE, choose_runs
+from cnnperf.runs.columns import AXIS_NAMES
 from cnnperf.runs.comparison import compare_sides
-from cnnperf.runs.frame import AXIS_NAMES, typed_frame
+from cnnperf.runs.frame import typed_frame
 from cnnperf.runs.selection import Time, parse_machine
 from cnnperf.runs.series import Change, Series, changes_of
 from cnnperf.runs.storage import read_series

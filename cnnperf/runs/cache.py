@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 FOLDER = ".cnnperf-cache"
-LEAST_FILES = 50
-"""Folders with fewer are read as fast without."""
-
 _VERSION = f"2.{SCHEMA}"
 _FILE = "file"
 _KEY = b"cnnperf"

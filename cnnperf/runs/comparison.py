@@ -12,29 +12,12 @@ import math
 from collections.abc import Mapping, Sequence
 from statistics import fmean, median, variance
 
-from scipy import stats
-
 from cnnperf.errors import RunFileError
 from cnnperf.records.case import Case
 from cnnperf.records.metrics import METRICS
-from cnnperf.records.run import CaseRecord, Run
+from cnnperf.records.run import MOMENTARY, CaseRecord, Run
 from cnnperf.runs.verdicts import CaseVerdict, Comparison, CounterChange, counter_changes
 from cnnperf.stats.sequential import POWER, Estimate, Rule
-
-MOMENTARY = frozenset(
-    {
-        "load_average",
-        "cpu_frequency_mhz",
-        "gpu_clock_sm_mhz",
-        "gpu_clock_memory_mhz",
-        "gpu_power_w",
-        "gpu_other_processes",
-        "gpu_temperature_c",
-        "gpu_throttle_reasons",
-        "gpu_utilization_percent",
-    }
-)
-"""What differs between two moments of one machine."""
 
 _MORE = "take more with --cnnperf-processes, or save more runs of each commit"
 
@@ -92,6 +75,8 @@ def unpaired(base: Sequence[float], candidate: Sequence[float], rule: Rule) -> E
         candidate: Likewise.
         rule: Of which each case has an equal share of the error.
     """
+    from scipy import stats
+
     logs = [[math.log(value) for value in side] for side in (base, candidate)]
     shares = [variance(side) / len(side) for side in logs]
     middle, error = fmean(logs[1]) - fmean(logs[0]), math.sqrt(sum(shares))

@@ -7,19 +7,23 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from cnnperf.errors import RunFileError
 from cnnperf.records.files import read_document, read_run
 from cnnperf.records.layout import JOURNAL_SUFFIX
 from cnnperf.records.reading import Document, parse_document
 from cnnperf.records.run import Head, Run
-from cnnperf.runs.cache import LEAST_FILES, cached_frame
 from cnnperf.runs.files import find_files, no_runs, run_names
-from cnnperf.runs.frame import frame_of_runs
 from cnnperf.runs.selection import Selection, none_selected
-from cnnperf.runs.series import Series, series_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from cnnperf.runs.series import Series
+
+LEAST_FILES = 50
+"""Number of files from which on a folder's frame is cached; fewer are read as fast without."""
 
 
 class Folder:
@@ -31,6 +35,8 @@ class Folder:
 
     def frame(self, selection: Selection) -> pd.DataFrame:
         """Return the tidy frame of what is selected, in the order of the files."""
+        from cnnperf.runs.frame import frame_of_runs
+
         files = find_files(self._path)
         names = run_names(files)
         frame = _cached(self._path, files, names) if self._path.is_dir() and len(files) >= LEAST_FILES else None
@@ -80,6 +86,8 @@ class Folder:
 
     def series(self, metric: str, pattern: str, selection: Selection) -> list[Series]:
         """Return the series of a metric, as `series_of` does."""
+        from cnnperf.runs.series import series_of
+
         runs = [named for named in self._runs if selection.means(named[1])]
         if not runs:
             raise none_selected(pattern, metric, self._runs[-1][1].machine)
@@ -95,6 +103,9 @@ class Folder:
 
 
 def _cached(path: Path, files: Sequence[Path], names: Mapping[Path, str]) -> pd.DataFrame | None:
+    from cnnperf.runs.cache import cached_frame
+    from cnnperf.runs.frame import frame_of_runs
+
     below = {file: str(file.relative_to(path)) for file in files}
     frame = cached_frame(path, files, lambda some: frame_of_runs(_read_files(some, below, alone=path)))
     if frame is None:

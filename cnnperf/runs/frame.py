@@ -11,27 +11,14 @@ import msgspec
 import numpy as np
 import pandas as pd
 
-from cnnperf.records.case import AXES, Case
+from cnnperf.records.case import Case
 from cnnperf.records.metrics import METRICS, Value
 from cnnperf.records.reading import parse_document
 from cnnperf.records.run import Run
-
-AXIS_NAMES = tuple(axis.name for axis in AXES)
-_HEAD = ("run", "time", "commit", "machine")
-_POINT = ("test", *AXIS_NAMES)
-_TAIL = ("metric", "value", "low", "high", "rounds", "unit", "reason")
-COLUMNS = (*_HEAD, *_POINT, *_TAIL)
-"""The columns of the frame, in order."""
-
-TYPES = (
-    dict.fromkeys(("run", "commit", "machine", "test", "metric", "unit"), "category")
-    | {"time": "datetime64[us, UTC]", "value": "float64", "low": "float64", "high": "float64", "rounds": "Int64"}
-    | {axis.name: "Int64" if axis.type is int else "category" for axis in AXES}
-)
-
+from cnnperf.runs.columns import AXIS_NAMES, CASE_COLUMNS, RUN_COLUMNS, TYPES, VALUE_COLUMNS
 
 Columns = tuple[Sequence[object], ...]
-"""Values by column of `_TAIL`."""
+"""Values by column of `VALUE_COLUMNS`."""
 
 _NO_CASE = (pd.NA,) * len(AXIS_NAMES)
 
@@ -63,7 +50,7 @@ def frame_of_runs(runs: Iterable[tuple[str, Run]]) -> pd.DataFrame:
     heads: list[tuple[object, ...]] = []
     points: dict[tuple[object, ...], int] = {}
     places: list[tuple[int, int, int]] = []  # of a run, of a point, and how many rows they have together
-    tails = [array("d") if TYPES.get(name) == "float64" else [] for name in _TAIL]
+    tails = [array("d") if TYPES.get(name) == "float64" else [] for name in VALUE_COLUMNS]
     for name, run in runs:
         heads.append(_head(name, run))
         for point, columns in _blocks(run):
@@ -73,9 +60,9 @@ def frame_of_runs(runs: Iterable[tuple[str, Run]]) -> pd.DataFrame:
     of_run, of_point, counts = np.asarray(places, dtype=np.int64).reshape(-1, 3).T
     filled = [np.asarray(column) if isinstance(column, array) else column for column in tails]
     parts = (
-        typed_frame(heads, _HEAD, TYPES).take(np.repeat(of_run, counts)).reset_index(drop=True),
-        typed_frame(points, _POINT, TYPES).take(np.repeat(of_point, counts)).reset_index(drop=True),
-        _typed(pd.DataFrame(dict(zip(_TAIL, filled, strict=True))), TYPES),
+        typed_frame(heads, RUN_COLUMNS, TYPES).take(np.repeat(of_run, counts)).reset_index(drop=True),
+        typed_frame(points, CASE_COLUMNS, TYPES).take(np.repeat(of_point, counts)).reset_index(drop=True),
+        _typed(pd.DataFrame(dict(zip(VALUE_COLUMNS, filled, strict=True))), TYPES),
     )
     return pd.concat(parts, axis=1)
 

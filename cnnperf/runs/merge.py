@@ -10,9 +10,8 @@ from typing import Any, TypeVar
 
 from cnnperf.errors import RunFileError
 from cnnperf.records.files import read_run
-from cnnperf.records.run import CaseRecord, ForeignRecord, Run
+from cnnperf.records.run import MOMENTARY, CaseRecord, ForeignRecord, Run
 from cnnperf.records.shards import Shard, parse_shard
-from cnnperf.runs.comparison import MOMENTARY
 from cnnperf.runs.files import find_files
 from cnnperf.runs.swept import with_sweeps
 

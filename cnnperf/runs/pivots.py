@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from cnnperf.runs.frame import AXIS_NAMES
+from cnnperf.runs.columns import AXIS_NAMES
 
 MEMORY_PARTS = ("parameter_memory", "gradient_memory", "optimizer_memory", "activation_memory", "other_memory")
 

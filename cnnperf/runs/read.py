@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from cnnperf.errors import RunFileError
 from cnnperf.records.run import Run
-from cnnperf.runs.samples import samples_of_runs
 from cnnperf.runs.selection import Time, Where, parse_selection
 from cnnperf.runs.storage import open_storage
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def read_runs(path: str | Path) -> list[tuple[str, Run]]:
@@ -71,6 +72,8 @@ def load_samples(path: str | Path) -> pd.DataFrame:
     Warns:
         UserWarning: As for `load_runs`.
     """
+    from cnnperf.runs.samples import samples_of_runs
+
     samples = samples_of_runs(read_runs(path))
     if samples.empty:
         raise RunFileError(

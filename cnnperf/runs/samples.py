@@ -8,7 +8,8 @@ import pandas as pd
 
 from cnnperf.records.reading import parse_document
 from cnnperf.records.run import Run
-from cnnperf.runs.frame import AXIS_NAMES, TYPES, typed_frame
+from cnnperf.runs.columns import AXIS_NAMES, TYPES
+from cnnperf.runs.frame import typed_frame
 
 COLUMNS = ("run", *AXIS_NAMES, "group", "round", "seconds")
 """The columns of the frame of samples, in order."""

@@ -6,13 +6,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from numbers import Integral
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from cnnperf.errors import OptionError, RunFileError
 from cnnperf.records.case import AXIS_BY_NAME
 from cnnperf.records.run import Run
-from cnnperf.runs.frame import AXIS_NAMES, TYPES
+from cnnperf.runs.columns import AXIS_NAMES, TYPES
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SELECTABLE = ("run", "commit", "machine", "test", *AXIS_NAMES, "metric", "unit")
 
@@ -48,6 +50,8 @@ class Selection:
         """Return the rows of a frame that are wanted."""
         if self == Selection():
             return frame
+        import pandas as pd
+
         wanted = pd.Series(data=True, index=frame.index)
         for name, values in self.where.items():
             wanted &= frame[name].isin(values).astype(bool)
@@ -112,6 +116,8 @@ def _is_plain(value: object) -> bool:
 def _time(given: Time | None, name: str) -> datetime | None:
     if given is None:
         return None
+    import pandas as pd
+
     refusal = OptionError(f"{name}: a time such as 2026-01-31 or 2026-01-31T12:00 is needed, not {given!r}")
     try:
         time = pd.to_datetime(given if isinstance(given, date) else str(given), utc=True)

@@ -16,8 +16,7 @@ from statistics import median
 from cnnperf.errors import RunFileError
 from cnnperf.records.case import Case
 from cnnperf.records.metrics import METRICS
-from cnnperf.records.run import CaseRecord, Run, Scalar
-from cnnperf.runs.comparison import MOMENTARY
+from cnnperf.records.run import MOMENTARY, CaseRecord, Run, Scalar
 from cnnperf.stats.ratio import exp
 from cnnperf.stats.shifts import LEVEL, Shift, find_shifts
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 from urllib.request import url2pathname
-
-import pandas as pd
 
 from cnnperf.errors import RunFileError
 from cnnperf.records.reading import Document
@@ -15,7 +13,11 @@ from cnnperf.records.run import Head, Run
 from cnnperf.runs.fleet.location import is_dataset
 from cnnperf.runs.folder import Folder
 from cnnperf.runs.selection import Selection
-from cnnperf.runs.series import Series
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from cnnperf.runs.series import Series
 
 _LOCAL = "file:///"
 

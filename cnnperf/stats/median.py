@@ -10,8 +10,6 @@ import statistics
 from collections.abc import Sequence
 from functools import cache
 
-from scipy.stats import binom
-
 from cnnperf.records.metrics import Value
 
 CONFIDENCE = 0.95
@@ -28,6 +26,8 @@ def order_statistic_ranks(count: int, confidence: float = CONFIDENCE) -> tuple[i
 
     Source: H. A. David and H. N. Nagaraja, Order Statistics, 3rd edition, section 7.1.
     """
+    from scipy.stats import binom  # takes half a second, and a saved run needs none of it
+
     rank = 0
     while rank + 1 < (count + 1) // 2 and 1 - 2 * binom.cdf(rank + 1, count, 0.5) >= confidence:
         rank += 1

@@ -16,6 +16,7 @@ from cnnperf.errors import RunFileError
 from cnnperf.records.case import AXES
 from cnnperf.records.reading import Document, parse_document
 from cnnperf.records.run import Head, Run
+from cnnperf.runs.columns import COLUMNS, TYPES
 from cnnperf.runs.files import no_runs
 from cnnperf.runs.fleet.layout import month_of
 from cnnperf.runs.fleet.listing import list_files
@@ -24,7 +25,6 @@ from cnnperf.runs.fleet.observations import COLUMNS as OBSERVED
 from cnnperf.runs.fleet.observations import datetime_of, observations_of
 from cnnperf.runs.fleet.pushdown import of_history, selected
 from cnnperf.runs.fleet.scan import read_documents, read_table
-from cnnperf.runs.frame import COLUMNS, TYPES
 from cnnperf.runs.selection import Selection, none_selected
 from cnnperf.runs.series import Series, gather, series_of
 

@@ -17,8 +17,9 @@ import pandas as pd
 from cnnperf.records.case import AXES
 from cnnperf.records.reading import Document
 from cnnperf.records.run import Run
+from cnnperf.runs.columns import AXIS_NAMES, COLUMNS
 from cnnperf.runs.fleet.location import MARK
-from cnnperf.runs.frame import AXIS_NAMES, COLUMNS, rows_of
+from cnnperf.runs.frame import rows_of
 from cnnperf.runs.series import across_processes
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from functools import cache
 import pandas as pd
 
 from cnnperf.records.case import Case
-from cnnperf.runs.frame import AXIS_NAMES
+from cnnperf.runs.columns import AXIS_NAMES
 from cnnperf.runs.series import Environment, Facts, Observation, Point, fits, machine_of, software_of
 
 COLUMNS = ("run", "time", "commit", "machine", "anchor", "environment", *AXIS_NAMES, "value", "process_median")
