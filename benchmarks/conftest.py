@@ -2,7 +2,7 @@
 
 import pytest
 
-from cnnperf.suite.plugin import OPTIONS_KEY, configure_pytest_benchmark
+from cnnperf.suite.plugin import configure_pytest_benchmark, options_of
 
 STUDIES = ("test_depth.py", "test_gradient_flow.py", "test_pooling.py", "test_squeeze_excitation.py")
 ONLY_BY_NAME = ("test_se_fusion.py", "test_scaling.py", *STUDIES)
@@ -61,7 +61,7 @@ def fusion_records(request):
     """Collect the records of the fusion benchmark for the table at the end."""
     from cnnperf.measure.allocator import apply_policy
 
-    apply_policy(request.config.stash[OPTIONS_KEY].cpu_allocator)
+    apply_policy(options_of(request.config).cpu_allocator)
     return request.config.stash[FUSION_KEY]
 
 
@@ -76,7 +76,7 @@ def scaling_run(request, tmp_path_factory):
 
     out = tmp_path_factory.mktemp("scaling") / "run.json"
     command = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-    asked = _asked_of_scaling(request.config.stash[OPTIONS_KEY])
+    asked = _asked_of_scaling(options_of(request.config))
     environment = {"OMP_NUM_THREADS": "1", **os.environ}  # what torchrun would set, with a warning
     run = [*command, "-m", "cnnperf.scaling", *asked, "--out", out]
     with request.config.pluginmanager.get_plugin("capturemanager").global_and_fixture_disabled():  # its progress
@@ -114,7 +114,7 @@ def pytest_benchmark_update_json(config, output_json):
     if config.stash[FUSION_KEY]:
         from cnnperf.measure.environment import read_environment
 
-        options = config.stash[OPTIONS_KEY]
+        options = options_of(config)
         environment = read_environment(cpu_allocator=options.cpu_allocator, input_kind=options.input_kind)
         output_json.setdefault("cnnperf", facts_of(Run(suite="fusion", environment=environment)))
 

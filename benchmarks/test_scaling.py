@@ -6,7 +6,7 @@ Named alone, because it starts processes of its own: `pytest benchmarks/test_sca
 import pytest
 
 from cnnperf.records.writing import extra_info
-from cnnperf.suite.plugin import OPTIONS_KEY
+from cnnperf.suite.plugin import options_of
 from cnnperf.suite.replay import Replay
 
 REPLAY = Replay()
@@ -18,7 +18,7 @@ def pytest_generate_tests(metafunc):
     from cnnperf.models.catalog import match
     from cnnperf.scaling.arguments import DEFAULT
 
-    patterns = metafunc.config.stash[OPTIONS_KEY].patterns or DEFAULT
+    patterns = options_of(metafunc.config).patterns or DEFAULT
     metafunc.parametrize("architecture", [row.name for pattern in patterns for row in match(pattern)])
 
 

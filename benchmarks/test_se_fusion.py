@@ -7,7 +7,7 @@ it. The suite `full` adds bf16 and the stages of ResNet-50 on 224 x 224 images.
 import pytest
 
 from cnnperf.records.writing import extra_info
-from cnnperf.suite.plugin import OPTIONS_KEY
+from cnnperf.suite.plugin import options_of
 from cnnperf.suite.replay import Replay
 
 REPLAY = Replay()
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.benchmark(timer=REPLAY)
 def pytest_generate_tests(metafunc):
     from cnnperf.measure.cells import Cell, all_cells
 
-    options = metafunc.config.stash[OPTIONS_KEY]
+    options = options_of(metafunc.config)
     cells = all_cells(options.devices_here(), full=options.suite == "full")
     metafunc.parametrize("cell", cells, ids=Cell.id)
 
@@ -25,7 +25,7 @@ def pytest_generate_tests(metafunc):
 def test_se_fusion(cell, benchmark, fusion_records, request):
     from cnnperf.measure.cells import measure_cell
 
-    together, record = measure_cell(cell, request.config.stash[OPTIONS_KEY].schedule())
+    together, record = measure_cell(cell, options_of(request.config).schedule())
     seconds = [second for group in together.groups["fused"] for second in group]
     REPLAY.load(seconds)
     benchmark.extra_info.update(extra_info(record))

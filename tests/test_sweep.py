@@ -17,9 +17,9 @@ from cnnperf.records.case import Case
 from cnnperf.records.metrics import Value
 from cnnperf.runs.frame import frame_of_runs
 from cnnperf.runs.swept import with_sweeps
+from cnnperf.suite.bench_run import BenchRun
 from cnnperf.suite.options import Options
 from cnnperf.suite.plan import Plan, thread_counts
-from cnnperf.suite.session import Session
 from cnnperf.suite.sweep import Sweep, Walk, default_values, largest_batch
 
 PLENTY = Process(0.0, 0.0, 2.0**50)
@@ -63,7 +63,7 @@ def sweep(laboratory, process=PLENTY, **chosen):
     """Walk, and return the session, what was told, and the frame of the run."""
     name = chosen.pop("architecture", "lenet5")
     wanted = Sweep(resolve(name), **{"axis": "batch", "phases": ("forward",), **chosen})
-    session = Session(Options(suite="sweep"), None, laboratory)
+    session = BenchRun(Options(suite="sweep"), None, laboratory)
     session.step = wanted.step
     told = []
     walk = Walk(wanted, session, told.append, Forecast(lambda: process))
@@ -211,7 +211,7 @@ def test_the_largest_batch_is_found_to_the_image_where_it_is_small():
 
 
 def test_the_journal_has_every_case_before_the_next_begins(tmp_path):
-    session = Session(Options(suite="sweep"), None, Made(), environment={"cpu_model": "made"})
+    session = BenchRun(Options(suite="sweep"), None, Made(), environment={"cpu_model": "made"})
     session.keep_journal(tmp_path, {"id": "0" * 40})
     seen = []
 

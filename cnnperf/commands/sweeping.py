@@ -23,7 +23,7 @@ from cnnperf.records.case import PHASES, PRECISIONS
 from cnnperf.records.engines import ENGINES, USUAL_ENGINES
 
 if TYPE_CHECKING:
-    from cnnperf.suite.session import Session
+    from cnnperf.suite.bench_run import BenchRun
     from cnnperf.suite.sweep import Sweep
 
 EPILOG = """\
@@ -98,14 +98,14 @@ def _planned(given: argparse.Namespace, values: tuple[int, ...], step: float) ->
     return sweep
 
 
-def _begin(given: argparse.Namespace, sweep: Sweep) -> Session:
+def _begin(given: argparse.Namespace, sweep: Sweep) -> BenchRun:
     from cnnperf.records.commit import commit_info
+    from cnnperf.suite.bench_run import BenchRun
     from cnnperf.suite.options import Options
-    from cnnperf.suite.session import Session
 
     wanted = "cpu" if sweep.axis == "threads" else given.device
     options = Options((wanted,), (given.architecture,), suite="sweep", seconds=given.time)
-    session = Session.begin(options, planned=_count(sweep))
+    session = BenchRun.begin(options, planned=_count(sweep))
     session.step = sweep.step
     session.keep_journal(given.out.parent if given.out else given.runs, commit_info())
     return session
@@ -122,7 +122,7 @@ def _path(given: argparse.Namespace) -> Path:
     return given.out or numbered_path(given.runs)
 
 
-def _save(session: Session, path: Path) -> None:
+def _save(session: BenchRun, path: Path) -> None:
     from cnnperf.records.writing import save_run
     from cnnperf.runs.swept import with_sweeps
 
@@ -131,7 +131,7 @@ def _save(session: Session, path: Path) -> None:
         session.journal.close()
 
 
-def _draw(session: Session, given: argparse.Namespace) -> None:
+def _draw(session: BenchRun, given: argparse.Namespace) -> None:
     if not (given.png or given.svg):
         return
     from cnnperf.output import write_whole

@@ -7,8 +7,9 @@ imported when the first case of a benchmark is collected.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -24,21 +25,48 @@ from cnnperf.suite.replay import Replay
 
 if TYPE_CHECKING:
     from cnnperf.records.case import Case
-    from cnnperf.suite.session import Session
+    from cnnperf.runs.baseline import Baseline
+    from cnnperf.suite.bench_run import BenchRun
 
-OPTIONS_KEY: pytest.StashKey[Options] = pytest.StashKey()
-SESSION_KEY: pytest.StashKey[Any] = pytest.StashKey()  # a Session, whose module must not be loaded here
-BASELINE_KEY: pytest.StashKey[Any] = pytest.StashKey()
 REPLAY_KEY: pytest.StashKey[Replay] = pytest.StashKey()
-DURATIONS_KEY: pytest.StashKey[Any] = pytest.StashKey()
-CASES_KEY = pytest.StashKey[str]()  # digest of all cases, of which a shard measures some
-FILE_KEY: pytest.StashKey[Any] = pytest.StashKey()
-SAVED_KEY = pytest.StashKey[bool]()
+
+
+@dataclass
+class PluginState:
+    """State of the plugin in one pytest run.
+
+    Attributes:
+        options: The checked options.
+        baseline: Saved runs that the run is compared with, or None.
+        durations: Seconds of each case by which shards are made.
+        of_cases: Digest of all cases, of which a shard measures some.
+        run: The benchmark run; None before its first case.
+        file: Path of the test file under which progress was written last.
+        saved: Whether pytest-benchmark has the record of the run.
+    """
+
+    options: Options
+    baseline: Baseline | None
+    durations: Mapping[Case, float]
+    of_cases: str = ""
+    run: BenchRun | None = None
+    file: Any = None
+    saved: bool = False
+
+
+STATE_KEY: pytest.StashKey[PluginState] = pytest.StashKey()
+
+
 MARKER = "cnnperf"
 MARKER_HELP = (
     "cnnperf(*architectures, own=False): measure these architectures of the catalog; with own=True, those that "
     "--cnnperf-architecture brings"
 )
+
+
+def options_of(config: pytest.Config) -> Options:
+    """Return the checked options of a pytest run."""
+    return config.stash[STATE_KEY].options
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -68,9 +96,10 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", MARKER_HELP)
     try:
         name_commit({"id": "unknown"})  # a bad name is told before anything is measured
-        config.stash[OPTIONS_KEY] = options = parse_options(read_given(lambda key: _value(config, key)))
-        config.stash[BASELINE_KEY] = options.find_baseline(_storage(config))
-        config.stash[DURATIONS_KEY] = options.find_durations(_storage(config))
+        options = parse_options(read_given(lambda key: _value(config, key)))
+        storage = _storage(config)
+        state = PluginState(options, options.find_baseline(storage), options.find_durations(storage))
+        config.stash[STATE_KEY] = state
     except CnnperfError as error:
         raise pytest.UsageError(str(error)) from error
 
@@ -97,7 +126,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
     names = [axis.name for axis in AXES]
     metafunc.fixturenames.extend(name for name in names if name not in metafunc.fixturenames)
-    cases = _cases(metafunc.config.stash[OPTIONS_KEY], marker)
+    cases = _cases(options_of(metafunc.config), marker)
     points = [tuple(case.axes().values()) for case in cases]
     metafunc.parametrize(names, points, ids=[case.id() for case in cases])
 
@@ -129,25 +158,25 @@ def cnnperf_measure(request: pytest.FixtureRequest, benchmark: Any) -> Callable[
     """Return a function that measures a case and hands its samples to pytest-benchmark."""
 
     def measure(case: Case) -> None:
-        session = _session(request)
+        run = _run(request)
         if benchmark.disabled:
-            session.laboratory.check(case)
+            run.laboratory.check(case)
             benchmark(_nothing)
             return
-        _measure(request, benchmark, session, case)
+        _measure(request, benchmark, run, case)
 
     return measure
 
 
-def _measure(request: pytest.FixtureRequest, benchmark: Any, session: Session, case: Case) -> None:
+def _measure(request: pytest.FixtureRequest, benchmark: Any, run: BenchRun, case: Case) -> None:
     from cnnperf.errors import UnsupportedCase
 
-    _write(request.config, session.announce(case))
+    _write(request.config, run.announce(case))
     end: Callable[[str], Any] = pytest.skip
     try:
-        measured = session.measure(case)
+        measured = run.measure(case)
     except UnsupportedCase as reason:
-        session.skip(case, str(reason))
+        run.skip(case, str(reason))
         message = f"not measured: {reason}"
     except CnnperfError as error:
         message, end = str(error), partial(pytest.fail, pytrace=False)
@@ -158,7 +187,7 @@ def _measure(request: pytest.FixtureRequest, benchmark: Any, session: Session, c
         seconds = measured.seconds()
         request.node.stash[REPLAY_KEY].load(seconds)
         benchmark.pedantic(_nothing, rounds=len(seconds))
-        _write(request.config, session.keep(measured, benchmark.fullname) + "\n")
+        _write(request.config, run.keep(measured, benchmark.fullname) + "\n")
         return
     _write(request.config, f"{message.splitlines()[0]}\n")
     end(message)
@@ -180,30 +209,31 @@ def pytest_benchmark_update_commit_info(commit_info: dict[str, Any]) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, Any]) -> None:
     """Add environment, ceilings, cases not measured and sweeps to the run file, and whether it is worse than before."""
-    session = config.stash.get(SESSION_KEY, None)
-    if session is not None:
+    state = config.stash[STATE_KEY]
+    if state.run is not None:
         from cnnperf.records.writing import complete
 
-        complete(output_json, session.finished(output_json["commit_info"]))
-        config.stash[SAVED_KEY] = True
+        complete(output_json, state.run.finished(output_json["commit_info"]))
+        state.saved = True
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Compare with the baseline, and delete the journal once pytest-benchmark, whose hook runs first, has saved."""
-    ours = session.config.stash.get(SESSION_KEY, None)
-    if ours is None:
+    state = session.config.stash.get(STATE_KEY, None)
+    if state is None or state.run is None:
         return
-    if ours.journal is not None and session.config.stash.get(SAVED_KEY, False):
-        ours.journal.close()
-    status = ours.end()
+    if state.run.journal is not None and state.saved:
+        state.run.journal.close()
+    status = state.run.end()
     if session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = status
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     """Print the answer, or why there is none."""
-    session = config.stash.get(SESSION_KEY, None)
+    state = config.stash[STATE_KEY]
+    run = state.run
     reports = [report for kind in ("passed", "skipped") for report in terminalreporter.stats.get(kind, ())]
     tests = [report for report in reports if isinstance(report, pytest.TestReport)]  # a module can be skipped too
     if any(MARKER in test.keywords for test in tests) and _benchmarks_disabled(config):
@@ -212,14 +242,14 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
             "nothing was measured: pytest-benchmark is disabled (by --benchmark-disable, or because pytest-xdist runs "
             "tests side by side); run without -n and --benchmark-disable"
         )
-        if config.stash.get(BASELINE_KEY, None) is not None:
+        if state.baseline is not None:
             terminalreporter.write_line("and nothing was compared with the baseline")
-    elif session is not None and (session.records or session.not_measured):
+    elif run is not None and (run.records or run.not_measured):
         terminalreporter.section("cnnperf", sep="=")
-        for line in (*session.summary(), *session.comparison_lines()):
+        for line in (*run.summary(), *run.comparison_lines()):
             terminalreporter.write_line(line)
-        if session.journal is not None and session.journal.path.exists():
-            terminalreporter.write_line(f"the cases so far are kept in {session.journal.path}")
+        if run.journal is not None and run.journal.path.exists():
+            terminalreporter.write_line(f"the cases so far are kept in {run.journal.path}")
 
 
 def pytest_report_teststatus(report: pytest.CollectReport | pytest.TestReport) -> tuple[str, str, str] | None:
@@ -253,7 +283,8 @@ def _has_case(item: pytest.Item) -> bool:
 
 def _of_other_shards(config: pytest.Config, items: list[pytest.Item]) -> list[pytest.Item]:
     """Return the tests whose case another machine measures."""
-    shard = config.stash[OPTIONS_KEY].shard
+    state = config.stash[STATE_KEY]
+    shard = state.options.shard
     if shard is None or not items:
         return []
     from cnnperf.records.case import AXES, Case
@@ -261,29 +292,28 @@ def _of_other_shards(config: pytest.Config, items: list[pytest.Item]) -> list[py
 
     points = [cast(Any, item).callspec.params for item in items]
     cases = [Case(*(point[axis.name] for axis in AXES)) for point in points]
-    shards = assign(cases, config.stash[DURATIONS_KEY], shard.count)
-    config.stash[CASES_KEY] = digest(cases)
+    shards = assign(cases, state.durations, shard.count)
+    state.of_cases = digest(cases)
     return [item for item, case in zip(items, cases, strict=True) if shards[case] != shard.number]
 
 
-def _session(request: pytest.FixtureRequest) -> Session:
-    """Begin the session with the first case."""
-    config = request.config
-    if SESSION_KEY not in config.stash:
-        from cnnperf.suite.session import Session
+def _run(request: pytest.FixtureRequest) -> BenchRun:
+    """Return the benchmark run, which begins with the first case."""
+    config, state = request.config, request.config.stash[STATE_KEY]
+    if state.run is None:
+        from cnnperf.suite.bench_run import BenchRun
 
         planned = sum(item.get_closest_marker(MARKER) is not None for item in request.session.items)
         try:
-            session = Session.begin(config.stash[OPTIONS_KEY], planned, config.stash[BASELINE_KEY])
+            state.run = BenchRun.begin(state.options, planned, state.baseline)
         except CnnperfError as error:
             pytest.exit(f"cnnperf: {error}", returncode=ExitStatus.UNUSABLE)
-        session.of_cases = config.stash.get(CASES_KEY, "")
-        config.stash[SESSION_KEY] = session
+        state.run.of_cases = state.of_cases
         if any(config.getoption(f"benchmark_{name}") for name in ("autosave", "save", "json")):
             commit = config.hook.pytest_benchmark_generate_commit_info(config=config)
             name_commit(commit)
-            session.keep_journal(_storage(config), commit)
-    return cast("Session", config.stash[SESSION_KEY])
+            state.run.keep_journal(_storage(config), commit)
+    return state.run
 
 
 def _storage(config: pytest.Config) -> Path:
@@ -299,8 +329,9 @@ def _write(config: pytest.Config, text: str) -> None:
     if reporter is None or reporter.verbosity < 0:
         return
     file = reporter.currentfspath
-    starts_file = text.startswith("[") and (file != config.stash.get(FILE_KEY, None) or reporter.verbosity > 0)
-    config.stash[FILE_KEY] = file
+    state = config.stash[STATE_KEY]
+    starts_file = text.startswith("[") and (file != state.file or reporter.verbosity > 0)
+    state.file = file
     with capture.global_and_fixture_disabled() if capture else nullcontext():
         reporter.write(f"\n{text}" if starts_file else text, flush=True)
 
@@ -314,4 +345,4 @@ def _nothing() -> None:
     """Be what pytest-benchmark times while the real samples are replayed."""
 
 
-__all__ = ["CnnperfError", "configure_pytest_benchmark"]
+__all__ = ["CnnperfError", "configure_pytest_benchmark", "options_of"]

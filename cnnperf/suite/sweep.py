@@ -15,8 +15,8 @@ from cnnperf.models.architecture import Architecture
 from cnnperf.records.case import Case
 from cnnperf.records.metrics import Value
 from cnnperf.runs.sweeps import EFFICIENCY, STEP, knee_of
+from cnnperf.suite.bench_run import BenchRun
 from cnnperf.suite.plan import Plan, thread_counts
-from cnnperf.suite.session import Session
 from cnnperf.units import format_percent
 
 WIDTHS = (16, 32, 64, 128)
@@ -127,7 +127,7 @@ class Walk:
     """Measure a sweep in a session."""
 
     def __init__(
-        self, sweep: Sweep, session: Session, write: Callable[[str], None], forecast: Forecast | None = None
+        self, sweep: Sweep, session: BenchRun, write: Callable[[str], None], forecast: Forecast | None = None
     ) -> None:
         """Get ready.
 

@@ -1,4 +1,4 @@
-"""The session: what one benchmark run has measured so far, kept on disk, counted and summed up.
+"""The benchmark run: what it has measured so far, kept on disk, counted and summed up.
 
 It knows nothing of pytest; the plugin feeds it cases and prints its lines.
 """
@@ -40,7 +40,7 @@ FIRST_GUESS = 3.0  # seconds for one case beside its budget, until cases of its 
 
 
 @dataclass
-class Session:
+class BenchRun:
     """Measure the cases of one run.
 
     Attributes:
@@ -80,7 +80,7 @@ class Session:
     _began: Run = field(default_factory=Run)
 
     @classmethod
-    def begin(cls, options: Options, planned: int | None, baseline: Baseline | None = None) -> Session:
+    def begin(cls, options: Options, planned: int | None, baseline: Baseline | None = None) -> BenchRun:
         """Apply the memory policy, read the environment and get ready.
 
         Raises:
@@ -90,14 +90,14 @@ class Session:
         environment = read_environment(cpu_allocator=policy, input_kind=options.input_kind)
         environment["cudnn_benchmark"] = options.cudnn_benchmark  # in force while cases run, and not before
         laboratory = Laboratory(options.schedule(), options.input_kind, options.cudnn_benchmark)
-        session = cls(options, planned, laboratory, environment=environment, baseline=baseline)
+        run = cls(options, planned, laboratory, environment=environment, baseline=baseline)
         if baseline is not None:
             baseline.check(environment)
         if options.processes > 1:
-            session.replicas = Replicas(options.processes - 1, partial(_laboratory, options.portable()))
+            run.replicas = Replicas(options.processes - 1, partial(_laboratory, options.portable()))
         if options.misses_cuda():
-            session.not_measured.append(NotMeasured({"device": "cuda"}, "no CUDA device"))
-        return session
+            run.not_measured.append(NotMeasured({"device": "cuda"}, "no CUDA device"))
+        return run
 
     def keep_journal(self, folder: Path, commit_info: Mapping[str, Any]) -> None:
         """Write every finished case to a journal in this folder from now on."""
