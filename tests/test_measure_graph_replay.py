@@ -11,10 +11,10 @@ from cnnperf.measure import cells, graph_replay
 from cnnperf.measure.cells import Cell, all_cells, measure_cell
 from cnnperf.measure.clock import Reading
 from cnnperf.measure.graph_replay import LEAST_REPLAY, MOST_CALLS, Replayed, sets_for
-from cnnperf.measure.paired import Together
 from cnnperf.measure.sampler import Schedule
 from cnnperf.records.run import Run
 from cnnperf.report.terminal import render_run
+from cnnperf.stats.paired import PairedSamples
 
 
 @dataclass
@@ -98,7 +98,7 @@ def test_the_sets_of_buffers_are_twice_the_cache_and_at_least_three(size, sets):
 
 
 def test_seconds_of_a_replay_are_divided_among_its_calls():
-    together = Together({"a": [[2.0, 4.0]], "b": [[1.0, 1.0]]}, "budget").per_call({"a": 2, "b": 1})
+    together = PairedSamples({"a": [[2.0, 4.0]], "b": [[1.0, 1.0]]}, "budget").per_call({"a": 2, "b": 1})
     assert together.groups == {"a": [[1.0, 2.0]], "b": [[1.0, 1.0]]}
     assert together.ratio("a", "b").value == 1.5
 

@@ -19,7 +19,6 @@ import ranks
 
 from cnnperf import load_runs
 from cnnperf.errors import OptionError
-from cnnperf.measure.paired import Together
 from cnnperf.measure.sampler import Schedule
 from cnnperf.records.case import Case
 from cnnperf.records.run import Run
@@ -33,6 +32,7 @@ from cnnperf.scaling.arguments import Place, Request, parser, request_of, sizes_
 from cnnperf.scaling.results import arms_of, record_of, values_of
 from cnnperf.scaling.rounds import Gathered, sample_ranks
 from cnnperf.scaling.watch import BEAT, ENDED, FINE, LOST, Vigil
+from cnnperf.stats.paired import PairedSamples
 from cnnperf.testing import ScriptedClock, ScriptedSubject
 
 CASE = Case("lenet5", "train", batch=8, threads=1)
@@ -48,7 +48,7 @@ def gathered(**seconds):
         name: [[value * factor for group in groups[name] for value in group] for factor in (0.9, 1.0)] for name in NAMES
     }
     ranks["weak 1"] = ranks["weak 1"][1:]
-    return Gathered(Together(groups, "budget"), ranks)
+    return Gathered(PairedSamples(groups, "budget"), ranks)
 
 
 SAMPLES = gathered(

@@ -13,12 +13,13 @@ from torch import Tensor
 from cnnperf.errors import UnsupportedCase, WrongResult
 from cnnperf.measure.clock import clock_for
 from cnnperf.measure.graph_replay import ReplayClock, Replayed, Rotating, sets_for
-from cnnperf.measure.paired import Together, sample_together
+from cnnperf.measure.paired import sample_together
 from cnnperf.measure.parts import PARTS, Copy, Part, Shape, forms_of
 from cnnperf.measure.precisions import DTYPES, allowed_tf32
 from cnnperf.measure.sampler import Schedule, Subject
 from cnnperf.records.fusion import FUSED, FusionRecord
 from cnnperf.records.metrics import Value
+from cnnperf.stats.paired import PairedSamples
 
 COPY = "copy"
 STAGES = {
@@ -103,7 +104,7 @@ def floor_passes(cell: Cell) -> float | None:
     return None if passes is None else passes + masks
 
 
-def measure_cell(cell: Cell, schedule: Schedule) -> tuple[Together, FusionRecord]:
+def measure_cell(cell: Cell, schedule: Schedule) -> tuple[PairedSamples, FusionRecord]:
     """Measure all forms of a cell side by side, and a plain copy where the part has a floor.
 
     Args:
@@ -136,7 +137,7 @@ class _Measured:
         missing: Form that could not be captured, and so has no time on the device, to the reason.
     """
 
-    together: Together
+    together: PairedSamples
     host: Mapping[str, Value] = field(default_factory=dict)
     calls: Mapping[str, int] = field(default_factory=dict)
     missing: Mapping[str, str] = field(default_factory=dict)

@@ -5,47 +5,15 @@ from __future__ import annotations
 import random
 import statistics
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 
 from cnnperf.measure.clock import Clock
 from cnnperf.measure.sampler import Schedule, Subject, collector_paused, take_round
-from cnnperf.records.metrics import Value
-from cnnperf.stats.median import median_interval
+from cnnperf.stats.paired import PairedSamples
 
 WARM_UP_ROUNDS = 3  # at least; compiled subjects compile in the first
 
 
-@dataclass(frozen=True)
-class Together:
-    """Hold the seconds of subjects that were measured together.
-
-    Attributes:
-        groups: By subject, the wall seconds of each group; the n-th round of all subjects ran side by side.
-        stopped: `interval` or `budget`: what ended the sampling.
-    """
-
-    groups: Mapping[str, list[list[float]]]
-    stopped: str
-
-    def per_call(self, calls: Mapping[str, int]) -> Together:
-        """Return the seconds of one call where a subject's round is so many."""
-        groups = {
-            name: [[seconds / calls[name] for seconds in group] for group in of_name]
-            for name, of_name in self.groups.items()
-        }
-        return replace(self, groups=groups)
-
-    def latency(self, name: str) -> Value:
-        """Return the median seconds of a subject with its interval."""
-        return median_interval(self.groups[name])
-
-    def ratio(self, numerator: str, denominator: str) -> Value:
-        """Return the median ratio of rounds that ran side by side, with the interval over groups."""
-        pairs = zip(self.groups[numerator], self.groups[denominator], strict=True)
-        return median_interval([[a / b for a, b in zip(*pair, strict=True)] for pair in pairs])
-
-
-def sample_together(subjects: Mapping[str, Subject], clock: Clock, schedule: Schedule) -> Together:
+def sample_together(subjects: Mapping[str, Subject], clock: Clock, schedule: Schedule) -> PairedSamples:
     """Take rounds of all subjects in turn, in groups at fresh placements, until all ratios to the last are narrow.
 
     The order is drawn anew for every round, so that no subject always follows the same other, and none ever follows
@@ -65,13 +33,13 @@ def sample_together(subjects: Mapping[str, Subject], clock: Clock, schedule: Sch
     with collector_paused():
         round_seconds = _warm_up(subjects, clock)
         rounds = schedule.rounds_in_group(round_seconds / len(subjects))
-        so_far = Together(groups, "budget")
+        so_far = PairedSamples(groups, "budget")
         while True:
             _take_group(subjects, clock, rounds, groups)
             count, spent = len(groups[last]), sum(sum(map(sum, each)) for each in groups.values())
             widest = max(so_far.ratio(name, last).half_width for name in others)
             if count >= schedule.settled_groups and widest <= schedule.interval:
-                return Together(groups, "interval")
+                return PairedSamples(groups, "interval")
             if count >= schedule.least_groups and spent >= schedule.budget * len(subjects):
                 return so_far
 

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cnnperf.measure.clock import Clock
-from cnnperf.measure.paired import WARM_UP_ROUNDS, Together, draw_order
+from cnnperf.measure.paired import WARM_UP_ROUNDS, draw_order
 from cnnperf.measure.sampler import Schedule, Subject, collector_paused, take_round
 from cnnperf.scaling.crew import Crew
+from cnnperf.stats.paired import PairedSamples
 
 Seconds = Mapping[str, list[float]]
 
@@ -23,7 +24,7 @@ class Gathered:
         ranks: By subject and process, the seconds of all rounds.
     """
 
-    together: Together
+    together: PairedSamples
     ranks: Mapping[str, list[list[float]]]
 
 
@@ -58,7 +59,7 @@ def sample_ranks(
                 for kept, part in zip(ranks.setdefault(name, [[] for _ in parts]), parts, strict=True):
                     kept.extend(part)
             stopped = crew.share(_reason_to_stop(groups, anchor, schedule))
-    return Gathered(Together(groups, stopped), ranks)
+    return Gathered(PairedSamples(groups, stopped), ranks)
 
 
 def slowest(parts: list[list[float]]) -> list[float]:
@@ -96,7 +97,7 @@ def _round(step: Subject | None, crew: Crew, clock: Clock) -> float:
 
 
 def _reason_to_stop(groups: Mapping[str, list[list[float]]], anchor: str, schedule: Schedule) -> str:
-    so_far = Together(groups, "")
+    so_far = PairedSamples(groups, "")
     count, spent = len(groups[anchor]), sum(sum(map(sum, each)) for each in groups.values())
     widest = max((so_far.ratio(anchor, name).half_width for name in groups if name != anchor), default=0.0)
     if count >= schedule.settled_groups and widest <= schedule.interval:
