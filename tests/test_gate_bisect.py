@@ -9,8 +9,8 @@ from cnnperf.cli import main
 from cnnperf.errors import OptionError
 from cnnperf.gate.bisect import options_of, step_command
 from cnnperf.gate.command import Request
-from cnnperf.records.allowance import parse_allowance
 from cnnperf.records.case import Case, axes_of_label
+from cnnperf.records.tolerance import parse_tolerance
 
 CASE = "mine:make forward cpu eager batch 2"
 
@@ -75,9 +75,9 @@ def test_it_works_below_the_top_of_a_repository(repository, monkeypatch, capsys)
     assert f"became worse in {hashes(repository)[2]}" in capsys.readouterr().out
 
 
-def test_every_step_has_the_allowances_that_were_given():
-    allowance = parse_allowance(["4%", "resnet18=2%"])
-    command = step_command(Request("abc", allowance=allowance, given=options_of("resnet18 train cpu eager batch 4")))
+def test_every_step_has_the_tolerances_that_were_given():
+    tolerance = parse_tolerance(["4%", "resnet18=2%"])
+    command = step_command(Request("abc", tolerance=tolerance, given=options_of("resnet18 train cpu eager batch 4")))
     assert [word for word, before in zip(command[1:], command, strict=False) if before == "--allow"] == [
         "0.04",
         "resnet18=0.02",

@@ -51,7 +51,7 @@ def test_cases_of_one_side_are_rows_without_a_ratio(tmp_path):
     assert str(frame["ratio"].dtype) == "float64"
 
 
-def test_an_allowance_that_nobody_can_read_is_refused(tmp_path):
+def test_a_tolerance_that_nobody_can_read_is_refused(tmp_path):
     save(tmp_path, "a", [1e-3])
     with pytest.raises(OptionError, match="allow takes"):
         cnnperf.compare_runs(tmp_path, tmp_path, allow="much")

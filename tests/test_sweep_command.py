@@ -7,7 +7,7 @@ import pytest
 from cnnperf.cli import main
 from cnnperf.measure.measurement import Laboratory
 from cnnperf.runs import load_runs, load_samples
-from cnnperf.suite import session
+from cnnperf.suite import bench_run
 
 TINY = ("--phase", "forward", "--time", "0.01")
 
@@ -15,7 +15,7 @@ TINY = ("--phase", "forward", "--time", "0.01")
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(session, "apply_policy", lambda policy: policy)  # it cannot be taken back
+    monkeypatch.setattr(bench_run, "apply_policy", lambda policy: policy)  # it cannot be taken back
     return tmp_path
 
 
@@ -102,7 +102,7 @@ def test_a_width_that_no_memory_holds_is_refused_without_building_it(here, capsy
         (("lenet5", "--over", "batch", "--out", "run.txt"), "--out takes a file that ends in .json"),
         (("lenet5", "--over", "threads", "--values", "1,4096"), "--over threads takes 1 to"),
         (("lenet5", "--over", "threads", "--max-batch", "4"), "--max-batch is about doubling the batch"),
-        (("lenet5", "--over", "threads", "--step", "5"), "--step is about doubling the batch"),
+        (("lenet5", "--over", "threads", "--step", "5%"), "--step is about doubling the batch"),
         (("lenet5", "--over", "threads", "--to-memory"), "--to-memory is about"),
         (("lenet5", "--over", "batch", "--batch", "4"), "--batch is of sweeps over something else"),
     ],

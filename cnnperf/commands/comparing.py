@@ -23,25 +23,22 @@ if TYPE_CHECKING:
 
 
 def _compare(given: argparse.Namespace) -> int:
-    from cnnperf.records.allowance import parse_allowance
+    from cnnperf.records.tolerance import parse_tolerance
     from cnnperf.runs.comparison import compare_sides
-    from cnnperf.stats.sequential import Rule
 
-    allowance = parse_allowance(given.allow)
+    tolerance = parse_tolerance(given.allow)
     _check_output(given)
     base, candidate = runs_of(given.base, given), runs_of(given.candidate, given)
-    cases = len({record.case for _, run in (*base, *candidate) for record in run.cases})
-    rule = Rule(allowance.general, cases=max(1, cases), overrides=allowance.overrides)
-    return _told(compare_sides(base, candidate, rule, any_machine=given.any_machine), given)
+    return _told(compare_sides(base, candidate, tolerance, any_machine=given.any_machine), given)
 
 
 def _compare_arguments(parser: argparse.ArgumentParser) -> None:
-    from cnnperf.records.allowance import ALLOWANCE_HELP
+    from cnnperf.records.tolerance import TOLERANCE_HELP
 
     add = parser.add_argument
     add("base", metavar="BASE", help=RUN)
     add("candidate", metavar="CANDIDATE", help=RUN)
-    add("--allow", action="append", default=[], metavar="PERCENT", help=ALLOWANCE_HELP.replace("%", "%%"))
+    add("--allow", action="append", default=[], metavar="PERCENT", help=TOLERANCE_HELP.replace("%", "%%"))
     add("--any-machine", action="store_true", help="compare runs of unlike environments too")
     _add_output(parser)
     add_storage(parser)

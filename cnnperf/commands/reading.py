@@ -116,8 +116,8 @@ def _figures(given: argparse.Namespace) -> int:
 
 
 def _history(given: argparse.Namespace) -> int:
-    from cnnperf.records.allowance import fraction_of
     from cnnperf.records.metrics import METRICS
+    from cnnperf.records.tolerance import fraction_of
     from cnnperf.report.history import history_lines
     from cnnperf.runs.acknowledged import FILE, accept, read_acknowledged
     from cnnperf.runs.selection import parse_machine

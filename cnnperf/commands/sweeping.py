@@ -194,17 +194,10 @@ def _values(text: str | None) -> tuple[int, ...]:
 
 
 def _step(text: str | None) -> float:
+    from cnnperf.records.tolerance import fraction_of
     from cnnperf.runs.sweeps import STEP
 
-    if text is None:
-        return STEP
-    try:
-        percent = float(text.removesuffix("%"))
-    except ValueError:
-        percent = 0.0
-    if not 0 < percent < 100:  # noqa: PLR2004 - doubling the batch cannot bring more than 100 %
-        raise OptionError(f"--step takes a percentage above 0 and below 100, such as 5%, not {text!r}")
-    return percent / 100
+    return STEP if text is None else fraction_of(text, "--step")
 
 
 def _count_from_one(text: str) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnnperf.errors import OptionError
-from cnnperf.records.allowance import ALLOWANCE_HELP, parse_allowance
+from cnnperf.records.tolerance import TOLERANCE_HELP, parse_tolerance
 from cnnperf.suite.flags import OPTIONS, read_given
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--base", required=True, metavar="REV", help="commit, tag or branch to compare with")
     add("--head", metavar="REV", help="what is compared with it (default: the work tree as it is)")
-    add("--allow", action="append", default=[], metavar="PERCENT", help=ALLOWANCE_HELP.replace("%", "%%"))
+    add("--allow", action="append", default=[], metavar="PERCENT", help=TOLERANCE_HELP.replace("%", "%%"))
     add("--time-budget", default="10m", metavar="TIME", help="for timing: seconds, or 90s, 10m, 1h (default: 10m)")
     add("--only", choices=PARTS, help="compare counters alone, or time alone")
     add(
@@ -114,7 +114,7 @@ def request_of(given: argparse.Namespace) -> Request:
     """Return what was asked.
 
     Raises:
-        OptionError: If an allowance, a time or a counter cannot be understood.
+        OptionError: If a tolerance, a time or a counter cannot be understood.
     """
     from cnnperf.gate.command import Request
     from cnnperf.records.metrics import METRICS
@@ -128,7 +128,7 @@ def request_of(given: argparse.Namespace) -> Request:
     return Request(
         base=given.base,
         head=given.head,
-        allowance=parse_allowance(given.allow),
+        tolerance=parse_tolerance(given.allow),
         seconds=0.0 if given.only == "counters" else _seconds(given.time_budget),
         given=read_given(lambda key: getattr(given, key, None)),
         accepted=tuple(given.accept),

@@ -100,7 +100,7 @@ def step_command(request: Request) -> list[str]:
     """Return the command of one step, which compares the work tree that it is run in with the good commit."""
     # -P: the checkout may hold another cnnperf, which is to be measured and not to measure.
     command = [sys.executable, "-P", "-m", "cnnperf.cli", "gate", "--base", request.base]
-    allowed = [f"{request.allowance.general}", *(f"{glob}={value}" for glob, value in request.allowance.overrides)]
+    allowed = [f"{request.tolerance.general}", *(f"{glob}={value}" for glob, value in request.tolerance.overrides)]
     command += [word for text in allowed for word in ("--allow", text)]
     command += ["--time-budget", f"{request.seconds or 1}"]
     command += ["--only", *request.parts] if len(request.parts) == 1 else []

@@ -18,8 +18,8 @@ from cnnperf.gate.gate import BASE, CANDIDATE, CONTROL, Gate, Series, control_of
 from cnnperf.gate.processes import COMPILER_MODULES, EAGER_MODULES, CannotMeasure, Nursery, Peer, Process
 from cnnperf.gate.saving import save_gate
 from cnnperf.gate.sides import Repository, Side
-from cnnperf.records.allowance import Allowance, parse_allowance
 from cnnperf.records.case import Case
+from cnnperf.records.tolerance import Tolerance, parse_tolerance
 from cnnperf.records.writing import check_folder
 from cnnperf.runs.verdicts import CaseVerdict, Comparison, CounterChange, counter_changes, print_changes
 from cnnperf.stats.sequential import Rule
@@ -34,7 +34,7 @@ class Request:
     Attributes:
         base: Revision that is compared with.
         head: Revision that is compared, or None for the work tree.
-        allowance: Allowed slowdowns.
+        tolerance: Allowed slowdowns.
         seconds: Time budget for the measurement of time.
         given: Options of the suite by key, as texts.
         accepted: Counters that may get worse.
@@ -46,7 +46,7 @@ class Request:
 
     base: str
     head: str | None = None
-    allowance: Allowance = field(default_factory=lambda: parse_allowance(()))
+    tolerance: Tolerance = field(default_factory=lambda: parse_tolerance(()))
     seconds: float = 600.0
     given: Given = field(default_factory=dict)
     accepted: tuple[str, ...] = ()
@@ -90,8 +90,7 @@ def run_gate(request: Request, folder: Path, tell: Callable[[str], None]) -> Com
 def _compare(request: Request, start: Starter, tell: Callable[[str], None], begun: float) -> Comparison:
     sides = start.sides
     shared, odd = _plan(request, start)
-    allowance = request.allowance
-    rule = Rule(allowance.general, cases=max(1, len(shared)), overrides=allowance.overrides)
+    rule = Rule(request.tolerance, cases=max(1, len(shared)))
     texts = {key: values[0] for key, values in request.given.items()}
     input_kind = texts.get("cnnperf_input", "synthetic")
     allocator = texts.get("cnnperf_cpu_allocator", "retain")

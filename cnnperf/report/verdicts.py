@@ -121,8 +121,9 @@ def _control(result: Comparison) -> list[str]:
 def power_text(result: Comparison) -> str:
     """Return which slowdown could have been seen."""
     seen = [expm1(one.found.visible) for one in result.cases if one.found is not None]
-    others = "".join(f", {allowance:.1%} in {glob!r}" for glob, allowance in result.rule.overrides)
-    allowed = f"Allowed is {result.rule.allowance:.1%} a case{others}; half of it is reported."
+    tolerance = result.rule.tolerance
+    others = "".join(f", {limit:.1%} in {glob!r}" for glob, limit in tolerance.overrides)
+    allowed = f"Allowed is {tolerance.general:.1%} a case{others}; half of it is reported."
     if not seen:
         return f"No time was measured. {allowed}"
     promise = f"False alarms: at most {result.rule.error:.0%} of runs." if result.paired else ONE_AFTER_THE_OTHER

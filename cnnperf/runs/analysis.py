@@ -9,9 +9,9 @@ from pathlib import Path
 import pandas as pd
 
 from cnnperf.errors import OptionError
-from cnnperf.records.allowance import ALLOWANCE, parse_allowance
 from cnnperf.records.case import AXES, Case
 from cnnperf.records.metrics import METRICS
+from cnnperf.records.tolerance import DEFAULT_TOLERANCE, parse_tolerance
 from cnnperf.runs.choose import STORAGE, choose_runs
 from cnnperf.runs.columns import AXIS_NAMES
 from cnnperf.runs.comparison import compare_sides
@@ -21,7 +21,6 @@ from cnnperf.runs.series import Change, Series, changes_of
 from cnnperf.runs.storage import read_series
 from cnnperf.runs.verdicts import CaseVerdict, CounterChange
 from cnnperf.stats.ratio import exp
-from cnnperf.stats.sequential import Rule
 
 _AXIS_TYPES = {axis.name: "Int64" if axis.type is int else "category" for axis in AXES}
 _COMPARISON = (*AXIS_NAMES, *("metric", "verdict", "ratio", "low", "high", "base", "candidate", "unit", "reason"))
@@ -48,7 +47,7 @@ def compare_runs(
     candidate: str | Path,
     storage: str | Path = STORAGE,
     *,
-    allow: str | Iterable[str] = ALLOWANCE,
+    allow: str | Iterable[str] = DEFAULT_TOLERANCE,
     any_machine: bool = False,
 ) -> pd.DataFrame:
     """Compare the saved runs of two commits, as `cnnperf compare` does.
@@ -70,11 +69,9 @@ def compare_runs(
         OptionError: If `allow` cannot be understood.
         RunFileError: If a side is not found, cannot be read or is of several commits, or the environments differ.
     """
-    allowance = parse_allowance([allow] if isinstance(allow, str) else list(allow), "allow")
+    tolerance = parse_tolerance([allow] if isinstance(allow, str) else list(allow), "allow")
     before, after = (choose_runs(str(side), storage) for side in (base, candidate))
-    cases = len({record.case for _, run in (*before, *after) for record in run.cases})
-    rule = Rule(allowance.general, cases=max(1, cases), overrides=allowance.overrides)
-    found = compare_sides(before, after, rule, any_machine=any_machine)
+    found = compare_sides(before, after, tolerance, any_machine=any_machine)
     rows = [*map(_verdict_row, found.cases), *map(_counter_row, found.counters)]
     return typed_frame(rows, _COMPARISON, _COMPARISON_TYPES)
 

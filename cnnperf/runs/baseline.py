@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cnnperf.records.allowance import Allowance
 from cnnperf.records.run import Run, Scalar
+from cnnperf.records.tolerance import Tolerance
 from cnnperf.runs.comparison import Runs, check_environments, compare_sides, label_of
 from cnnperf.runs.verdicts import Comparison
-from cnnperf.stats.sequential import Rule
 
 
 @dataclass(frozen=True)
@@ -18,12 +17,12 @@ class Baseline:
 
     Attributes:
         runs: At least one, of one commit.
-        allowance: What is allowed.
+        tolerance: Largest acceptable slowdown.
         fails: Whether the new run fails where it is slower.
     """
 
     runs: Runs
-    allowance: Allowance
+    tolerance: Tolerance
     fails: bool
 
     def __post_init__(self) -> None:
@@ -49,7 +48,4 @@ class Baseline:
         Raises:
             RunFileError: If the runs cannot be compared.
         """
-        candidate = [("this run", run)]
-        cases = {record.case for _, run in (*self.runs, *candidate) for record in run.cases}
-        rule = Rule(self.allowance.general, cases=max(1, len(cases)), overrides=self.allowance.overrides)
-        return compare_sides(self.runs, candidate, rule)
+        return compare_sides(self.runs, [("this run", run)], self.tolerance)

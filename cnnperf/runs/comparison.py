@@ -16,6 +16,7 @@ from cnnperf.errors import RunFileError
 from cnnperf.records.case import Case
 from cnnperf.records.metrics import METRICS
 from cnnperf.records.run import MOMENTARY, CaseRecord, Run
+from cnnperf.records.tolerance import Tolerance
 from cnnperf.runs.verdicts import CaseVerdict, Comparison, CounterChange, counter_changes
 from cnnperf.stats.sequential import POWER, Estimate, Rule
 
@@ -25,13 +26,13 @@ Runs = Sequence[tuple[str, Run]]
 """Each with its name."""
 
 
-def compare_sides(base: Runs, candidate: Runs, rule: Rule, *, any_machine: bool = False) -> Comparison:
+def compare_sides(base: Runs, candidate: Runs, tolerance: Tolerance, *, any_machine: bool = False) -> Comparison:
     """Compare saved runs.
 
     Args:
         base: At least one run.
         candidate: At least one run.
-        rule: What is allowed. The error of the suite is shared out among its cases; there is one look.
+        tolerance: Largest acceptable slowdown. The error of the suite is divided among its cases; there is one look.
         any_machine: Compare runs of unlike environments too.
 
     Returns:
@@ -45,6 +46,7 @@ def compare_sides(base: Runs, candidate: Runs, rule: Rule, *, any_machine: bool 
         check_environments([run for _, run in (*base, *candidate)], "--any-machine compares them all the same")
     before, after = (_records(side) for side in (base, candidate))
     shared = [case for case in before if case in after]
+    rule = Rule(tolerance, cases=max(1, len({*before, *after})))
     changes = [change for case in shared for change in _counter_changes(case, before[case], after[case])]
     verdicts = [_verdict(case, before[case], after[case], rule) for case in shared]
     reasons = {Case.from_axes(one.axes): one.reason for _, run in candidate for one in run.not_measured}
@@ -107,7 +109,7 @@ def _judged(found: Estimate, rule: Rule) -> tuple[str, str]:
     if found.high < 0 and found.middle < -rule.alarm:
         return "faster", "the interval lies below 1"
     if found.high < rule.limit:
-        return "same", "a slowdown beyond the allowance is excluded"
+        return "same", "a slowdown beyond the tolerance is excluded"
     return "unsure", f"{found.count} processes do not tell; {_MORE}, or use `cnnperf gate`"
 
 

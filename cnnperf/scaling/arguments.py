@@ -182,7 +182,7 @@ def request_of(given: argparse.Namespace, place: Place) -> Request:
         OptionError: With one sentence for what cannot be used.
     """
     from cnnperf.models.catalog import match
-    from cnnperf.records.allowance import fraction_of
+    from cnnperf.records.tolerance import fraction_of
 
     for name, value in (("--batch", given.batch), ("--threads", given.threads)):
         if value is not None and value < 1:

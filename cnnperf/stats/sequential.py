@@ -7,10 +7,9 @@ when it can tell. How its errors add up is in `Rule`.
 
 from __future__ import annotations
 
-import fnmatch
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 
 import numpy as np
@@ -18,6 +17,7 @@ from scipy import stats
 
 from cnnperf.errors import CnnperfError
 from cnnperf.records.case import Case
+from cnnperf.records.tolerance import Tolerance
 
 LOOKS = (16, 24, 32, 48, 64, 96)
 """After how many re-instantiations the rule looks."""
@@ -48,37 +48,29 @@ class Rule:
     `error`. A case wrongly called `same` needs one wrong look: at most `len(LOOKS) * level` for each case.
 
     Attributes:
-        allowance: Slowdown that is allowed, as a fraction: 0.05 is 5 %.
+        tolerance: Largest acceptable slowdown.
         error: Probability that any case of the suite is called slower though nothing changed.
-        cases: How many there are.
-        overrides: Globs over architectures or labels of cases, with the allowance of those; the last that fits counts.
+        cases: Number of cases.
     """
 
-    allowance: float = 0.05
+    tolerance: Tolerance = field(default_factory=Tolerance)
     error: float = 0.01
     cases: int = 1
-    overrides: tuple[tuple[str, float], ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant.
 
         Raises:
-            CnnperfError: If the allowance is not above 0, the error not between 0 and 1, or there is no case.
+            CnnperfError: If the error is not between 0 and 1, or there is no case.
         """
-        if not 0 < self.allowance < math.inf:
-            raise CnnperfError(f"the allowance is a fraction above 0 such as 0.05, not {self.allowance:g}")
         if not 0 < self.error < 1:
             raise CnnperfError(f"the error of a suite is a probability between 0 and 1, not {self.error:g}")
         if self.cases < 1:
             raise CnnperfError(f"a suite has at least one case, not {self.cases}")
 
     def of(self, case: Case) -> Rule:
-        """Return the rule of one case, with its own allowance."""
-        names = case.architecture, case.label()
-        fitting = [
-            allowance for glob, allowance in self.overrides if any(fnmatch.fnmatchcase(name, glob) for name in names)
-        ]
-        return replace(self, allowance=fitting[-1]) if fitting else self
+        """Return the rule of one case, with its own tolerance."""
+        return replace(self, tolerance=Tolerance(self.tolerance.of(case)))
 
     @property
     def level(self) -> float:
@@ -92,13 +84,13 @@ class Rule:
 
     @property
     def alarm(self) -> float:
-        """Return the log ratio above which an estimate counts: that of half the allowance."""
-        return math.log1p(self.allowance / 2)
+        """Return the log ratio above which an estimate counts: that of half the tolerance."""
+        return math.log1p(self.tolerance.general / 2)
 
     @property
     def limit(self) -> float:
-        """Return the log ratio of the allowance."""
-        return math.log1p(self.allowance)
+        """Return the log ratio of the tolerance."""
+        return math.log1p(self.tolerance.general)
 
 
 @dataclass(frozen=True)
@@ -200,7 +192,7 @@ def judge(passes: Sequence[Sequence[float]], rule: Rule) -> Judgement:
     if found.high < 0 and found.middle < -rule.alarm:
         return Judgement("faster", "the interval lies below 1", found)
     if found.high < rule.limit:
-        return Judgement("same", f"a slowdown of {rule.allowance:.1%} is excluded", found)
+        return Judgement("same", f"a slowdown of {rule.tolerance.general:.1%} is excluded", found)
     return Judgement("", "the interval holds both no change and more than is allowed", found)
 
 

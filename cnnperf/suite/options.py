@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from cnnperf.errors import OptionError
-from cnnperf.records.allowance import parse_allowance
+from cnnperf.records.tolerance import parse_tolerance
 from cnnperf.suite.flags import OPTIONS, Option
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ class Options:
             OptionError: If a percentage cannot be understood, or there is one without a baseline.
             RunFileError: If the baseline does not exist or cannot be read.
         """
-        allowance = parse_allowance(self.fail_over, "--cnnperf-fail-over")
+        tolerance = parse_tolerance(self.fail_over, "--cnnperf-fail-over")
         if not self.baseline:
             if self.fail_over:
                 raise OptionError("--cnnperf-fail-over needs --cnnperf-baseline, such as latest, to compare with")
@@ -119,7 +119,7 @@ class Options:
         from cnnperf.runs.choose import choose_runs
 
         runs = choose_runs(self.baseline, storage, sound=True)
-        return Baseline(runs, allowance, fails=bool(self.fail_over))
+        return Baseline(runs, tolerance, fails=bool(self.fail_over))
 
     def find_durations(self, storage: Path) -> Mapping[Case, float]:
         """Return how many seconds each case took in the runs by whose durations parts are made.

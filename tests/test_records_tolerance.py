@@ -1,21 +1,23 @@
 """What is allowed, as typed: one percentage for all cases, others for some."""
 
+import math
+
 import pytest
 
-from cnnperf.errors import OptionError
-from cnnperf.records.allowance import Allowance, parse_allowance
+from cnnperf.errors import CnnperfError, OptionError
 from cnnperf.records.case import Case
+from cnnperf.records.tolerance import Tolerance, parse_tolerance
 from cnnperf.stats.sequential import Rule
 
 SE = Case("se_resnet18", "train", batch=4)
 
 
 def test_nothing_given_is_five_percent():
-    assert parse_allowance(()) == Allowance(0.05)
+    assert parse_tolerance(()) == Tolerance(0.05)
 
 
 def test_a_percentage_may_be_a_fraction_too():
-    assert parse_allowance(["3%"]) == parse_allowance(["0.03"]) == Allowance(0.03)
+    assert parse_tolerance(["3%"]) == parse_tolerance(["0.03"]) == Tolerance(0.03)
 
 
 @pytest.mark.parametrize(
@@ -29,23 +31,28 @@ def test_a_percentage_may_be_a_fraction_too():
     ],
 )
 def test_a_glob_over_architecture_or_label_overrides_and_the_last_one_counts(texts, expected):
-    allowed = parse_allowance(texts)
-    rule = Rule(allowed.general, cases=9, overrides=allowed.overrides)
-    assert rule.of(SE).allowance == expected
+    rule = Rule(parse_tolerance(texts), cases=9)
+    assert rule.of(SE).tolerance.general == expected
     assert rule.of(SE).level == rule.level
 
 
 @pytest.mark.parametrize("text", ["0", "0%", "100%", "-5%", "much", "", "nan", "se_*=", "se_*=0%"])
 def test_what_is_no_percentage_is_refused(text):
     with pytest.raises(OptionError, match="--allow takes a percentage above 0 and below 100"):
-        parse_allowance([text])
+        parse_tolerance([text])
 
 
 def test_two_percentages_for_all_are_refused():
     with pytest.raises(OptionError, match="one percentage for all cases, not 3% and 5%"):
-        parse_allowance(["3%", "5%"])
+        parse_tolerance(["3%", "5%"])
 
 
 def test_a_percentage_of_no_case_is_refused():
     with pytest.raises(OptionError, match="without a glob it stands for no case"):
-        parse_allowance(["=3%"])
+        parse_tolerance(["=3%"])
+
+
+@pytest.mark.parametrize("wrong", [0, -0.05, math.nan, math.inf])
+def test_a_fraction_that_is_not_above_0_is_refused(wrong):
+    with pytest.raises(CnnperfError, match="a fraction above 0"):
+        Tolerance(wrong)
