@@ -1,4 +1,4 @@
-"""An axis, an engine, a metric and a finding are a row each: shown on a copy of the package with four more rows."""
+"""An axis, engine, metric, check or architecture is a row: shown on a copy of the package with five more rows."""
 
 import json
 import os
@@ -20,6 +20,11 @@ ROWS = [
     ),
     ("records/engines.py", ")\nENGINES: ", '    Engine("toy", {"backend": "eager"}),\n'),
     ("records/metrics.py", ")\nMETRICS: ", '    Metric("toys", "B", "lower", True, "toy metric"),\n'),
+    (
+        "models/catalog.py",
+        "    Architecture(\n",
+        '    Architecture(name="toy", build=LeNet5, summary="toy", source=LENET, fixed_image_size=True),\n',
+    ),
     (
         "measure/checks.py",
         "    Check(\n",
@@ -45,7 +50,7 @@ PROGRAM = """
 
     here = Path(sys.argv[1])
     options = parse_options({"cnnperf_axis": ("tile=8,9", "engine=toy", "phase=forward"), "cnnperf_device": ("cpu",)})
-    cases = options.plan().cases(resolve("lenet5"))
+    cases = options.plan().cases(resolve("toy"))
     laboratory = Laboratory(Schedule(budget=0.0, warmup=0.0, least_groups=3))
     record = laboratory.measure(cases[0].replace(batch=2)).record("test")
     record = record.with_values(with_units({"toys": Value(3.0)}))
@@ -59,6 +64,7 @@ PROGRAM = """
         "ids": [case.id() for case in cases],
         "label": axes_of_label(cases[0].label()),
         "columns": list(frame.columns),
+        "architecture": frame.architecture.iloc[0],
         "tile": int(frame.tile.iloc[0]),
         "default": Case("lenet5").tile,
         "metric": frame[frame.metric == "toys"][["value", "unit"]].values.tolist(),
@@ -103,6 +109,11 @@ def test_a_row_is_an_engine_that_options_take_and_that_is_measured(toys):
     assert all("-engine=toy-" in name for name in toys["ids"])
     assert toys["engine"] == "toy"
     assert toys["graphs"] == [1.0]
+
+
+def test_a_row_is_an_architecture_that_is_planned_and_measured(toys):
+    assert all(name.startswith("arch=toy-") for name in toys["ids"])
+    assert toys["architecture"] == "toy"
 
 
 def test_a_row_is_a_metric_with_its_unit_in_files_frame_and_list(toys):
