@@ -143,6 +143,13 @@ def test_a_journal_that_is_cut_anywhere_is_read_up_to_there_or_refused_in_one_se
     assert run is None or run.cases == SMALL.cases[: len(run.cases)]
 
 
+def test_a_ceiling_that_is_null_is_nan(tmp_path):
+    path = tmp_path / "run.json"
+    save_run(path, SMALL.replace(ceilings={"cuda:0": {"copy_bandwidth": 1e12}}))
+    path.write_text(path.read_text().replace("1000000000000.0", "null"))
+    assert math.isnan(read_run(path).ceilings["cuda:0"]["copy_bandwidth"])
+
+
 @pytest.mark.parametrize("text", ["NaN", "null"])
 def test_a_number_that_is_not_known_is_nan_however_it_is_written(tmp_path, text):
     path = tmp_path / "run.json"

@@ -91,14 +91,20 @@ def check_schema(schema: object, where: str) -> None:
         )
 
 
-def _without_nulls(value: Any, key: str = "") -> Any:
-    """Drop keys whose value is null, and replace null by NaN where a number is needed."""
+def _without_nulls(value: Any, key: str = "", above: str = "") -> Any:
+    """Drop keys whose value is null, and replace null by NaN where a number is needed.
+
+    Args:
+        value: Part of a document.
+        key: Key under which the part stands.
+        above: Key of what the part stands in.
+    """
     if isinstance(value, Mapping):
         if key in _AS_IT_IS:
             return value
-        numbers = _NUMBERS | value.keys() if key in {"cpu", "cuda"} else _NUMBERS
+        numbers = value.keys() if above == "ceilings" else _NUMBERS
         found = {name: math.nan if one is None and name in numbers else one for name, one in value.items()}
-        return {name: _without_nulls(one, name) for name, one in found.items() if one is not None}
+        return {name: _without_nulls(one, name, key) for name, one in found.items() if one is not None}
     if isinstance(value, list | tuple):
         return [math.nan if one is None else _without_nulls(one) for one in value]
     return value
