@@ -67,7 +67,9 @@ def test_every_check_of_the_table_is_tried_here():
 def test_a_check_fires_on_its_evidence(kind):
     found = {finding.kind: finding for finding in findings_of(FIRING[kind])}
     assert kind in found
-    assert all(msgspec.structs.astuple(found[kind]))
+    *texts, severity = msgspec.structs.astuple(found[kind])
+    assert all(texts)
+    assert severity is not None
 
 
 def test_nothing_fires_on_clean_evidence():
@@ -96,3 +98,17 @@ def test_an_idle_machine_has_no_findings():
 def test_other_processes_on_the_gpu_and_a_missing_memory_control_are_told():
     record = {"gpu_other_processes": 2, "cpu_allocator": "unavailable"}
     assert [finding.kind for finding in machine_findings(record, None)] == ["shared device", "allocator"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "mild", "worse"),
+    [
+        ("waiting", evidence(cpu=0.4), evidence(cpu=0.1)),
+        ("stall", evidence([1.0] * 11 + [20.0]), evidence([1.0] * 11 + [200.0])),
+        ("small sample", evidence([1.0] * 4), evidence([1.0] * 2)),
+        ("launch-bound", on_device(busy=0.6), on_device(busy=0.1)),
+    ],
+)
+def test_of_two_findings_of_a_kind_the_worse_has_the_larger_severity(kind, mild, worse):
+    first, second = ({one.kind: one.severity for one in findings_of(found)}[kind] for found in (mild, worse))
+    assert first < second

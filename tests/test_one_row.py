@@ -28,7 +28,7 @@ ROWS = [
     (
         "measure/checks.py",
         "    Check(\n",
-        '    Check("toy", "toy meaning", "toy remedy", lambda evidence: "toy seen"),\n',
+        '    Check("toy", "toy meaning", "toy remedy", lambda evidence: Seen("toy seen")),\n',
     ),
 ]
 PROGRAM = """

@@ -30,7 +30,7 @@ COUNTS = st.integers(0, 2**63 - 1)
 CASES = st.builds(Case, **{axis.name: TEXTS if axis.type is str else COUNTS for axis in AXES})
 VALUES = st.builds(Value, NUMBERS, st.none() | NUMBERS, st.none() | NUMBERS, st.none() | COUNTS)
 METRIC_VALUES = st.dictionaries(st.sampled_from(sorted(METRICS)), VALUES, max_size=4).map(with_units)
-FINDINGS = st.builds(Finding, NAMES, TEXTS, TEXTS, TEXTS)
+FINDINGS = st.builds(Finding, NAMES, TEXTS, TEXTS, TEXTS, NUMBERS)
 ROUNDS = st.lists(st.lists(SECONDS, min_size=1, max_size=4), max_size=3).map(Rounds)
 RANKS = st.dictionaries(
     st.sampled_from(["step", "without_communication"]), st.lists(st.lists(SECONDS).map(tuple)).map(tuple), max_size=2

@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from scipy.stats import kendalltau
 
@@ -53,24 +54,38 @@ class Evidence:
     ceiling_fraction: Value | None = None
 
 
+class Seen(NamedTuple):
+    """What a check found: its text, and its severity, the larger, the worse; 0 for what has no quantity."""
+
+    text: str
+    severity: float = 0.0
+
+
 @dataclass(frozen=True)
 class Check:
-    """One row of the table of checks: a kind, what it means, what to do, and how it is seen.
+    """One row of the table of checks.
 
     Attributes:
-        look: Returns what was seen, or None where there is nothing to say.
+        kind: Name of the check.
+        meaning: Effect on the numbers.
+        remedy: What to do.
+        look: Returns what was found, or None.
     """
 
     kind: str
     meaning: str
     remedy: str
-    look: Callable[[Evidence], str | None]
+    look: Callable[[Evidence], Seen | None]
 
 
 def findings_of(evidence: Evidence) -> list[Finding]:
     """Return the findings of one case, in the order of the table."""
-    seen = [(check, check.look(evidence)) for check in CHECKS]
-    return [Finding(check.kind, text, check.meaning, check.remedy) for check, text in seen if text is not None]
+    found = [(check, check.look(evidence)) for check in CHECKS]
+    return [
+        Finding(check.kind, seen.text, check.meaning, check.remedy, seen.severity)
+        for check, seen in found
+        if seen is not None
+    ]
 
 
 def machine_findings(before: Mapping[str, object], load_at_end: float | None) -> list[Finding]:
@@ -114,15 +129,15 @@ def machine_findings(before: Mapping[str, object], load_at_end: float | None) ->
     return findings
 
 
-def _spread(evidence: Evidence) -> str | None:
+def _spread(evidence: Evidence) -> Seen | None:
     limit = SPREAD_FACTOR * evidence.schedule.interval
     half_width = evidence.samples.latency().half_width
     if half_width <= limit:
         return None
-    return f"the median's interval is ±{half_width:.1%}, wanted ±{evidence.schedule.interval:.1%}"
+    return Seen(f"the median's interval is ±{half_width:.1%}, wanted ±{evidence.schedule.interval:.1%}", half_width)
 
 
-def _drift(evidence: Evidence) -> str | None:
+def _drift(evidence: Evidence) -> Seen | None:
     medians = [statistics.median(group) for group in evidence.samples.wall()]
     if len(medians) < FEW_GROUPS:
         return None
@@ -131,96 +146,100 @@ def _drift(evidence: Evidence) -> str | None:
     significance = float(kendalltau(range(len(medians)), medians).pvalue)
     if abs(shift) < DRIFT_SHIFT or math.isnan(significance) or significance > DRIFT_SIGNIFICANCE:
         return None
-    return f"rounds became {abs(shift):.1%} {'slower' if shift > 0 else 'faster'} from first to last third"
+    direction = "slower" if shift > 0 else "faster"
+    return Seen(f"rounds became {abs(shift):.1%} {direction} from first to last third", abs(shift))
 
 
-def _warmup(evidence: Evidence) -> str | None:
+def _warmup(evidence: Evidence) -> Seen | None:
     if evidence.samples.steady:
         return None
-    return f"still becoming faster after {evidence.samples.warmup_rounds} warm-up rounds"
+    rounds = evidence.samples.warmup_rounds
+    return Seen(f"still becoming faster after {rounds} warm-up rounds", rounds)
 
 
-def _small_sample(evidence: Evidence) -> str | None:
+def _small_sample(evidence: Evidence) -> Seen | None:
     groups = len(evidence.samples.groups)
     if groups >= FEW_GROUPS:
         return None
     kind = "groups" if evidence.on_cuda else "memory placements"
-    return f"{groups} {kind}, {len(evidence.samples.flat())} rounds"
+    return Seen(f"{groups} {kind}, {len(evidence.samples.flat())} rounds", -groups)
 
 
-def _waiting(evidence: Evidence) -> str | None:
+def _waiting(evidence: Evidence) -> Seen | None:
     if evidence.on_cuda:
         return None
     busy = evidence.samples.cpu_busy()
-    return f"computed during {busy:.0%} of the call" if busy < WAITING_SHARE else None
+    return Seen(f"computed during {busy:.0%} of the call", -busy) if busy < WAITING_SHARE else None
 
 
-def _stall(evidence: Evidence) -> str | None:
+def _stall(evidence: Evidence) -> Seen | None:
     walls = [reading.wall for reading in evidence.samples.flat()]
     longest = max(walls) / statistics.median(walls)
-    return f"one round took {longest:.0f} times the median" if longest > STALL_FACTOR else None
+    return Seen(f"one round took {longest:.0f} times the median", longest) if longest > STALL_FACTOR else None
 
 
-def _leak(evidence: Evidence) -> str | None:
+def _leak(evidence: Evidence) -> Seen | None:
     leaked = 0 if evidence.memory is None else evidence.memory.leaked
-    return f"a round left {leaked} bytes allocated" if leaked > 0 else None
+    return Seen(f"a round left {leaked} bytes allocated", leaked) if leaked > 0 else None
 
 
-def _launch_bound(evidence: Evidence) -> str | None:
+def _launch_bound(evidence: Evidence) -> Seen | None:
     busy = None if evidence.device is None else evidence.device.values.get("device_busy")
     if busy is None or busy.value >= LAUNCH_BOUND:
         return None
-    return f"the device computed during {busy.value:.0%} of the call"
+    return Seen(f"the device computed during {busy.value:.0%} of the call", -busy.value)
 
 
-def _not_queued(evidence: Evidence) -> str | None:
+def _not_queued(evidence: Evidence) -> Seen | None:
     waits = evidence.device is not None and not evidence.device.queued
-    return "the host could not launch a whole call before the device began it" if waits else None
+    return Seen("the host could not launch a whole call before the device began it") if waits else None
 
 
-def _host_bound_queue(evidence: Evidence) -> str | None:
+def _host_bound_queue(evidence: Evidence) -> Seen | None:
     empty = evidence.device is not None and not evidence.device.queue_full
-    return "calls that followed one another were launched no faster than the device did them" if empty else None
+    return Seen("calls that followed one another were launched no faster than the device did them") if empty else None
 
 
-def _above_ceiling(evidence: Evidence) -> str | None:
+def _above_ceiling(evidence: Evidence) -> Seen | None:
     fraction = evidence.ceiling_fraction
     if fraction is None or fraction.low is None or fraction.low <= 1:
         return None
-    return f"the case takes {1 / fraction.value:.0%} of the least time by the measured ceilings"
+    return Seen(f"the case takes {1 / fraction.value:.0%} of the least time by the measured ceilings", fraction.value)
 
 
-def _graph_break(evidence: Evidence) -> str | None:
+def _graph_break(evidence: Evidence) -> Seen | None:
     facts = evidence.compiled
     if facts is None or facts.graph_breaks == 0:
         return None
-    return f"{facts.graph_breaks} graph breaks; first reason: {facts.break_reasons[0]}"
+    return Seen(f"{facts.graph_breaks} graph breaks; first reason: {facts.break_reasons[0]}", facts.graph_breaks)
 
 
-def _no_cuda_graph(evidence: Evidence) -> str | None:
+def _no_cuda_graph(evidence: Evidence) -> Seen | None:
     skipped = 0 if evidence.compiled is None else evidence.compiled.graphs_skipped
-    return f"{skipped} graphs could not be made CUDA graphs" if skipped else None
+    return Seen(f"{skipped} graphs could not be made CUDA graphs", skipped) if skipped else None
 
 
-def _unseen_memory(evidence: Evidence) -> str | None:
-    return "memory was not measured" if evidence.memory is None else None
+def _unseen_memory(evidence: Evidence) -> Seen | None:
+    return Seen("memory was not measured") if evidence.memory is None else None
 
 
-def _recompiled(evidence: Evidence) -> str | None:
-    return f"{evidence.recompiles} graphs compiled after the first call" if evidence.recompiles else None
+def _recompiled(evidence: Evidence) -> Seen | None:
+    count = evidence.recompiles
+    return Seen(f"{count} graphs compiled after the first call", count) if count else None
 
 
-def _not_compared(evidence: Evidence) -> str | None:
-    return None if evidence.compared else "the network draws random numbers"
+def _not_compared(evidence: Evidence) -> Seen | None:
+    return None if evidence.compared else Seen("the network draws random numbers")
 
 
-def _power_cap(evidence: Evidence) -> str | None:
-    return "the GPU lowered its clocks to keep its power limit" if POWER_CAP in _slowdowns(evidence) else None
+def _power_cap(evidence: Evidence) -> Seen | None:
+    capped = POWER_CAP in _slowdowns(evidence)
+    return Seen("the GPU lowered its clocks to keep its power limit") if capped else None
 
 
-def _throttled(evidence: Evidence) -> str | None:
+def _throttled(evidence: Evidence) -> Seen | None:
     reasons = [reason for reason in _slowdowns(evidence) if reason != POWER_CAP]
-    return f"the GPU lowered its clocks: {', '.join(reasons)}" if reasons else None
+    return Seen(f"the GPU lowered its clocks: {', '.join(reasons)}") if reasons else None
 
 
 def _slowdowns(evidence: Evidence) -> tuple[str, ...]:

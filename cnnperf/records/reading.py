@@ -16,6 +16,7 @@ import msgspec
 from cnnperf.errors import RunFileError
 from cnnperf.records.case import Case
 from cnnperf.records.faults import decoded, wrong
+from cnnperf.records.finding import with_severity
 from cnnperf.records.fusion import KEY as FUSION
 from cnnperf.records.fusion import FusionRecord
 from cnnperf.records.layout import SCHEMA, Benchmark, CaseInfo, Facts, File, Mark
@@ -163,7 +164,7 @@ def _case(info: CaseInfo, benchmark: Benchmark[Any], where: str) -> CaseRecord:
         case=info.axes,
         values=info.metrics,
         rounds=Rounds.saved(benchmark.stats.data, info.groups, f"{where}.stats.data"),
-        findings=info.findings,
+        findings=tuple(map(with_severity, info.findings)),
         processes=info.processes,
         seconds=info.seconds,
         ranks=info.ranks,

@@ -15,9 +15,6 @@ MOST_KINDS = 12
 MOST_REASONS = 8
 MOST_NAMES = 6
 
-LOW_IS_WORSE = frozenset({"small sample", "waiting", "launch-bound"})
-"""Kinds of findings whose text has the smaller number in the worse case."""
-
 # Shown with every case; the others only where they are not as usual.
 _ALWAYS = ("architecture", "phase", "device", "engine")
 
@@ -103,7 +100,7 @@ def _axes_text(axes: Mapping[str, AxisValue]) -> str:
 
 
 def _of_kind(kind: str, found: list[tuple[Case, Finding]], cases: tuple[CaseRecord, ...]) -> Doubt:
-    case, finding = max(found, key=lambda item: _severity(item[1]))
+    case, finding = max(found, key=lambda item: item[1].severity or 0.0)
     number = f"{len({case for case, _ in found})} of {_count(len(cases), 'case')}"
     worst = "worst: " if len(found) > 1 else ""
     return _doubt(f"{kind}: {number}; {worst}{case.label()}: {finding.seen}", finding)
@@ -111,13 +108,6 @@ def _of_kind(kind: str, found: list[tuple[Case, Finding]], cases: tuple[CaseReco
 
 def _doubt(seen: str, finding: Finding) -> Doubt:
     return Doubt(seen, "; ".join(part for part in (finding.meaning, finding.remedy) if part))
-
-
-def _severity(finding: Finding) -> float:
-    """Judge by the first number in the text, which is the quantity that was checked."""
-    numbers = re.findall(r"\d+(?:\.\d+)?", finding.seen)
-    size = float(numbers[0]) if numbers else 0.0
-    return -size if finding.kind in LOW_IS_WORSE else size
 
 
 def _more(count: int, what: str) -> list[str]:
