@@ -6,7 +6,14 @@ import pytest
 
 from cnnperf.records.case import Case
 from cnnperf.report.verdicts import comparison_lines
-from cnnperf.runs.verdicts import CaseVerdict, Comparison, ControlFound, CounterChange, counter_changes, print_changes
+from cnnperf.runs.verdicts import (
+    CaseVerdict,
+    Comparison,
+    ControlFound,
+    CounterChange,
+    counter_changes,
+    fingerprint_changes,
+)
 from cnnperf.stats.sequential import Estimate, Rule
 
 CASE = Case("lenet5", batch=128)
@@ -65,24 +72,24 @@ def test_counters_are_compared_exactly_and_in_their_direction():
 
 def test_equal_counters_and_results_are_no_change():
     assert counter_changes(CASE, {"flop": 1}, {"flop": 1}) == []
-    assert print_changes(CASE, {"output": [1.0, 0.5]}, {"output": [1.0 + 1e-6, 0.5]}) == []
+    assert fingerprint_changes(CASE, {"output": [1.0, 0.5]}, {"output": [1.0 + 1e-6, 0.5]}) == []
 
 
 @pytest.mark.parametrize("after", [[1.001, 0.5], [1.0, 0.501], [math.nan, 0.5]])
 def test_a_result_beyond_rounding_is_named(after):
-    (change,) = print_changes(CASE, {"output": [1.0, 0.5]}, {"output": after})
+    (change,) = fingerprint_changes(CASE, {"output": [1.0, 0.5]}, {"output": after})
     assert (change.name, change.kind) == ("output", "changed")
 
 
 def test_of_many_gradients_the_furthest_is_named():
     before = {f"gradient of {name}": [1.0, 0.0] for name in "abc"}
     after = {**before, "gradient of a": [1.1, 0.0], "gradient of b": [2.0, 0.0]}
-    (change,) = print_changes(CASE, before, after)
+    (change,) = fingerprint_changes(CASE, before, after)
     assert change.name == "gradient of b and 1 others"
 
 
 def test_a_result_that_one_side_lacks_is_named():
-    (change,) = print_changes(CASE, {}, {"output": [1.0, 0.5]})
+    (change,) = fingerprint_changes(CASE, {}, {"output": [1.0, 0.5]})
     assert (change.before, change.after) == (None, 1.0)
 
 

@@ -12,7 +12,7 @@ from cnnperf.errors import WrongResult
 from cnnperf.measure.counting import _count, count
 from cnnperf.measure.workload import Workload
 from cnnperf.records.case import Case
-from cnnperf.runs.verdicts import counter_changes, print_changes
+from cnnperf.runs.verdicts import counter_changes, fingerprint_changes
 
 NUMBERS = itertools.count()
 
@@ -70,7 +70,7 @@ def changes_of(count_of, make, **how):
         change.name: change.kind
         for change in (
             *counter_changes(case, before["counters"], after["counters"]),
-            *print_changes(case, before["prints"], after["prints"]),
+            *fingerprint_changes(case, before["fingerprints"], after["fingerprints"]),
         )
     }
 

@@ -8,7 +8,7 @@ from cnnperf import fusion
 from cnnperf.errors import OptionError, OutOfMemory, UnsupportedCase, WrongResult
 from cnnperf.measure.clock import Reading
 from cnnperf.measure.measurement import Measured
-from cnnperf.measure.room import Forecast, Process
+from cnnperf.measure.memory_forecast import Forecast, Process
 from cnnperf.measure.sampler import Samples
 from cnnperf.measure.work import count_work
 from cnnperf.models import catalog
@@ -20,7 +20,7 @@ from cnnperf.runs.swept import with_sweeps
 from cnnperf.suite.bench_run import BenchRun
 from cnnperf.suite.options import Options
 from cnnperf.suite.plan import Plan, thread_counts
-from cnnperf.suite.sweep import Sweep, Walk, default_values, largest_batch
+from cnnperf.suite.sweep import Sweep, SweepRunner, default_values, largest_batch
 
 PLENTY = Process(0.0, 0.0, 2.0**50)
 
@@ -66,7 +66,7 @@ def sweep(laboratory, process=PLENTY, **chosen):
     session = BenchRun(Options(suite="sweep"), None, laboratory)
     session.step = wanted.step
     told = []
-    walk = Walk(wanted, session, told.append, Forecast(lambda: process))
+    walk = SweepRunner(wanted, session, told.append, Forecast(lambda: process))
     walk.run()
     return walk, "".join(told), frame_of_runs([("made", with_sweeps(session.run()))])
 
@@ -218,7 +218,7 @@ def test_the_journal_has_every_case_before_the_next_begins(tmp_path):
     def write(text):
         seen.append(len(Path(session.journal.path).read_text().splitlines()))
 
-    Walk(Sweep(resolve("lenet5"), "batch", (1, 2), ("forward",)), session, write, Forecast(lambda: PLENTY)).run()
+    SweepRunner(Sweep(resolve("lenet5"), "batch", (1, 2), ("forward",)), session, write, Forecast(lambda: PLENTY)).run()
     assert seen == [1, 2, 2, 3]
 
 

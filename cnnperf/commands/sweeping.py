@@ -48,12 +48,12 @@ def _sweep(given: argparse.Namespace) -> int:
     _check_before(given)
     sweep = _planned(given, values, step)
     from cnnperf.records.writing import check_folder
-    from cnnperf.suite.sweep import Walk
+    from cnnperf.suite.sweep import SweepRunner
 
     for folder in [*([] if given.out else [given.runs]), *_folders(given).values()]:
         check_folder(folder)
     session, path = _begin(given, sweep), _path(given)
-    walk, interrupted = Walk(sweep, session, show), False
+    walk, interrupted = SweepRunner(sweep, session, show), False
     try:
         walk.run()
     except KeyboardInterrupt:

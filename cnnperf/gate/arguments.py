@@ -90,7 +90,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--samples", type=Path, metavar="FILE", help="write all seconds to a JSON file")
     suite = parser.add_argument_group("the suite's own options")
     for option in OPTIONS:
-        if not option.of_runs:
+        if not option.pytest_only:
             action = "append" if option.repeatable else "store"
             suite.add_argument(
                 option.flag, dest=option.key, metavar=option.metavar, action=action, help=option.help.replace("%", "%%")

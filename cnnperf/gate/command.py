@@ -21,7 +21,7 @@ from cnnperf.gate.sides import Repository, Side
 from cnnperf.records.case import Case
 from cnnperf.records.tolerance import Tolerance, parse_tolerance
 from cnnperf.records.writing import check_folder
-from cnnperf.runs.verdicts import CaseVerdict, Comparison, CounterChange, counter_changes, print_changes
+from cnnperf.runs.verdicts import CaseVerdict, Comparison, CounterChange, counter_changes, fingerprint_changes
 from cnnperf.stats.sequential import Rule
 
 Given = Mapping[str, tuple[str, ...]]
@@ -219,7 +219,7 @@ def _count_one(case: Case, peers: Mapping[str, Peer], input_kind: str, counts: C
     before, after = found[BASE], found[CANDIDATE]
     counts.changes[case] = [
         *counter_changes(case, before["counters"], after["counters"]),
-        *print_changes(case, before["prints"], after["prints"]),
+        *fingerprint_changes(case, before["fingerprints"], after["fingerprints"]),
     ]
 
 

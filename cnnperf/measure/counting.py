@@ -25,7 +25,7 @@ def count(case: Case, input_kind: str = "synthetic") -> dict[str, Any]:
         input_kind: `synthetic` or `photos`.
 
     Returns:
-        `counters`, values by the names of `METRICS`, and `prints`: by result, `output` or `gradient of NAME`, its
+        `counters`, values by the names of `METRICS`, and `fingerprints`: by result, `output` or `gradient of NAME`, its
         2-norm and its product with a vector of seeded normal numbers. Both are plain JSON.
 
     Raises:
@@ -53,7 +53,10 @@ def _count(case: Case, build: Callable[[Case], Workload]) -> dict[str, Any]:
         counters["recompiles"] = compilation.captured_graphs() - counters["graphs"]
     elif case.trains:
         counters["saved_memory"] = _saved(workload)
-    return {"counters": counters, "prints": {name: _print(value) for name, value in results_of(workload).items()}}
+    return {
+        "counters": counters,
+        "fingerprints": {name: _fingerprint(value) for name, value in results_of(workload).items()},
+    }
 
 
 def _compiled(workload: Workload) -> dict[str, float]:
@@ -127,7 +130,7 @@ def _saved(workload: Workload) -> int:
     return sum(storage.nbytes() for storage in kept.values())
 
 
-def _print(value: torch.Tensor) -> list[float]:
+def _fingerprint(value: torch.Tensor) -> list[float]:
     flat = value.detach().cpu().double().flatten()
     direction = torch.randn(flat.numel(), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     return [float(flat.norm()), float(flat @ direction)]

@@ -17,7 +17,7 @@ TOLERANCE: Mapping[str, float] = {"fp32": 1e-4, "conv_tf32": _TF32, "tf32": _TF3
 }
 """Distance of two fingerprints relative to their norm, within which results count as the same, by precision."""
 
-Prints = Mapping[str, Sequence[float]]
+Fingerprints = Mapping[str, Sequence[float]]
 """By result, its norm and its product with a fixed direction."""
 
 
@@ -130,7 +130,7 @@ def counter_changes(case: Case, before: Mapping[str, float], after: Mapping[str,
     return [CounterChange(case, name, old, new, _kind(name, old, new)) for name, old, new in pairs if old != new]
 
 
-def print_changes(case: Case, before: Prints, after: Prints) -> list[CounterChange]:
+def fingerprint_changes(case: Case, before: Fingerprints, after: Fingerprints) -> list[CounterChange]:
     """Compare the results of one case within the tolerance of its precision; of many gradients the furthest is told."""
     tolerance = TOLERANCE[case.precision]
     names = [*before, *(name for name in after if name not in before)]

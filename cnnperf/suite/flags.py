@@ -24,7 +24,7 @@ class Option:
         help: One phrase.
         choices: The values that exist, or an empty tuple.
         repeatable: Whether it may be given several times.
-        of_runs: Whether it is about the runs of the benchmarks alone, and not about which cases there are.
+        pytest_only: Only for pytest runs; `cnnperf gate` does not accept it.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Option:
     help: str
     choices: tuple[str, ...] = ()
     repeatable: bool = False
-    of_runs: bool = False
+    pytest_only: bool = False
 
     @property
     def key(self) -> str:
@@ -73,13 +73,13 @@ OPTIONS = (
         "run for speed: tf32 or mixed precision, channels_last, compiled and in CUDA graphs)",
         choices=("smoke", "default", "full", "practice"),
     ),
-    Option("time", "SECONDS", ("1.0",), "measuring budget for one case in seconds", of_runs=True),
+    Option("time", "SECONDS", ("1.0",), "measuring budget for one case in seconds", pytest_only=True),
     Option(
         "interval",
         "PERCENT",
         ("2%",),
         "wanted half-width of the median's interval; a case ends when it is reached",
-        of_runs=True,
+        pytest_only=True,
     ),
     Option(
         "input",
@@ -106,29 +106,30 @@ OPTIONS = (
         "processes",
         "N",
         ("1",),
-        "time each case in so many processes, one after the other: without several, code cannot be told from process",
-        of_runs=True,
+        "time each case in N processes, one after the other; one process cannot separate a code change from "
+        "process-to-process noise",
+        pytest_only=True,
     ),
     Option(
         "shard",
         "K/N",
         (),
         "measure part K of N of the cases, such as 2/5; each is in exactly one part, and `cnnperf merge` joins them",
-        of_runs=True,
+        pytest_only=True,
     ),
     Option(
         "durations",
         "RUN",
         (),
         "saved runs by whose durations the parts are made equally long: the same ones on every machine",
-        of_runs=True,
+        pytest_only=True,
     ),
     Option(
         "baseline",
         "RUN",
         (),
         "compare with saved runs: a file or folder, latest, latest~2, the number of a run, a commit, or a branch",
-        of_runs=True,
+        pytest_only=True,
     ),
     Option(
         "fail-over",
@@ -137,7 +138,7 @@ OPTIONS = (
         "end with exit status 1 where a case is surely slower than the baseline, by half of this or more, and with 3 "
         "where more than this cannot be excluded: 5%, or 'se_*=3%' for some cases",
         repeatable=True,
-        of_runs=True,
+        pytest_only=True,
     ),
 )
 

@@ -9,7 +9,7 @@ from itertools import count, groupby, takewhile
 from cnnperf.errors import CnnperfError, OptionError, OutOfMemory, UnsupportedCase
 from cnnperf.measure.exhaustion import release_caches
 from cnnperf.measure.images import CHANNELS
-from cnnperf.measure.room import Forecast
+from cnnperf.measure.memory_forecast import Forecast
 from cnnperf.measure.workload import cpu_cores
 from cnnperf.models.architecture import Architecture
 from cnnperf.records.case import Case
@@ -123,7 +123,7 @@ class Line:
         return [(value, values["throughput"]) for value, values in self.values.items()]
 
 
-class Walk:
+class SweepRunner:
     """Measure a sweep in a session."""
 
     def __init__(
@@ -150,7 +150,7 @@ class Walk:
                 if self._sweep.axis in AFTERWARDS:
                     self._follow_up(line, AFTERWARDS[self._sweep.axis])
 
-    def _follow_up(self, line: Line, follow: Callable[[Walk, Line], None]) -> None:
+    def _follow_up(self, line: Line, follow: Callable[[SweepRunner, Line], None]) -> None:
         """Do what is done with a line that was measured; where that fails, what was measured stands."""
         try:
             follow(self, line)
@@ -244,7 +244,10 @@ class Walk:
         return self._forecast.holds(2 * images) and self._session.laboratory.fits(case)
 
 
-AFTERWARDS: Mapping[str, Callable[[Walk, Line], None]] = {"batch": Walk.find_largest, "threads": Walk.pair_threads}
+AFTERWARDS: Mapping[str, Callable[[SweepRunner, Line], None]] = {
+    "batch": SweepRunner.find_largest,
+    "threads": SweepRunner.pair_threads,
+}
 """What is done with a line once its values are measured, by axis."""
 
 

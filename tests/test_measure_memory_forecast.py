@@ -3,7 +3,7 @@
 import torch
 
 from cnnperf.measure.measurement import Laboratory
-from cnnperf.measure.room import CODE, LUMPS, MARGIN, SMALLEST, STEEPEST, Forecast, Process, process_memory
+from cnnperf.measure.memory_forecast import CODE, LUMPS, MARGIN, SMALLEST, STEEPEST, Forecast, Process, process_memory
 from cnnperf.measure.sampler import Schedule
 from cnnperf.measure.work import count_work
 from cnnperf.measure.workload import Workload

@@ -1,4 +1,4 @@
-"""The end of a CPU's memory, foreseen: the kernel kills who goes over it, so that it cannot be tried.
+"""Predict whether a case fits in RAM: exceeding it gets the process killed, so that it cannot be tried.
 
 What a process may come to hold is what it holds now and what is available, to the machine and within its control
 groups. What a case will need follows from what the one before it needed: bytes of live tensors are counted on the meta
