@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cnnperf.records.case import AXIS_BY_NAME, Case
@@ -62,17 +62,15 @@ def memory_rows(cases: Cases) -> list[Row]:
 def ratio_rows(cases: Cases, pairs: Sequence[Pair], shares: Sequence[Share]) -> list[Row]:
     """Return a row a ratio between two cases, break-even of compilation, and share that an improvement takes back."""
     name = Namer(cases)
-    kinds = {
-        ENGINE: [_pair_row(pair, name(pair.subject)) for pair in pairs if pair.numerator.engine == "eager"],
-        DEVICE: [_pair_row(pair, _with_batch(pair.subject)) for pair in pairs],
-        PART: [
-            _pair_row(pair, f"{pair.numerator.architecture} over {pair.denominator.architecture}") for pair in pairs
-        ],
+    names: dict[str, Callable[[Pair], str]] = {
+        ENGINE: lambda pair: name(pair.subject),
+        DEVICE: lambda pair: _with_batch(pair.subject),
+        PART: lambda pair: f"{pair.numerator.architecture} over {pair.denominator.architecture}",
     }
-    of_pairs = {kind: [row for row in rows if row["kind"] == kind] for kind, rows in kinds.items()}
+    shown = [pair for pair in pairs if pair.kind != ENGINE or pair.numerator.engine == "eager"]
+    ratios = [_pair_row(pair, names[pair.kind](pair)) for pair in shown]
     break_evens = [row for case in cases for row in _break_even(cases, case, name)]
-    recoveries = [_share_row(share) for share in shares if math.isfinite(share.share.value)]
-    return [*of_pairs[ENGINE], *break_evens, *of_pairs[DEVICE], *of_pairs[PART], *recoveries]
+    return [*ratios, *break_evens, *(_share_row(share) for share in shares if math.isfinite(share.share.value))]
 
 
 def _break_even(cases: Cases, case: Case, name: Namer) -> list[Row]:
@@ -104,10 +102,6 @@ def _ratio_row(kind: str, case: Case, name: str, quotient: Value, text: str, *, 
         "told": text,
         "seen": "difference seen" if seen else "no difference seen",
     }
-
-
-def _networks(pair: Pair) -> str:
-    return f"{pair.numerator.architecture} over {pair.denominator.architecture}"
 
 
 def _with_batch(case: Case) -> str:

@@ -1,7 +1,7 @@
 """The pytest plugin: options, the case fixtures and the hooks into pytest-benchmark.
 
-Every pytest run of an environment imports this module, so it loads neither torch nor pandas; the rooms that do are
-imported when the first case of a benchmark is collected.
+Every pytest run of an environment imports this module, so it loads neither torch nor pandas; the packages that do
+are imported when the first case of a benchmark is collected.
 """
 
 from __future__ import annotations
@@ -55,7 +55,6 @@ class PluginState:
 
 
 STATE_KEY: pytest.StashKey[PluginState] = pytest.StashKey()
-
 
 MARKER = "cnnperf"
 MARKER_HELP = (
