@@ -74,6 +74,7 @@ def _rows(line: Line, step: float) -> list[Row]:
         {
             **axes_of(line.at(at)),
             "sweep": _name(line),
+            "over": line.axis,
             "series": _series(line),
             "at": at,
             **_ends(value),
@@ -113,7 +114,7 @@ def _crossings(run: Run) -> dict[str, list[Row]]:
 
 
 def _chart(sweep: str, own: Sequence[Row], rows: Sequence[Row], crossings: Sequence[Row]) -> Chart:
-    axis, first = sweep.split("-")[1], own[0]
+    axis, first = str(own[0]["over"]), own[0]
     look = LOOKS[axis]
     x, y = _x(look, own), _y(look, own)
     color = alt.Color("series:N", sort=None, legend=alt.Legend(symbolOpacity=1))
