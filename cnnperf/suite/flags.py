@@ -8,9 +8,53 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from cnnperf.errors import OptionError
 from cnnperf.records.case import AXES
+
+if TYPE_CHECKING:
+    from cnnperf.records.shards import Shard
+
+
+MOST_PROCESSES = 100  # each holds PyTorch in memory
+
+
+def first(texts: tuple[str, ...]) -> str:
+    """Return the only text, empty where none was given."""
+    return texts[0] if texts else ""
+
+
+def _seconds(texts: tuple[str, ...]) -> float:
+    try:
+        return float(texts[0])
+    except ValueError:
+        raise OptionError(f"--cnnperf-time takes seconds such as 1.0, not {texts[0]!r}") from None
+
+
+def _fraction(texts: tuple[str, ...]) -> float:
+    text = texts[0]
+    try:
+        return float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        raise OptionError(f"--cnnperf-interval takes a number such as 2% or 0.02, not {text!r}") from None
+
+
+def _switch(texts: tuple[str, ...]) -> bool | None:
+    return texts[0] == "on" if texts else None
+
+
+def _processes(texts: tuple[str, ...]) -> int:
+    text = texts[0]
+    if not text.isdecimal() or not 1 <= int(text) <= MOST_PROCESSES:
+        raise OptionError(f"--cnnperf-processes takes a whole number from 1 to {MOST_PROCESSES}, not {text!r}")
+    return int(text)
+
+
+def _shard(texts: tuple[str, ...]) -> Shard | None:
+    from cnnperf.records.shards import parse_shard
+
+    return parse_shard(texts[0]) if texts else None
 
 
 @dataclass(frozen=True)
@@ -25,6 +69,8 @@ class Option:
         choices: The values that exist, or an empty tuple.
         repeatable: Whether it may be given several times.
         pytest_only: Only for pytest runs; `cnnperf gate` does not accept it.
+        field: Field of `Options` that holds the value; empty for one of the option's own name.
+        parse: Converts the texts of all values into that of the field.
     """
 
     name: str
@@ -34,6 +80,27 @@ class Option:
     choices: tuple[str, ...] = ()
     repeatable: bool = False
     pytest_only: bool = False
+    field: str = ""
+    parse: Callable[[tuple[str, ...]], Any] = first
+
+    def value(self, texts: tuple[str, ...]) -> Any:
+        """Return the value for the field of `Options`.
+
+        Args:
+            texts: As given; none for an option without a default that was not given.
+
+        Raises:
+            OptionError: If a text is not a valid value.
+        """
+        for text in texts:
+            if self.choices and text not in self.choices:
+                raise OptionError(f"{self.flag} takes one of {', '.join(self.choices)}, not {text!r}")
+        return self.parse(texts)
+
+    @property
+    def field_name(self) -> str:
+        """Return the name of the field of `Options`."""
+        return self.field or self.name.replace("-", "_")
 
     @property
     def key(self) -> str:
@@ -47,7 +114,15 @@ class Option:
 
 
 OPTIONS = (
-    Option("device", "DEVICE", ("auto",), "auto (CPU, and CUDA if present), cpu, cuda or cuda:N", repeatable=True),
+    Option(
+        "device",
+        "DEVICE",
+        ("auto",),
+        "auto (CPU, and CUDA if present), cpu, cuda or cuda:N",
+        repeatable=True,
+        field="devices",
+        parse=tuple,
+    ),
     Option(
         "architecture",
         "NAME",
@@ -56,6 +131,8 @@ OPTIONS = (
         "before a name, for that network with its Squeeze-and-Excitation fused; "
         "default: all in the catalog",
         repeatable=True,
+        field="patterns",
+        parse=tuple,
     ),
     Option(
         "axis",
@@ -64,6 +141,8 @@ OPTIONS = (
         f"values of an axis instead of the suite's: {', '.join(axis.name for axis in AXES if axis.overridable)}; "
         "default: by suite and device",
         repeatable=True,
+        field="axes",
+        parse=tuple,
     ),
     Option(
         "suite",
@@ -73,13 +152,22 @@ OPTIONS = (
         "run for speed: tf32 or mixed precision, channels_last, compiled and in CUDA graphs)",
         choices=("smoke", "default", "full", "practice"),
     ),
-    Option("time", "SECONDS", ("1.0",), "measuring budget for one case in seconds", pytest_only=True),
+    Option(
+        "time",
+        "SECONDS",
+        ("1.0",),
+        "measuring budget for one case in seconds",
+        pytest_only=True,
+        field="seconds",
+        parse=_seconds,
+    ),
     Option(
         "interval",
         "PERCENT",
         ("2%",),
         "wanted half-width of the median's interval; a case ends when it is reached",
         pytest_only=True,
+        parse=_fraction,
     ),
     Option(
         "input",
@@ -87,6 +175,7 @@ OPTIONS = (
         ("synthetic",),
         "synthetic (seeded normal noise), or photos (crops of the photographs that scikit-learn ships)",
         choices=("synthetic", "photos"),
+        field="input_kind",
     ),
     Option(
         "cpu-allocator",
@@ -101,6 +190,8 @@ OPTIONS = (
         (),
         "let cuDNN choose each convolution by trying (CUDA); default: off, and on in the suite practice",
         choices=("on", "off"),
+        field="asked_cudnn_benchmark",
+        parse=_switch,
     ),
     Option(
         "processes",
@@ -109,6 +200,7 @@ OPTIONS = (
         "time each case in N processes, one after the other; one process cannot separate a code change from "
         "process-to-process noise",
         pytest_only=True,
+        parse=_processes,
     ),
     Option(
         "shard",
@@ -116,6 +208,7 @@ OPTIONS = (
         (),
         "measure part K of N of the cases, such as 2/5; each is in exactly one part, and `cnnperf merge` joins them",
         pytest_only=True,
+        parse=_shard,
     ),
     Option(
         "durations",
@@ -139,6 +232,7 @@ OPTIONS = (
         "where more than this cannot be excluded: 5%, or 'se_*=3%' for some cases",
         repeatable=True,
         pytest_only=True,
+        parse=tuple,
     ),
 )
 

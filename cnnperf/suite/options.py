@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from cnnperf.errors import OptionError
 from cnnperf.records.tolerance import parse_tolerance
-from cnnperf.suite.flags import OPTIONS, Option
+from cnnperf.suite.flags import OPTIONS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from cnnperf.records.shards import Shard
     from cnnperf.runs.baseline import Baseline
     from cnnperf.suite.plan import Plan
-
-
-MOST_PROCESSES = 100  # each holds PyTorch in memory
 
 
 @dataclass(frozen=True)
@@ -37,7 +34,7 @@ class Options:
         interval: Wanted half-width of the interval, relative.
         input_kind: `synthetic` or `photos`.
         cpu_allocator: `retain` or `system`.
-        cudnn_benchmark: Whether cuDNN chooses convolutions by trying them.
+        asked_cudnn_benchmark: Whether cuDNN chooses convolutions by trying them; None for the default of the suite.
         processes: In how many each case is timed.
         shard: Which part of the cases is measured, or None for all.
         durations: The runs by whose durations parts are made, as typed; empty for none.
@@ -53,13 +50,18 @@ class Options:
     interval: float = 0.02
     input_kind: str = "synthetic"
     cpu_allocator: str = "retain"
-    cudnn_benchmark: bool = False
+    asked_cudnn_benchmark: bool | None = None
     processes: int = 1
     shard: Shard | None = None
     durations: str = ""
     baseline: str = ""
     fail_over: tuple[str, ...] = ()
     _brought: dict[str, Architecture] = field(default_factory=dict, compare=False)
+
+    @property
+    def cudnn_benchmark(self) -> bool:
+        """Whether cuDNN chooses convolutions by trying them: by default in the suite practice alone."""
+        return self.suite == "practice" if self.asked_cudnn_benchmark is None else self.asked_cudnn_benchmark
 
     def plan(self) -> Plan:
         """Return the plan for this machine.
@@ -166,24 +168,8 @@ def parse_options(given: Mapping[str, tuple[str, ...]]) -> Options:
     Raises:
         OptionError: With one sentence that says what was given and what is allowed.
     """
-    texts = {option.key: given.get(option.key) or option.default for option in OPTIONS}
-    for option in OPTIONS:
-        _check_choice(option, texts[option.key])
     options = Options(
-        devices=texts["cnnperf_device"],
-        patterns=texts["cnnperf_architecture"],
-        axes=texts["cnnperf_axis"],
-        suite=texts["cnnperf_suite"][0],
-        seconds=_seconds(texts["cnnperf_time"][0]),
-        interval=_fraction(texts["cnnperf_interval"][0]),
-        input_kind=texts["cnnperf_input"][0],
-        cpu_allocator=texts["cnnperf_cpu_allocator"][0],
-        cudnn_benchmark=_cudnn_benchmark(texts["cnnperf_cudnn_benchmark"], texts["cnnperf_suite"][0]),
-        processes=_processes(texts["cnnperf_processes"][0]),
-        shard=_shard(texts["cnnperf_shard"]),
-        durations=next(iter(texts["cnnperf_durations"]), ""),
-        baseline=next(iter(texts["cnnperf_baseline"]), ""),
-        fail_over=texts["cnnperf_fail_over"],
+        **{option.field_name: option.value(given.get(option.key) or option.default) for option in OPTIONS}
     )
     if given:
         _check_together(options)
@@ -204,39 +190,3 @@ def _check_together(options: Options) -> None:
         from cnnperf.measure.images import check_photos
 
         check_photos()
-
-
-def _cudnn_benchmark(texts: tuple[str, ...], suite: str) -> bool:
-    return texts[0] == "on" if texts else suite == "practice"
-
-
-def _processes(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= MOST_PROCESSES:
-        raise OptionError(f"--cnnperf-processes takes a whole number from 1 to {MOST_PROCESSES}, not {text!r}")
-    return int(text)
-
-
-def _shard(texts: tuple[str, ...]) -> Shard | None:
-    from cnnperf.records.shards import parse_shard
-
-    return parse_shard(texts[0]) if texts else None
-
-
-def _check_choice(option: Option, texts: tuple[str, ...]) -> None:
-    for text in texts:
-        if option.choices and text not in option.choices:
-            raise OptionError(f"{option.flag} takes one of {', '.join(option.choices)}, not {text!r}")
-
-
-def _seconds(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise OptionError(f"--cnnperf-time takes seconds such as 1.0, not {text!r}") from None
-
-
-def _fraction(text: str) -> float:
-    try:
-        return float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-    except ValueError:
-        raise OptionError(f"--cnnperf-interval takes a number such as 2% or 0.02, not {text!r}") from None
