@@ -29,9 +29,9 @@ from cnnperf.report.scaling import scaling_lines
 from cnnperf.runs import parse_document, read_runs
 from cnnperf.scaling.__main__ import main
 from cnnperf.scaling.arguments import Place, Request, parser, request_of, sizes_up_to
+from cnnperf.scaling.monitor import BEAT, ENDED, FINE, LOST, HeartbeatMonitor
 from cnnperf.scaling.results import arms_of, record_of, values_of
 from cnnperf.scaling.rounds import Gathered, sample_ranks
-from cnnperf.scaling.watch import BEAT, ENDED, FINE, LOST, Vigil
 from cnnperf.stats.paired import PairedSamples
 from cnnperf.testing import ScriptedClock, ScriptedSubject
 
@@ -125,34 +125,36 @@ class Pair:
     def __init__(self):
         self.meetings = 0
 
-    def meet(self):
+    def barrier(self):
         self.meetings += 1
 
-    def gather(self, own):
+    def all_gather(self, own):
         if not isinstance(own, dict):
             return [own, own]
         return [own, {name: [2 * one for one in taken] for name, taken in own.items() if name != "weak 1"}]
 
-    def share(self, value):
+    def broadcast(self, value):
         return value
 
 
 def test_a_round_takes_as_long_as_its_slowest_process_and_all_meet_before_it():
-    crew, clock, schedule = Pair(), ScriptedClock(0.01), Schedule(budget=0.1, least_groups=2, settled_groups=3)
+    communicator, clock, schedule = Pair(), ScriptedClock(0.01), Schedule(budget=0.1, least_groups=2, settled_groups=3)
     steps = {name: ScriptedSubject() for name in ("weak 1", "weak 2")}
-    found = sample_ranks(steps, "weak 1", crew, clock, schedule)
+    found = sample_ranks(steps, "weak 1", communicator, clock, schedule)
     assert found.together.latency("weak 2").value == pytest.approx(0.02)
     assert found.together.ratio("weak 1", "weak 2").value == pytest.approx(0.5)
     assert [len(ranks) for ranks in found.ranks.values()] == [1, 2]
-    assert crew.meetings == sum(step.events.count("run") for step in steps.values())
+    assert communicator.meetings == sum(step.events.count("run") for step in steps.values())
 
 
 def test_a_process_without_a_part_meets_the_others_all_the_same():
-    crew, clock, schedule = Pair(), ScriptedClock(0.01), Schedule(budget=0.1, least_groups=2)
+    communicator, clock, schedule = Pair(), ScriptedClock(0.01), Schedule(budget=0.1, least_groups=2)
     steps = {"weak 1": None, "weak 2": ScriptedSubject()}
-    crew.gather = lambda own: [{**own, "weak 1": own["weak 2"]}, own] if isinstance(own, dict) else [own, own]
-    sample_ranks(steps, "weak 1", crew, clock, schedule)
-    assert crew.meetings == 2 * steps["weak 2"].events.count("run")
+    communicator.all_gather = lambda own: (
+        [{**own, "weak 1": own["weak 2"]}, own] if isinstance(own, dict) else [own, own]
+    )
+    sample_ranks(steps, "weak 1", communicator, clock, schedule)
+    assert communicator.meetings == 2 * steps["weak 2"].events.count("run")
 
 
 @pytest.mark.parametrize(("size", "sizes"), [(1, [1]), (2, [1, 2]), (3, [1, 2, 3]), (6, [1, 2, 4, 6])])
@@ -228,20 +230,20 @@ PEOPLE = [("one", 10), ("one", 11), ("two", 12)]
 
 
 class Watched:
-    """Be the vigil of a process among three, whose signs and clock are scripted."""
+    """Be the monitor of a process among three, whose signs and clock are scripted."""
 
     def __init__(self, rank=0, timeout=60.0):
-        self.vigil, self.now, self.counts = Vigil(rank, PEOPLE, timeout), 0.0, [0, 0, 0]
+        self.monitor, self.now, self.counts = HeartbeatMonitor(rank, PEOPLE, timeout), 0.0, [0, 0, 0]
         self.states = [FINE, FINE, FINE]
 
     def after(self, seconds, living=(0, 1, 2)):
-        """Let time pass in beats in which these processes show signs; return what the vigil says at the last."""
+        """Let time pass in beats in which these processes show signs; return what the monitor says at the last."""
         for _ in range(int(seconds / BEAT)):
             self.now += BEAT
             for rank in living:
                 self.counts[rank] += 1
             signs = [f"{count} {state}" for count, state in zip(self.counts, self.states, strict=True)]
-            told = self.vigil.look(signs, self.now)
+            told = self.monitor.look(signs, self.now)
             if told is not None:
                 return told
         return None
@@ -256,13 +258,13 @@ def test_a_process_without_a_sign_for_the_timeout_is_lost():
     assert watched.after(1) is None
     assert watched.after(59, living=(0, 2)) is None
     assert watched.after(3, living=(0, 2)) == "process 1 (pid 11 on one) died or does not answer"
-    assert watched.vigil.lost(watched.now) == [1]
+    assert watched.monitor.lost(watched.now) == [1]
 
 
 def test_who_is_asked_to_end_finds_within_seconds_which_process_is_gone():
     watched = Watched(timeout=60)
     watched.after(1)
-    watched.vigil.ask_to_end()
+    watched.monitor.ask_to_end()
     assert watched.after(10, living=(0, 1)) == "process 2 (pid 12 on two) died or does not answer"
     assert watched.now < 6
 
@@ -270,11 +272,11 @@ def test_who_is_asked_to_end_finds_within_seconds_which_process_is_gone():
 def test_the_first_process_that_is_left_tells_it_for_all():
     watched = Watched(rank=1)
     watched.after(1)
-    watched.vigil.ask_to_end()
+    watched.monitor.ask_to_end()
     assert watched.after(10, living=(0, 1)) == ""
     alone = Watched(rank=1)
     alone.after(1)
-    alone.vigil.ask_to_end()
+    alone.monitor.ask_to_end()
     assert alone.after(10, living=(1, 2)) == "process 0 (pid 10 on one) died or does not answer"
 
 
@@ -286,14 +288,14 @@ def test_who_ends_of_itself_has_told_why_and_the_others_are_silent():
 
 def test_who_is_asked_to_end_while_all_live_says_so():
     watched = Watched()
-    watched.vigil.ask_to_end()
+    watched.monitor.ask_to_end()
     assert watched.after(10) == "it was asked to end"
 
 
 def test_who_waits_in_vain_for_a_process_that_lives_names_it():
     watched = Watched(timeout=4)
     watched.states[1] = LOST  # it has waited in vain too
-    watched.vigil.state = LOST
+    watched.monitor.state = LOST
     assert watched.after(10) == (
         "process 2 (pid 12 on two): busy for more than 4 s; raise --timeout if a step may take so long"
     )
@@ -301,17 +303,17 @@ def test_who_waits_in_vain_for_a_process_that_lives_names_it():
 
 def test_who_waits_in_vain_tells_it_though_it_is_not_the_first():
     watched = Watched(rank=1, timeout=4)
-    watched.states[2] = watched.vigil.state = LOST
+    watched.states[2] = watched.monitor.state = LOST
     assert watched.after(10).startswith("process 0 (pid 10 on one): busy for more than 4 s")
     watched = Watched(rank=2, timeout=4)
-    watched.states[1] = watched.vigil.state = LOST
+    watched.states[1] = watched.monitor.state = LOST
     assert watched.after(10) == ""
 
 
 def test_a_connection_that_breaks_while_all_live_is_told_with_its_cause():
     watched = Watched()
     watched.states = [LOST, LOST, LOST]
-    watched.vigil.state, watched.vigil.cause = LOST, "it broke"
+    watched.monitor.state, watched.monitor.cause = LOST, "it broke"
     assert "though all of them live: it broke" in watched.after(10)
 
 

@@ -14,9 +14,9 @@ from cnnperf.exit_status import ExitStatus
 from cnnperf.records.writing import check_folder, check_out
 from cnnperf.report.scaling import scaling_lines
 from cnnperf.scaling.arguments import Place, Request, parser, request_of
-from cnnperf.scaling.crew import Joined
+from cnnperf.scaling.communicator import TorchrunCommunicator
+from cnnperf.scaling.monitor import HeartbeatMonitor, MonitorThread, SignalThread, leave
 from cnnperf.scaling.run import ScalingRun
-from cnnperf.scaling.watch import Doorman, Vigil, Watch, leave
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,11 +29,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if os.environ.get("RANK", "") in ("", "0"):  # one of many that all say the same
             complain(f"cnnperf: {error}")
         return ExitStatus.UNUSABLE
-    doorman = Doorman()
-    doorman.start()
+    signals = SignalThread()
+    signals.start()
     try:
-        crew = Joined(place, request.device, request.timeout)
-        _agree(crew, request)
+        communicator = TorchrunCommunicator(place, request.device, request.timeout)
+        _agree(communicator, request)
     except (RuntimeError, OSError) as error:
         complain(f"cnnperf: process {place.rank}: the others cannot be reached: {_first_line(error)}")
         return ExitStatus.FAILED
@@ -41,17 +41,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if place.rank == 0:
             complain(f"cnnperf: {error}")
         return ExitStatus.UNUSABLE
-    doorman.stop()
-    return _measure(ScalingRun(request, crew, _device(place, request), complain if place.rank == 0 else _nowhere))
+    signals.stop()
+    return _measure(
+        ScalingRun(request, communicator, _device(place, request), complain if place.rank == 0 else _nowhere)
+    )
 
 
-def _agree(crew: Joined, request: Request) -> None:
+def _agree(communicator: TorchrunCommunicator, request: Request) -> None:
     """See that all processes were asked for the same, and that the first one can write what they find.
 
     Raises:
         CnnperfError: In every process, if not.
     """
-    facts = crew.gather(request.facts())
+    facts = communicator.all_gather(request.facts())
     for rank, own in enumerate(facts):
         unlike = [f"{name} {facts[0][name]} and {value}" for name, value in own.items() if value != facts[0][name]]
         if unlike:
@@ -59,7 +61,7 @@ def _agree(crew: Joined, request: Request) -> None:
                 f"processes 0 and {rank} would measure different things: {', '.join(unlike)}; give every machine the "
                 "same arguments, and --device and --threads where machines differ"
             )
-    if refusal := crew.share(_refusal(request) if crew.rank == 0 else ""):
+    if refusal := communicator.broadcast(_refusal(request) if communicator.rank == 0 else ""):
         raise CnnperfError(refusal)
 
 
@@ -80,27 +82,29 @@ def _device(place: Place, request: Request) -> torch.device:
 
 
 def _measure(run: ScalingRun) -> int:
-    crew, kept_in = run.crew, run.begin()
+    communicator, kept_in = run.communicator, run.begin()
 
     def tell(reason: str) -> None:
         complain(f"\ncnnperf: {reason}; what was measured before is kept in {kept_in}, which `cnnperf show` reads")
 
-    watch = Watch(Vigil(crew.rank, crew.people, run.request.timeout), crew.signs(), tell)
+    watch = MonitorThread(
+        HeartbeatMonitor(communicator.rank, communicator.peers, run.request.timeout), communicator.signs(), tell
+    )
     watch.start()
     try:
         run.measure()
-        crew.meet()
+        communicator.barrier()
     except CnnperfError as error:
-        tell(f"process {crew.rank}: {error}")
+        tell(f"process {communicator.rank}: {error}")
         watch.end(ExitStatus.UNUSABLE)
     except Exception as error:  # noqa: BLE001 - told, and the process ends
         if _is_loss(error):
             watch.miss(_first_line(error))
-        tell(f"process {crew.rank}: {traceback.format_exc()}")
+        tell(f"process {communicator.rank}: {traceback.format_exc()}")
         watch.end(ExitStatus.FAILED)
     watch.stop()
-    crew.leave()
-    return _save(run) if crew.rank == 0 else ExitStatus.OK
+    communicator.leave()
+    return _save(run) if communicator.rank == 0 else ExitStatus.OK
 
 
 def _save(run: ScalingRun) -> int:

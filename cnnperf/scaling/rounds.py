@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from cnnperf.measure.clock import Clock
 from cnnperf.measure.paired import WARM_UP_ROUNDS, draw_order
 from cnnperf.measure.sampler import Schedule, Subject, collector_paused, take_round
-from cnnperf.scaling.crew import Crew
+from cnnperf.scaling.communicator import Communicator
 from cnnperf.stats.paired import PairedSamples
 
 Seconds = Mapping[str, list[float]]
@@ -29,7 +29,7 @@ class Gathered:
 
 
 def sample_ranks(
-    steps: Mapping[str, Subject | None], anchor: str, crew: Crew, clock: Clock, schedule: Schedule
+    steps: Mapping[str, Subject | None], anchor: str, communicator: Communicator, clock: Clock, schedule: Schedule
 ) -> Gathered:
     """Take rounds of all subjects in turn, in groups at fresh placements, until all ratios to one of them are narrow.
 
@@ -38,7 +38,7 @@ def sample_ranks(
     Args:
         steps: By name, the same names in every process; None where this process has no part in a subject.
         anchor: The subject to which all others are compared.
-        crew: The processes.
+        communicator: The processes.
         clock: Of this process's device.
         schedule: As for one case; its budget is that of each subject.
 
@@ -49,16 +49,16 @@ def sample_ranks(
     groups: dict[str, list[list[float]]] = {name: [] for name in steps}
     ranks: dict[str, list[list[float]]] = {}
     with collector_paused():
-        rounds = schedule.rounds_in_group(_warm_up(steps, crew, clock) / len(steps))
+        rounds = schedule.rounds_in_group(_warm_up(steps, communicator, clock) / len(steps))
         stopped = ""
         while not stopped:
-            everyone = crew.gather(_take_group(steps, rounds, len(groups[anchor]), crew, clock))
+            everyone = communicator.all_gather(_take_group(steps, rounds, len(groups[anchor]), communicator, clock))
             for name in steps:
                 parts = [own[name] for own in everyone if name in own]
                 groups[name].append(slowest(parts))
                 for kept, part in zip(ranks.setdefault(name, [[] for _ in parts]), parts, strict=True):
                     kept.extend(part)
-            stopped = crew.share(_reason_to_stop(groups, anchor, schedule))
+            stopped = communicator.broadcast(_reason_to_stop(groups, anchor, schedule))
     return Gathered(PairedSamples(groups, stopped), ranks)
 
 
@@ -67,32 +67,34 @@ def slowest(parts: list[list[float]]) -> list[float]:
     return [max(seconds) for seconds in zip(*parts, strict=True)]
 
 
-def _warm_up(steps: Mapping[str, Subject | None], crew: Crew, clock: Clock) -> float:
+def _warm_up(steps: Mapping[str, Subject | None], communicator: Communicator, clock: Clock) -> float:
     """Return the seconds that one round of all subjects takes."""
     total = 0.0
     for step in steps.values():
-        seconds = [_round(step, crew, clock) for _ in range(WARM_UP_ROUNDS)]
-        total += max(crew.gather(statistics.median(seconds[1:])))
+        seconds = [_round(step, communicator, clock) for _ in range(WARM_UP_ROUNDS)]
+        total += max(communicator.all_gather(statistics.median(seconds[1:])))
     return total
 
 
-def _take_group(steps: Mapping[str, Subject | None], rounds: int, number: int, crew: Crew, clock: Clock) -> Seconds:
+def _take_group(
+    steps: Mapping[str, Subject | None], rounds: int, number: int, communicator: Communicator, clock: Clock
+) -> Seconds:
     for step in steps.values():
         if step is not None:
             step.relocate()
     for step in steps.values():
-        _round(step, crew, clock)
+        _round(step, communicator, clock)
     seconds: dict[str, list[float]] = {name: [] for name, step in steps.items() if step is not None}
     for name in draw_order(list(steps), rounds, number):
-        taken = _round(steps[name], crew, clock)
+        taken = _round(steps[name], communicator, clock)
         if name in seconds:
             seconds[name].append(taken)
     return seconds
 
 
-def _round(step: Subject | None, crew: Crew, clock: Clock) -> float:
+def _round(step: Subject | None, communicator: Communicator, clock: Clock) -> float:
     """Return this process's seconds, 0 where it has no part."""
-    crew.meet()
+    communicator.barrier()
     return 0.0 if step is None else take_round(step, clock).wall
 
 

@@ -25,7 +25,7 @@ from cnnperf.records.commit import commit_info
 from cnnperf.records.run import CaseRecord, NotMeasured, Run
 from cnnperf.records.writing import Journal, numbered_path, save_run
 from cnnperf.scaling.arguments import Request, sizes_up_to
-from cnnperf.scaling.crew import Group, Joined
+from cnnperf.scaling.communicator import Group, TorchrunCommunicator
 from cnnperf.scaling.results import STRONG, WEAK, Arm, arms_of, record_of
 from cnnperf.scaling.rounds import sample_ranks
 from cnnperf.scaling.step import Silent, Step, communicated_bytes
@@ -40,7 +40,7 @@ class ScalingRun:
 
     Attributes:
         request: What is asked for.
-        crew: The processes.
+        communicator: The processes.
         device: This process's.
         tell: Prints progress; the first process's alone.
         records: Finished cases.
@@ -49,7 +49,7 @@ class ScalingRun:
     """
 
     request: Request
-    crew: Joined
+    communicator: TorchrunCommunicator
     device: torch.device
     tell: Tell
     records: list[CaseRecord] = field(default_factory=list)
@@ -62,15 +62,15 @@ class ScalingRun:
     @property
     def sizes(self) -> list[int]:
         """Return the numbers of processes."""
-        return sizes_up_to(self.crew.size)
+        return sizes_up_to(self.communicator.size)
 
     def begin(self) -> str:
         """Set threads and memory policy, open the journal, and return its path, which every process gets."""
         torch.set_num_threads(self.request.threads)
         policy = apply_policy("retain")
-        if self.crew.rank == 0:
+        if self.communicator.rank == 0:
             environment = read_environment(cpu_allocator=policy, input_kind="synthetic")
-            environment |= {"world_size": self.crew.size, "backend": self.crew.backend}
+            environment |= {"world_size": self.communicator.size, "backend": self.communicator.backend}
             self._began = Run(
                 time=datetime.now(UTC),
                 machine_info={"node": platform.node(), "cpu": {"brand_raw": environment["cpu_model"]}},
@@ -78,11 +78,11 @@ class ScalingRun:
                 suite="scaling",
                 planned=len(self.request.architectures) * (2 * len(self.sizes) - 1),
                 environment=environment,
-                hosts=tuple(host for host, _ in self.crew.people),
+                hosts=tuple(host for host, _ in self.communicator.peers),
             )
             self.journal = Journal(self._folder(), self._began)
-        self._groups = {size: self.crew.first(size) for size in self.sizes if size > 1}
-        return self.crew.share(str(self.journal.path) if self.journal else "")
+        self._groups = {size: self.communicator.subgroup(size) for size in self.sizes if size > 1}
+        return self.communicator.broadcast(str(self.journal.path) if self.journal else "")
 
     def measure(self) -> None:
         """Measure all networks.
@@ -94,7 +94,7 @@ class ScalingRun:
         count = len(self.request.architectures)
         for number, architecture in enumerate(self.request.architectures, start=1):
             case = self._case(architecture)
-            told = "1 process" if self.crew.size == 1 else f"{', '.join(map(str, self.sizes))} processes"
+            told = "1 process" if self.communicator.size == 1 else f"{', '.join(map(str, self.sizes))} processes"
             self.tell(f"[{number}/{count}] {architecture.name}, batch {case.batch}, on {told}")
             with in_force(case):
                 reason = self._measure(case)
@@ -125,7 +125,7 @@ class ScalingRun:
         """Measure one network, or return why not where that is so in any process."""
         arms = arms_of(case, self.sizes)
         built, reason = self._attempt(lambda: self._build(arms))
-        if reasons := [one for one in self.crew.gather(reason) if one]:
+        if reasons := [one for one in self.communicator.all_gather(reason) if one]:
             return reasons[0]
         steps: dict[str, Subject | None] = {}
         for place, (arm, step) in enumerate(zip(arms, built, strict=True)):
@@ -134,15 +134,15 @@ class ScalingRun:
                 steps[arm.silent] = None if step is None else Silent(step)
                 arms[place] = replace(arm, communicated=self._join(arm.case, step))
         schedule = Schedule(self.request.seconds, self.request.interval)
-        gathered = sample_ranks(steps, arms[0].name, self.crew, clock_for(self.device), schedule)
-        if self.crew.rank == 0:
+        gathered = sample_ranks(steps, arms[0].name, self.communicator, clock_for(self.device), schedule)
+        if self.communicator.rank == 0:
             for arm in arms:
                 self._keep(record_of(arm, arms[0], gathered))
         return ""
 
     def _build(self, arms: list[Arm]) -> list[Step | None]:
         """Build the steps that this process has a part in, and see that one alone computes what it should."""
-        steps = [Step(self._here(arm.case), self.crew.rank) if self._takes_part(arm) else None for arm in arms]
+        steps = [Step(self._here(arm.case), self.communicator.rank) if self._takes_part(arm) else None for arm in arms]
         for step in steps:
             if step is not None:
                 step.run()  # where memory runs out here, all give up together; later it ends the run
@@ -160,7 +160,7 @@ class ScalingRun:
         return communicated_bytes(self._here(case), group)
 
     def _takes_part(self, arm: Arm) -> bool:
-        return self.crew.rank < arm.case.world_size
+        return self.communicator.rank < arm.case.world_size
 
     def _here(self, case: Case) -> Case:
         return case.replace(device=str(self.device))
@@ -171,7 +171,7 @@ class ScalingRun:
             with out_of_memory_told():
                 return build(), ""
         except UnsupportedCase as error:
-            return [], f"process {self.crew.rank}: {error}"
+            return [], f"process {self.communicator.rank}: {error}"
 
     def _keep(self, record: CaseRecord) -> None:
         self.records.append(record)

@@ -14,7 +14,7 @@ from cnnperf.errors import WrongResult
 from cnnperf.measure.images import images_for
 from cnnperf.measure.workload import Network, Workload
 from cnnperf.records.case import Case
-from cnnperf.scaling.crew import Group
+from cnnperf.scaling.communicator import Group
 
 TOLERANCE = 1e-4  # of averaged gradients: only the order of a few additions differs
 

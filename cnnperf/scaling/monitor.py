@@ -26,12 +26,12 @@ SETTLE = 3.0  # seconds in which every process that lives has shown one, however
 FINE, LOST, ENDED = "fine", "lost", "ended"
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
-Person = tuple[str, int]
+Peer = tuple[str, int]
 """Host and process id."""
 
 
-class Signs(Protocol):
-    """Be where the processes leave their signs."""
+class Heartbeats(Protocol):
+    """Store of the heartbeats of all processes."""
 
     def leave(self, rank: int, sign: str) -> None:
         """Leave a sign for the others."""
@@ -41,19 +41,19 @@ class Signs(Protocol):
 
 
 @dataclass
-class Vigil:
+class HeartbeatMonitor:
     """Tell from the signs of all processes when one is lost. It knows neither threads nor the system.
 
     Attributes:
         rank: Of this process.
-        people: Host and process id of each process.
+        peers: Host and process id of each process.
         timeout: Seconds without a sign after which a process is lost.
         state: Of this process: `FINE`; `LOST` once it has missed another, and `ENDED` once it has told why it ends.
         cause: What this process saw where it has missed another.
     """
 
     rank: int
-    people: Sequence[Person]
+    peers: Sequence[Peer]
     timeout: float
     state: str = FINE
     cause: str = ""
@@ -61,8 +61,8 @@ class Vigil:
     def __post_init__(self) -> None:
         """Begin when all processes are there."""
         self._count = 0
-        self._signs = [""] * len(self.people)
-        self._seen = [-1.0] * len(self.people)
+        self._signs = [""] * len(self.peers)
+        self._seen = [-1.0] * len(self.peers)
         self._asked = False
         self._since: float | None = None
 
@@ -101,7 +101,7 @@ class Vigil:
         return self._silent(now, SETTLE)
 
     def _others(self) -> list[int]:
-        return [rank for rank in range(len(self.people)) if rank != self.rank]
+        return [rank for rank in range(len(self.peers)) if rank != self.rank]
 
     def _state(self, rank: int) -> str:
         return self._signs[rank].partition(" ")[2]
@@ -110,7 +110,7 @@ class Vigil:
         return [rank for rank in self._others() if now - self._seen[rank] > limit]
 
     def _conclusion(self, gone: Sequence[int]) -> str:
-        left = set(range(len(self.people))) - set(gone)
+        left = set(range(len(self.peers))) - set(gone)
         busy = [rank for rank in self._others() if rank in left and self._state(rank) == FINE]
         waited = self.state == LOST and not (gone or self._asked)
         if self.rank > min(left.difference(busy) if waited else left):  # one tells it for all
@@ -125,34 +125,34 @@ class Vigil:
         return f"the connection between the processes broke, though all of them live: {self.cause}"
 
     def _name(self, rank: int) -> str:
-        host, pid = self.people[rank]
+        host, pid = self.peers[rank]
         return f"process {rank} (pid {pid} on {host})"
 
 
-class Watch(threading.Thread):
-    """Keep the vigil for one process, and end it where that has to be."""
+class MonitorThread(threading.Thread):
+    """Thread that sends the heartbeats of one process, watches those of the others, and ends the process."""
 
-    def __init__(self, vigil: Vigil, signs: Signs, tell: Callable[[str], None]) -> None:
+    def __init__(self, monitor: HeartbeatMonitor, signs: Heartbeats, tell: Callable[[str], None]) -> None:
         """Get ready.
 
         Args:
-            vigil: Of this process.
+            monitor: Of this process.
             signs: Of all, by a connection that nothing else uses.
             tell: Prints why the process ends.
         """
         super().__init__(name="cnnperf watch", daemon=True)
-        self._vigil, self._signs, self._tell = vigil, signs, tell
+        self._monitor, self._signs, self._tell = monitor, signs, tell
         self._done = threading.Event()
 
     def run(self) -> None:
         """Show signs and look at those of the others until it is over."""
         while not self._done.is_set():
             try:
-                self._signs.leave(self._vigil.rank, self._vigil.sign())
+                self._signs.leave(self._monitor.rank, self._monitor.sign())
                 now = time.monotonic()
-                told = self._vigil.look(self._signs.read(), now)
+                told = self._monitor.look(self._signs.read(), now)
             except (RuntimeError, OSError):  # the store went with torchrun
-                self._end("torchrun is gone" if self._vigil.rank == 0 else "", ExitStatus.FAILED)
+                self._end("torchrun is gone" if self._monitor.rank == 0 else "", ExitStatus.FAILED)
             else:
                 if told is not None:
                     self._end_stopped(now)
@@ -161,13 +161,13 @@ class Watch(threading.Thread):
 
     def miss(self, cause: str) -> None:
         """Wait until it is clear which process was lost, and end; called by the main thread, which saw an error."""
-        self._vigil.cause, self._vigil.state = cause, LOST
+        self._monitor.cause, self._monitor.state = cause, LOST
         self.join()
 
     def end(self, status: int) -> None:
         """End the process after it has told why, and let the others know."""
-        self._vigil.state = ENDED
-        self._signs.leave(self._vigil.rank, self._vigil.sign())
+        self._monitor.state = ENDED
+        self._signs.leave(self._monitor.rank, self._monitor.sign())
         leave(status)
 
     def stop(self) -> None:
@@ -184,31 +184,31 @@ class Watch(threading.Thread):
         if taken is None:
             return
         if taken.si_signo == signal.SIGINT:
-            self._end("interrupted" if self._vigil.rank == 0 else "", ExitStatus.INTERRUPTED)
-        self._vigil.ask_to_end()
+            self._end("interrupted" if self._monitor.rank == 0 else "", ExitStatus.INTERRUPTED)
+        self._monitor.ask_to_end()
 
     def _end(self, told: str, status: int) -> None:
         if told:
             self._tell(told)
-            self._vigil.state = ENDED  # so that no other process tells it again
+            self._monitor.state = ENDED  # so that no other process tells it again
             with suppress(RuntimeError, OSError):  # where the store went with torchrun
-                self._signs.leave(self._vigil.rank, self._vigil.sign())
+                self._signs.leave(self._monitor.rank, self._monitor.sign())
         leave(status)
 
     def _end_stopped(self, now: float) -> None:
         """Kill processes of this run and machine that are stopped: they would take no other signal."""
-        for rank in self._vigil.lost(now):
-            host, pid = self._vigil.people[rank]
+        for rank in self._monitor.lost(now):
+            host, pid = self._monitor.peers[rank]
             if host == platform.node() and _is_of_run(pid, rank):
                 os.kill(pid, signal.SIGKILL)
 
 
-class Doorman(threading.Thread):
-    """Take the signals while the processes meet, when there is nothing to tell yet."""
+class SignalThread(threading.Thread):
+    """Thread that takes signals while the process group is set up, when there is nothing to report yet."""
 
     def __init__(self) -> None:
         """Leave the signals that ask to end to this thread and the watch; before any other thread is started."""
-        super().__init__(name="cnnperf doorman", daemon=True)
+        super().__init__(name="cnnperf signals", daemon=True)
         self._done = threading.Event()
         if hasattr(signal, "sigtimedwait"):
             signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)

@@ -1,4 +1,4 @@
-"""The processes that measure together: how they meet and tell each other numbers."""
+"""Communication between the processes that measure together."""
 
 from __future__ import annotations
 
@@ -11,35 +11,35 @@ from torch import distributed
 from torch.distributed.rendezvous import rendezvous
 
 from cnnperf.scaling.arguments import Place
-from cnnperf.scaling.watch import Person
+from cnnperf.scaling.monitor import Peer
 
 T = TypeVar("T")
 Group = Any  # distributed.ProcessGroup, which a build of PyTorch may lack
 
 
-class Crew(Protocol):
-    """Be one of the processes that measure together."""
+class Communicator(Protocol):
+    """One of the processes that measure together."""
 
     @property
     def rank(self) -> int:
-        """Return which one this is, from 0."""
+        """Rank of this process, from 0."""
 
     @property
     def size(self) -> int:
-        """Return how many there are."""
+        """Number of processes."""
 
-    def meet(self) -> None:
-        """Wait until every process is here."""
+    def barrier(self) -> None:
+        """Wait until every process has called this."""
 
-    def gather(self, own: T) -> list[T]:
+    def all_gather(self, own: T) -> list[T]:
         """Return what every process gives, by rank, in every process."""
 
-    def share(self, value: T) -> T:
+    def broadcast(self, value: T) -> T:
         """Return what the first process gives, in every process."""
 
 
-class Joined:
-    """Be a process of a run that torchrun started.
+class TorchrunCommunicator:
+    """One of the processes that torchrun started.
 
     What is measured crosses by gloo on the CPU and NCCL on CUDA; meeting and telling is done by gloo in any case.
     """
@@ -61,40 +61,40 @@ class Joined:
             world_size=place.size,
         )
         self._control = distributed.new_group(backend="gloo", timeout=self._waiting)
-        self.people: list[Person] = self.gather((platform.node(), os.getpid()))
+        self.peers: list[Peer] = self.all_gather((platform.node(), os.getpid()))
 
-    def meet(self) -> None:
-        """Wait until every process is here."""
+    def barrier(self) -> None:
+        """Wait until every process has called this."""
         distributed.barrier(group=self._control)
 
-    def gather(self, own: T) -> list[T]:
+    def all_gather(self, own: T) -> list[T]:
         """Return what every process gives, by rank, in every process."""
         everyone: list[Any] = [None] * self.size
         distributed.all_gather_object(everyone, own, group=self._control)
         return everyone
 
-    def share(self, value: T) -> T:
+    def broadcast(self, value: T) -> T:
         """Return what the first process gives, in every process."""
         box = [value]
         distributed.broadcast_object_list(box, src=0, group=self._control)
         return box[0]
 
-    def first(self, count: int) -> Group:
+    def subgroup(self, count: int) -> Group:
         """Return the group of the first processes, so many; every process has to ask for it."""
         # A timeout of its own, or it would be half an hour.
         return distributed.new_group(list(range(count)), timeout=self._waiting)
 
-    def signs(self) -> StoredSigns:
+    def signs(self) -> StoreHeartbeats:
         """Return the signs of life of all processes, by a connection of their own."""
-        return StoredSigns(self._store.clone(), self.size)
+        return StoreHeartbeats(self._store.clone(), self.size)
 
     def leave(self) -> None:
-        """Part from the others in peace."""
+        """Destroy the process group."""
         distributed.destroy_process_group()
 
 
-class StoredSigns:
-    """Be the signs of life in the store that torchrun keeps."""
+class StoreHeartbeats:
+    """Heartbeats of all processes in the store that torchrun keeps."""
 
     def __init__(self, store: Any, size: int) -> None:
         """Take the store and the number of processes."""
