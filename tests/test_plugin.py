@@ -54,9 +54,18 @@ def saved(suite):
     return json.loads(path.read_text())
 
 
+HOOK = """
+
+    def pytest_benchmark_update_json(output_json):
+        print("seen:", *("latency" in one["extra_info"]["metrics"] for one in output_json["benchmarks"]))
+"""
+
+
 def test_a_run_is_saved_with_samples_and_read_back(suite):
+    suite.makeconftest(CONFTEST + HOOK)  # a hook of a conftest runs before that of the plugin
     result = run(suite, "--cnnperf-architecture=lenet5", "--benchmark-autosave")
     result.assert_outcomes(passed=3)
+    result.stdout.fnmatch_lines(["*seen: True True True*"])
     document = saved(suite)
     assert document["cnnperf"]["environment"]["torch"]
     assert "hz_actual" not in document["machine_info"]["cpu"]

@@ -107,6 +107,7 @@ def test_damaged_rounds_are_named_when_they_are_asked_for(tmp_path, path, value,
         (WHOLE[: len(WHOLE) // 2].encode(), "not valid JSON, or cut short"),
         (b"\xff\xfe", "not a text file in UTF-8"),
         (b"[" * 100_000, "not a run file"),
+        (b'{"machine_info": {"a": ' + b"[" * 100_000 + b"]" * 100_000 + b'}, "benchmarks": []}', "not a run file"),
     ],
 )
 def test_a_file_that_is_not_json_is_named(tmp_path, content, message):

@@ -25,7 +25,7 @@ JOURNAL_KEY = "cnnperf_journal"
 JOURNAL_SUFFIX = ".journal.jsonl"
 
 T = TypeVar("T")
-NOTHING = msgspec.Raw(b"[]")
+NO_DATA, NO_INFO = msgspec.Raw(b"[]"), msgspec.Raw(b"{}")
 
 
 class Stats(msgspec.Struct, Generic[T]):
@@ -33,13 +33,13 @@ class Stats(msgspec.Struct, Generic[T]):
 
     median: float | None = None
     rounds: Count | None = None
-    data: T = NOTHING  # type: ignore[assignment]  # no data is the same in both
+    data: T = NO_DATA  # type: ignore[assignment]  # no data is the same in both
 
 
 class Benchmark(msgspec.Struct, Generic[T]):
     """One element of `benchmarks`."""
 
-    extra_info: T
+    extra_info: T = NO_INFO  # type: ignore[assignment]  # nothing is the same in both
     name: str | None = None
     fullname: str | None = None
     stats: Stats[T] = msgspec.field(default_factory=Stats)

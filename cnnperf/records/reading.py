@@ -50,7 +50,7 @@ def decode_run(data: bytes, source: str = "") -> Run | None:
         if (file.cnnperf is None and file.machine_info is None) or (file.cnnperf and file.cnnperf.schema != SCHEMA):
             return None
         return _run(file, source)
-    except (msgspec.MsgspecError, RunFileError):
+    except (msgspec.MsgspecError, RunFileError, RecursionError):
         return None
 
 

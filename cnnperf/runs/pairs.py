@@ -139,12 +139,14 @@ def verdict_on(quotient: Value) -> str:
 
 
 def _engines(cases: Cases) -> Iterator[Pair]:
-    """Compare every engine with eager, or with the first engine where nothing on the device is eager."""
-    first = {case.device: case.engine for case in reversed(list(cases))}
-    eager = {case.device for case in cases if case.engine == "eager"}
+    """Compare every engine with eager, or with the first one where a case was not measured in eager mode."""
+    engines: dict[Case, list[Case]] = {}
     for case in cases:
-        reference = case.replace(engine="eager" if case.device in eager else first[case.device])
-        if reference != case and reference in cases:
+        engines.setdefault(case.replace(engine="eager"), []).append(case)
+    for case in cases:
+        eager = case.replace(engine="eager")
+        reference = eager if eager in cases else engines[eager][0]
+        if case != reference:
             yield _pair(cases, ENGINE, case, reference, case)
 
 

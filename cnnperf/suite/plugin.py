@@ -169,6 +169,7 @@ def cnnperf_measure(request: pytest.FixtureRequest, benchmark: Any) -> Callable[
 
 def _measure(request: pytest.FixtureRequest, benchmark: Any, run: BenchRun, case: Case) -> None:
     from cnnperf.errors import UnsupportedCase
+    from cnnperf.records.writing import extra_info
 
     _write(request.config, run.announce(case))
     end: Callable[[str], Any] = pytest.skip
@@ -186,7 +187,9 @@ def _measure(request: pytest.FixtureRequest, benchmark: Any, run: BenchRun, case
         seconds = measured.seconds()
         request.node.stash[REPLAY_KEY].load(seconds)
         benchmark.pedantic(_nothing, rounds=len(seconds))
-        _write(request.config, run.keep(measured, benchmark.fullname) + "\n")
+        line = run.keep(measured, benchmark.fullname)
+        benchmark.extra_info.update(extra_info(run.records[-1]))  # for other hooks that look at the benchmark
+        _write(request.config, f"{line}\n")
         return
     _write(request.config, f"{message.splitlines()[0]}\n")
     end(message)
