@@ -30,7 +30,7 @@ LAUNCH_BOUND = 0.7
 
 
 class ScriptedClock:
-    """Be a clock on which time passes only as the script says.
+    """A clock on which time passes only as the script says.
 
     Each call that is read takes the next scripted duration, plus whatever it spends in `sleep`.
     """
@@ -67,7 +67,7 @@ class ScriptedClock:
 
 @dataclass
 class ScriptedSubject:
-    """Be a subject that counts what is asked of it.
+    """A subject that counts what is asked of it.
 
     Attributes:
         body: Run inside each timed call.
@@ -93,7 +93,7 @@ class ScriptedSubject:
 
 @dataclass(frozen=True)
 class MadeHistory:
-    """Be a history of runs whose truth is known.
+    """A history of runs whose truth is known.
 
     Attributes:
         runs: How many, each of a commit of its own.

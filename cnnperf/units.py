@@ -23,7 +23,7 @@ _TENTHS_FROM, _TENTHS_BELOW = 0.1, 9.95  # seconds between which one decimal tel
 
 @dataclass(frozen=True)
 class Scale:
-    """Describe how the values of one unit are written.
+    """Way in which the values of one unit are written.
 
     Attributes:
         steps: Factor and text after the number, largest factor first; the last one takes whatever is smaller.

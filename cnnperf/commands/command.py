@@ -24,7 +24,7 @@ QUIET = {"OMP_WAIT_POLICY": "PASSIVE", "KINETO_LOG_LEVEL": "6"}
 
 @dataclass(frozen=True)
 class Command:
-    """Describe one command.
+    """One command of the command line.
 
     Attributes:
         name: What is typed.

@@ -42,7 +42,7 @@ NORMALIZATIONS, INITIALIZATIONS = ("batch", "running", "none"), ("default", "he"
 
 @dataclass(frozen=True)
 class Study:
-    """Describe one study.
+    """One study of the command line.
 
     Attributes:
         question: Which it answers.
@@ -56,7 +56,7 @@ class Study:
 
 
 class Bar:
-    """Show the progress of a study with the time that is left, from its first part on."""
+    """Progress bar of a study with the remaining time, from its first part on."""
 
     def __init__(self, total: int, unit: str) -> None:
         """Get ready."""

@@ -26,7 +26,7 @@ Add = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
 
 
 class Forward(NamedTuple):
-    """Hold what the forward of the tail gives; all but `out` is kept for the backward.
+    """Results of the forward of the tail; all but `out` is kept for the backward.
 
     Attributes:
         out: N x C x H x W, in the dtype of x.
@@ -154,7 +154,7 @@ def norm_gradients(kept: Forward, s1: Tensor, s2: Tensor, dsqueezed: Tensor, eps
 
 
 class Coefficients(NamedTuple):
-    """Hold factors and constant of dx = p passed + x of_x + constant: N x C, C and N x C."""
+    """Factors and constant of dx = p passed + x of_x + constant: N x C, C and N x C."""
 
     passed: Tensor
     of_x: Tensor
@@ -226,7 +226,7 @@ def tail_backward(
 
 
 class Frozen(NamedTuple):
-    """Hold BatchNorm in inference: weight, bias, running mean and running variance, C each, and eps."""
+    """BatchNorm in inference: weight, bias, running mean and running variance, C each, and eps."""
 
     weight: Tensor
     bias: Tensor

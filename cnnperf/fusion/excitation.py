@@ -25,7 +25,7 @@ ExcitationWeights = tuple[Tensor, Tensor, Tensor | None, Tensor | None]
 
 
 class Excitation(NamedTuple):
-    """Describe the excitation: gate(expand activation(reduce z + reduce_bias) + expand_bias).
+    """The excitation: gate(expand activation(reduce z + reduce_bias) + expand_bias).
 
     Source: Hu et al., "Squeeze-and-Excitation Networks", 2017, section 3, equation 3, https://arxiv.org/abs/1709.01507.
 

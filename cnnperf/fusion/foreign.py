@@ -20,7 +20,7 @@ UNBATCHED = 3
 
 @dataclass(frozen=True)
 class Names:
-    """Say by what names a module holds its parts, and which of its other attributes must have which value.
+    """Names of the parts of a module, and the values that its other attributes must have.
 
     Attributes:
         reduce: The first product.
@@ -56,7 +56,7 @@ _LIBRARIES = ("torch", *dict.fromkeys(library for library, _ in FOREIGN))
 
 
 class FusedForeignSE(nn.Module):
-    """Be an SE module of another library as one fused function, with its parts, state_dict and hooks.
+    """An SE module of another library as one fused function, with its parts, state_dict and hooks.
 
     A module becomes one by `cnnperf.fusion.fuse`, never by construction.
     """

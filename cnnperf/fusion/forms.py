@@ -19,7 +19,7 @@ from cnnperf.fusion.algebra import Forward, Gradients, Parameters
 
 @dataclass(frozen=True)
 class Form:
-    """Hold one implementation of the tail in training."""
+    """One implementation of the tail in training."""
 
     forward: Callable[..., Forward]
     backward: Callable[..., Gradients]

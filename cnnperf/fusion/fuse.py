@@ -40,7 +40,7 @@ _NAMES = tuple(dict.fromkeys(name for _, name in FOREIGN))
 
 @dataclass(frozen=True)
 class Fused:
-    """Hold a rewritten network and what was done to it.
+    """A rewritten network and the changes made to it.
 
     Attributes:
         model: The network.

@@ -42,7 +42,7 @@ def gate_map(x: Tensor, excitation: Excitation) -> Tensor:
 
 
 class Gated(torch.autograd.Function):
-    """Be `squeeze_and_excite` in C++, forward and backward; the backward cannot be differentiated again."""
+    """`squeeze_and_excite` in C++, forward and backward; the backward cannot be differentiated again."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, *excitation: Any) -> Tensor:

@@ -46,7 +46,7 @@ def sizes_of(x: Tensor, reduce: Tensor) -> tuple[Sizes, Plan]:
 
 
 class Excited(NamedTuple):
-    """Hold what the forward of Squeeze-and-Excitation gives; all but `out` is kept for the backward.
+    """Results of the forward of Squeeze-and-Excitation; all but `out` is kept for the backward.
 
     Attributes:
         out: N x C x H x W, in the dtype of x.

@@ -35,7 +35,7 @@ more samples than multiprocessors the smaller number lets two run on one.
 
 
 class Sweep(NamedTuple):
-    """Hold how one sweep divides maps.
+    """Division of maps into the programs of one sweep.
 
     Attributes:
         block_c: Channels of a tile.
@@ -73,7 +73,7 @@ class Rows(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """Hold how all kernels divide maps of one shape.
+    """Division of maps of one shape into the programs of all kernels.
 
     Attributes:
         sums: The sweeps that sum.

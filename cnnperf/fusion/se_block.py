@@ -8,7 +8,7 @@ from cnnperf.models.squeeze_excitation import SEBlock
 
 
 class FusedSEBlock(SEBlock):
-    """Do what `SEBlock` does, with the same state_dict, in one fused function.
+    """`SEBlock`, with the same state_dict, as one fused function.
 
     On the CPU that is a C++ kernel for maps in fp32 and bf16, on a GPU Triton kernels, for fp16 too; everything else
     goes through torch.compile, with one compiled function for all blocks of a width. The block itself holds none of

@@ -51,7 +51,7 @@ class Agreement:
 
 
 class SynchronizedTail(torch.autograd.Function):
-    """Be `Tail` over the processes of a group; gradients of parameters are those of this process's samples."""
+    """`Tail` over the processes of a group; gradients of parameters are those of this process's samples."""
 
     @staticmethod
     def forward(

@@ -27,7 +27,7 @@ from cnnperf.models.squeeze_excitation import SEBlock
 
 
 class Tail(torch.autograd.Function):
-    """Be the tail in training: x, shortcut and parameters to output, batch mean and batch variance.
+    """The tail in training: x, shortcut and parameters to output, batch mean and batch variance.
 
     Its backward cannot be differentiated again, and says so if that is tried.
     """
@@ -56,7 +56,7 @@ class Tail(torch.autograd.Function):
 
 
 class NativeTail(torch.autograd.Function):
-    """Be `Tail` in C++, which updates the running statistics too."""
+    """`Tail` in C++, which updates the running statistics too."""
 
     @staticmethod
     def forward(

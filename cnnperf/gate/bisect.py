@@ -32,7 +32,7 @@ ENDED = {0, 2}  # with 2, only commits that were skipped are left
 
 @dataclass(frozen=True)
 class Found:
-    """Say where a case became worse.
+    """The commit in which a case became worse.
 
     Attributes:
         comparison: Of the bad commit with the good one, which confirms that there is something to be found.

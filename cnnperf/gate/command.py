@@ -29,7 +29,7 @@ Given = Mapping[str, tuple[str, ...]]
 
 @dataclass(frozen=True)
 class Request:
-    """Say what a gate is asked.
+    """Parameters of a gate.
 
     Attributes:
         base: Revision that is compared with.
@@ -183,7 +183,7 @@ def _why_no_plan(name: str, error: CannotMeasure) -> str:
 
 @dataclass
 class Counts:
-    """Hold what counting found.
+    """Results of counting.
 
     Attributes:
         changes: By case that was counted on both sides, what differs.

@@ -116,7 +116,7 @@ def ratios(passes: Sequence[Sequence[Placement]], numerator: str = CANDIDATE, **
 
 @dataclass
 class Gate:
-    """Measure cases until all are decided or the time is over.
+    """Measurement of cases until all are decided or the time is over.
 
     Attributes:
         start: Starts the workers of a pass.

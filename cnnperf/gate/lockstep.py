@@ -36,7 +36,7 @@ ESTIMATOR = "minimum"
 
 @dataclass(frozen=True)
 class Turn:
-    """Say how long a turn is.
+    """Length of a turn.
 
     Attributes:
         rounds: That are timed.
@@ -55,7 +55,7 @@ class Turn:
 
 @dataclass(frozen=True)
 class Placement:
-    """Hold what one re-instantiation gave: wall and CPU seconds of the rounds by side."""
+    """Wall and CPU seconds of the rounds of one re-instantiation, by side."""
 
     wall: Mapping[str, Sequence[float]]
     cpu: Mapping[str, Sequence[float]]

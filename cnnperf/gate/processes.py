@@ -39,7 +39,7 @@ CALM = {
 
 
 class CannotMeasure(CnnperfError):  # noqa: N818 - an answer about a case of one side
-    """Report that a side cannot run a case, with the kind of its error."""
+    """A side that cannot run a case, with the kind of its error."""
 
     def __init__(self, kind: str, message: str) -> None:
         """Keep the name of the error's class beside its message."""
@@ -48,14 +48,14 @@ class CannotMeasure(CnnperfError):  # noqa: N818 - an answer about a case of one
 
 
 class Peer(Protocol):
-    """Be something that answers the requests of `worker.Worker`."""
+    """Something that answers the requests of `worker.Worker`."""
 
     def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
         """Send one request and return its answer."""
 
 
 class Stoppable(ABC):
-    """Be stopped at the end of a `with`."""
+    """Something that is stopped at the end of a `with`."""
 
     def __enter__(self) -> Self:
         """Return itself."""
@@ -73,7 +73,7 @@ class Stoppable(ABC):
 
 
 class Nursery(Stoppable):
-    """Be the process that loads PyTorch once and forks workers."""
+    """Fork server: the process that loads PyTorch once and forks workers."""
 
     def __init__(
         self,
@@ -140,7 +140,7 @@ class Nursery(Stoppable):
 
 
 class Process(Stoppable):
-    """Be the worker of one side."""
+    """The worker of one side."""
 
     def __init__(self, nursery: Nursery, side: Side) -> None:
         """Fork it.

@@ -18,7 +18,7 @@ PREFIX = "cnnperf-gate-"
 
 @dataclass(frozen=True)
 class Side:
-    """Be one side.
+    """One side of a comparison.
 
     Attributes:
         name: What a person typed, or `work tree`.
@@ -42,7 +42,7 @@ class Side:
 
 
 class Repository:
-    """Be the git repository that holds a folder; nothing of the user's in it is changed."""
+    """The git repository that holds a folder; nothing of the user's in it is changed."""
 
     def __init__(self, folder: Path) -> None:
         """Find the repository of a folder.

@@ -45,7 +45,7 @@ MASK_BYTES = 2  # of the tail in training: written once, read once
 
 @dataclass(frozen=True)
 class Cell:
-    """Name one cell: a part, in training or inference, at one shape."""
+    """One cell: a part, in training or inference, at one shape."""
 
     part: str
     trains: bool

@@ -29,7 +29,7 @@ FEW_GROUPS = 6
 
 @dataclass(frozen=True)
 class Evidence:
-    """Hold all that the checks of one case look at.
+    """Everything that the checks of one case look at.
 
     Attributes:
         samples: The readings.

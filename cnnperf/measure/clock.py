@@ -14,7 +14,7 @@ Call = Callable[[], None]
 
 @dataclass(frozen=True)
 class Reading:
-    """Hold the times of one call, all in seconds.
+    """Times of one call, all in seconds.
 
     Attributes:
         wall: Host time; on CUDA with synchronization before and after.

@@ -13,7 +13,7 @@ from cnnperf.measure.workload import Workload
 
 @dataclass(frozen=True)
 class CompileFacts:
-    """Hold what compiling one case took and gave.
+    """Facts about the compilation of one case.
 
     Attributes:
         seconds: Of the first round, in which everything is compiled.

@@ -38,7 +38,7 @@ Tensors = dict[str, torch.Tensor]
 
 @dataclass(frozen=True)
 class Verified:
-    """Say what the check of a case found.
+    """Result of the check of a case.
 
     Attributes:
         relative_error: Largest distance to float64 over output and gradients, or NaN where the network is random.
@@ -57,7 +57,7 @@ class _Reference:
 
 
 class References:
-    """Keep the float64 results of the last networks, so that the engines of one network share them."""
+    """Float64 results of the last networks, which the engines of one network share."""
 
     def __init__(self, make_workload: Callable[[Case], Workload]) -> None:
         """Use `make_workload` to build the eager textbook workload that a case is compared with."""

@@ -87,7 +87,7 @@ def _compiled(workload: Workload) -> dict[str, float]:
 
 
 class _Operators(TorchDispatchMode):
-    """Count the operators that run."""
+    """Counter of the operators that run."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]

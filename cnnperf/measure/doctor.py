@@ -17,7 +17,7 @@ _CPU = "sys/devices/system/cpu"
 
 @dataclass(frozen=True)
 class Machine:
-    """Be where the checks look.
+    """The sources that the checks read.
 
     Attributes:
         root: Of the file system.

@@ -39,7 +39,7 @@ from cnnperf.stats.median import median_interval
 
 @dataclass(frozen=True)
 class Measured:
-    """Hold everything that one case gave.
+    """Everything that the measurement of one case gave.
 
     Attributes:
         case: The case.
@@ -84,7 +84,7 @@ class Measured:
 
 @dataclass
 class Laboratory:
-    """Measure the cases of one run, sharing ceilings and references between them.
+    """Measurement of the cases of one run, which share ceilings and references.
 
     Attributes:
         schedule: How long and how precisely each case is sampled.

@@ -36,7 +36,7 @@ _UNLIMITED = 2**60  # bytes; control groups of the first version write no limit 
 
 @dataclass(frozen=True)
 class Process:
-    """Hold what this process has of the memory, in bytes.
+    """Memory of this process, in bytes.
 
     Attributes:
         holds: Now.

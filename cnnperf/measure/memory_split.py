@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Allocation:
-    """Describe one event of the allocator.
+    """One event of the allocator.
 
     Attributes:
         address: Of the block.

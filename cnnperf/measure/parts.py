@@ -25,7 +25,7 @@ Build = Callable[[int], nn.Module]
 
 
 class TextbookTail(nn.Module):
-    """Compute relu(se(norm(x)) + shortcut) operator by operator."""
+    """relu(se(norm(x)) + shortcut), operator by operator."""
 
     def __init__(self, channels: int) -> None:
         """Build BatchNorm and SE block for this many channels."""
@@ -38,7 +38,7 @@ class TextbookTail(nn.Module):
 
 
 class FusedTail(TextbookTail):
-    """Compute the same in one function."""
+    """The same in one function."""
 
     def forward(self, x: Tensor, shortcut: Tensor) -> Tensor:
         """Transform a map and its shortcut, both N x C x H x W."""
@@ -46,7 +46,7 @@ class FusedTail(TextbookTail):
 
 
 class Recipe(NamedTuple):
-    """Say how a form of a part is made: what builds it, and whether torch.compile takes it."""
+    """Recipe of a form of a part: what builds it, and whether torch.compile takes it."""
 
     build: Build
     compiled: bool
@@ -54,7 +54,7 @@ class Recipe(NamedTuple):
 
 @dataclass(frozen=True)
 class Kind:
-    """Describe a part.
+    """A part of a network.
 
     Attributes:
         textbook: Builds it from PyTorch's operators.
@@ -140,7 +140,7 @@ class BufferSet:
 
 
 class Part:
-    """Run one form of a part, forward and backward in training, forward alone in inference, as a subject to sample."""
+    """One form of a part as a subject to sample: forward and backward in training, forward alone in inference."""
 
     def __init__(
         self,
@@ -238,7 +238,7 @@ def _draw(shape: Shape, maps: int, device: str, precision: str, format_: torch.m
 
 
 class Copy:
-    """Copy a map: one pass of reading and one of writing, with which the passes of the others are compared."""
+    """Copy of a map: one pass of reading and one of writing, with which the passes of the others are compared."""
 
     def __init__(self, shape: Shape, precision: str, device: str = "cpu", sets: int = 1) -> None:
         """Allocate both maps, so many times."""

@@ -25,7 +25,7 @@ class Stopwatch(Protocol):
 
 
 class Replicas:
-    """Be a number of further processes."""
+    """Further processes that time cases."""
 
     def __init__(self, count: int, make: Callable[[], Stopwatch]) -> None:
         """Start so many processes; `make` is called in each and must be picklable."""

@@ -24,7 +24,7 @@ SLOW_ROUND = 0.02  # seconds; above it one cold round is lost in the noise, and 
 
 
 class Subject(Protocol):
-    """Be something whose calls are timed."""
+    """Something whose calls are timed."""
 
     def setup(self) -> None:
         """Do the work before the timed call, of which the time is kept apart."""
@@ -45,7 +45,7 @@ class Meter(Protocol):
 
 @dataclass(frozen=True)
 class Schedule:
-    """Say how long and how precisely a case is sampled.
+    """Budget and precision of the sampling of a case.
 
     Attributes:
         budget: Seconds of rounds for one case.
@@ -71,7 +71,7 @@ class Schedule:
 
 @dataclass
 class Samples:
-    """Hold what the sampler saw.
+    """Samples of one case.
 
     Attributes:
         groups: Readings of each group, in order.

@@ -15,7 +15,7 @@ WAKING = 1 << 20  # numbers: enough for PyTorch to share them out, so that the t
 
 
 class OnThreads:
-    """Be a subject that runs on a number of threads."""
+    """A subject that runs on a number of threads."""
 
     def __init__(self, subject: Subject, threads: int) -> None:
         """Take the subject, which is not compiled: generated code has its own number of threads."""

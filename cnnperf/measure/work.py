@@ -25,7 +25,7 @@ from cnnperf.records.case import Case
 
 @dataclass(frozen=True)
 class Work:
-    """Hold the exact work of one call of a phase.
+    """The exact work of one call of a phase.
 
     Attributes:
         parameters: Number of parameters.

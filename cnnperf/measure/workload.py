@@ -33,7 +33,7 @@ Network = Callable[[torch.Tensor], torch.Tensor]
 
 
 class Workload:
-    """Run one case: `setup()` then `run()` is one round.
+    """One case as callables: `setup()` then `run()` is one round.
 
     Attributes:
         case: The case.

@@ -8,7 +8,7 @@ from torch import nn
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """Name a network and say how to build it and what it takes.
+    """A network: its name, how to build it, and what it takes.
 
     Attributes:
         name: The word for it in options, test ids and run files.

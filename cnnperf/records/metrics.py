@@ -13,7 +13,7 @@ from cnnperf.records.case import Count
 
 @dataclass(frozen=True)
 class Metric:
-    """Describe one measured quantity.
+    """One measured quantity.
 
     Attributes:
         name: The JSON key and the value in the column `metric`.

@@ -17,7 +17,7 @@ MOST_SHARDS = 1000
 
 @dataclass(frozen=True)
 class Shard:
-    """Be one of several parts of a suite, counted from 1."""
+    """One of several parts of a suite, counted from 1."""
 
     number: int
     count: int

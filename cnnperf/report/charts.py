@@ -39,7 +39,7 @@ def charts_of(view: RunView) -> list[Chart]:
 
 @dataclass(frozen=True)
 class Ratio:
-    """Say how one kind of ratio is shown.
+    """Look of one kind of ratio chart.
 
     Attributes:
         section: Heading.

@@ -21,7 +21,7 @@ _ALWAYS = ("architecture", "phase", "device", "engine")
 
 @dataclass(frozen=True)
 class Doubt:
-    """Say what speaks against a number, and what that means and what helps against it."""
+    """A reason to distrust a number, with its meaning and remedy."""
 
     seen: str
     advice: str = ""

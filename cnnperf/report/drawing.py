@@ -26,7 +26,7 @@ THEMES: Mapping[str, Mapping[str, Any]] = {
 
 @dataclass(frozen=True)
 class Chart:
-    """Be one chart.
+    """One chart.
 
     Attributes:
         name: Of its files and its place in the page.

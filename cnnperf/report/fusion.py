@@ -33,7 +33,7 @@ LEGEND = (
 
 @dataclass(frozen=True)
 class Table:
-    """Describe one kind of table.
+    """One kind of table.
 
     Attributes:
         suffix: Follows the title.

@@ -21,7 +21,7 @@ _DOUBT = len(f" ±2.1%{MARK}")  # columns, so that the signs line up
 
 @dataclass(frozen=True)
 class Table:
-    """Say what one table shows.
+    """Contents of one table.
 
     Attributes:
         device: Of all its cases.

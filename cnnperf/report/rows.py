@@ -200,7 +200,7 @@ def _interval(metric: str, value: Value) -> Row:
 
 
 class Namer:
-    """Name a case by its architecture and batch, and by what tells it from others of the run."""
+    """Names of cases: architecture and batch, and what distinguishes a case from others of the run."""
 
     def __init__(self, cases: Cases) -> None:
         self._devices = len(distinct(cases, lambda case: case.device)) > 1

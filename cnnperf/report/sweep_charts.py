@@ -25,7 +25,7 @@ WIDE = 20.0  # a span of values, largest over smallest, that a linear axis does 
 
 @dataclass(frozen=True)
 class Look:
-    """Say how the sweeps over one axis are drawn.
+    """Look of the charts of sweeps over one axis.
 
     Attributes:
         title: Before network and phase.

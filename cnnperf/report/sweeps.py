@@ -24,7 +24,7 @@ SIDES = {"engine_crossover": "engine", "device_crossover": "device"}
 
 @dataclass(frozen=True)
 class Answer:
-    """Hold the lines of one network, phase and device over one axis, and what they say.
+    """Lines of one network, phase and device over one axis, and sentences about them.
 
     Attributes:
         title: What was swept over what.

@@ -17,7 +17,7 @@ _LEAST_HASH = 7  # characters that tell one commit from another
 
 @dataclass(frozen=True)
 class Acknowledged:
-    """Hold one line: the commit in which the new level began, and what it is about.
+    """One line: the commit in which the new level began, and what it is about.
 
     Attributes:
         commit: Its id, or at least seven characters of it.

@@ -13,7 +13,7 @@ from cnnperf.runs.verdicts import Comparison
 
 @dataclass(frozen=True)
 class Baseline:
-    """Hold the runs that a new one is compared with.
+    """The runs that a new one is compared with.
 
     Attributes:
         runs: At least one, of one commit.

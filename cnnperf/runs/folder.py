@@ -27,7 +27,7 @@ LEAST_FILES = 50
 
 
 class Folder:
-    """Read run files; the errors and warnings are those of `cnnperf.load_runs`."""
+    """A run file, or a folder of them; errors and warnings are those of `cnnperf.load_runs`."""
 
     def __init__(self, path: Path) -> None:
         """Take the path of a run file, a journal, or a directory that is searched recursively for both."""

@@ -14,7 +14,7 @@ from cnnperf.stats.ratio import ratio
 
 @dataclass(frozen=True)
 class Difference:
-    """Name a counter that two runs do not agree on.
+    """A counter on which two runs disagree.
 
     Attributes:
         case: The case.
@@ -31,7 +31,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Times:
-    """Hold the latency of one case in both runs, in seconds, and second over first."""
+    """Latency of one case in both runs, in seconds, and second over first."""
 
     case: Case
     first: Value
@@ -41,7 +41,7 @@ class Times:
 
 @dataclass(frozen=True)
 class Repeat:
-    """Hold what two runs say about the same cases.
+    """Agreement of two runs on the same cases.
 
     Attributes:
         counters: Number of counters that were compared.

@@ -25,7 +25,7 @@ Time = str | date
 
 @dataclass(frozen=True)
 class Selection:
-    """Say which rows are wanted.
+    """Selection of rows.
 
     Attributes:
         where: Values that are wanted, by column; any value of the others is.

@@ -32,7 +32,7 @@ Facts = tuple[tuple[str, Scalar], ...]
 
 @dataclass(frozen=True)
 class Point:
-    """Be one run in a series: its name, commit, value, the software that it ran on, and when."""
+    """One run in a series: its name, commit, value, the software that it ran on, and when."""
 
     run: str
     commit: str
@@ -47,7 +47,7 @@ Observation = tuple[Case, Facts, Point]
 
 @dataclass(frozen=True)
 class Series:
-    """Hold what one case did over the runs of one machine.
+    """A metric of one case over the runs of one machine.
 
     Attributes:
         case: The case.
@@ -66,7 +66,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Change:
-    """Say that a series changed its level.
+    """Level shift of a series.
 
     Attributes:
         series: The series.

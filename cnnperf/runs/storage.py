@@ -23,7 +23,7 @@ _LOCAL = "file:///"
 
 
 class Storage(Protocol):
-    """Be a place where runs are saved. Names of runs are those that the column `run` has."""
+    """A place where runs are saved. Names of runs are those that the column `run` has."""
 
     def frame(self, selection: Selection) -> pd.DataFrame:
         """Return the tidy frame of what is selected."""

@@ -29,7 +29,7 @@ Points = Sequence[tuple[int, Value]]
 
 @dataclass(frozen=True)
 class Line:
-    """Hold cases that differ in one axis alone.
+    """Cases that differ in one axis alone.
 
     Attributes:
         axis: The one.
@@ -53,7 +53,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Knee:
-    """Say after which batch doubling brings little.
+    """The batch after which doubling brings little.
 
     Attributes:
         batch: The batch.
@@ -68,7 +68,7 @@ class Knee:
 
 @dataclass(frozen=True)
 class Crossover:
-    """Say from which batch on one side is faster than the other.
+    """The batch from which on one side is faster than the other.
 
     Attributes:
         answer: `from`, `always` (at every batch), `never` (not at the largest) or `unsure` (at the largest).
@@ -87,7 +87,7 @@ class Crossover:
 
 @dataclass(frozen=True)
 class Rivals:
-    """Hold two lines over the batch that differ in engine or device alone, and from where on the first is faster."""
+    """Two lines over the batch that differ in engine or device alone, and from where on the first is faster."""
 
     challenger: Line
     base: Line

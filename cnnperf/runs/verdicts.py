@@ -23,7 +23,7 @@ Fingerprints = Mapping[str, Sequence[float]]
 
 @dataclass(frozen=True)
 class CaseVerdict:
-    """Say what the time of one case did.
+    """Verdict on the time of one case.
 
     Attributes:
         case: The case.
@@ -44,7 +44,7 @@ class CaseVerdict:
 
 @dataclass(frozen=True)
 class ControlFound:
-    """Name a case in which the base seemed to differ from itself."""
+    """A case in which the base seemed to differ from itself."""
 
     case: Case
     found: Estimate
@@ -52,7 +52,7 @@ class ControlFound:
 
 @dataclass(frozen=True)
 class CounterChange:
-    """Name a counter, or a result, that differs between the sides.
+    """A counter, or a result, that differs between the sides.
 
     Attributes:
         case: The case.
@@ -73,7 +73,7 @@ class CounterChange:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Hold everything that a comparison found.
+    """Result of a comparison.
 
     Attributes:
         base: Label of the base.

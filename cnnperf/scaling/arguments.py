@@ -39,7 +39,7 @@ exit status of each process (torchrun's own is 1 for any but 0):
 
 @dataclass(frozen=True)
 class Place:
-    """Say which of the processes this one is, as torchrun tells it.
+    """Place of this process among all, as torchrun sets it.
 
     Attributes:
         rank: From 0, among all.
@@ -72,7 +72,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Request:
-    """Hold what is asked for.
+    """Parameters of a scaling run.
 
     Attributes:
         architectures: The networks.

@@ -42,7 +42,7 @@ class Heartbeats(Protocol):
 
 @dataclass
 class HeartbeatMonitor:
-    """Tell from the signs of all processes when one is lost. It knows neither threads nor the system.
+    """Detection of a lost process from the heartbeats of all. It knows neither threads nor the system.
 
     Attributes:
         rank: Of this process.

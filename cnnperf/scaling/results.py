@@ -17,7 +17,7 @@ WEAK, STRONG = "weak", "strong"
 
 @dataclass(frozen=True)
 class Arm:
-    """Be one way to train: so many processes, each on a batch of its own.
+    """One way to train: a number of processes, each on its own batch.
 
     Attributes:
         kind: `WEAK`, where each process has the batch of the one that is alone, or `STRONG`, where they share it.

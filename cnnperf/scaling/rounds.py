@@ -17,7 +17,7 @@ Seconds = Mapping[str, list[float]]
 
 @dataclass(frozen=True)
 class Gathered:
-    """Hold the samples of all processes.
+    """Samples of all processes.
 
     Attributes:
         together: Seconds by subject and group: those of a round are its slowest process's.

@@ -36,7 +36,7 @@ Tell = Callable[[str], None]
 
 @dataclass
 class ScalingRun:
-    """Measure, and keep what is measured at once.
+    """One scaling run, which keeps every record as soon as it is measured.
 
     Attributes:
         request: What is asked for.

@@ -20,7 +20,7 @@ TOLERANCE = 1e-4  # of averaged gradients: only the order of a few additions dif
 
 
 class Step:
-    """Train on a batch of this process's own: alone, and once it has joined others with the mean of all gradients."""
+    """A training step on this process's own batch: alone, or with the mean of all gradients once it has joined."""
 
     def __init__(self, case: Case, rank: int) -> None:
         """Build network, images and optimizer.
@@ -95,7 +95,7 @@ class Step:
 
 
 class Silent:
-    """Be the same step without communication: what it is faster by is what a step waits."""
+    """The same step without communication; the difference is the time spent waiting."""
 
     def __init__(self, step: Step) -> None:
         """Take the step, whose memory is shared."""

@@ -39,7 +39,7 @@ LEAST_PLACES = 3
 
 @dataclass(frozen=True)
 class Growth:
-    """Say how a gradient grows for each layer that it passes on its way from the output to the input.
+    """Growth of a gradient for each layer that it passes from the output to the input.
 
     Attributes:
         rate: Factor a layer, the geometric mean over seeds; NaN where it could not be fitted.

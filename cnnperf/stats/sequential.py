@@ -40,7 +40,7 @@ POWER = 0.95
 
 @dataclass(frozen=True)
 class Rule:
-    """Say what is allowed, and how often the whole suite may be wrong.
+    """Tolerance of a comparison, and the error that the whole suite may have.
 
     A false alarm of one case needs a wrong look, of which there are `len(LOOKS)`, and then a wrong confirmation from
     new data: its probability is at most `len(LOOKS) * level * CONFIRMATION` (Bonferroni's inequality for the looks; the
@@ -95,7 +95,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Hold what data say about a log ratio.
+    """Estimate of a log ratio.
 
     Attributes:
         middle: Trimmed mean.
@@ -164,7 +164,7 @@ def processes_differ(passes: Sequence[Sequence[float]]) -> bool:
 
 @dataclass(frozen=True)
 class Judgement:
-    """Say what is known about one case.
+    """Judgement of one case.
 
     Attributes:
         verdict: `faster`, `same`, `slower`, `unsure`, or empty where more data may tell.

@@ -41,7 +41,7 @@ INSIDE = 3.84  # 95 % quantile of chi squared with one degree of freedom
 
 @dataclass(frozen=True)
 class Shift:
-    """Say where a series of log values changed its level.
+    """Level shift of a series of log values.
 
     Attributes:
         index: Of the first run at the new level.

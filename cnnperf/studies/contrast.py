@@ -22,7 +22,7 @@ SIDES = ("base", "candidate")
 
 @dataclass(frozen=True)
 class Contrast:
-    """Describe what is compared.
+    """Two sides that are compared.
 
     Attributes:
         name: Of the study.
@@ -47,7 +47,7 @@ class Contrast:
 
 @dataclass(frozen=True)
 class Pair:
-    """Hold what one seed gave on both sides."""
+    """Results of one seed on both sides."""
 
     seed: int
     base: Trained
@@ -55,7 +55,7 @@ class Pair:
 
 
 class Progress(Protocol):
-    """Be told of progress."""
+    """Receiver of the progress of a study."""
 
     def epoch(self) -> None:
         """Note that an epoch of one side has ended."""

@@ -20,7 +20,7 @@ SHARES = {"training": 0.6, "validation": 0.2, "test": 0.2}
 
 @dataclass(frozen=True)
 class Part:
-    """Hold images, (N, 3, H, W) float32, and their classes, (N,) int64."""
+    """Images, (N, 3, H, W) float32, and their classes, (N,) int64."""
 
     images: Tensor
     classes: Tensor
@@ -36,7 +36,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Split:
-    """Hold three parts without an image in common.
+    """Three parts without an image in common.
 
     Attributes:
         training: What a network is trained on.

@@ -29,7 +29,7 @@ INITIALIZATIONS: Mapping[str, Callable[[nn.Module], None]] = {"default": lambda 
 
 @dataclass(frozen=True)
 class Setting:
-    """Say what stack is looked at, and how.
+    """Stacks of a study of gradient flow, and their inputs.
 
     Attributes:
         num_blocks: Blocks of two convolutions each.
@@ -66,7 +66,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class GradientFlow:
-    """Hold the gradients of one family of stacks, for several seeds.
+    """Gradients of one family of stacks, for several seeds.
 
     Attributes:
         family: `plain` or `residual`.

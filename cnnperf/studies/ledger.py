@@ -13,7 +13,7 @@ SETTINGS = "settings"
 
 
 class Ledger:
-    """Keep one line a finished seed, under the settings that all of them were made with."""
+    """A file with one line a finished seed, under the settings that all of them were made with."""
 
     def __init__(self, path: Path, settings: Mapping[str, Any], *, restart: bool = False) -> None:
         """Read what is there, or begin.

@@ -18,7 +18,7 @@ with needs_extra("study", "a study"):
 
 @dataclass(frozen=True)
 class Outcome:
-    """Hold what a study found.
+    """Results of a study.
 
     Attributes:
         name: Of the study, and of its files.

@@ -18,7 +18,7 @@ LEAST_PAIRS = 5
 
 @dataclass(frozen=True)
 class Difference:
-    """Hold a mean difference of pairs, candidate minus base.
+    """Mean difference of pairs, candidate minus base.
 
     Attributes:
         mean: Of the differences, in their unit.

@@ -35,7 +35,7 @@ LEAST_DEPTHS = 2
 
 @dataclass(frozen=True)
 class Choice:
-    """Hold what is chosen for a study of training.
+    """Choices for a study of training.
 
     Attributes:
         seeds: How many, from 0 on.

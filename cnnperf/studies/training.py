@@ -16,7 +16,7 @@ from cnnperf.studies.digits import Part, Split
 
 @dataclass(frozen=True)
 class Recipe:
-    """Say how networks are trained.
+    """Recipe of a training.
 
     Source of the schedule: Smith and Topin, "Super-Convergence", 2017, https://arxiv.org/abs/1708.07120, as
     `torch.optim.lr_scheduler.OneCycleLR` has it; of the optimizer: Loshchilov and Hutter, "Decoupled Weight Decay
@@ -41,7 +41,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Trained:
-    """Hold what one training gave.
+    """Results of one training.
 
     Attributes:
         accuracy: On the test part after the last epoch, a fraction.

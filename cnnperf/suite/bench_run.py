@@ -41,7 +41,7 @@ FIRST_GUESS = 3.0  # seconds for one case beside its budget, until cases of its 
 
 @dataclass
 class BenchRun:
-    """Measure the cases of one run.
+    """One benchmark run: the cases that it has measured so far.
 
     Attributes:
         options: The checked options.

@@ -59,7 +59,7 @@ def _shard(texts: tuple[str, ...]) -> Shard | None:
 
 @dataclass(frozen=True)
 class Option:
-    """Describe one option.
+    """One option of a benchmark run.
 
     Attributes:
         name: Without the leading `--cnnperf-`.

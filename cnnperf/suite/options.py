@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Options:
-    """Hold the checked options of a run.
+    """The checked options of a run.
 
     Attributes:
         devices: As asked for: `auto`, `cpu`, `cuda` or `cuda:N`.

@@ -47,7 +47,7 @@ PYTORCH_DEFAULT: Axes = {"precision": ("conv_tf32",), "layout": ("contiguous",),
 
 @dataclass(frozen=True)
 class Plan:
-    """Say which cases to make of an architecture.
+    """Choice of the cases of an architecture.
 
     Attributes:
         suite: One of `SUITES`.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class Replay:
-    """Be a timer for pytest-benchmark that returns samples which were taken before.
+    """A timer for pytest-benchmark that returns samples which were taken before.
 
     pytest-benchmark reads its timer twice a round and keeps the difference: 0 and the sample.
     """

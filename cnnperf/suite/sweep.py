@@ -33,7 +33,7 @@ ENDS = {
 
 @dataclass(frozen=True)
 class Sweep:
-    """Say what is swept.
+    """Parameters of a sweep.
 
     Attributes:
         architecture: Of all cases.
@@ -97,12 +97,12 @@ def default_values(axis: str, architecture: Architecture) -> tuple[int, ...]:
 
 
 class Foreseen(OutOfMemory):
-    """Report a case that was not tried, because memory would end in it."""
+    """A case that was not tried, because memory would end in it."""
 
 
 @dataclass
 class Line:
-    """Hold what was measured of one line of a sweep.
+    """Measured values of one line of a sweep.
 
     Attributes:
         first: Its first case.
@@ -124,7 +124,7 @@ class Line:
 
 
 class SweepRunner:
-    """Measure a sweep in a session."""
+    """Measurement of a sweep in a benchmark run."""
 
     def __init__(
         self, sweep: Sweep, session: BenchRun, write: Callable[[str], None], forecast: Forecast | None = None

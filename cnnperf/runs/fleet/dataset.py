@@ -41,7 +41,7 @@ _EARLIEST = datetime.min.replace(tzinfo=UTC)
 
 @dataclass(frozen=True)
 class Dataset:
-    """Read the runs of a dataset; the errors are those of `list_files` and `read_table`, and that there are no runs."""
+    """Runs of a dataset; raises the errors of `list_files` and `read_table`, and one if there are no runs."""
 
     location: Location
 

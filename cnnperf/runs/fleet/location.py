@@ -32,7 +32,7 @@ _REASONS = (
 
 @dataclass(frozen=True)
 class Location:
-    """Be a place for a dataset.
+    """Location of a dataset.
 
     Attributes:
         text: As it was given, for messages.
