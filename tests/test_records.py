@@ -47,8 +47,9 @@ RECORDS = st.builds(
     TEXTS,
     NAMES,
 )
-FORMS = st.dictionaries(st.sampled_from(["eager", "compile", "fused", "timm"]), VALUES).map(
-    lambda forms: dict.fromkeys(("eager", "compile", "fused"), Value(1.0)) | forms
+INTERVALS = st.builds(Value, NUMBERS, NUMBERS, NUMBERS)
+FORMS = st.dictionaries(st.sampled_from(["eager", "compile", "fused", "timm"]), INTERVALS).map(
+    lambda forms: dict.fromkeys(("eager", "compile", "fused"), Value(1.0, 0.9, 1.1)) | forms
 )
 CELLS = st.builds(
     FusionRecord, TEXTS, st.booleans(), st.lists(COUNTS).map(tuple), TEXTS, TEXTS, FORMS, FORMS, COUNTS, NAMES

@@ -159,6 +159,8 @@ def test_figures_have_the_number_of_rounds(tmp_path):
         (("seconds", "fused"), "cnnperf_fusion"),
         (("over_fused", "eager"), "cnnperf_fusion"),
         (("over_fused", "eager", "value"), "cnnperf_fusion.over_fused.eager"),
+        (("over_fused", "eager", "low"), "cnnperf_fusion"),
+        (("over_floor", "high"), "cnnperf_fusion"),
         (("shape",), "cnnperf_fusion"),
         (("rounds",), "cnnperf_fusion"),
     ],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import msgspec
 
 from cnnperf.records.case import Count
@@ -57,7 +59,7 @@ class FusionRecord(msgspec.Struct, frozen=True):
     stopped: str = ""
 
     def __post_init__(self) -> None:
-        """Check that the textbook forms and the fused one are there.
+        """Check that the textbook forms and the fused one are there, and that every value has an interval.
 
         Raises:
             ValueError: If one is missing.
@@ -67,3 +69,14 @@ class FusionRecord(msgspec.Struct, frozen=True):
             missing = sorted(forms - getattr(self, name).keys())
             if missing:
                 raise ValueError(f"{missing[0]!r} is missing in {name}")
+        for name, value in self._values():
+            if value.low is None or value.high is None:
+                raise ValueError(f"{'low' if value.low is None else 'high'!r} is missing in {name}")
+
+    def _values(self) -> Iterator[tuple[str, Value]]:
+        for name in msgspec.structs.asdict(self):
+            given = getattr(self, name)
+            if isinstance(given, Value):
+                yield name, given
+            elif isinstance(given, dict):
+                yield from ((f"{name}.{form}", one) for form, one in given.items() if isinstance(one, Value))
