@@ -269,3 +269,11 @@ def test_the_whole_summary_reads_as_it_did():
     missing = [{"axes": {"architecture": "lenet5", "device": "cuda"}, "reason": "out of memory"}]
     shown = text(*cases, not_measured=missing, findings=[finding("load", "load average 3.5 on 2 CPUs")])
     assert shown == golden("terminal.txt", shown)
+
+
+def test_training_on_several_processes_is_compared_in_its_own_table_alone():
+    benchmarks = [benchmark(name, phase="train", world_size=2) for name in ("resnet18", "se_resnet18")]
+    assert "What it costs" in text(*benchmarks)
+    for one in benchmarks:
+        one["extra_info"]["ranks"] = {"step": [[1e-3, 1e-3], [1e-3, 1e-3]]}
+    assert "What it costs" not in text(*benchmarks)

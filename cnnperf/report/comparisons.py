@@ -16,7 +16,7 @@ Cell = Callable[[Case], str]
 
 def device_comparison(view: RunView) -> list[str]:
     """Return how many times faster each CUDA case is than the CPU case with the same other axes."""
-    cells = {pair.subject: ratio_text(pair.ratio) for pair in view.pairs if pair.kind == DEVICE}
+    cells = {pair.subject: ratio_text(pair.ratio) for pair in view.single_pairs if pair.kind == DEVICE}
     blocks = [
         (_named(architecture, f", batch {batch}"), among, lambda case: f"{case.device} {case.engine}")
         for architecture, batch in distinct(cells, _network)
@@ -36,13 +36,13 @@ Block = tuple[str, Mapping[Case, str], Callable[[Case], str]]
 
 
 def _question(view: RunView, question: Question) -> Block:
-    pairs = [pair for pair in view.pairs if pair.question == question]
+    pairs = [pair for pair in view.single_pairs if pair.question == question]
     heading = f"{question.title}: {question.candidate} / {question.baseline}"
     return heading, {pair.subject: ratio_text(pair.ratio) for pair in pairs}, _setting
 
 
 def _recovery(view: RunView, recovery: Recovery) -> Block:
-    shares = [share for share in view.shares if share.recovery == recovery]
+    shares = [share for share in view.shares if share.recovery == recovery and share.subject in view.single]
     return recovery.title, {share.subject: share_text(share.share) for share in shares}, _setting
 
 

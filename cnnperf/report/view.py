@@ -44,6 +44,11 @@ class RunView:
         return pairs_of(self.cases)
 
     @cached_property
+    def single_pairs(self) -> tuple[Pair, ...]:
+        """Ratios between cases that one process runs."""
+        return tuple(pair for pair in self.pairs if pair.subject in self.single)
+
+    @cached_property
     def shares(self) -> tuple[Share, ...]:
         """Shares of costs that improvements take back."""
         return shares_of(self.cases)
