@@ -5,7 +5,7 @@ Named alone, because it starts processes of its own: `pytest benchmarks/test_sca
 
 import pytest
 
-from cnnperf.records.writing import extra_info
+from cnnperf.records.encoding import extra_info
 from cnnperf.suite.plugin import options_of
 from cnnperf.suite.replay import Replay
 

@@ -6,7 +6,7 @@ it. The suite `full` adds bf16 and the stages of ResNet-50 on 224 x 224 images.
 
 import pytest
 
-from cnnperf.records.writing import extra_info
+from cnnperf.records.encoding import extra_info
 from cnnperf.suite.plugin import options_of
 from cnnperf.suite.replay import Replay
 

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from documents import benchmark, document
+from documents import benchmark, document, foreign
 
 from cnnperf import load_runs
 from cnnperf.cli import main
@@ -69,6 +69,19 @@ def test_all_shards_become_one_run(folder, capsys):
     assert set(frame["architecture"]) >= {"lenet5", "lenet5_avg", "resnet18"}
 
 
+def test_what_others_have_written_into_a_shard_is_kept(folder):
+    path = shard(folder, 1, "lenet5", of=1)
+    content = json.loads(path.read_text())
+    content["benchmarks"][0]["extra_info"]["note"] = "by a hook of the user"
+    content["benchmarks"][0]["options"] = {"rounds": 3}
+    content["benchmarks"].append(foreign() | {"stats": {"median": 0.1, "iqr": 0.01}})
+    path.write_text(json.dumps(content))
+    assert merge() == 0
+    ours, others = json.loads((folder.parent / "merged.json").read_text())["benchmarks"]
+    assert (ours["extra_info"]["note"], ours["options"]) == ("by a hook of the user", {"rounds": 3})
+    assert others["stats"] == {"median": 0.1, "iqr": 0.01}
+
+
 def test_a_case_that_two_shards_have_alike_is_kept_once(folder, capsys):
     shard(folder, 1, "lenet5")
     shard(folder, 2, "lenet5")
@@ -108,6 +121,7 @@ def test_missing_shards_are_named(folder, capsys):
         (json.dumps(document(benchmark())), "not a run of a shard; those are made with --cnnperf-shard"),
         (json.dumps(document(benchmark(), shard="6/5")), "cnnperf.shard takes the number of a shard"),
         ("[1]", "not a run of a shard"),
+        ('{"cnnperf": 7, "benchmarks": []}', "$.cnnperf: an object is needed here, found 7"),
         ('{"machine_info', "cut short"),
     ],
 )

@@ -209,12 +209,12 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _merge(given: argparse.Namespace) -> int:
-    from cnnperf.records.writing import save_run
+    from cnnperf.records.writing import save_document
     from cnnperf.runs.merge import merge_runs
 
-    run = merge_runs(given.shards, allow_missing=given.allow_missing)
-    save_run(given.out, run)
-    print_lines([f"wrote {given.out}: {len(run.cases)} cases"])
+    document = merge_runs(given.shards, allow_missing=given.allow_missing)
+    save_document(given.out, document)
+    print_lines([f"wrote {given.out}: {len(document['benchmarks'])} cases"])
     return ExitStatus.OK
 
 

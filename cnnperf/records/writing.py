@@ -1,9 +1,9 @@
-"""Records to run files: the one writer. The layout is that of pytest-benchmark, with `layout`'s parts in it."""
+"""Records to run files: the one writer. The layout is that of pytest-benchmark, with `encoding`'s parts in it."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, MutableMapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
@@ -13,30 +13,10 @@ import msgspec
 
 from cnnperf.errors import CnnperfError, OptionError
 from cnnperf.output import write_whole
-from cnnperf.records.fusion import KEY as FUSION
+from cnnperf.records.encoding import Object, extra_info, facts_of
 from cnnperf.records.fusion import FusionRecord
-from cnnperf.records.layout import JOURNAL_KEY, JOURNAL_SCHEMA, JOURNAL_SUFFIX, SCHEMA, CaseInfo, Facts
+from cnnperf.records.layout import JOURNAL_KEY, JOURNAL_SCHEMA, JOURNAL_SUFFIX
 from cnnperf.records.run import CaseRecord, ForeignRecord, NotMeasured, Run
-
-Object = dict[str, Any]
-
-
-def extra_info(record: CaseRecord | FusionRecord) -> Object:
-    """Return the part `extra_info` of the benchmark that measured a record."""
-    if isinstance(record, FusionRecord):
-        return {FUSION: _plain(record)}
-    info = CaseInfo(
-        cnnperf=SCHEMA,
-        axes=record.case,
-        metrics=dict(record.values),
-        groups=tuple(map(len, record.groups)),
-        stopped=record.stopped,
-        findings=record.findings,
-        processes=record.processes,
-        seconds=record.seconds,
-        ranks=dict(record.ranks),
-    )
-    return _plain(info)
 
 
 def benchmark_entry(record: CaseRecord) -> Object:
@@ -53,29 +33,6 @@ def benchmark_entry(record: CaseRecord) -> Object:
     }
 
 
-def facts_of(run: Run) -> Object:
-    """Return the part `cnnperf` of a run file: everything but the cases."""
-    facts = Facts(
-        schema=SCHEMA,
-        suite=run.suite,
-        planned=run.planned,
-        step=run.step,
-        shard=run.shard,
-        of_cases=run.of_cases,
-        anchor=run.anchor,
-        regressed=run.regressed,
-        hosts=run.hosts,
-        environment=dict(run.environment),
-        ceilings={device: dict(rates) for device, rates in run.ceilings.items()},
-        not_measured=run.not_measured,
-        findings=run.findings,
-        wall_seconds=run.wall_seconds,
-        compile_seconds=run.compile_seconds,
-        round_seconds=run.round_seconds,
-    )
-    return _plain(facts)
-
-
 def document_of(run: Run) -> Object:
     """Return the document of a run file."""
     return {
@@ -88,27 +45,22 @@ def document_of(run: Run) -> Object:
     }
 
 
-def complete(document: MutableMapping[str, Any], run: Run) -> None:
-    """Complete a document that pytest-benchmark is about to save.
-
-    Args:
-        document: With the benchmarks of pytest-benchmark; changed in place.
-        run: The run with the same benchmarks; those of other suites in the document stay as they are.
-    """
-    records = {record.test: record for record in run.cases}
-    for benchmark in document["benchmarks"]:
-        if benchmark["fullname"] in records:
-            benchmark["extra_info"] = extra_info(records[benchmark["fullname"]])
-    document["cnnperf"] = facts_of(run)
-
-
 def save_run(path: Path, run: Run) -> None:
     """Write a run file.
 
     Raises:
         CnnperfError: If it cannot be written; an earlier file at the path is still there.
     """
-    write_whole(path, msgspec.json.encode(document_of(run)))
+    save_document(path, document_of(run))
+
+
+def save_document(path: Path, document: Mapping[str, Any]) -> None:
+    """Write the document of a run file.
+
+    Raises:
+        CnnperfError: If it cannot be written; an earlier file at the path is still there.
+    """
+    write_whole(path, msgspec.json.encode(document))
 
 
 class Journal:
@@ -200,8 +152,3 @@ def _cell(record: FusionRecord) -> Object:
 def _foreign(record: ForeignRecord) -> Object:
     stats = {"median": record.latency.value, "rounds": record.latency.rounds}
     return {"name": record.test.rpartition("::")[2], "fullname": record.test, "extra_info": {}, "stats": stats}
-
-
-def _plain(record: msgspec.Struct) -> Object:
-    plain: Object = msgspec.to_builtins(record)
-    return plain

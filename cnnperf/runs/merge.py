@@ -1,16 +1,19 @@
-"""The run files of all shards of a suite joined to one run."""
+"""The run files of all shards of a suite joined to one run file."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from cnnperf.errors import RunFileError
-from cnnperf.records.files import read_run
-from cnnperf.records.run import MOMENTARY, CaseRecord, ForeignRecord, Run
+from cnnperf.records.encoding import complete
+from cnnperf.records.files import read_document
+from cnnperf.records.reading import Document, parse_document
+from cnnperf.records.run import MOMENTARY, CaseRecord, Run
 from cnnperf.records.shards import Shard, parse_shard
 from cnnperf.runs.files import find_files
 from cnnperf.runs.swept import with_sweeps
@@ -24,12 +27,27 @@ EQUAL: Mapping[str, Callable[[Run], object]] = {
 }
 """What has to be equal in all shards of one run."""
 
-Record = TypeVar("Record", CaseRecord, ForeignRecord)
-Named = Sequence[tuple[str, Run]]
 _EARLIEST = datetime.min.replace(tzinfo=UTC)
 
 
-def merge_runs(paths: Sequence[Path], *, allow_missing: bool = False) -> Run:
+@dataclass(frozen=True)
+class ShardFile:
+    """The run file of a shard.
+
+    Attributes:
+        name: Name of the file.
+        shard: Which part of the suite it is.
+        run: The record of the run.
+        document: The document, with everything that others have written into it.
+    """
+
+    name: str
+    shard: Shard
+    run: Run
+    document: Document
+
+
+def merge_runs(paths: Sequence[Path], *, allow_missing: bool = False) -> Document:
     """Join the run files of one suite's shards.
 
     Cases stand in the order of the shards. Seconds are summed, ceilings are those of the first shard that has a
@@ -40,72 +58,71 @@ def merge_runs(paths: Sequence[Path], *, allow_missing: bool = False) -> Run:
         allow_missing: Join though a shard is missing.
 
     Returns:
-        One run, without a shard's mark.
+        The document of one run file, without a shard's mark.
 
     Raises:
         RunFileError: If a file is no run of a shard, they are of two commits, environments or suites, a shard is
             missing, or a case is in two of them with different results.
     """
-    files = [file for path in paths for file in find_files(path)]
-    shards = sorted(((file.name, *_shard(file)) for file in files), key=lambda one: (one[1].number, one[0]))
-    named = [(name, run) for name, _, run in shards]
-    _check_alike(named)
+    files = [_read(file) for path in paths for file in find_files(path)]
+    files.sort(key=lambda one: (one.shard.number, one.name))
+    _check_alike(files)
     if not allow_missing:
-        _check_complete([shard for _, shard, _ in shards])
-    return with_sweeps(_joined(named))
+        _check_complete([one.shard for one in files])
+    latest = max(files, key=lambda one: one.run.time or _EARLIEST)
+    merged = {**latest.document, "benchmarks": _each_once(files)}
+    complete(merged, with_sweeps(_joined([one.run for one in files], parse_document(merged).cases)))
+    return merged
 
 
-def _joined(named: Named) -> Run:
-    runs = [run for _, run in named]
-    latest = max(runs, key=lambda run: run.time or _EARLIEST)
-    summed = {name: math.fsum(getattr(run, name) or 0.0 for run in runs) for name in SUMMED}
+def _joined(runs: Sequence[Run], cases: tuple[CaseRecord, ...]) -> Run:
     ceilings: dict[str, Mapping[str, float]] = {}
     for run in reversed(runs):
         ceilings |= run.ceilings
     return runs[0].replace(
-        time=latest.time,
-        commit_info=latest.commit_info,
-        machine_info=latest.machine_info,
         planned=sum(run.planned or 0 for run in runs),
-        cases=tuple(_each_once((name, one) for name, run in named for one in run.cases)),
-        foreign=tuple(_each_once((name, one) for name, run in named for one in run.foreign)),
+        cases=cases,
         not_measured=_distinct(one for run in runs for one in run.not_measured),
         findings=_distinct(one for run in runs for one in run.findings),
         ceilings=ceilings,
         shard="",
         of_cases="",
         regressed="",
-        **summed,
+        **{name: math.fsum(getattr(run, name) or 0.0 for run in runs) for name in SUMMED},
     )
 
 
-def _shard(file: Path) -> tuple[Shard, Run]:
-    """Return the shard of a run file and its run."""
-    run = read_run(file)
-    if run is None or not run.shard:
-        raise RunFileError(f"{file}: not a run of a shard; those are made with --cnnperf-shard, such as 2/5")
+def _read(file: Path) -> ShardFile:
+    refusal = RunFileError(f"{file}: not a run of a shard; those are made with --cnnperf-shard, such as 2/5")
+    document = read_document(file)
+    if document is None:
+        raise refusal
     try:
-        return parse_shard(run.shard, "cnnperf.shard"), run
+        run = parse_document(document)
+        shard = parse_shard(run.shard, "cnnperf.shard") if run.shard else None
     except ValueError as error:
         raise RunFileError(f"{file}: {error}") from error
+    if shard is None:
+        raise refusal
+    return ShardFile(file.name, shard, run, document)
 
 
-def _check_alike(named: Named) -> None:
-    first = named[0][0]
+def _check_alike(files: Sequence[ShardFile]) -> None:
+    first = files[0]
     for what, read in EQUAL.items():
-        values = [read(run) for _, run in named]
+        values = [read(one.run) for one in files]
         other = next((place for place, value in enumerate(values) if value != values[0]), None)
         if other is not None:
             raise RunFileError(
-                f"{first} and {named[other][0]} are of two {what}, {values[0]!r} and {values[other]!r}; only the "
-                "shards of one run can be merged"
+                f"{first.name} and {files[other].name} are of two {what}, {values[0]!r} and {values[other]!r}; only "
+                "the shards of one run can be merged"
             )
-    for name, run in named:
-        pairs = _unlike(named[0][1].environment, run.environment)
+    for one in files:
+        pairs = _unlike(first.run.environment, one.run.environment)
         if pairs:
             differences = "; ".join(f"{key}: {before} and {after}" for key, (before, after) in pairs.items())
             raise RunFileError(
-                f"{first} and {name} are of unlike environments ({differences}), whose times do not compare"
+                f"{first.name} and {one.name} are of unlike environments ({differences}), whose times do not compare"
             )
 
 
@@ -122,16 +139,18 @@ def _check_complete(shards: Sequence[Shard]) -> None:
         raise RunFileError(f"the shards {listed} are missing; --allow-missing merges the others all the same")
 
 
-def _each_once(records: Iterable[tuple[str, Record]]) -> list[Record]:
-    """Return every record once; the text with each is the name of its file."""
-    found: dict[str, tuple[str, Record]] = {}
-    for name, record in records:
-        first, before = found.setdefault(record.test, (name, record))
-        if before != record:
-            raise RunFileError(
-                f"{record.test} is in {first} and in {name} with different results; which one counts cannot be told"
-            )
-    return [record for _, record in found.values()]
+def _each_once(files: Sequence[ShardFile]) -> list[Any]:
+    """Return every benchmark once."""
+    found: dict[str, tuple[str, Any]] = {}
+    for file in files:
+        for benchmark in file.document["benchmarks"]:
+            key = str(benchmark.get("fullname"))
+            first, before = found.setdefault(key, (file.name, benchmark))
+            if before != benchmark:
+                raise RunFileError(
+                    f"{key} is in {first} and in {file.name} with different results; which one counts cannot be told"
+                )
+    return [benchmark for _, benchmark in found.values()]
 
 
 def _distinct(entries: Iterable[Any]) -> tuple[Any, ...]:

@@ -169,7 +169,7 @@ def cnnperf_measure(request: pytest.FixtureRequest, benchmark: Any) -> Callable[
 
 def _measure(request: pytest.FixtureRequest, benchmark: Any, run: BenchRun, case: Case) -> None:
     from cnnperf.errors import UnsupportedCase
-    from cnnperf.records.writing import extra_info
+    from cnnperf.records.encoding import extra_info
 
     _write(request.config, run.announce(case))
     end: Callable[[str], Any] = pytest.skip
@@ -213,7 +213,7 @@ def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, A
     """Add environment, ceilings, cases not measured and sweeps to the run file, and whether it is worse than before."""
     state = config.stash[STATE_KEY]
     if state.run is not None:
-        from cnnperf.records.writing import complete
+        from cnnperf.records.encoding import complete
 
         complete(output_json, state.run.finished(output_json["commit_info"]))
         state.saved = True
