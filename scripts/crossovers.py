@@ -14,8 +14,9 @@ import sys
 import torch
 from torch import Tensor, nn
 
-from cnnperf.fusion import algebra, block, native, operators
+from cnnperf.fusion import algebra, block, operators
 from cnnperf.fusion.linear_squeeze import squeeze_of_convolution
+from cnnperf.fusion.native import build as native
 from cnnperf.fusion.norm import frozen
 from cnnperf.measure.allocator import apply_policy
 from cnnperf.measure.clock import clock_for

@@ -44,14 +44,15 @@ def kernels() -> dict[str, Any]:
     """Return whether our kernels can be used, and how far one of Triton's is from PyTorch's result."""
     import torch
 
-    from cnnperf.fusion import gpu, native
     from cnnperf.fusion.excitation import Excitation, squeeze_and_excite
+    from cnnperf.fusion.native import build as native
+    from cnnperf.fusion.triton import functions as gpu
 
     x = torch.randn(SIZE, device="cuda")
     excitation = Excitation(torch.randn(4, SIZE[1], device="cuda"), torch.randn(SIZE[1], 4, device="cuda"))
     found = {"native": native.available(), "triton": gpu.available()}
     exact = squeeze_and_excite(x.double(), Excitation(*(one.double() for one in excitation[:2])))
-    error = (gpu.gate_map(x, excitation).double() - exact).norm() / exact.norm()
+    error = (gpu.gate(x, excitation).double() - exact).norm() / exact.norm()
     return found | {"error": float(error)}
 
 
@@ -59,14 +60,14 @@ def host_time() -> dict[str, Any]:
     """Return the host's seconds for an operator of PyTorch, for SE in our kernels, and for SE operator by operator."""
     import torch
 
-    from cnnperf.fusion import gpu
     from cnnperf.fusion.excitation import Excitation, squeeze_and_excite
+    from cnnperf.fusion.triton import functions as gpu
 
     x = torch.randn(SIZE, device="cuda")
     excitation = Excitation(torch.randn(4, SIZE[1], device="cuda"), torch.randn(SIZE[1], 4, device="cuda"))
     calls: dict[str, Callable[[], Any]] = {
         "an operator": lambda: x + 1,
-        "fused SE": lambda: gpu.gate_map(x, excitation),
+        "fused SE": lambda: gpu.gate(x, excitation),
         "textbook SE": lambda: squeeze_and_excite(x, excitation),
     }
     return {name: _enqueueing(call) for name, call in calls.items()}

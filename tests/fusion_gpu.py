@@ -1,7 +1,8 @@
 """What the tests of the GPU kernels share: tensors, checks against float64, and a launcher that launches nothing.
 
 Errors are norms of the difference from a float64 reference, relative to the reference's norm. A check takes `run`,
-which calls a function with tensors where the kernels run, and `module`, `cnnperf.fusion.gpu` or one with a fault.
+which calls a function with tensors where the kernels run, and `module`, which is `cnnperf.fusion.triton.functions` or
+one with a fault.
 """
 
 import torch
@@ -132,7 +133,7 @@ def check_training(run, module, shape, dtype=torch.float32, layout="contiguous",
 
 def moved_statistics(forward, x, shortcut, parameters, fields):
     """Give running mean, variance and number of batches after two forwards."""
-    from cnnperf.fusion.gpu_tail import Running
+    from cnnperf.fusion.triton.tail import Running
 
     running = Running(*(one.clone() if torch.is_tensor(one) else one for one in fields))
     for _ in range(2):

@@ -9,7 +9,10 @@ from fusion_gpu import EPS
 
 def counters_after(forward, backward, x, shortcut, parameters, grad):
     """Give the sum of all counters after a step."""
-    tail, counters = importlib.import_module(f"{forward.__module__}_tail"), torch.zeros(64, dtype=torch.int32)
+    tail, counters = (
+        importlib.import_module(forward.__module__.replace("functions", "tail")),
+        torch.zeros(64, dtype=torch.int32),
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tail, "counters_for", lambda *_: counters)
         backward(grad, x, forward(x, shortcut, parameters, EPS), parameters, EPS)
@@ -26,8 +29,8 @@ PLANS = {
 
 
 def planned(name, function, *given):
-    """Call a function of a `gpu` module with another plan."""
-    plan = importlib.import_module(f"{function.__module__}_plan")
+    """Call a function of a `functions` module with another plan."""
+    plan = importlib.import_module(function.__module__.replace("functions", "plan"))
     with pytest.MonkeyPatch.context() as patch:
         for constant, value in PLANS[name].items():
             patch.setattr(plan, constant, value)
@@ -40,6 +43,6 @@ def planned(name, function, *given):
 
 def operator(name, *given):
     """Call what an operator does with maps on a GPU."""
-    from cnnperf.fusion.gpu_operators import implementation_of
+    from cnnperf.fusion.triton.operators import implementation_of
 
     return implementation_of(name)(*given)

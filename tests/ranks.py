@@ -3,6 +3,7 @@
 import multiprocessing
 import traceback
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from datetime import timedelta
 
 import torch
@@ -11,8 +12,9 @@ from torch import distributed, nn
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 
 from cnnperf.fusion import synchronized
-from cnnperf.fusion.forms import ALGEBRA
-from cnnperf.fusion.synchronized import SynchronizedTail
+from cnnperf.fusion.backends import ALGEBRA, NATIVE
+from cnnperf.fusion.halves import Halves, Tail
+from cnnperf.fusion.synchronized import GroupExchange
 from cnnperf.fusion.tail import fused_tail, textbook_tail
 from cnnperf.models.squeeze_excitation import SEBlock
 from cnnperf.records.case import Case
@@ -172,9 +174,9 @@ def finite_differences(rank, sizes):
 def which_form(rank, sizes, dtype):
     """Return whether the C++ kernels ran."""
     used = []
-    real = synchronized.NATIVE
-    spied = type(real)(lambda *given: (used.append(1), real.forward(*given))[1], real.backward)
-    synchronized.NATIVE = spied
+    real = NATIVE.halves
+    spied = Halves(lambda *given: (used.append(1), real.forward(*given))[1], real.backward)
+    synchronized.MERGING = (replace(NATIVE, halves=spied), *synchronized.MERGING[1:])
     results(fused_tail, *network(dtype), batch(sizes, rank, dtype))
     return bool(used)
 
@@ -185,7 +187,8 @@ def in_algebra(rank, sizes, eps):
     x, shortcut, grad = batch(sizes, rank, torch.float64)
     leaves = [one.requires_grad_() for one in (x, shortcut)]
     small = (norm.weight, norm.bias, se.reduce.weight, se.expand.weight, se.reduce.bias, se.expand.bias)
-    out, *_ = SynchronizedTail.apply(ALGEBRA, eps, distributed.group.WORLD, *leaves, *small)
+    exchange = GroupExchange(distributed.group.WORLD, x.numel() // x.shape[1])
+    out, *_ = Tail.apply(ALGEBRA.halves, eps, exchange, *leaves, *small)
     return [out.detach(), *torch.autograd.grad(out, [*leaves, *norm.parameters(), *se.parameters()], grad)]
 
 

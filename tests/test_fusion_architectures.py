@@ -8,9 +8,10 @@ import torch
 from torch import nn
 
 from cnnperf.errors import OptionError, UnsupportedCase
-from cnnperf.fusion import FusedSEBlock, native
+from cnnperf.fusion import FusedSEBlock
 from cnnperf.fusion.architectures import from_fusion, reason_not_fused
 from cnnperf.fusion.block import FusedBasicBlock, FusedBottleneck
+from cnnperf.fusion.native import build as native
 from cnnperf.measure.work import count_work
 from cnnperf.measure.workload import Workload, check_supported
 from cnnperf.models import catalog

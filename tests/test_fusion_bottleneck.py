@@ -10,8 +10,9 @@ import torch
 from maps import FORMATS
 from torch import nn
 
-from cnnperf.fusion import block, fuse, native, unfuse
+from cnnperf.fusion import block, fuse, unfuse
 from cnnperf.fusion.block import FusedBottleneck
+from cnnperf.fusion.native import build as native
 from cnnperf.models.resnet50 import Bottleneck, ResNet50, resnet50, se_resnet50
 from cnnperf.models.squeeze_excitation import SEBlock
 

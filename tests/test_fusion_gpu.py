@@ -7,7 +7,6 @@ import importlib
 import multiprocessing
 import os
 import pickle
-import re
 import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor
@@ -48,8 +47,9 @@ from fusion_gpu_calls import PLANS, counters_after, operator, planned
 from maps import Elsewhere
 from torch.autograd.functional import vjp
 
-from cnnperf.fusion import gpu, operators
+from cnnperf.fusion import operators
 from cnnperf.fusion.excitation import Excitation, squeeze_and_excite
+from cnnperf.fusion.triton import functions as gpu
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Triton has wheels for Linux alone")
 
@@ -169,13 +169,12 @@ def planted(tmp_path_factory):
     for number, (module, right, wrong, _) in enumerate(FAULTS):
         package = folder / f"planted{number}"
         package.mkdir()
-        (package / "__init__.py").touch()
-        for path in source.glob("gpu*.py"):
+        for path in source.glob("*.py"):
             text = path.read_text(encoding="utf-8")
-            if path.stem == f"gpu_{module}":
+            if path.stem == module:
                 assert right in text, f"{right!r} is not there to be changed"
                 text = text.replace(right, wrong)
-            text = re.sub(r"from cnnperf\.fusion(\.gpu| import gpu)", rf"from planted{number}\1", text)
+            text = text.replace("from cnnperf.fusion.triton", f"from planted{number}")
             (package / path.name).write_text(text, encoding="utf-8")
     return folder
 
@@ -329,7 +328,7 @@ def flipped(mask, place):
 
 @pytest.mark.parametrize("number", range(len(FAULTS)))
 def test_a_wrong_coefficient_is_seen(interpreted, number):
-    module, check_of_it = importlib.import_module(f"planted{number}.gpu"), FAULTS[number][3]
+    module, check_of_it = importlib.import_module(f"planted{number}.functions"), FAULTS[number][3]
     with pytest.raises(AssertionError):
         check_of_it(interpreted, module)
 
@@ -342,14 +341,14 @@ def test_without_a_fault_the_same_checks_pass(interpreted, check_of_it):
 def test_the_differentiable_form_of_gating_gives_the_textbook_s_gradient(interpreted):
     x, _, _, grad = tail_tensors(PROBE)
     excitation = excitation_of(PROBE[1], *KINDS[1])
-    found = interpreted(vjp, partial(gpu.gate_map, excitation=excitation), x, grad)
+    found = interpreted(vjp, partial(gpu.gate, excitation=excitation), x, grad)
     exact = vjp(partial(squeeze_and_excite, excitation=Excitation(*wide(*excitation))), *wide(x, grad))
     check(found, exact, torch.float32)
 
 
 def test_a_second_derivative_is_refused_in_words(interpreted):
     x, _, _, grad = tail_tensors(PROBE)
-    function = partial(gpu.gate_map, excitation=excitation_of(PROBE[1], *KINDS[0]))
+    function = partial(gpu.gate, excitation=excitation_of(PROBE[1], *KINDS[0]))
     with pytest.raises(RuntimeError, match="no second derivative"):
         interpreted(partial(vjp, create_graph=True), function, x, grad)
 
@@ -377,9 +376,12 @@ def test_the_operators_do_what_the_functions_do(interpreted):
 
 
 def test_without_triton_the_module_loads_and_says_that_no_kernel_is_available():
-    code = "import sys; sys.modules['triton'] = None; from cnnperf.fusion import gpu; sys.exit(gpu.available())"
+    code = (
+        "import sys; sys.modules['triton'] = None; from cnnperf.fusion.triton import functions; "
+        "sys.exit(functions.available())"
+    )
     subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "TRITON_INTERPRET": "1"})
 
 
 def test_maps_on_the_cpu_are_not_for_these_kernels():
-    assert not gpu.fits(torch.zeros(2, 3, 4, 4))
+    assert gpu.takes(torch.zeros(2, 3, 4, 4)) == "the map is not on a GPU"

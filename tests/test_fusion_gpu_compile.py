@@ -42,8 +42,8 @@ def target(monkeypatch, request, tmp_path):
 
 
 def record_tail(shape, dtype, layout, small=torch.float32):
-    from cnnperf.fusion import gpu_tail
-    from cnnperf.fusion.gpu_tail import Running
+    from cnnperf.fusion.triton import tail as gpu_tail
+    from cnnperf.fusion.triton.tail import Running
 
     launches = Recorder()
     x, shortcut, parameters, grad = tail_tensors(shape, dtype, layout, small=small)
@@ -54,16 +54,16 @@ def record_tail(shape, dtype, layout, small=torch.float32):
 
 
 def record_others(shape, dtype, layout, kind=KINDS[1]):
-    from cnnperf.fusion import gpu_gate, gpu_inference
+    from cnnperf.fusion.triton import gate, inference
 
     launches = Recorder()
     x, shortcut, parameters, grad = tail_tensors(shape, dtype, layout)
     norm, weights = frozen(shape[1]), parameters[2:]
-    gpu_inference.tail_inference(x, shortcut, norm, *weights, launch=launches)
-    gpu_inference.tail_scaling(x, None, norm, *weights, launch=launches)
+    inference.tail_inference(x, shortcut, norm, *weights, launch=launches)
+    inference.tail_scaling(x, None, norm, *weights, launch=launches)
     excitation = excitation_of(shape[1], *kind)
-    excited = gpu_gate.se_forward(x, excitation, launches)
-    gpu_gate.se_backward(grad, x, excited, excitation, launches)
+    excited = gate.se_forward(x, excitation, launches)
+    gate.se_backward(grad, x, excited, excitation, launches)
     return launches
 
 
@@ -144,24 +144,24 @@ def test_products_are_in_fp32_and_not_in_tf32(target):
 
 
 def test_every_kernel_is_among_those_that_are_compiled(monkeypatch):
-    from cnnperf.fusion import gpu_gradients, gpu_kernels, gpu_onchip, gpu_plan, gpu_pooled, gpu_rows, gpu_statistics
+    from cnnperf.fusion.triton import gradients, kernels, onchip, plan, pooled, rows, statistics
 
     launches = []
-    for concluded in (0, gpu_plan.CONCLUDED):
-        monkeypatch.setattr(gpu_plan, "CONCLUDED", concluded)
-        gpu_plan.plan.cache_clear()
+    for concluded in (0, plan.CONCLUDED):
+        monkeypatch.setattr(plan, "CONCLUDED", concluded)
+        plan.plan.cache_clear()
         launches += record_tail((36, 8, 2, 2), torch.float32, "contiguous")
         launches += record_others((36, 8, 2, 2), torch.float32, "contiguous")
     launches += record_others((1, 64, 32, 32), torch.float32, "contiguous")
     launches += record_tail((1, 1024, 7, 7), torch.float32, "contiguous")
     launches += record_others((1, 1024, 7, 7), torch.float32, "contiguous")
-    gpu_plan.plan.cache_clear()
+    plan.plan.cache_clear()
     called = {"place_of", "tile_at", "store_sums", "load_channels", "load_pixel", "arrives_last", "values_of"}
     called |= {"mean_of_parts", "write_batch_moments", "write_gate_gradients", "write_norm_gradients"}
     called |= {"write_product", "write_column_sums", "block_at", "multiply_rows"}
     written = {
         name
-        for module in (gpu_kernels, gpu_onchip, gpu_pooled, gpu_statistics, gpu_gradients, gpu_rows)
+        for module in (kernels, onchip, pooled, statistics, gradients, rows)
         for name, one in vars(module).items()
         if getattr(one, "__module__", None) == module.__name__
     }

@@ -31,10 +31,11 @@ from fusion_gpu import (
     wide,
 )
 
-from cnnperf.fusion import fuse, gpu, operators
+from cnnperf.fusion import fuse, operators
 from cnnperf.fusion.algebra import Parameters
 from cnnperf.fusion.excitation import Excitation, squeeze_and_excite
-from cnnperf.fusion.gpu_launch import launch_ordinarily
+from cnnperf.fusion.triton import functions as gpu
+from cnnperf.fusion.triton.launch import launch_ordinarily
 from cnnperf.models.resnet import ResNet18
 from cnnperf.models.squeeze_excitation import SEBlock
 
@@ -103,7 +104,7 @@ def test_a_device_gives_the_same_bits_twenty_times(shape, layout):
 def test_a_direct_launch_gives_the_bits_of_triton_s_own(layout, monkeypatch):
     given = moved(tail_tensors((4, 64, 14, 14), layout=layout), "cuda")
     direct = [step(*given) for _ in range(3)]  # the first one goes through Triton
-    tail = importlib.import_module("cnnperf.fusion.gpu_tail")
+    tail = importlib.import_module("cnnperf.fusion.triton.tail")
     monkeypatch.setattr(tail, "launch_for", lambda *_: launch_ordinarily)
     for one in direct:
         same(one, step(*given))
@@ -171,7 +172,7 @@ def test_a_graph_that_is_the_first_to_use_a_stream_works():
 
 def test_all_counters_are_zero_between_launches():
     step(*moved(tail_tensors((16, 64, 14, 14)), "cuda"))
-    counters = importlib.import_module("cnnperf.fusion.gpu_counters")
+    counters = importlib.import_module("cnnperf.fusion.triton.counters")
     assert counters._kept
     assert not any(one.any() for one in counters._kept.values())
 

@@ -18,11 +18,14 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from cnnperf.fusion import algebra, gpu, gpu_counters, gpu_launch, maps, operators
-from cnnperf.fusion.gpu_launch import ALIGNMENT, DirectLaunch, block_of, launch_for, launch_ordinarily
-from cnnperf.fusion.gpu_plan import CONCLUDED, HELD, PARTS, TILE, plan
-from cnnperf.fusion.tail import _training_in_triton as in_triton
+from cnnperf.fusion import algebra, maps, operators
+from cnnperf.fusion.tail import excitation_of as excitation_weights
 from cnnperf.fusion.tail import fused_tail
+from cnnperf.fusion.triton import counters as gpu_counters
+from cnnperf.fusion.triton import functions as gpu
+from cnnperf.fusion.triton import launch as gpu_launch
+from cnnperf.fusion.triton.launch import ALIGNMENT, DirectLaunch, block_of, launch_for, launch_ordinarily
+from cnnperf.fusion.triton.plan import CONCLUDED, HELD, PARTS, TILE, plan
 from cnnperf.models.squeeze_excitation import SEBlock
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Triton has wheels for Linux alone")
@@ -49,7 +52,7 @@ class Operations(TorchDispatchMode):
 @pytest.fixture
 def tail(monkeypatch):
     """The module of the tail, whose counters are there already."""
-    module = importlib.import_module("cnnperf.fusion.gpu_tail")
+    module = importlib.import_module("cnnperf.fusion.triton.tail")
     counters = torch.zeros(4096, dtype=torch.int32)
     monkeypatch.setattr(module, "counters_for", lambda *_: counters)
     return module
@@ -86,7 +89,7 @@ def test_every_stage_of_the_networks_takes_three_launches_each_way(shape, layout
 
 
 def test_the_moments_of_a_very_large_batch_are_left_to_a_launch(tail, monkeypatch):
-    monkeypatch.setattr("cnnperf.fusion.gpu_plan.CONCLUDED", 0)
+    monkeypatch.setattr("cnnperf.fusion.triton.plan.CONCLUDED", 0)
     plan.cache_clear()
     noted = Recorder()
     x, shortcut, parameters, _ = tail_tensors(PROBE)
@@ -274,8 +277,8 @@ def test_a_graph_that_is_captured_gets_counters_of_its_own(device):
 @pytest.mark.parametrize("layout", FORMATS)
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 def test_operators_promise_what_the_functions_give(tail, layout, kind):
-    gate = importlib.import_module("cnnperf.fusion.gpu_gate")
-    inference = importlib.import_module("cnnperf.fusion.gpu_inference")
+    gate = importlib.import_module("cnnperf.fusion.triton.gate")
+    inference = importlib.import_module("cnnperf.fusion.triton.inference")
     noted = Recorder()
     x, shortcut, parameters, grad = tail_tensors((3, 20, 4, 5), torch.bfloat16, layout)
     excitation, norm, weights = excitation_of(20, *kind), frozen(20), parameters[2:]
@@ -305,9 +308,9 @@ def test_operators_promise_what_the_functions_give(tail, layout, kind):
 
 
 def test_what_an_operator_returns_shares_no_memory(launches, monkeypatch):
-    from cnnperf.fusion.gpu_operators import implementation_of
+    from cnnperf.fusion.triton.operators import implementation_of
 
-    monkeypatch.setattr(importlib.import_module("cnnperf.fusion.gpu_gate"), "launch_for", lambda *_: launches)
+    monkeypatch.setattr(importlib.import_module("cnnperf.fusion.triton.gate"), "launch_for", lambda *_: launches)
     x, shortcut, parameters, grad = tail_tensors(PROBE)
     taken, excitation = given_to(operators.tail_training, parameters), excitation_of(PROBE[1], *KINDS[1])
     kept = implementation_of("tail_training")(x, shortcut, *taken, EPS)
@@ -327,7 +330,7 @@ def looks(tensor):
 
 
 def test_every_operator_that_a_compiled_network_on_a_gpu_has_runs_kernels_there():
-    module = importlib.import_module("cnnperf.fusion.gpu_operators")
+    module = importlib.import_module("cnnperf.fusion.triton.operators")
     only_on_the_cpu = {"tail_moments", "tail_normalized", "tail_sums", "tail_blend", "rectified_norm"}
     assert set(module.IMPLEMENTATIONS) == set(operators.SCHEMAS) - only_on_the_cpu
     for name in module.IMPLEMENTATIONS:
@@ -446,11 +449,10 @@ def test_modules_in_training_are_six_launches_with_their_parameters_as_they_are(
         noted[kernel.__name__] = {one.data_ptr() for one in arguments if torch.is_tensor(one)}
 
     monkeypatch.setattr(tail, "launch_for", lambda *_: note)
-    monkeypatch.setattr(gpu, "fits", lambda *_: True)
     norm, se = nn.BatchNorm2d(32, momentum=momentum).to(dtype), SEBlock(32).to(dtype)
     x, shortcut, _, grad = tail_tensors((4, 32, 8, 8), dtype)
     with Operations() as operations:
-        in_triton(x.requires_grad_(), shortcut, norm, se).backward(grad)
+        gpu.train_tail(x.requires_grad_(), shortcut, norm, excitation_weights(se)).backward(grad)
     assert list(noted) == FORWARD + BACKWARD
     assert operations.counts == {"empty_like": 4, "new_empty": 3}
     statistics = norm.running_mean, norm.running_var, norm.num_batches_tracked
@@ -461,17 +463,15 @@ def test_modules_in_training_are_six_launches_with_their_parameters_as_they_are(
 
 
 def test_running_statistics_that_no_kernel_moves_are_left_to_pytorch(launches, monkeypatch):
-    monkeypatch.setattr(gpu, "fits", lambda *_: True)
     norm, se = nn.BatchNorm2d(32), SEBlock(32)
     norm.running_mean = norm.running_mean.double()
     x, shortcut, *_ = tail_tensors((4, 32, 8, 8))
-    assert in_triton(x, shortcut, norm, se) is None
+    assert gpu.train_tail(x, shortcut, norm, excitation_weights(se)) is None
     assert not launches
 
 
 def test_a_norm_without_statistics_moves_none(launches, monkeypatch):
-    monkeypatch.setattr(gpu, "fits", lambda *_: True)
     norm, se = nn.BatchNorm2d(32, track_running_stats=False), SEBlock(32)
     x, shortcut, *_ = tail_tensors((4, 32, 8, 8))
-    assert in_triton(x, shortcut, norm, se) is not None
+    assert gpu.train_tail(x, shortcut, norm, excitation_weights(se)) is not None
     assert not launches[0][3]["tracked"]

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from maps import EPS, FORMATS, TOLERANCE, passes
 from torch import nn
 
-from cnnperf.fusion import algebra, block, fuse, native, operators
+from cnnperf.fusion import algebra, block, fuse, operators
 from cnnperf.fusion.algebra import Frozen
 from cnnperf.fusion.linear_squeeze import has_known_squeeze, squeeze_of_convolution, window_sums
+from cnnperf.fusion.native import build as native
 from cnnperf.models.resnet import BasicBlock
 from cnnperf.models.squeeze_excitation import SEBlock
 

@@ -7,7 +7,8 @@ from maps import EPS, FORMATS, TOLERANCE
 from ranks import FUSED, TEXTBOOK, Together
 from torch import nn
 
-from cnnperf.fusion import fuse, native
+from cnnperf.fusion import fuse
+from cnnperf.fusion.native import build as native
 from cnnperf.fusion.synchronized import ranks_of
 from cnnperf.fusion.tail import fused_tail, textbook_tail
 from cnnperf.models.resnet import ResNet18

@@ -24,10 +24,14 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.checkpoint import checkpoint
 
-from cnnperf.fusion import algebra, forms, native, operators
+from cnnperf.fusion import algebra, operators
 from cnnperf.fusion.algebra import Frozen, Parameters
-from cnnperf.fusion.maps import fits_excitation
-from cnnperf.fusion.tail import NativeTail, Tail, fused_tail, textbook_tail
+from cnnperf.fusion.backends import ALGEBRA, COMPILED
+from cnnperf.fusion.halves import Halves, Tail
+from cnnperf.fusion.maps import not_for_excitation
+from cnnperf.fusion.native import build as native
+from cnnperf.fusion.native.functions import Tail as NativeTail
+from cnnperf.fusion.tail import fused_tail, textbook_tail
 from cnnperf.models.squeeze_excitation import SEBlock
 
 KERNELS = "the C++ kernels"
@@ -86,8 +90,8 @@ def exact_results(x, shortcut, parameters, grad):
 
 
 def tail_of(form, *leaves):
-    """Run the tail in training in a form of `forms`, or in the C++ kernels."""
-    return NativeTail.apply(EPS, (), *leaves) if form is KERNELS else Tail.apply(form, EPS, *leaves)[0]
+    """Run the tail in training by two halves, or in the C++ kernels."""
+    return NativeTail.apply(EPS, (), *leaves) if form is KERNELS else Tail.apply(form, EPS, None, *leaves)[0]
 
 
 def results_of(form, x, shortcut, parameters, grad):
@@ -118,7 +122,7 @@ def kernels():
 @pytest.mark.parametrize("biased", BIASED)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_algebra_equals_autograd_in_float64(shape, biased):
-    check(forms.ALGEBRA, *tensors(shape, biased=biased))
+    check(ALGEBRA.halves, *tensors(shape, biased=biased))
 
 
 @pytest.mark.parametrize("layout", FORMATS)
@@ -133,7 +137,7 @@ def test_the_kernels_equal_float64_in_each_shape_dtype_and_layout(kernels, shape
 def test_tails_of_bottlenecks_equal_float64_in_the_kernels_and_the_algebra(kernels, shape, layout):
     given_tensors = tensors(shape, torch.float32, layout, biased=(True, True))
     exact = exact_results(*given_tensors)
-    for form in (kernels, forms.ALGEBRA):
+    for form in (kernels, ALGEBRA.halves):
         errors = distances(results_of(form, *given_tensors), exact)
         assert max(errors) <= TOLERANCE[torch.float32], (form, errors)
 
@@ -141,7 +145,7 @@ def test_tails_of_bottlenecks_equal_float64_in_the_kernels_and_the_algebra(kerne
 @pytest.mark.parametrize("shape", BOTTLENECKS)
 def test_tails_of_bottlenecks_equal_float64_compiled(shape):
     torch.compiler.reset()
-    check(forms.compiled(), *tensors(shape, torch.float32, biased=(True, True)))
+    check(COMPILED.halves, *tensors(shape, torch.float32, biased=(True, True)))
 
 
 @pytest.mark.parametrize("biased", BIASED[1:])
@@ -189,7 +193,7 @@ def test_a_large_mean_does_not_cancel_the_variance(kernels):
 @pytest.mark.parametrize("biased", BIASED[:2])
 @pytest.mark.parametrize("layout", FORMATS)
 def test_the_compiled_algebra_equals_float64(layout, biased):
-    check(forms.compiled(), *tensors((3, 32, 8, 7), torch.float32, layout, biased=biased))
+    check(COMPILED.halves, *tensors((3, 32, 8, 7), torch.float32, layout, biased=biased))
 
 
 COEFFICIENTS = [
@@ -221,7 +225,7 @@ def test_a_wrong_coefficient_is_seen(right, wrong):
     assert right in sources, "the coefficient is not there to be changed"
     flags = __future__.annotations.compiler_flag
     exec(compile(sources.replace(right, wrong), "algebra", "exec", dont_inherit=True, flags=flags), namespace)
-    form = forms.Form(namespace["tail_forward"], namespace["tail_backward"])
+    form = Halves(namespace["tail_forward"], namespace["tail_backward"])
     given_tensors = tensors((3, 16, 5, 4), offset=1.0, biased=(True, True))
     assert max(distances(results_of(form, *given_tensors), exact_results(*given_tensors))) > 1e-7
 
@@ -230,7 +234,7 @@ def test_a_wrong_coefficient_is_seen(right, wrong):
 def test_gradients_hold_against_finite_differences(biased):
     x, shortcut, parameters, _ = tensors((2, 4, 3, 2), biased=biased)
     leaves, _ = leaves_of(x, shortcut, *parameters)
-    assert torch.autograd.gradcheck(lambda *given: Tail.apply(forms.ALGEBRA, EPS, *given)[0], leaves)
+    assert torch.autograd.gradcheck(lambda *given: Tail.apply(ALGEBRA.halves, EPS, None, *given)[0], leaves)
 
 
 def test_a_second_derivative_is_refused_in_words(kernels):
@@ -436,13 +440,13 @@ def test_modules_for_other_channels_are_refused_before_any_kernel_reads(train, w
 def test_weights_on_another_device_than_the_map_are_not_for_the_kernels():
     x, _ = maps(2, 32, 4, 4)
     reduce, expand, reduce_bias, expand_bias = torch.zeros(8, 32), torch.zeros(32, 8), torch.zeros(8), torch.zeros(32)
-    assert fits_excitation(x, reduce, expand)
-    assert fits_excitation(x, reduce, expand, reduce_bias, expand_bias)
-    assert not fits_excitation(x, reduce.to("meta"), expand)
-    assert not fits_excitation(x, reduce, expand, reduce_bias.to("meta"))
-    assert not fits_excitation(x, reduce, expand, torch.zeros(7))
-    assert not fits_excitation(x, reduce, expand, None, expand_bias.to("meta"))
-    assert not fits_excitation(x, reduce, expand, None, torch.zeros(8))
+    assert not_for_excitation(x, reduce, expand) is None
+    assert not_for_excitation(x, reduce, expand, reduce_bias, expand_bias) is None
+    assert not_for_excitation(x, reduce.to("meta"), expand)
+    assert not_for_excitation(x, reduce, expand, reduce_bias.to("meta"))
+    assert not_for_excitation(x, reduce, expand, torch.zeros(7))
+    assert not_for_excitation(x, reduce, expand, None, expand_bias.to("meta"))
+    assert not_for_excitation(x, reduce, expand, None, torch.zeros(8))
 
 
 def test_a_norm_that_was_replaced_after_fusing_is_still_the_one_that_normalizes():
@@ -672,7 +676,7 @@ def test_where_nothing_can_be_built_pytorch_s_operators_run_and_a_warning_says_w
 def test_a_compiler_may_be_given_with_arguments(tmp_path):
     # In a process of its own, because a second library would register its operators over those of the first.
     environment = os.environ | {"CXX": "g++ -DNOTHING=1", "XDG_CACHE_HOME": str(tmp_path)}
-    program = "from cnnperf.fusion import native; print(native.available())"
+    program = "from cnnperf.fusion.native import build as native; print(native.available())"
     found = subprocess.check_output([sys.executable, "-c", program], env=environment, text=True)
     assert found == "True\n"
 

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch._dynamo.utils import counters
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from cnnperf.fusion import FusedSEBlock, forms, operators
+from cnnperf.fusion import FusedSEBlock, operators
 from cnnperf.models.initialization import he_initialize, seeded
 from cnnperf.models.resnet import ResNet18
 from cnnperf.models.squeeze_excitation import SEBlock
@@ -122,7 +122,7 @@ def check_against_eager(
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_the_compiled_form_equals_eager_too(dtype: str, layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(forms, "fits_native", lambda *_: False)
+    monkeypatch.setattr("cnnperf.fusion.native.functions.available", lambda: False)
     check_against_eager((3, 32, 16, 15), dtype=DTYPES[dtype], layout=LAYOUTS[layout])
     assert graphs() == 1
 

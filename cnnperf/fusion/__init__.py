@@ -1,4 +1,4 @@
-"""Hold the fused forms of Squeeze-and-Excitation.
+"""Fused forms of Squeeze-and-Excitation.
 
 Importing this package adds its networks to `cnnperf.models.catalog.CATALOG`.
 """

@@ -9,8 +9,8 @@ from functools import cache, partial
 from torch import nn
 
 from cnnperf.errors import OptionError
-from cnnperf.fusion import native
 from cnnperf.fusion.fuse import fuse
+from cnnperf.fusion.native import build as native
 from cnnperf.models.architecture import Architecture
 from cnnperf.models.catalog import resolve
 from cnnperf.models.initialization import seeded

@@ -7,10 +7,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from cnnperf.fusion import operators
+from cnnperf.fusion import maps, operators
 from cnnperf.fusion.linear_squeeze import has_known_squeeze, squeeze_of_convolution, sums_for
-from cnnperf.fusion.norm import SE, BatchNorm, frozen
-from cnnperf.fusion.tail import fused_tail, infers_natively
+from cnnperf.fusion.modules import has_hooks
+from cnnperf.fusion.native import functions as native
+from cnnperf.fusion.norm import BatchNorm, frozen, is_batch_norm
+from cnnperf.fusion.tail import SE, fused_tail
 from cnnperf.models.resnet import BasicBlock
 from cnnperf.models.resnet50 import Bottleneck
 
@@ -80,7 +82,7 @@ def norm_and_relu(x: Tensor, norm: BatchNorm, convolution: nn.Module | None) -> 
     plain = not torch.is_autocast_enabled(x.device.type)
     linear = compiling and plain and pays(x) and convolution is not None and has_known_squeeze(convolution)
     fused = linear or not compiling  # a compiler fuses these two by itself
-    if not (fused and infers_natively(norm, x)):
+    if not fused or _reason_to_leave_norm(norm, x) is not None:
         return torch.relu(norm(x)), None
     out, sums = operators.rectified_norm(x, *frozen(norm, x))
     if not linear:
@@ -89,6 +91,21 @@ def norm_and_relu(x: Tensor, norm: BatchNorm, convolution: nn.Module | None) -> 
     return out, squeeze_of_convolution(sums_for(weight, sums), weight, x.shape[2] * x.shape[3])
 
 
+def _reason_to_leave_norm(norm: BatchNorm, x: Tensor) -> str | None:
+    """Return why BatchNorm and ReLU of a map are not computed in one C++ kernel; None where they are."""
+    if not is_batch_norm(norm) or has_hooks(norm):
+        return "it is not BatchNorm alone"
+    if norm.training or norm.running_mean is None or maps.wants_gradient(x, norm.weight, norm.bias):
+        return "the kernel is for inference without gradients"
+    if torch.compiler.is_compiling():
+        return (
+            "an exported program must run without cnnperf"
+            if torch.compiler.is_exporting()
+            else native.takes_norm(x, norm)
+        )
+    return maps.not_readable(x) or native.takes_norm(x, norm)
+
+
 def pays(x: Tensor) -> bool:
-    """Tell whether the linear squeeze of a convolution of this map, N x C x H x W, is the faster way."""
+    """Return whether the linear squeeze of a convolution of this map, N x C x H x W, is the faster way."""
     return x.numel() >= LINEAR_NUMBERS and x.shape[2] * x.shape[3] >= LINEAR_PIXELS_PER_CHANNEL * x.shape[1]

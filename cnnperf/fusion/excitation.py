@@ -6,8 +6,8 @@ what the SE blocks of this project, torchvision and timm are made of.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -44,6 +44,16 @@ class Excitation(NamedTuple):
     expand_bias: Tensor | None = None
     activation: str = "relu"
     gate: str = "sigmoid"
+
+
+def flags_of(excitation: Excitation) -> tuple[bool, bool]:
+    """Return whether an excitation has SiLU and the hard sigmoid, as the kernels take it."""
+    return excitation.activation == "silu", excitation.gate == "hardsigmoid"
+
+
+def in_float32(small: Sequence[Tensor | None]) -> list[Any]:
+    """Return weights and biases, or None, in fp32 and contiguous, as the kernels take them."""
+    return [None if tensor is None else tensor.float().contiguous() for tensor in small]
 
 
 def squeeze_and_excite(x: Tensor, excitation: Excitation) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from cnnperf.fusion.excitation import Excitation, ExcitationWeights
 from cnnperf.fusion.gate import gate_map
+from cnnperf.fusion.modules import has_hooks, key_of
 
 UNBATCHED = 3
 """Dimensions of a map without a batch."""
@@ -85,13 +86,8 @@ class FusedForeignSE(nn.Module):
         return reduce.flatten(1), expand.flatten(1), reduce_bias, expand_bias
 
 
-def key_of(kind: type[nn.Module]) -> tuple[str, str]:
-    """Return the library of a module's class and the name of the class, a key of `FOREIGN` for what is known."""
-    return kind.__module__.partition(".")[0], kind.__name__
-
-
 def is_plain_excitation(module: nn.Module) -> bool:
-    """Tell whether a module of `FOREIGN`, fused or not, has the ReLU and the logistic sigmoid of the paper."""
+    """Return whether a module of `FOREIGN`, fused or not, has the ReLU and the logistic sigmoid of the paper."""
     kind = module.fused_from if isinstance(module, FusedForeignSE) else type(module)
     *_, activation, gate = _excitation_of(module, FOREIGN[key_of(kind)])
     return (activation, gate) == ("relu", "sigmoid")
@@ -147,9 +143,3 @@ def _known(part: nn.Module, name: str, table: dict[str, str]) -> str | None:
 def _plain(part: nn.Module, name: str, kind: type[nn.Module]) -> str | None:
     one = getattr(part, "output_size", 1) in (1, (1, 1))
     return None if type(part) is kind and one else f"its {name} is a {part}, not {kind.__name__}"
-
-
-def has_hooks(module: nn.Module) -> bool:
-    """Tell whether a call of a module, or its backward, runs more than its own code."""
-    kinds = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)  # noqa: SLF001 - there is no public way to ask
-    return any(kinds)

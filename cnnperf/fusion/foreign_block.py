@@ -12,14 +12,8 @@ from typing import cast
 from torch import Tensor, nn
 
 from cnnperf.fusion.block import Layer, fused_block
-from cnnperf.fusion.foreign import (
-    FOREIGN,
-    FusedForeignSE,
-    has_hooks,
-    is_plain_excitation,
-    key_of,
-    reason_to_leave_foreign,
-)
+from cnnperf.fusion.foreign import FOREIGN, FusedForeignSE, is_plain_excitation, reason_to_leave_foreign
+from cnnperf.fusion.modules import has_hooks, key_of
 from cnnperf.fusion.norm import is_batch_norm
 
 FOREIGN_BLOCKS = {("timm.models.resnet", "BasicBlock"): 2, ("timm.models.resnet", "Bottleneck"): 3}

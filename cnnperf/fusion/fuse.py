@@ -9,13 +9,14 @@ from typing import cast
 from torch import nn
 
 from cnnperf.fusion.block import FusedBasicBlock, FusedBottleneck
-from cnnperf.fusion.foreign import FOREIGN, FusedForeignSE, has_hooks, key_of, reason_to_leave_foreign
+from cnnperf.fusion.foreign import FOREIGN, FusedForeignSE, reason_to_leave_foreign
 from cnnperf.fusion.foreign_block import (
     FOREIGN_BLOCKS,
     FusedForeignBlock,
     block_key_of,
     reason_to_leave_foreign_block,
 )
+from cnnperf.fusion.modules import has_hooks, key_of
 from cnnperf.fusion.norm import is_batch_norm
 from cnnperf.fusion.se_block import FusedSEBlock
 from cnnperf.models.resnet import BasicBlock

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from cnnperf.fusion.foreign import has_hooks
+from cnnperf.fusion.modules import has_hooks
 
 TAPS = (1, 3)
 """Kernel sizes of the convolutions whose squeeze is known, with a stride of 1: 1x1, and 3x3 with a padding of 1."""
@@ -58,7 +58,7 @@ def sums_for(weight: Tensor, sums: Tensor) -> Tensor:
 
 
 def has_known_squeeze(convolution: nn.Module) -> bool:
-    """Tell whether a module is a plain convolution without bias whose squeeze follows from the sums of its input."""
+    """Return whether a module is a plain convolution without bias whose squeeze follows from the sums of its input."""
     if type(convolution) is not nn.Conv2d or has_hooks(convolution) or convolution.bias is not None:
         return False
     size = convolution.kernel_size[0]

@@ -1,4 +1,7 @@
-"""What the fused forms ask of a map, N x C x H x W, and of what belongs to its channels."""
+"""Requirements of the fused functions on a map, N x C x H x W, and on the small tensors of its channels.
+
+A requirement returns the reason why tensors do not meet it, or None where they do.
+"""
 
 from __future__ import annotations
 
@@ -15,30 +18,67 @@ def memory_format_of(x: Tensor) -> torch.memory_format:
 
 
 def like(x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-    """Return an empty map of the shape and memory format of x: what a kernel makes, whatever the strides of x are."""
+    """Return an empty map with the shape and memory format of x; other strides of x are not kept."""
     return torch.empty_like(x, dtype=dtype or x.dtype, memory_format=memory_format_of(x))
 
 
 _PLAIN = frozenset({Tensor, nn.Parameter})
 
 
-def is_plain(*tensors: Tensor) -> bool:
-    """Tell whether kernels can read the numbers of tensors, outside of a compilation.
-
-    Not those of a meta or fake tensor or of another class, and not while a function transform or forward mode follows:
-    for these there are PyTorch's own operators.
-    """
-    for one in tensors:
-        if type(one) not in _PLAIN or one.is_meta:
-            return False
+def not_readable(*tensors: Tensor) -> str | None:
+    """Return why kernels cannot read the values of tensors outside of a compilation; None where they can."""
+    for tensor in tensors:
+        if type(tensor) not in _PLAIN:
+            return "a tensor of another class holds its values elsewhere"
+        if tensor.is_meta:
+            return "a meta tensor has no values"
     # There is no public way to ask for these two.
-    forward_mode = torch.autograd.forward_ad._current_level >= 0  # noqa: SLF001
-    return not forward_mode and torch._C._functorch.peek_interpreter_stack() is None  # noqa: SLF001
+    if torch.autograd.forward_ad._current_level >= 0:  # noqa: SLF001
+        return "forward-mode differentiation needs PyTorch's own operators"
+    if torch._C._functorch.peek_interpreter_stack() is not None:  # noqa: SLF001
+        return "a function transform needs PyTorch's own operators"
+    return None
+
+
+def not_alike(x: Tensor, *others: Tensor) -> str | None:
+    """Return why maps cannot be read side by side, empty ones included; None where they can."""
+    if not x.is_floating_point():
+        return f"the map is in {x.dtype}, which is no floating-point dtype"
+    for other in others:
+        if other.shape != x.shape or other.dtype != x.dtype or other.device != x.device:
+            return "the maps differ in shape, dtype or device"
+    return None
+
+
+def not_for_channels(x: Tensor, *small: Tensor | None) -> str | None:
+    """Return why tensors with a value for each channel, or None, do not belong to a map; None where they do."""
+    if x.dim() != MAP_DIMENSIONS:
+        return f"the map has {x.dim()} dimensions, not {MAP_DIMENSIONS}"
+    for tensor in small:
+        if tensor is not None and (tensor.shape != x.shape[1:2] or tensor.device != x.device):
+            return "BatchNorm or a bias is for another number of channels or on another device"
+    return None
+
+
+def not_for_excitation(
+    x: Tensor, reduce: Tensor, expand: Tensor, reduce_bias: Tensor | None = None, expand_bias: Tensor | None = None
+) -> str | None:
+    """Return why the weights and biases of an excitation do not belong to a map; None where they do.
+
+    Kernels read by address: what does not belong goes to PyTorch's own operators, which say what is wrong.
+    """
+    if reduce.shape != expand.shape[::-1] or reduce.shape[1:] != x.shape[1:2]:
+        return "the excitation is for another number of channels"
+    if reduce_bias is not None and (reduce_bias.shape != reduce.shape[:1] or reduce_bias.device != x.device):
+        return "the first bias of the excitation has another size or is on another device"
+    if reduce.device != x.device or expand.device != x.device:
+        return "the excitation is on another device"
+    return not_for_channels(x, expand_bias)
 
 
 def wants_gradient(*tensors: Tensor | None) -> bool:
-    """Tell whether autograd would record what is done with these tensors."""
-    return torch.is_grad_enabled() and any(one is not None and one.requires_grad for one in tensors)
+    """Return whether autograd records what is done with these tensors."""
+    return torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors)
 
 
 def refuse_second_derivative() -> None:
@@ -52,22 +92,3 @@ def refuse_second_derivative() -> None:
             "fused Squeeze-and-Excitation has no second derivative (create_graph=True); call "
             "cnnperf.fusion.unfuse(model) to compute it with PyTorch's own operators"
         )
-
-
-def fits_excitation(
-    x: Tensor, reduce: Tensor, expand: Tensor, reduce_bias: Tensor | None = None, expand_bias: Tensor | None = None
-) -> bool:
-    """Tell whether the weights and biases of an excitation belong to the channels of a map and lie on its device.
-
-    Kernels read by address: what does not fit goes to PyTorch's own operators, which say what is wrong.
-    """
-    if x.dim() != MAP_DIMENSIONS or reduce.shape != expand.shape[::-1] or reduce.shape[1:] != x.shape[1:2]:
-        return False
-    hidden = reduce_bias is None or (reduce_bias.shape == reduce.shape[:1] and reduce_bias.device == x.device)
-    return hidden and reduce.device == expand.device == x.device and fits_norm(x, expand_bias)
-
-
-def fits_norm(x: Tensor, *of_channels: Tensor | None) -> bool:
-    """Tell whether what a map's channels are given, or None, has their number and lies on the map's device."""
-    present = [one for one in of_channels if one is not None]
-    return x.dim() == MAP_DIMENSIONS and all(one.shape == x.shape[1:2] and one.device == x.device for one in present)

@@ -1,4 +1,4 @@
-"""What the fused forms take from a BatchNorm, and what they leave in it."""
+"""BatchNorm as the fused functions read it and as they leave it."""
 
 from __future__ import annotations
 
@@ -9,16 +9,14 @@ from torch import Tensor, nn
 
 from cnnperf.fusion.algebra import Frozen, Parameters
 from cnnperf.fusion.excitation import ExcitationWeights
-from cnnperf.fusion.foreign import FusedForeignSE, key_of
-from cnnperf.models.squeeze_excitation import SEBlock
+from cnnperf.fusion.modules import key_of
 
 BatchNorm = nn.BatchNorm2d | nn.SyncBatchNorm
-SE = SEBlock | FusedForeignSE
 KNOWN = (nn.BatchNorm2d, nn.SyncBatchNorm)
 
 
 def is_batch_norm(norm: nn.Module) -> bool:
-    """Tell whether a module is BatchNorm and nothing else; a subclass may compute something else.
+    """Return whether a module is BatchNorm and nothing else; a subclass may compute something else.
 
     timm's BatchNormAct2d is that where its dropout and activation are identities:
     https://github.com/huggingface/pytorch-image-models/blob/main/timm/layers/norm_act.py.
@@ -32,25 +30,17 @@ def _is_plain_norm_of_timm(norm: nn.Module) -> bool:
 
 
 def frozen(norm: BatchNorm, x: Tensor) -> Frozen:
-    """Return BatchNorm in inference as the kernels take it, in float32, for a map of its channels."""
-    mean, variance = (cast(Tensor, one).float().contiguous() for one in (norm.running_mean, norm.running_var))
-    weight, bias = (one.float().contiguous() for one in affine_of(norm, x))
+    """Return BatchNorm in inference in fp32 and contiguous, for a map of its channels."""
+    mean, variance = (cast(Tensor, small).float().contiguous() for small in (norm.running_mean, norm.running_var))
+    weight, bias = (small.float().contiguous() for small in affine_of(norm, x))
     return Frozen(weight, bias, mean, variance, norm.eps)
 
 
-def parameters_of(norm: BatchNorm, se: SE, x: Tensor) -> Parameters:
-    """Return the parameters in the dtype that the small tensors are computed in: at least fp32."""
+def parameters_of(norm: BatchNorm, excitation: ExcitationWeights, x: Tensor) -> Parameters:
+    """Return the parameters of a tail in the dtype of the small tensors: fp64 for a map in fp64, else fp32."""
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-    given = (*affine_of(norm, x), *excitation_of(se))
-    return Parameters(*[None if one is None else one.to(dtype).contiguous() for one in given])  # type: ignore[arg-type]  # only biases are None
-
-
-def excitation_of(se: SE) -> ExcitationWeights:
-    """Return the weights and biases of both products of an SE block."""
-    if isinstance(se, FusedForeignSE):
-        return se.weights()
-    reduce, expand = se.reduce, se.expand
-    return reduce.weight, expand.weight, reduce.bias, expand.bias
+    given = (*affine_of(norm, x), *excitation)
+    return Parameters(*[None if small is None else small.to(dtype).contiguous() for small in given])  # type: ignore[arg-type]  # only biases are None
 
 
 def affine_of(norm: BatchNorm, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -62,12 +52,12 @@ def affine_of(norm: BatchNorm, x: Tensor) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def update_running_statistics(norm: BatchNorm, mu: Tensor, variance: Tensor, count: Tensor | int) -> None:
-    """Do what `nn.BatchNorm2d` does: with momentum None, the cumulative mean of all batches.
+    """Update running mean and variance like `nn.BatchNorm2d`; with momentum None they are means over all batches.
 
     Args:
-        norm: Whose statistics are moved.
+        norm: BatchNorm in training.
         mu: Mean of the batch, C.
-        variance: Biased, C.
+        variance: Biased variance of the batch, C.
         count: Values of a channel in the batch.
     """
     running_mean, running_var = cast(Tensor, norm.running_mean), cast(Tensor, norm.running_var)

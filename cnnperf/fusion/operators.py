@@ -1,10 +1,10 @@
 """The kernels as operators of PyTorch, which an outer torch.compile takes into its graph as they are.
 
-Here they are declared, with what they return; `native` builds and loads what they run on the CPU, `gpu_operators`
-registers what those of a compilation run on CUDA. Two of them have a derivative and are for use in a compilation:
-`tail_training` and `se_training`. The others have none, which makes a call cheaper; the autograd functions around them
-are for use without a compiler, because Dynamo would make the gradient of such a function contiguous, which costs two
-copies of a map.
+Here they are declared, with what they return. `native.build` builds and loads what they run on the CPU, and
+`triton.operators` registers what those of a compilation run on CUDA. Two of them have a derivative and are for use in a
+compilation: `tail_training` and `se_training`. The others have none, which makes a call cheaper. The autograd functions
+around them are for use without a compiler, because Dynamo would make the gradient of such a function contiguous, which
+costs two copies of a map.
 """
 
 from __future__ import annotations

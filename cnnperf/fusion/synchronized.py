@@ -15,19 +15,21 @@ from typing import Any, cast
 import torch
 from torch import Tensor, distributed, nn
 
-from cnnperf.fusion import algebra, forms, gpu, maps, operators
+from cnnperf.fusion import maps
 from cnnperf.fusion.algebra import Add, Forward, Gradients, Merge, Parameters
-from cnnperf.fusion.forms import Form
-from cnnperf.fusion.norm import SE, BatchNorm, excitation_of, parameters_of, update_running_statistics
+from cnnperf.fusion.backends import MERGING, backend_for
+from cnnperf.fusion.excitation import ExcitationWeights
+from cnnperf.fusion.halves import Halves, train_by_halves
+from cnnperf.fusion.norm import BatchNorm
 
 Group = Any  # distributed.ProcessGroup, which a build of PyTorch may lack
 
 
-class Agreement:
-    """Bring together what the processes of a group know of one batch."""
+class GroupExchange:
+    """Statistics of a batch over the processes of a group."""
 
     def __init__(self, group: Group, values: int) -> None:
-        """Take part with so many values in each channel, 0 where this process has no samples."""
+        """Join with the number of values that each channel has in this process, which may be 0."""
         self._group, self._values = group, values
         self.total = torch.tensor(float(values))
 
@@ -50,34 +52,6 @@ class Agreement:
         return both[0], both[1], self.total
 
 
-class SynchronizedTail(torch.autograd.Function):
-    """`Tail` over the processes of a group; gradients of parameters are those of this process's samples."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, form: Form, eps: float, group: Group, x: Tensor, shortcut: Tensor, *parameters: Tensor
-    ) -> Any:
-        """Compute the output, and mean, variance and count of the whole batch."""
-        agreement = Agreement(group, x.numel() // x.shape[1])
-        with torch.autocast(x.device.type, enabled=False):
-            forward = form.forward if x.numel() else _nothing_forward
-            kept = forward(x, shortcut, Parameters(*parameters), eps, agreement.merge)
-        ctx.form, ctx.eps, ctx.agreement = form, eps, agreement
-        ctx.save_for_backward(x, *kept[1:], *parameters)
-        ctx.mark_non_differentiable(kept.mu, kept.variance, agreement.total)
-        return kept.out, kept.mu, kept.variance, agreement.total
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> Any:
-        """Compute all gradients from that of the output."""
-        maps.refuse_second_derivative()
-        x, *small = ctx.saved_tensors
-        kept, parameters = Forward(x, *small[:7]), Parameters(*small[7:])
-        backward = ctx.form.backward if x.numel() else _nothing_backward
-        gradients = backward(grad, x, kept, parameters, ctx.eps, ctx.agreement.add)
-        return None, None, None, *operators.of_present(gradients, parameters[-2:])
-
-
 def ranks_of(norm: BatchNorm) -> Group | None:
     """Return the group over which a BatchNorm takes its statistics now; None where this process's samples are all."""
     if type(norm) is not nn.SyncBatchNorm or not norm.training:
@@ -88,60 +62,25 @@ def ranks_of(norm: BatchNorm) -> Group | None:
     return group if distributed.get_world_size(group) > 1 else None
 
 
-def fits_ranks(x: Tensor, shortcut: Tensor, norm: BatchNorm, se: SE) -> bool:
-    """Tell whether the fused form takes these maps, which may be empty here; a compiler gets the textbook's."""
-    if torch.compiler.is_compiling() or not (x.is_floating_point() and maps.is_plain(x, shortcut)):
-        return False
-    alike = x.shape == shortcut.shape and x.dtype == shortcut.dtype and x.device == shortcut.device
-    small = (norm.weight, norm.bias, norm.running_mean, norm.running_var)
-    return alike and maps.fits_excitation(x, *excitation_of(se)) and maps.fits_norm(x, *small)
-
-
-def synchronized_tail(x: Tensor, shortcut: Tensor, norm: BatchNorm, se: SE, group: Group) -> Tensor:
+def synchronized_tail(
+    x: Tensor, shortcut: Tensor, norm: BatchNorm, excitation: ExcitationWeights, group: Group
+) -> Tensor:
     """Return relu(se(norm(x)) + shortcut) with the batch's statistics over a group, and update the running ones.
 
     Args:
         x: This process's samples, N x C x H x W; N may differ from process to process, and be 0.
         shortcut: N x C x H x W.
         norm: A SyncBatchNorm in training.
-        se: The SE block.
-        group: Of processes, each of which must call this.
+        excitation: Weights and biases of both products.
+        group: Process group; each of its processes must call this.
 
     Returns:
-        N x C x H x W.
+        N x C x H x W. Gradients of parameters are those of this process's samples.
     """
-    parameters, form = parameters_of(norm, se, x), form_for(x, shortcut)
-    out, mu, variance, total = SynchronizedTail.apply(form, norm.eps, group, x, shortcut, *parameters)  # type: ignore[no-untyped-call]
-    if norm.track_running_stats:
-        update_running_statistics(norm, mu, variance, total)
-    return cast(Tensor, out)
-
-
-def form_for(x: Tensor, shortcut: Tensor) -> Form:
-    """Return the form whose halves take these maps: C++ on the CPU, Triton on a GPU, else the algebra."""
-    if forms.fits_native(x, shortcut):
-        return NATIVE
-    return forms.TRITON if x.is_cuda and gpu.fits(x, shortcut) else forms.ALGEBRA
-
-
-def native_forward(x: Tensor, shortcut: Tensor, parameters: Parameters, eps: float, merge: Merge) -> Forward:
-    """Do what `algebra.tail_forward` does in C++."""
-    mean, within = operators.tail_moments(x)
-    mu, variance = merge(*algebra.batch_moments(mean, within))
-    out, mask, *small = operators.tail_normalized(x, shortcut, mean, mu, variance, *parameters, eps)
-    return Forward(out, mask, mean, mu, variance, *small)
-
-
-def native_backward(grad: Tensor, x: Tensor, kept: Forward, parameters: Parameters, eps: float, add: Add) -> Gradients:
-    """Do what `algebra.tail_backward` does in C++."""
-    passed, *small, dsqueezed = operators.tail_sums(grad, x, *kept[1:], *parameters, eps)
-    *sums, values = add(*small[:2])
-    of_batch = (kept.mu, kept.variance, kept.gate, dsqueezed, parameters.weight)
-    dx = operators.tail_blend(passed, x, *of_batch, *sums, eps, float(values))
-    return Gradients(dx, passed, *small)
-
-
-NATIVE = Form(native_forward, native_backward)
+    backend = backend_for(x, shortcut, among=MERGING)
+    halves = backend.halves if x.numel() else WITHOUT_SAMPLES
+    exchange = GroupExchange(group, x.numel() // x.shape[1])
+    return train_by_halves(cast(Halves, halves), x, shortcut, norm, excitation, exchange)
 
 
 def _nothing_forward(x: Tensor, _: Tensor, parameters: Parameters, __: float, merge: Merge) -> Forward:
@@ -156,3 +95,6 @@ def _nothing_backward(grad: Tensor, _: Tensor, __: Forward, parameters: Paramete
     add(torch.zeros_like(parameters.weight), torch.zeros_like(parameters.bias))
     zeros = (None if one is None else torch.zeros_like(one) for one in parameters)
     return Gradients(grad, grad, *zeros)  # type: ignore[arg-type]  # only biases are None
+
+
+WITHOUT_SAMPLES = Halves(_nothing_forward, _nothing_backward)

@@ -135,7 +135,7 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True, cache_hash=T
         return [f"{name} {getattr(self, name)}" for name in names or _SIZES if not self.is_default(name)]
 
     def is_default(self, name: str) -> bool:
-        """Tell whether an axis has its default value."""
+        """Return whether an axis has its default value."""
         return bool(getattr(self, name) == AXIS_BY_NAME[name].default)
 
 

@@ -62,7 +62,7 @@ def printable(value: Any) -> Any:
 
 
 def _is_usual(data: bytes) -> bool:
-    """Tell whether the bytes are UTF-8 without characters that cannot be shown."""
+    """Return whether the bytes are UTF-8 without characters that cannot be shown."""
     suspicious = (not data.isascii() and b"\xc2" in data) or b"\\" in data or b"\x7f" in data
     if suspicious and _MAY_HOLD_SOME.search(data):
         return False

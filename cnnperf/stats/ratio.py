@@ -65,7 +65,7 @@ def total(first: Value, second: Value) -> Value:
 
 
 def sees_difference(quotient: Value) -> bool | None:
-    """Tell whether the interval of a ratio leaves 1 out; None where there is no interval to tell by."""
+    """Return whether the interval of a ratio leaves 1 out; None where there is no interval to tell by."""
     if quotient.low is None or quotient.high is None:
         return None
     return not quotient.low <= 1 <= quotient.high

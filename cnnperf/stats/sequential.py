@@ -155,7 +155,7 @@ def trimmed_mean(data: np.ndarray) -> tuple[float, float, int]:
 
 
 def processes_differ(passes: Sequence[Sequence[float]]) -> bool:
-    """Tell whether the passes differ by more than the spread within them explains."""
+    """Return whether the passes differ by more than the spread within them explains."""
     several = [one for one in passes if len(one) > 1]
     if len(several) < 2 or not any(np.ptp(one) for one in several):  # noqa: PLR2004 - to be compared
         return False
@@ -197,7 +197,7 @@ def judge(passes: Sequence[Sequence[float]], rule: Rule) -> Judgement:
 
 
 def confirm(passes: Sequence[Sequence[float]], rule: Rule) -> bool | None:
-    """Tell whether a second measurement finds the slowdown too; None where more data may tell."""
+    """Return whether a second measurement finds the slowdown too; None where more data may tell."""
     found = estimate(passes, rule, CONFIRMATION / len(LOOKS))
     if found.low > 0 and found.middle > rule.alarm:
         return True
@@ -205,7 +205,7 @@ def confirm(passes: Sequence[Sequence[float]], rule: Rule) -> bool | None:
 
 
 def control_differs(passes: Sequence[Sequence[float]], rule: Rule) -> bool:
-    """Tell whether a comparison of the baseline with itself finds what cannot be there."""
+    """Return whether a comparison of the baseline with itself finds what cannot be there."""
     if sum(map(len, passes)) < LOOKS[0]:
         return False
     found = estimate(passes, rule, rule.control_level)

@@ -145,7 +145,7 @@ def _doubt(series: np.ndarray, ends: Sequence[int], place: int, alike: float, le
 
 
 def _lasts(new: np.ndarray, old: float, size: float) -> bool:
-    """Tell whether a short end of a series is all at the new level: two spikes of three runs would pass for one."""
+    """Return whether a short end of a series is all at the new level: two spikes of three runs would pass for one."""
     return new.size >= LEAST_INSIDE or bool(np.all((new - old) / size > 0.5))  # noqa: PLR2004 - nearer to the new level
 
 

@@ -1,6 +1,6 @@
-"""The benchmark run: what it has measured so far, kept on disk, counted and summed up.
+"""The benchmark run: the cases measured so far, their journal on disk, progress and summary.
 
-It knows nothing of pytest; the plugin feeds it cases and prints its lines.
+It does not depend on pytest. The plugin passes it cases and prints its lines.
 """
 
 from __future__ import annotations
@@ -36,8 +36,6 @@ from cnnperf.runs.verdicts import Comparison
 from cnnperf.suite.options import Options
 from cnnperf.units import format_duration, format_percent, format_quantity
 
-FIRST_GUESS = 3.0  # seconds for one case beside its budget, until cases of its engine have been seen
-
 
 @dataclass
 class BenchRun:
@@ -45,18 +43,18 @@ class BenchRun:
 
     Attributes:
         options: The checked options.
-        planned: Number of cases; None where it shows while measuring.
+        planned: Number of cases; None where only measuring shows it.
         laboratory: Measures a case.
-        records: Finished cases.
+        records: Records of the finished cases.
         not_measured: Cases that were not measured, with the reason.
-        environment: Read when the run began.
-        journal: Or None when the run is not to be saved.
-        baseline: What the run is compared with, or None.
-        of_cases: Digest of all cases of the suite, of which a shard is one part.
+        environment: Environment at the beginning of the run.
+        journal: Journal of the finished cases; None for a run that is not saved.
+        baseline: Saved runs to compare with, or None.
+        of_cases: Digest of all cases of the suite; a shard measures a part of them.
         replicas: Further processes that time each case, or None.
-        comparison: With the baseline, once the run has ended.
-        not_compared: Why there is none; empty where there is.
-        step: What doubling a batch must bring, where the run says it; None for the usual.
+        comparison: Comparison with the baseline; None before the end of the run.
+        not_compared: Reason why there is no comparison; empty where there is one.
+        step: Least gain of throughput for which a sweep doubles its batch; None for the default.
     """
 
     options: Options
@@ -75,13 +73,13 @@ class BenchRun:
     compile_seconds: float = 0.0
     round_seconds: float = 0.0
     _started: float = field(default_factory=time.perf_counter)
-    _spent: dict[str, list[float]] = field(default_factory=dict)
+    _spent: list[float] = field(default_factory=list)
     _case_started: float = 0.0
     _began: Run = field(default_factory=Run)
 
     @classmethod
     def begin(cls, options: Options, planned: int | None, baseline: Baseline | None = None) -> BenchRun:
-        """Apply the memory policy, read the environment and get ready.
+        """Apply the memory policy, read the environment and return a run without cases.
 
         Raises:
             RunFileError: If the baseline comes from an environment in which times cannot be compared.
@@ -100,7 +98,7 @@ class BenchRun:
         return run
 
     def keep_journal(self, folder: Path, commit_info: Mapping[str, Any]) -> None:
-        """Write every finished case to a journal in this folder from now on."""
+        """Create a journal in a folder, and write every finished case to it."""
         self._began = Run(
             time=datetime.now(UTC),
             machine_info={"node": platform.node(), "cpu": {"brand_raw": self.environment["cpu_model"]}},
@@ -109,7 +107,7 @@ class BenchRun:
         self.journal = Journal(folder, self.run())
 
     def announce(self, case: Case) -> str:
-        """Return the line that says what is about to run, and start its watch."""
+        """Return the progress line of a case that is about to be measured, and start its duration."""
         self._case_started = time.perf_counter()
         number = len(self.records) + self._tried() + 1
         of = f"{number}" if self.planned is None else f"{number:>{len(str(self.planned))}}/{self.planned}"
@@ -119,11 +117,11 @@ class BenchRun:
         """Measure one case.
 
         Raises:
-            UnsupportedCase: If it cannot run here; record that with `skip`.
-            WrongResult: If its results are wrong; nothing is kept.
+            UnsupportedCase: If the case cannot run here; record that with `skip`.
+            WrongResult: If its results are wrong; the run keeps nothing of it.
         """
         self.laboratory.prepare(case)
-        self._case_started = time.perf_counter()  # what is done once is no part of the case's own time
+        self._case_started = time.perf_counter()  # preparing the device is no part of the case's own duration
         measured = self.laboratory.measure(case)
         if self.replicas is not None:
             others = self.replicas.latencies(case)
@@ -133,10 +131,10 @@ class BenchRun:
         return measured
 
     def keep(self, measured: Measured, test: str) -> str:
-        """Keep a finished case, and return its line of results.
+        """Add a finished case to the run, and return the end of its progress line.
 
         Args:
-            measured: The case.
+            measured: Measurement of the case.
             test: Full name of the test or command that measured it.
         """
         seconds = time.perf_counter() - self._case_started
@@ -144,7 +142,7 @@ class BenchRun:
         self.records.append(record)
         if self.journal:
             self.journal.add(record)
-        self._spent.setdefault(record.case.engine, []).append(seconds)
+        self._spent.append(seconds)
         latency = record.values["latency"]
         rate = format_quantity(record.values["throughput"].value, "images/s")
         time_text = format_quantity(latency.value, "s")
@@ -156,7 +154,7 @@ class BenchRun:
         self.records[place] = self.records[place].with_values(with_units(values))
 
     def skip(self, case: Case, reason: str) -> None:
-        """Record a case that cannot be measured, with the reason."""
+        """Record why a case was not measured."""
         self.not_measured.append(NotMeasured(case.axes(), reason))
         if self.journal:
             self.journal.skip(self.not_measured[-1])
@@ -180,24 +178,24 @@ class BenchRun:
         )
 
     def finished(self, commit_info: Mapping[str, Any]) -> Run:
-        """Return the record of the run at its end: with what its cases say together, and whether it is worse.
+        """Return the record of the run at its end, with the metrics of sweeps and the result of the comparison.
 
         Args:
-            commit_info: What pytest-benchmark knows of the commit.
+            commit_info: Facts of pytest-benchmark about the commit.
         """
         run = with_sweeps(self.run().replace(commit_info=commit_info))
         if self.compare(run) and self.comparison:
-            # Saved in the file, so that the run never becomes a baseline by itself.
+            # The saved file says so, so that `latest` never chooses the run as a baseline.
             return run.replace(regressed=self.comparison.base)
         return run
 
     def compare(self, run: Run) -> bool:
-        """Compare the run with its baseline and tell whether it is worse; only the first call compares.
+        """Return whether the run is worse than its baseline; only the first call compares.
 
-        If the runs cannot be compared, the reason is kept for the summary: the run has to be saved all the same.
+        If the runs cannot be compared, the summary gives the reason, and the run is saved all the same.
 
         Args:
-            run: This run.
+            run: Record of this run.
         """
         if self.baseline is not None and self.comparison is None and not self.not_compared:
             try:
@@ -207,7 +205,7 @@ class BenchRun:
         return self.comparison is not None and self.comparison.status() == ExitStatus.FAILED
 
     def end(self) -> int:
-        """End the further processes, and return the exit status that the comparison with the baseline asks for."""
+        """End the further processes, and return the exit status by the comparison with the baseline."""
         if self.replicas is not None:
             self.replicas.close()
         self.compare(self.run())
@@ -216,7 +214,7 @@ class BenchRun:
         return ExitStatus.UNSURE if self.comparison is None else self.comparison.status()
 
     def summary(self) -> list[str]:
-        """Return the lines that answer what was asked without opening a file."""
+        """Return the lines of the summary."""
         return render_run(self.run())
 
     def comparison_lines(self) -> list[str]:
@@ -227,15 +225,14 @@ class BenchRun:
         return sum("architecture" in missing.axes for missing in self.not_measured)
 
     def _left(self) -> str:
-        """Estimate from the mean of the cases so far."""
-        spent = [seconds for of_engine in self._spent.values() for seconds in of_engine]
-        left = (self.planned or 0) - len(spent) - self._tried()
+        """Return an estimate of the time left, from the mean duration of the cases so far."""
+        left = (self.planned or 0) - len(self._spent) - self._tried()
         if left <= 0:
             return ""
-        return f"  ({left} left, about {format_duration(left * sum(spent) / len(spent))})"
+        return f"  ({left} left, about {format_duration(left * sum(self._spent) / len(self._spent))})"
 
 
 def _laboratory(options: Options) -> Laboratory:
-    """Get ready in a further process."""
+    """Return the laboratory of a further process."""
     apply_policy(options.cpu_allocator)
     return Laboratory(options.schedule(), options.input_kind, options.cudnn_benchmark)

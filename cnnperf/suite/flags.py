@@ -21,7 +21,7 @@ MOST_PROCESSES = 100  # each holds PyTorch in memory
 
 
 def first(texts: tuple[str, ...]) -> str:
-    """Return the only text, empty where none was given."""
+    """Return the first text, or an empty text where there is none."""
     return texts[0] if texts else ""
 
 
@@ -62,15 +62,15 @@ class Option:
     """One option of a benchmark run.
 
     Attributes:
-        name: Without the leading `--cnnperf-`.
+        name: Name without the leading `--cnnperf-`.
         metavar: Placeholder of the value in the help text.
-        default: Values when nothing is given, as text.
-        help: One phrase.
-        choices: The values that exist, or an empty tuple.
-        repeatable: Whether it may be given several times.
+        default: Texts of the values when the option is not given.
+        help: Help text, one phrase.
+        choices: Valid values; empty where `parse` decides.
+        repeatable: Whether the option may be given several times.
         pytest_only: Only for pytest runs; `cnnperf gate` does not accept it.
         field: Field of `Options` that holds the value; empty for one of the option's own name.
-        parse: Converts the texts of all values into that of the field.
+        parse: Converts the texts of all values into the value of the field.
     """
 
     name: str
@@ -87,7 +87,7 @@ class Option:
         """Return the value for the field of `Options`.
 
         Args:
-            texts: As given; none for an option without a default that was not given.
+            texts: Texts from the command line or the ini file, else the default.
 
         Raises:
             OptionError: If a text is not a valid value.
@@ -138,8 +138,8 @@ OPTIONS = (
         "axis",
         "NAME=V[,V]",
         (),
-        f"values of an axis instead of the suite's: {', '.join(axis.name for axis in AXES if axis.overridable)}; "
-        "default: by suite and device",
+        "measure these values of an axis instead of the suite's; axes: "
+        f"{', '.join(axis.name for axis in AXES if axis.overridable)}; default: by suite and device",
         repeatable=True,
         field="axes",
         parse=tuple,
@@ -156,7 +156,7 @@ OPTIONS = (
         "time",
         "SECONDS",
         ("1.0",),
-        "measuring budget for one case in seconds",
+        "seconds to spend on the timed calls of one case",
         pytest_only=True,
         field="seconds",
         parse=_seconds,
@@ -165,7 +165,7 @@ OPTIONS = (
         "interval",
         "PERCENT",
         ("2%",),
-        "wanted half-width of the median's interval; a case ends when it is reached",
+        "stop measuring a case early once the half-width of its median's interval is this small",
         pytest_only=True,
         parse=_fraction,
     ),
@@ -181,14 +181,15 @@ OPTIONS = (
         "cpu-allocator",
         "POLICY",
         ("retain",),
-        "retain freed CPU memory in the process, as CUDA does, or leave it to the system",
+        "retain: keep freed CPU memory in the process, as CUDA does; system: return it to the system",
         choices=("retain", "system"),
     ),
     Option(
         "cudnn-benchmark",
         "on|off",
         (),
-        "let cuDNN choose each convolution by trying (CUDA); default: off, and on in the suite practice",
+        "let cuDNN time several algorithms for each convolution and take the fastest (CUDA); default: off, but on in "
+        "the suite practice",
         choices=("on", "off"),
         field="asked_cudnn_benchmark",
         parse=_switch,
@@ -214,22 +215,22 @@ OPTIONS = (
         "durations",
         "RUN",
         (),
-        "saved runs by whose durations the parts are made equally long: the same ones on every machine",
+        "saved runs whose durations balance the parts of --cnnperf-shard; name the same runs on every machine",
         pytest_only=True,
     ),
     Option(
         "baseline",
         "RUN",
         (),
-        "compare with saved runs: a file or folder, latest, latest~2, the number of a run, a commit, or a branch",
+        "compare with saved runs: a file or folder, latest, latest~2, the number of a run, a commit or a branch",
         pytest_only=True,
     ),
     Option(
         "fail-over",
         "PERCENT",
         (),
-        "end with exit status 1 where a case is surely slower than the baseline, by half of this or more, and with 3 "
-        "where more than this cannot be excluded: 5%, or 'se_*=3%' for some cases",
+        "largest acceptable slowdown against the baseline, such as 5%, or 'se_*=3%' for some cases; a significant "
+        "slowdown of at least half of it ends with exit status 1, and with 3 where a larger one cannot be excluded",
         repeatable=True,
         pytest_only=True,
         parse=tuple,
@@ -238,7 +239,11 @@ OPTIONS = (
 
 
 def read_given(read: Callable[[str], Any]) -> dict[str, tuple[str, ...]]:
-    """Collect the texts that were given from a reader of values by key; empty values count as not given."""
+    """Return the texts of the options that were given, by key; an empty value counts as not given.
+
+    Args:
+        read: Returns the value of a key: a text, several texts, or None.
+    """
     given: dict[str, tuple[str, ...]] = {}
     for option in OPTIONS:
         value = read(option.key)

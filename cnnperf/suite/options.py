@@ -26,20 +26,20 @@ class Options:
     """The checked options of a run.
 
     Attributes:
-        devices: As asked for: `auto`, `cpu`, `cuda` or `cuda:N`.
-        patterns: Architectures as asked for; empty means all in the catalog.
-        axes: The texts of `--cnnperf-axis`.
+        devices: Requested devices: `auto`, `cpu`, `cuda` or `cuda:N`.
+        patterns: Requested architectures; empty means all in the catalog.
+        axes: Texts of `--cnnperf-axis`.
         suite: Name of the suite.
         seconds: Budget of a case in seconds.
         interval: Wanted half-width of the interval, relative.
         input_kind: `synthetic` or `photos`.
         cpu_allocator: `retain` or `system`.
-        asked_cudnn_benchmark: Whether cuDNN chooses convolutions by trying them; None for the default of the suite.
-        processes: In how many each case is timed.
-        shard: Which part of the cases is measured, or None for all.
-        durations: The runs by whose durations parts are made, as typed; empty for none.
-        baseline: What the run is compared with, as typed; empty for nothing.
-        fail_over: Allowed slowdowns as typed; with none the comparison fails nothing.
+        asked_cudnn_benchmark: Whether cuDNN chooses convolutions by timing them; None for the default of the suite.
+        processes: Number of processes that time each case.
+        shard: Part of the cases to measure, or None for all.
+        durations: Saved runs whose durations balance the shards, as typed; empty for none.
+        baseline: Saved runs to compare with, as typed; empty for none.
+        fail_over: Acceptable slowdowns as typed; without any, the comparison fails nothing.
     """
 
     devices: tuple[str, ...] = ("auto",)
@@ -60,14 +60,14 @@ class Options:
 
     @property
     def cudnn_benchmark(self) -> bool:
-        """Whether cuDNN chooses convolutions by trying them: by default in the suite practice alone."""
+        """Whether cuDNN chooses convolutions by timing them: by default only in the suite practice."""
         return self.suite == "practice" if self.asked_cudnn_benchmark is None else self.asked_cudnn_benchmark
 
     def plan(self) -> Plan:
         """Return the plan for this machine.
 
         Raises:
-            OptionError: If a device does not exist here, or an axis cannot be overridden so.
+            OptionError: If a device does not exist here, or a value of `--cnnperf-axis` is not valid.
         """
         from cnnperf.suite.plan import Plan, parse_overrides
 
@@ -87,7 +87,7 @@ class Options:
         """Return the devices to use on this machine, each once.
 
         Raises:
-            OptionError: If a CUDA device is asked for that this machine or this build of PyTorch lacks.
+            OptionError: If this machine or this build of PyTorch lacks a requested CUDA device.
         """
         from cnnperf.measure.devices import devices_for
 
@@ -95,15 +95,15 @@ class Options:
         return tuple(dict.fromkeys(found))
 
     def portable(self) -> Options:
-        """Return them for another process: a network of the user's is found anew there, by its name."""
+        """Return the options for another process, which resolves the user's own networks again by their names."""
         return replace(self, _brought={})
 
     def misses_cuda(self) -> bool:
-        """Tell whether `auto` found no CUDA device."""
+        """Return whether `auto` found no CUDA device."""
         return "auto" in self.devices and not any(name.startswith("cuda") for name in self.devices_here())
 
     def find_baseline(self, storage: Path) -> Baseline | None:
-        """Return what the run is compared with, or None.
+        """Return the baseline of the run, or None.
 
         Args:
             storage: Folder of the saved runs.
@@ -124,49 +124,47 @@ class Options:
         return Baseline(runs, tolerance, fails=bool(self.fail_over))
 
     def find_durations(self, storage: Path) -> Mapping[Case, float]:
-        """Return how many seconds each case took in the runs by whose durations parts are made.
+        """Return the seconds that each case took in the runs of `--cnnperf-durations`.
 
         Args:
             storage: Folder of the saved runs.
 
         Raises:
-            OptionError: If there are durations and no shard.
+            OptionError: If durations are given without a shard.
             RunFileError: If the runs do not exist, cannot be read, or hold no durations.
         """
         if not self.durations:
             return {}
         if self.shard is None:
-            raise OptionError(
-                "--cnnperf-durations needs --cnnperf-shard, such as 2/5, whose parts they make equally long"
-            )
+            raise OptionError("--cnnperf-durations needs --cnnperf-shard, such as 2/5: durations balance its parts")
         from cnnperf.runs.durations import read_durations
 
         return read_durations(self.durations, storage)
 
     def architectures(self) -> list[Architecture]:
-        """Return the architectures to measure: those of the catalog that match, then the user's own.
+        """Return the architectures to measure: the matching ones of the catalog, then the user's own.
 
         Raises:
-            OptionError: If a name or glob stands for nothing, or a user's factory cannot be used.
+            OptionError: If nothing matches a name or glob, or a user's factory cannot be used.
         """
         import cnnperf.fusion  # noqa: F401 - loads torch, completes the catalog
         from cnnperf.models.catalog import CATALOG, match
 
         if not self.patterns:
             return list(CATALOG.values())
-        if not self._brought:  # a user's factory is tried when it is resolved: once is enough
+        if not self._brought:  # resolving a user's factory calls it: once is enough
             self._brought.update({row.name: row for pattern in self.patterns for row in match(pattern)})
         return list(self._brought.values())
 
 
 def parse_options(given: Mapping[str, tuple[str, ...]]) -> Options:
-    """Parse and check the texts of all options that were given.
+    """Parse and check the texts of the options.
 
     Args:
         given: Texts by option key; a missing key means the default.
 
     Raises:
-        OptionError: With one sentence that says what was given and what is allowed.
+        OptionError: If a text is not a valid value, or options contradict each other.
     """
     options = Options(
         **{option.field_name: option.value(given.get(option.key) or option.default) for option in OPTIONS}
@@ -177,7 +175,7 @@ def parse_options(given: Mapping[str, tuple[str, ...]]) -> Options:
 
 
 def _check_together(options: Options) -> None:
-    """Build everything that the options name, so that a bad one is told before anything is measured."""
+    """Build everything that the options name, so that a bad one is reported before anything is measured."""
     options.schedule()
     plan = options.plan()
     if options.patterns or plan.overrides:

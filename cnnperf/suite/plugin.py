@@ -58,8 +58,8 @@ STATE_KEY: pytest.StashKey[PluginState] = pytest.StashKey()
 
 MARKER = "cnnperf"
 MARKER_HELP = (
-    "cnnperf(*architectures, own=False): measure these architectures of the catalog; with own=True, those that "
-    "--cnnperf-architecture brings"
+    "cnnperf(*architectures, own=False): measure these architectures of the catalog; with own=True, the user's own "
+    "networks, which --cnnperf-architecture names"
 )
 
 
@@ -94,7 +94,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     config.addinivalue_line("markers", MARKER_HELP)
     try:
-        name_commit({"id": "unknown"})  # a bad name is told before anything is measured
+        name_commit({"id": "unknown"})  # a bad name is reported before anything is measured
         options = parse_options(read_given(lambda key: _value(config, key)))
         storage = _storage(config)
         state = PluginState(options, options.find_baseline(storage), options.find_durations(storage))
@@ -106,10 +106,10 @@ def pytest_configure(config: pytest.Config) -> None:
 def configure_pytest_benchmark(config: pytest.Config) -> None:
     """Prepare pytest-benchmark for a suite of cnnperf; call it from `pytest_configure` in the suite's conftest.
 
-    Raw samples are saved, or nothing could be tested statistically afterwards, and its own table gives way to the
-    summary; `--benchmark-verbose` brings it back. OpenMP threads wait without spinning, unless the environment says
-    otherwise: spinning threads on a busy machine were seen to make a call thirty times slower. It has to be said before
-    torch is loaded.
+    Raw samples are saved, because statistical tests need them later. The summary replaces pytest-benchmark's own table;
+    `--benchmark-verbose` brings that back. OpenMP threads wait without spinning, unless the environment sets another
+    policy: on a busy machine spinning threads made a call thirty times slower. The policy has to be set before torch is
+    loaded.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     config.option.benchmark_save_data = True
@@ -131,7 +131,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Drop tests whose architectures were not asked for, or of other shards; give each case its replaying timer."""
+    """Deselect cases of other architectures and other shards; give each remaining case its replaying timer."""
     marked = [item for item in items if item.get_closest_marker(MARKER)]
     dropped = [item for item in marked if not _has_case(item)]
     dropped += _of_other_shards(config, [item for item in marked if _has_case(item)])
@@ -145,7 +145,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture
 def cnnperf_case(request: pytest.FixtureRequest) -> Case:
-    """Return the case of this test: one point of the axes, each of which is a parameter of the test."""
+    """Return the case of this test; each axis is a parameter of the test."""
     from cnnperf.records.case import AXES, Case
 
     parameters = cast(Any, request.node).callspec.params
@@ -210,7 +210,7 @@ def pytest_benchmark_update_commit_info(commit_info: dict[str, Any]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, Any]) -> None:
-    """Add environment, ceilings, cases not measured and sweeps to the run file, and whether it is worse than before."""
+    """Write the record of the run into the document that pytest-benchmark saves."""
     state = config.stash[STATE_KEY]
     if state.run is not None:
         from cnnperf.records.encoding import complete
@@ -221,7 +221,7 @@ def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, A
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Compare with the baseline, and delete the journal once pytest-benchmark, whose hook runs first, has saved."""
+    """Compare with the baseline, and delete the journal if pytest-benchmark, whose hook runs first, saved the run."""
     state = session.config.stash.get(STATE_KEY, None)
     if state is None or state.run is None:
         return
@@ -233,7 +233,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """Print the answer, or why there is none."""
+    """Print the summary, or the reason why there is none."""
     state = config.stash[STATE_KEY]
     run = state.run
     reports = [report for kind in ("passed", "skipped") for report in terminalreporter.stats.get(kind, ())]
@@ -255,7 +255,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 
 
 def pytest_report_teststatus(report: pytest.CollectReport | pytest.TestReport) -> tuple[str, str, str] | None:
-    """Leave the progress to the lines that say more than a letter."""
+    """Print no letter for a case: its progress line says more."""
     if isinstance(report, pytest.TestReport) and MARKER in report.keywords and report.when == "call":
         return report.outcome, "", report.outcome.upper()
     return None
@@ -284,7 +284,7 @@ def _has_case(item: pytest.Item) -> bool:
 
 
 def _of_other_shards(config: pytest.Config, items: list[pytest.Item]) -> list[pytest.Item]:
-    """Return the tests whose case another machine measures."""
+    """Return the tests that belong to other shards."""
     state = config.stash[STATE_KEY]
     shard = state.options.shard
     if shard is None or not items:
@@ -300,7 +300,7 @@ def _of_other_shards(config: pytest.Config, items: list[pytest.Item]) -> list[py
 
 
 def _run(request: pytest.FixtureRequest) -> BenchRun:
-    """Return the benchmark run, which begins with the first case."""
+    """Return the benchmark run; the first case begins it."""
     config, state = request.config, request.config.stash[STATE_KEY]
     if state.run is None:
         from cnnperf.suite.bench_run import BenchRun
@@ -319,13 +319,13 @@ def _run(request: pytest.FixtureRequest) -> BenchRun:
 
 
 def _storage(config: pytest.Config) -> Path:
-    """Return the folder of the run files; a storage that is no folder leaves the journal in the default one."""
+    """Return the folder of the run files; for a storage that is not a folder, the default one."""
     text = str(config.getoption("benchmark_storage", ".benchmarks"))
     return Path(text.removeprefix("file://")) if "://" not in text.removeprefix("file://") else Path(".benchmarks")
 
 
 def _write(config: pytest.Config, text: str) -> None:
-    """Write progress past the capturing of output, each case on a line of its own under the name of its file."""
+    """Write progress to the terminal while output is captured: one line a case, below the name of its file."""
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     capture = config.pluginmanager.get_plugin("capturemanager")
     if reporter is None or reporter.verbosity < 0:
@@ -344,7 +344,7 @@ def _benchmarks_disabled(config: pytest.Config) -> bool:
 
 
 def _nothing() -> None:
-    """Be what pytest-benchmark times while the real samples are replayed."""
+    """Do nothing: pytest-benchmark calls it while the samples are replayed."""
 
 
 __all__ = ["CnnperfError", "configure_pytest_benchmark", "options_of"]

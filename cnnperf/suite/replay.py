@@ -1,10 +1,10 @@
-"""The timer that lets pytest-benchmark record samples which were taken before."""
+"""The timer that makes pytest-benchmark record samples that have been taken already."""
 
 from __future__ import annotations
 
 
 class Replay:
-    """A timer for pytest-benchmark that returns samples which were taken before.
+    """Timer for pytest-benchmark that replays samples.
 
     pytest-benchmark reads its timer twice a round and keeps the difference: 0 and the sample.
     """
@@ -16,7 +16,7 @@ class Replay:
         self._readings: list[float] = []
 
     def load(self, seconds: list[float]) -> None:
-        """Take the samples to return."""
+        """Set the samples to replay, in seconds."""
         self._readings = [reading for sample in reversed(seconds) for reading in (sample, 0.0)]
 
     def __call__(self) -> float:

@@ -177,7 +177,7 @@ class SweepRunner:
         return line.first.replace(**{self._sweep.axis: value})
 
     def _beyond_knee(self, line: Line) -> bool:
-        """Tell whether two doublings beyond the knee were measured, so that it is no dip."""
+        """Return whether two doublings beyond the knee were measured, so that it is no dip."""
         rates = line.throughputs()
         knee = knee_of(rates, self._sweep.step)
         return knee is not None and knee.batch < rates[-2][0]

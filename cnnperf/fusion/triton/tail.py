@@ -2,7 +2,7 @@
 
 Maps are in fp32, bf16 or fp16, all of one layout, contiguous or channels_last; parameters and running statistics are in
 one of these dtypes too and contiguous. What is kept for the backward is in fp32, and gradients of parameters are in the
-dtypes of the parameters. Importing this module imports triton; `gpu` does it at the first call.
+dtypes of the parameters. Importing this module imports triton; `functions` does it at the first call.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from cnnperf.fusion.algebra import Add, Forward, Gradients, Merge, Parameters
-from cnnperf.fusion.gpu_counters import counters_for
-from cnnperf.fusion.gpu_gradients import find_coefficients, find_gate_gradients, pass_gradient
-from cnnperf.fusion.gpu_kernels import blend_maps, rectify_map
-from cnnperf.fusion.gpu_launch import Launch, block_of, launch_for, rows_of, sizes_of, tile_of
-from cnnperf.fusion.gpu_plan import COLUMNS
-from cnnperf.fusion.gpu_statistics import excite_normalized, find_batch_moments, sum_moments
-from cnnperf.fusion.gpu_wide import biased, excite_rows, excite_rows_backward, filled, kind_of
+from cnnperf.fusion.triton.counters import counters_for
+from cnnperf.fusion.triton.gradients import find_coefficients, find_gate_gradients, pass_gradient
+from cnnperf.fusion.triton.kernels import blend_maps, rectify_map
+from cnnperf.fusion.triton.launch import Launch, block_of, launch_for, rows_of, sizes_of, tile_of
+from cnnperf.fusion.triton.plan import COLUMNS
+from cnnperf.fusion.triton.statistics import excite_normalized, find_batch_moments, sum_moments
+from cnnperf.fusion.triton.wide import biased, excite_rows, excite_rows_backward, filled, kind_of
 
 ALL_PARAMETERS = 6
 """Parameters of BatchNorm, weights of both products of the excitation, and their biases."""
@@ -236,7 +236,7 @@ def _with_biases(parameters: Parameters) -> list[Tensor | None]:
 
 
 def _is_cumulative(running: Running | None) -> bool:
-    """Tell whether the average is that of all batches; where nobody counts them it stays as it is."""
+    """Return whether the average is that of all batches; where nobody counts them it stays as it is."""
     return running is not None and running.momentum is None and running.batches is not None
 
 

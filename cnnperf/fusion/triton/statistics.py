@@ -12,8 +12,8 @@ which program that is, so that results repeat bit by bit.
 import triton
 import triton.language as tl
 
-from cnnperf.fusion.gpu_excitation import channels_of, write_gate
-from cnnperf.fusion.gpu_kernels import place_of, tile_at
+from cnnperf.fusion.triton.excitation import channels_of, write_gate
+from cnnperf.fusion.triton.kernels import place_of, tile_at
 
 
 @triton.jit

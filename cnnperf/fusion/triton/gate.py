@@ -1,7 +1,7 @@
 """Squeeze-and-Excitation alone on a GPU: which kernels run in which order, for every kind of `excitation.Excitation`.
 
 Maps are in fp32, bf16 or fp16, all of one layout, contiguous or channels_last; weights, as matrices, and biases are in
-fp32 and contiguous. Importing this module imports triton; `gpu` does it at the first call.
+fp32 and contiguous. Importing this module imports triton; `functions` does it at the first call.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from cnnperf.fusion.gpu_kernels import scale_map, sum_map
-from cnnperf.fusion.gpu_launch import (
+from cnnperf.fusion.triton.kernels import scale_map, sum_map
+from cnnperf.fusion.triton.launch import (
     Excited,
     Launch,
     block_of,
@@ -23,9 +23,9 @@ from cnnperf.fusion.gpu_launch import (
     tile_of,
     whole_of,
 )
-from cnnperf.fusion.gpu_onchip import gate_sample, gate_sample_backward
-from cnnperf.fusion.gpu_pooled import excite_pooled, excite_pooled_backward
-from cnnperf.fusion.gpu_wide import excite_rows, excite_rows_backward
+from cnnperf.fusion.triton.onchip import gate_sample, gate_sample_backward
+from cnnperf.fusion.triton.pooled import excite_pooled, excite_pooled_backward
+from cnnperf.fusion.triton.wide import excite_rows, excite_rows_backward
 
 if TYPE_CHECKING:
     from cnnperf.fusion.excitation import Excitation

@@ -10,8 +10,8 @@ What is N x C or N x C/r is written for the backward, or where there is none is 
 import triton
 import triton.language as tl
 
-from cnnperf.fusion.gpu_excitation import norm_line, through_gate, write_excitation_backward, write_gate
-from cnnperf.fusion.gpu_kernels import load_channels, tile_at
+from cnnperf.fusion.triton.excitation import norm_line, through_gate, write_excitation_backward, write_gate
+from cnnperf.fusion.triton.kernels import load_channels, tile_at
 
 
 @triton.jit

@@ -1,7 +1,7 @@
 """The fused tail in inference on a GPU: which kernels run in which order. The signatures are those of `algebra`.
 
 Maps are in fp32, bf16 or fp16, all of one layout, contiguous or channels_last; all other tensors are in fp32 and
-contiguous. Importing this module imports triton; `gpu` does it at the first call.
+contiguous. Importing this module imports triton; `functions` does it at the first call.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from cnnperf.fusion.algebra import Frozen
-from cnnperf.fusion.gpu_kernels import rectify_map, sum_map
-from cnnperf.fusion.gpu_launch import Launch, block_of, launch_for, rows_of, sizes_of, small, tile_of, whole_of
-from cnnperf.fusion.gpu_onchip import gate_sample
-from cnnperf.fusion.gpu_pooled import excite_pooled
-from cnnperf.fusion.gpu_wide import Weights, excite_rows, filled, kind_of
+from cnnperf.fusion.triton.kernels import rectify_map, sum_map
+from cnnperf.fusion.triton.launch import Launch, block_of, launch_for, rows_of, sizes_of, small, tile_of, whole_of
+from cnnperf.fusion.triton.onchip import gate_sample
+from cnnperf.fusion.triton.pooled import excite_pooled
+from cnnperf.fusion.triton.wide import Weights, excite_rows, filled, kind_of
 
 
 def tail_inference(

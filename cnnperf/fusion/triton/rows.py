@@ -10,7 +10,7 @@ all of them. Vectors are N x C or N x C/r in fp32; `width` is C/r.
 import triton
 import triton.language as tl
 
-from cnnperf.fusion.gpu_excitation import activated, gated, load_rows
+from cnnperf.fusion.triton.excitation import activated, gated, load_rows
 
 
 @triton.jit

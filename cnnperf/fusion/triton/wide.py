@@ -10,9 +10,9 @@ from typing import cast
 
 from torch import Tensor
 
-from cnnperf.fusion.gpu_launch import Launch, Sizes
-from cnnperf.fusion.gpu_plan import Plan, Rows
-from cnnperf.fusion.gpu_rows import find_gate, find_hidden, find_hidden_gradients, find_squeezed_gradients
+from cnnperf.fusion.triton.launch import Launch, Sizes
+from cnnperf.fusion.triton.plan import Plan, Rows
+from cnnperf.fusion.triton.rows import find_gate, find_hidden, find_hidden_gradients, find_squeezed_gradients
 
 Weights = Sequence[Tensor | None]
 """Weights of both products of an excitation, and their biases or None."""

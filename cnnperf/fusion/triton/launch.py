@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from cnnperf.fusion import maps
-from cnnperf.fusion.gpu_plan import Plan, Sweep, plan
+from cnnperf.fusion.triton.plan import Plan, Sweep, plan
 
 ALIGNMENT = 16
 """Bytes for which Triton specializes a pointer, and numbers of which each small tensor in a block takes a multiple."""

@@ -32,7 +32,7 @@ _SOURCES = ("operators.cpp", "kernels.h")
 
 
 def available() -> bool:
-    """Tell whether the kernels can be used here; where they cannot be built, a warning says why, once."""
+    """Return whether the kernels can be used here; where they cannot be built, a warning says why, once."""
     return _load() is None
 
 
@@ -86,7 +86,7 @@ def _build(compiler: str, path: Path) -> None:
 
 
 def _sources() -> dict[str, bytes]:
-    return {name: resources.files("cnnperf.fusion").joinpath(name).read_bytes() for name in _SOURCES}
+    return {name: resources.files("cnnperf.fusion.native").joinpath(name).read_bytes() for name in _SOURCES}
 
 
 def _fingerprint(compiler: str) -> str:

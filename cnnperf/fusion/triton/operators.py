@@ -13,12 +13,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from cnnperf.fusion import gpu
 from cnnperf.fusion.algebra import Forward, Frozen, Parameters
 from cnnperf.fusion.excitation import Excitation
-from cnnperf.fusion.gpu_launch import Excited
-from cnnperf.fusion.gpu_tail import Running
 from cnnperf.fusion.operators import LIBRARY
+from cnnperf.fusion.triton import functions
+from cnnperf.fusion.triton.launch import Excited
+from cnnperf.fusion.triton.tail import Running
 
 Given = dict[str, Any]
 """Arguments of an operator by their names in its schema."""
@@ -32,35 +32,35 @@ def tail_training(given: Given) -> tuple[Tensor, ...]:
         running = Running(*fields)  # type: ignore[arg-type]
     parameters = _fields_of(Parameters, given)
     x, shortcut, eps = given["x"], given["shortcut"], given["eps"]
-    return tuple(gpu.tail_forward(x, shortcut, parameters, eps, running=running, apart=True))
+    return tuple(functions.tail_forward(x, shortcut, parameters, eps, running=running, apart=True))
 
 
 def tail_backward(given: Given) -> tuple[Any, ...]:
     """Return the fields of `algebra.Gradients`."""
     kept = Forward(given["x"], *(given[name] for name in Forward._fields[1:]))
     parameters = _fields_of(Parameters, given)
-    return tuple(gpu.tail_backward(given["grad"], given["x"], kept, parameters, given["eps"], apart=True))
+    return tuple(functions.tail_backward(given["grad"], given["x"], kept, parameters, given["eps"], apart=True))
 
 
 def tail_scaling(given: Given) -> Tensor:
     """Return scale and shift, 2 x N x C."""
-    return gpu.tail_scaling(given["x"], given["squeezed"], _fields_of(Frozen, given), *_weights_of(given))
+    return functions.tail_scaling(given["x"], given["squeezed"], _fields_of(Frozen, given), *_weights_of(given))
 
 
 def tail_inference(given: Given) -> Tensor:
     """Return the output; known means of x are not used, because a sample is read once where it fits."""
-    return gpu.tail_inference(given["x"], given["shortcut"], _fields_of(Frozen, given), *_weights_of(given))
+    return functions.tail_inference(given["x"], given["shortcut"], _fields_of(Frozen, given), *_weights_of(given))
 
 
 def se_forward(given: Given) -> tuple[Tensor, ...]:
-    """Return the fields of `gpu_launch.Excited`."""
-    return tuple(gpu.se_forward(given["x"], _excitation_of(given), apart=True))
+    """Return the fields of `launch.Excited`."""
+    return tuple(functions.se_forward(given["x"], _excitation_of(given), apart=True))
 
 
 def se_backward(given: Given) -> tuple[Tensor, ...]:
-    """Return the fields of `gpu_gate.Gradients`."""
+    """Return the fields of `gate.Gradients`."""
     kept = Excited(given["x"], *(given[name] for name in Excited._fields[1:]))
-    return tuple(gpu.se_backward(given["grad"], given["x"], kept, _excitation_of(given), apart=True))
+    return tuple(functions.se_backward(given["grad"], given["x"], kept, _excitation_of(given), apart=True))
 
 
 def _fields_of(record: Any, given: Given) -> Any:

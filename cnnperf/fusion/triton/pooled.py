@@ -9,7 +9,7 @@ They take the sums of a sample's map, as the sweeps leave them in parts x N x C,
 import triton
 import triton.language as tl
 
-from cnnperf.fusion.gpu_excitation import (
+from cnnperf.fusion.triton.excitation import (
     channels_of,
     norm_line,
     sum_parts,

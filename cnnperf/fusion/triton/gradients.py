@@ -10,9 +10,9 @@ sample that is done with its sums goes on with the sample's excitation, so that 
 import triton
 import triton.language as tl
 
-from cnnperf.fusion.gpu_excitation import channels_of, load_rows, sum_parts, through_gate, write_excitation_backward
-from cnnperf.fusion.gpu_kernels import load_channels, place_of, store_sums, tile_at
-from cnnperf.fusion.gpu_statistics import arrives_last
+from cnnperf.fusion.triton.excitation import channels_of, load_rows, sum_parts, through_gate, write_excitation_backward
+from cnnperf.fusion.triton.kernels import load_channels, place_of, store_sums, tile_at
+from cnnperf.fusion.triton.statistics import arrives_last
 
 
 @triton.jit

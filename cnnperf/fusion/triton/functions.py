@@ -16,12 +16,13 @@ from torch import Tensor
 
 from cnnperf.fusion import maps
 from cnnperf.fusion.algebra import Add, Forward, Frozen, Gradients, Merge, Parameters
-from cnnperf.fusion.gpu_launch import Excited, of_one_layout
+from cnnperf.fusion.excitation import Excitation, ExcitationWeights, in_float32
+from cnnperf.fusion.norm import BatchNorm, affine_of, frozen
+from cnnperf.fusion.triton.launch import Excited, of_one_layout
 
 if TYPE_CHECKING:
-    from cnnperf.fusion import gpu_gate
-    from cnnperf.fusion.excitation import Excitation
-    from cnnperf.fusion.gpu_tail import Running
+    from cnnperf.fusion.triton import gate as triton_gate
+    from cnnperf.fusion.triton.tail import Running
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 """The dtypes of maps that the kernels read and write."""
@@ -31,7 +32,7 @@ OLDEST = (8, 0)
 
 
 def available() -> bool:
-    """Tell whether the kernels can run here: triton is installed, and a GPU is there or Triton's interpreter is on."""
+    """Return whether triton is installed and a GPU is present, or Triton's interpreter is on."""
     return _load()
 
 
@@ -39,11 +40,17 @@ def available() -> bool:
 available._dynamo_marked_constant = True  # type: ignore[attr-defined]  # noqa: SLF001
 
 
-def fits(x: Tensor, *others: Tensor) -> bool:
-    """Tell whether the kernels take these maps: of one shape, known dtype and device, which is a GPU, and not empty."""
-    alike = all(one.dtype == x.dtype and one.shape == x.shape and one.device == x.device for one in others)
-    known = x.is_cuda and x.dtype in DTYPES and x.dim() == maps.MAP_DIMENSIONS
-    return alike and known and x.numel() > 0 and available()
+def takes(x: Tensor, *others: Tensor) -> str | None:
+    """Return why the kernels do not take maps; None where they do."""
+    if not x.is_cuda:
+        return "the map is not on a GPU"
+    if x.dtype not in DTYPES:
+        return f"the map is in {x.dtype}; the kernels take {', '.join(map(str, DTYPES))}"
+    if x.dim() != maps.MAP_DIMENSIONS or x.numel() == 0:
+        return f"the map is empty or has not {maps.MAP_DIMENSIONS} dimensions"
+    if not available():
+        return "triton is not installed, or no GPU of compute capability 8.0 or newer is there"
+    return maps.not_alike(x, *others)
 
 
 @cache
@@ -52,7 +59,7 @@ def _load() -> bool:
         return False
     if os.environ.get("TRITON_INTERPRET") != "1" and not _has_device():
         return False
-    importlib.import_module("cnnperf.fusion.gpu_operators")
+    importlib.import_module("cnnperf.fusion.triton.operators")
     return True
 
 
@@ -71,11 +78,11 @@ def tail_forward(
     apart: bool = False,
 ) -> Forward:
     """Do what `algebra.tail_forward` does, and move running statistics; results `apart` share no allocation."""
-    from cnnperf.fusion import gpu_tail
+    from cnnperf.fusion.triton import tail as triton_tail
 
     x, shortcut = of_one_layout(x, shortcut)
     with torch.cuda.device_of(x):
-        return gpu_tail.tail_forward(x, shortcut, parameters, eps, merge=merge, running=running, apart=apart)
+        return triton_tail.tail_forward(x, shortcut, parameters, eps, merge=merge, running=running, apart=apart)
 
 
 def tail_backward(
@@ -89,20 +96,20 @@ def tail_backward(
     apart: bool = False,
 ) -> Gradients:
     """Do what `algebra.tail_backward` does; results `apart` share no allocation."""
-    from cnnperf.fusion import gpu_tail
+    from cnnperf.fusion.triton import tail as triton_tail
 
     x, grad, mask = of_one_layout(x, grad, kept.mask)
     with torch.cuda.device_of(x):
-        return gpu_tail.tail_backward(grad, x, kept._replace(mask=mask), parameters, eps, add=add, apart=apart)
+        return triton_tail.tail_backward(grad, x, kept._replace(mask=mask), parameters, eps, add=add, apart=apart)
 
 
 def tail_inference(x: Tensor, shortcut: Tensor, norm: Frozen, *excitation: Tensor | None) -> Tensor:
     """Do what `algebra.tail_inference` does, for weights and biases of an excitation."""
-    from cnnperf.fusion import gpu_inference
+    from cnnperf.fusion.triton import inference as triton_inference
 
     x, shortcut = of_one_layout(x, shortcut)
     with torch.cuda.device_of(x):
-        return gpu_inference.tail_inference(x, shortcut, norm, *excitation)  # type: ignore[arg-type]
+        return triton_inference.tail_inference(x, shortcut, norm, *excitation)  # type: ignore[arg-type]
 
 
 def tail_scaling(x: Tensor, squeezed: Tensor | None, norm: Frozen, *excitation: Tensor | None) -> Tensor:
@@ -110,36 +117,36 @@ def tail_scaling(x: Tensor, squeezed: Tensor | None, norm: Frozen, *excitation: 
 
     Where the means of x, N x C, are not known in `squeezed`, they are taken.
     """
-    from cnnperf.fusion import gpu_inference
+    from cnnperf.fusion.triton import inference as triton_inference
 
     (x,) = of_one_layout(x)
     with torch.cuda.device_of(x):
-        return gpu_inference.tail_scaling(x, squeezed, norm, *excitation)  # type: ignore[arg-type]
+        return triton_inference.tail_scaling(x, squeezed, norm, *excitation)  # type: ignore[arg-type]
 
 
 def se_forward(x: Tensor, excitation: Excitation, *, apart: bool = False) -> Excited:
     """Do what `squeeze_and_excite` does, and keep what its backward needs; results `apart` share no allocation."""
-    from cnnperf.fusion import gpu_gate
+    from cnnperf.fusion.triton import gate as triton_gate
 
     (x,) = of_one_layout(x)
     with torch.cuda.device_of(x):
-        return gpu_gate.se_forward(x, excitation, apart=apart)
+        return triton_gate.se_forward(x, excitation, apart=apart)
 
 
 def se_backward(
     grad: Tensor, x: Tensor, kept: Excited, excitation: Excitation, *, apart: bool = False
-) -> gpu_gate.Gradients:
+) -> triton_gate.Gradients:
     """Return the gradients of `se_forward`; results `apart` share no allocation."""
-    from cnnperf.fusion import gpu_gate
+    from cnnperf.fusion.triton import gate as triton_gate
 
     x, grad = of_one_layout(x, grad)
     with torch.cuda.device_of(x):
-        return gpu_gate.se_backward(grad, x, kept, excitation, apart=apart)
+        return triton_gate.se_backward(grad, x, kept, excitation, apart=apart)
 
 
-def gate_map(x: Tensor, excitation: Excitation) -> Tensor:
-    """Do what `excitation.squeeze_and_excite` does, differentiable once, for a map in any layout."""
-    return cast(Tensor, Gated.apply(x, *excitation))  # type: ignore[no-untyped-call]
+def gate(x: Tensor, excitation: Excitation) -> Tensor:
+    """Return the gated map, differentiable once, for a map in any layout."""
+    return cast(Tensor, Gated.apply(x, *in_float32(excitation[:4]), *excitation[4:]))  # type: ignore[no-untyped-call]
 
 
 class Gated(torch.autograd.Function):
@@ -148,7 +155,7 @@ class Gated(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, *excitation: Any) -> Tensor:
         """Gate a map by the fields of a `excitation.Excitation`."""
-        kept = se_forward(x, cast("Excitation", excitation))
+        kept = se_forward(x, cast(Excitation, excitation))
         ctx.save_for_backward(x, *excitation[:4], *kept[1:])
         ctx.kind = excitation[4:]
         return kept.out
@@ -158,33 +165,33 @@ class Gated(torch.autograd.Function):
         """Compute the gradients of the map, both weights and both biases."""
         maps.refuse_second_derivative()
         x, *small = ctx.saved_tensors
-        excitation = cast("Excitation", (*small[:4], *ctx.kind))
+        excitation = cast(Excitation, (*small[:4], *ctx.kind))
         *gradients, into_activation, into_gate = se_backward(grad, x, Excited(x, *small[4:]), excitation)
         into = zip((into_activation, into_gate), small[2:4], strict=True)
         return *gradients, *(None if bias is None else one.sum(0) for one, bias in into), None, None
 
 
-def train_tail(
-    x: Tensor, shortcut: Tensor, parameters: Parameters, eps: float, running: tuple[Any, ...] | None
-) -> Tensor:
-    """Return the tail in training, differentiable once, and move running statistics.
+def train_tail(x: Tensor, shortcut: Tensor, norm: BatchNorm, excitation: ExcitationWeights) -> Tensor | None:
+    """Return the tail in training and update the running statistics; None where the kernels cannot update them.
 
-    Args:
-        x: N x C x H x W.
-        shortcut: N x C x H x W.
-        parameters: In any dtype; what the kernels do not read is converted.
-        eps: Added to the variance.
-        running: Fields of `gpu_tail.Running`, or None.
-
-    Returns:
-        N x C x H x W.
+    Parameters may be in any dtype; what the kernels do not read is converted.
     """
-    ready = (_readable(one) for one in parameters)
-    return cast(Tensor, Tail.apply(float(eps), running, x, shortcut, *ready))  # type: ignore[no-untyped-call]
+    running = None
+    if norm.training and norm.track_running_stats:
+        running = norm.running_mean, norm.running_var, norm.num_batches_tracked, norm.momentum
+        if not _updates(running, x):
+            return None
+    ready = (_readable(small) for small in (*affine_of(norm, x), *excitation))
+    return cast(Tensor, Tail.apply(float(norm.eps), running, x, shortcut, *ready))  # type: ignore[no-untyped-call]
 
 
-def moves(running: tuple[Any, ...], x: Tensor) -> bool:
-    """Tell whether the kernels can move these running statistics, fields of `gpu_tail.Running`, for a map."""
+def infer_tail(x: Tensor, shortcut: Tensor, norm: BatchNorm, excitation: ExcitationWeights, _: Tensor | None) -> Tensor:
+    """Return the tail in inference; known means of x are not used, because a sample is read once where it fits."""
+    return tail_inference(x, shortcut, frozen(norm, x), *in_float32(excitation))
+
+
+def _updates(running: tuple[Any, ...], x: Tensor) -> bool:
+    """Return whether the kernels can update these running statistics, fields of `tail.Running`, for a map."""
     mean, variance, batches, _ = running
     counted = batches is None or (batches.dtype is torch.int64 and batches.device == x.device)
     return counted and _is_read(mean) and _is_read(variance)
@@ -199,14 +206,14 @@ def _is_read(small: Tensor) -> bool:
 
 
 class Tail(torch.autograd.Function):
-    """`tail.Tail` in Triton kernels, which move the running statistics too and read parameters as they are."""
+    """`halves.Tail` in Triton kernels, which update the running statistics too and read parameters as they are."""
 
     @staticmethod
     def forward(
         ctx: Any, eps: float, running: tuple[Any, ...] | None, x: Tensor, shortcut: Tensor, *parameters: Any
     ) -> Tensor:
         """Compute the output, and keep x, the byte mask and what is small for the backward."""
-        from cnnperf.fusion.gpu_tail import Running
+        from cnnperf.fusion.triton.tail import Running
 
         moved = None if running is None else Running(*running)
         out, *kept = tail_forward(x, shortcut, Parameters(*parameters), eps, running=moved)

@@ -14,7 +14,7 @@ and write as the first to be evicted.
 import triton
 import triton.language as tl
 
-from cnnperf.fusion.gpu_excitation import norm_line
+from cnnperf.fusion.triton.excitation import norm_line
 
 
 @triton.jit

@@ -1,0 +1,98 @@
+"""The tail in training from two halves, forward and backward, with the signatures of `algebra`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from cnnperf.fusion import maps, operators
+from cnnperf.fusion.algebra import Forward, Gradients, Parameters
+from cnnperf.fusion.excitation import ExcitationWeights
+from cnnperf.fusion.norm import BatchNorm, parameters_of, update_running_statistics
+
+
+@dataclass(frozen=True)
+class Halves:
+    """Forward and backward of the tail in training, with the signatures of `algebra.tail_forward` and its backward."""
+
+    forward: Callable[..., Forward]
+    backward: Callable[..., Gradients]
+
+
+class Exchange(Protocol):
+    """Statistics of a batch that is spread over processes."""
+
+    total: Tensor
+
+    def merge(self, mu: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and biased variance over all parts, C each, from those of this one."""
+
+    def add(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return both sums over all parts, C each, and the number of values of a channel."""
+
+
+class Tail(torch.autograd.Function):
+    """The tail in training: x, shortcut and parameters to output, batch mean and batch variance.
+
+    Its backward cannot be differentiated again, and raises where that is tried.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, halves: Halves, eps: float, exchange: Exchange | None, x: Tensor, shortcut: Tensor, *parameters: Any
+    ) -> Any:
+        """Compute the output, and keep x, the byte mask and what is small for the backward."""
+        merge = () if exchange is None else (exchange.merge,)
+        with torch.autocast(x.device.type, enabled=False):  # the backward runs without it, and needs the same dtypes
+            kept = halves.forward(x, shortcut, Parameters(*parameters), eps, *merge)
+        ctx.halves, ctx.eps, ctx.exchange = halves, eps, exchange
+        ctx.save_for_backward(x, *kept[1:], *parameters)
+        ctx.mark_non_differentiable(kept.mu, kept.variance)
+        ctx.set_materialize_grads(False)
+        return kept.out, kept.mu, kept.variance
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor | None, *_: None) -> Any:
+        """Compute all gradients from that of the output."""
+        maps.refuse_second_derivative()
+        if grad is None:
+            return (None,) * 11
+        x, *small = ctx.saved_tensors
+        kept, parameters = Forward(x, *small[:7]), Parameters(*small[7:])
+        add = () if ctx.exchange is None else (ctx.exchange.add,)
+        gradients = ctx.halves.backward(grad, x, kept, parameters, ctx.eps, *add)
+        return None, None, None, *operators.of_present(gradients, small[-2:])
+
+
+def train_by_halves(
+    halves: Halves,
+    x: Tensor,
+    shortcut: Tensor,
+    norm: BatchNorm,
+    excitation: ExcitationWeights,
+    exchange: Exchange | None = None,
+) -> Tensor:
+    """Return the tail in training, differentiable once, and update the running statistics.
+
+    Args:
+        halves: Forward and backward.
+        x: N x C x H x W.
+        shortcut: N x C x H x W.
+        norm: BatchNorm over C channels, whose statistics are those of the batch.
+        excitation: Weights and biases of both products.
+        exchange: The statistics of the other processes, where the batch is spread over several.
+
+    Returns:
+        N x C x H x W.
+    """
+    parameters = parameters_of(norm, excitation, x)
+    out, mu, variance = Tail.apply(halves, norm.eps, exchange, x, shortcut, *parameters)  # type: ignore[no-untyped-call]
+    if norm.training and norm.track_running_stats:
+        count = x.numel() // x.shape[1] if exchange is None else exchange.total
+        update_running_statistics(norm, mu, variance, count)
+    result: Tensor = out
+    return result

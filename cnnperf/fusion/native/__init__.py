@@ -1,0 +1,1 @@
+"""The backend in C++, for maps on the CPU."""
