@@ -1,75 +1,101 @@
-"""Several subjects in one run, round by round: what differs between two runs cancels in their ratios."""
+"""Several subjects side by side, cycle by cycle: what differs between two runs or two minutes cancels in their ratios.
+
+In each cycle every subject gets fresh memory addresses and one turn, in an order that is drawn anew. A turn lasts some
+40 ms, or one round where that is longer. The n-th turns of two subjects are a pair.
+"""
 
 from __future__ import annotations
 
 import random
 import statistics
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from typing import TypeVar
 
 from cnnperf.measure.clock import Clock
-from cnnperf.measure.sampler import Schedule, Subject, collector_paused, take_round
-from cnnperf.stats.paired import PairedSamples
+from cnnperf.measure.sampler import SLOW_ROUND, Meter, Samples, Schedule, Subject, collector_paused, take_round, warm_up
+from cnnperf.stats.median import median_interval
+from cnnperf.stats.paired import PairedSamples, paired_ratio
 
 WARM_UP_ROUNDS = 3  # at least; compiled subjects compile in the first
+TURN = 0.04  # seconds: short against what disturbs a machine, and long against a warm call
+
+Key = TypeVar("Key", bound=Hashable)
+Groups = Mapping[Key, Sequence[Sequence[float]]]
 
 
-def sample_together(subjects: Mapping[str, Subject], clock: Clock, schedule: Schedule) -> PairedSamples:
-    """Take rounds of all subjects in turn, in groups at fresh placements, until all ratios to the last are narrow.
-
-    The order is drawn anew for every round, so that no subject always follows the same other, and none ever follows
-    itself: it would find its own data in cache, which turning a fixed order round gives to the first and the last. The
-    schedule's budget is that of each subject.
+def sample_block(
+    subjects: Mapping[Key, Subject],
+    clock: Clock,
+    schedule: Schedule,
+    asked: Sequence[tuple[Key, Key]],
+    meter: Meter | None = None,
+    after_turn: Callable[[Key], None] | None = None,
+) -> dict[Key, Samples]:
+    """Take the samples of all subjects, cycle by cycle, until their ratios are narrow or the budget ends.
 
     Args:
-        subjects: By name, at least two; the last is the one whose ratios end the sampling.
-        clock: Of their device.
-        schedule: As for one case.
+        subjects: Subjects by key, ready to be called.
+        clock: Clock of their device.
+        schedule: Budget for each subject, and wanted half-width of each ratio.
+        asked: Numerator and denominator of each ratio that is wanted; without any, the latencies end the sampling.
+        meter: Counter of energy, read before and after each turn.
+        after_turn: Called with the key of the subject after each turn.
+
+    Returns:
+        The samples by key. The n-th groups of all of them are the n-th cycle.
 
     Raises:
         WrongResult: If the clock jumped.
     """
-    groups: dict[str, list[list[float]]] = {name: [] for name in subjects}
-    *others, last = subjects
+    samples = {key: Samples() for key in subjects}
     with collector_paused():
-        round_seconds = _warm_up(subjects, clock)
-        rounds = schedule.rounds_in_group(round_seconds / len(subjects))
-        so_far = PairedSamples(groups, "budget")
-        while True:
-            _take_group(subjects, clock, rounds, groups)
-            count, spent = len(groups[last]), sum(sum(map(sum, each)) for each in groups.values())
-            widest = max(so_far.ratio(name, last).half_width for name in others)
-            if count >= schedule.settled_groups and widest <= schedule.interval:
-                return PairedSamples(groups, "interval")
-            if count >= schedule.least_groups and spent >= schedule.budget * len(subjects):
-                return so_far
+        estimates = {key: _warm_up(subject, clock, schedule, samples[key]) for key, subject in subjects.items()}
+        stopped, generator = "", random.Random(0)  # noqa: S311 - mixes turns, hides nothing
+        while not stopped:
+            for key in generator.sample(list(subjects), len(subjects)):
+                _take_turn(subjects[key], clock, schedule, samples[key], estimates[key], meter)
+                if after_turn is not None:
+                    after_turn(key)
+            stopped = reason_to_stop({key: each.wall() for key, each in samples.items()}, asked, schedule)
+    for each in samples.values():
+        each.stopped = stopped
+    return samples
 
 
-def _warm_up(subjects: Mapping[str, Subject], clock: Clock) -> float:
-    """Return the seconds that one round of all subjects takes."""
-    return sum(
-        statistics.median([take_round(subject, clock).wall for _ in range(WARM_UP_ROUNDS)][1:])
-        for subject in subjects.values()
-    )
+def sample_together(subjects: Mapping[str, Subject], clock: Clock, schedule: Schedule) -> PairedSamples:
+    """Take the samples of at least two subjects until all ratios to the last are narrow; see `sample_block`."""
+    *others, last = subjects
+    samples = sample_block(subjects, clock, schedule, [(name, last) for name in others])
+    return PairedSamples({name: each.wall() for name, each in samples.items()}, samples[last].stopped)
 
 
-def _take_group(
-    subjects: Mapping[str, Subject], clock: Clock, rounds: int, groups: dict[str, list[list[float]]]
-) -> None:
-    for name, subject in subjects.items():
-        subject.relocate()
-        take_round(subject, clock)
-        groups[name].append([])
-    for name in draw_order(list(subjects), rounds, len(groups[next(iter(subjects))])):
-        groups[name][-1].append(take_round(subjects[name], clock).wall)
-
-
-def draw_order(names: list[str], rounds: int, seed: int) -> list[str]:
-    """Return every name once a round, in an order drawn for each, and none twice in a row, nor the last name first.
+def reason_to_stop(groups: Groups[Key], asked: Iterable[tuple[Key, Key]], schedule: Schedule) -> str:
+    """Return `interval` where all ratios are narrow, `budget` where no time is left, and an empty text otherwise.
 
     Args:
-        names: In the order in which they ran before; one alone can only follow itself.
-        rounds: How many.
-        seed: Of the drawing; the same gives the same order.
+        groups: Seconds of the rounds by subject and cycle.
+        asked: Numerator and denominator of each ratio; without any, the latencies count.
+        schedule: Budget and precision.
+    """
+    count = len(next(iter(groups.values())))
+    spent = sum(sum(map(sum, each)) for each in groups.values())
+    if count >= schedule.settled_groups:
+        values = [paired_ratio(groups[one], groups[other]) for one, other in asked]
+        values = values or [median_interval(each) for each in groups.values()]
+        if max(value.half_width for value in values) <= schedule.interval:
+            return "interval"
+    return "budget" if count >= schedule.least_groups and spent >= schedule.budget * len(groups) else ""
+
+
+def draw_order(names: list[Key], rounds: int, seed: int) -> list[Key]:
+    """Return every name once a round, in an order drawn for each, and none twice in a row, nor the last name first.
+
+    A name that follows itself finds its own data in cache. A fixed order always puts the same name behind another.
+
+    Args:
+        names: Names in the order in which they ran before; one alone can only follow itself.
+        rounds: Number of rounds.
+        seed: Seed of the drawing; the same seed gives the same order.
     """
     if len(names) == 1:
         return names * rounds
@@ -79,3 +105,22 @@ def draw_order(names: list[str], rounds: int, seed: int) -> list[str]:
         if drawn[0] != order[-1]:
             order += drawn
     return order[1:]
+
+
+def _warm_up(subject: Subject, clock: Clock, schedule: Schedule, samples: Samples) -> float:
+    """Warm a subject up, and return the seconds of one round."""
+    history = warm_up(subject, clock, schedule, samples)
+    return statistics.median(reading.wall for reading in history[-WARM_UP_ROUNDS:])
+
+
+def _take_turn(
+    subject: Subject, clock: Clock, schedule: Schedule, samples: Samples, estimate: float, meter: Meter | None
+) -> None:
+    rounds = max(1, min(schedule.rounds_in_group(estimate), int(TURN / estimate)))
+    subject.relocate()
+    if estimate < SLOW_ROUND:
+        take_round(subject, clock)
+    before = 0.0 if meter is None else meter.joules()
+    samples.groups.append([take_round(subject, clock) for _ in range(rounds)])
+    if meter is not None:
+        samples.energy.append((meter.joules() - before) / rounds)

@@ -130,7 +130,7 @@ def sample(subject: Subject, clock: Clock, schedule: Schedule, meter: Meter | No
     """
     samples = Samples()
     with collector_paused():
-        history = _warm_up(subject, clock, schedule, samples)
+        history = warm_up(subject, clock, schedule, samples)
         estimate = statistics.median(reading.wall for reading in history[-STEADY_WINDOW:])
         if samples.steady:
             window = min(_window(history[-1].wall), schedule.rounds_in_group(estimate))
@@ -149,7 +149,8 @@ def steady(history: list[float], window: int = STEADY_WINDOW) -> bool:
     return recent >= before * (1 - STEADY_TOLERANCE)
 
 
-def _warm_up(subject: Subject, clock: Clock, schedule: Schedule, samples: Samples) -> list[Reading]:
+def warm_up(subject: Subject, clock: Clock, schedule: Schedule, samples: Samples) -> list[Reading]:
+    """Take rounds until they are steady or the time for it is over, note both in `samples`, and return the rounds."""
     history: list[Reading] = []
     start = clock.now()
     while True:

@@ -7,18 +7,14 @@ from typing import Any
 
 import msgspec
 
-from cnnperf.records.fusion import KEY as FUSION
-from cnnperf.records.fusion import FusionRecord
 from cnnperf.records.layout import SCHEMA, CaseInfo, Facts
 from cnnperf.records.run import CaseRecord, Run
 
 Object = dict[str, Any]
 
 
-def extra_info(record: CaseRecord | FusionRecord) -> Object:
+def extra_info(record: CaseRecord) -> Object:
     """Return the part `extra_info` of the benchmark that measured a record."""
-    if isinstance(record, FusionRecord):
-        return {FUSION: _plain(record)}
     info = CaseInfo(
         cnnperf=SCHEMA,
         axes=record.case,
@@ -29,6 +25,8 @@ def extra_info(record: CaseRecord | FusionRecord) -> Object:
         processes=record.processes,
         seconds=record.seconds,
         ranks=dict(record.ranks),
+        block=record.block,
+        ratios=record.ratios,
     )
     return _plain(info)
 

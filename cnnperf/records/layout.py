@@ -13,9 +13,9 @@ import msgspec
 from cnnperf.records.case import Case, Count
 from cnnperf.records.finding import Finding
 from cnnperf.records.metrics import Value
-from cnnperf.records.run import NotMeasured, Scalar
+from cnnperf.records.run import NotMeasured, Over, Scalar
 
-SCHEMA = 1
+SCHEMA = 2
 """Schema of the run files that this version writes, and the newest one that it reads."""
 
 JOURNAL_SCHEMA = 1
@@ -57,13 +57,15 @@ class CaseInfo(msgspec.Struct, omit_defaults=True):
     processes: tuple[float, ...] = ()
     seconds: float | None = None
     ranks: dict[str, tuple[tuple[float, ...], ...]] = {}
+    block: str = ""
+    ratios: tuple[Over, ...] = ()
 
 
 class Mark(msgspec.Struct):
     """The keys of `extra_info` that show whose benchmark it is."""
 
     cnnperf: Any = None
-    cnnperf_fusion: Any = None
+    cnnperf_fusion: Any = None  # a cell of schema 1
 
 
 class Facts(msgspec.Struct, omit_defaults=True):

@@ -15,18 +15,23 @@ import msgspec
 
 from cnnperf.errors import RunFileError
 from cnnperf.records.case import Case
+from cnnperf.records.cells import cells_to_cases
 from cnnperf.records.faults import decoded, wrong
 from cnnperf.records.finding import with_severity
-from cnnperf.records.fusion import KEY as FUSION
-from cnnperf.records.fusion import FusionRecord
 from cnnperf.records.layout import SCHEMA, Benchmark, CaseInfo, Facts, File, Mark
 from cnnperf.records.metrics import Value
 from cnnperf.records.rounds import Rounds
 from cnnperf.records.run import CaseRecord, ForeignRecord, NotMeasured, Run
 
 Document = dict[str, Any]
-UPGRADES: Mapping[int, Callable[[Document], Document]] = {}
+UPGRADES: Mapping[int, Callable[[Document], Document]] = {1: cells_to_cases}
 """By schema, the function that turns the document of a run file into one of the next schema."""
+
+OLDEST = 1
+"""Schema of a file that names none."""
+
+UNCHANGED = frozenset({OLDEST, SCHEMA})
+"""Schemas whose cases are read as they are; what else such a file holds is upgraded on the second path."""
 
 _FILE = msgspec.json.Decoder(File[msgspec.Raw])
 _NUMBERS = frozenset({"value", "median"})  # keys of numbers that some writers put as null for NaN
@@ -47,7 +52,7 @@ def decode_run(data: bytes, source: str = "") -> Run | None:
     """
     try:
         file = _FILE.decode(data)
-        if (file.cnnperf is None and file.machine_info is None) or (file.cnnperf and file.cnnperf.schema != SCHEMA):
+        if (file.cnnperf is None and file.machine_info is None) or (file.cnnperf and file.cnnperf.schema not in UNCHANGED):
             return None
         return _run(file, source)
     except (msgspec.MsgspecError, RunFileError, RecursionError):
@@ -73,7 +78,7 @@ def parse_document(document: Mapping[str, Any], source: str = "") -> Run:
 
 def _upgraded(document: Any) -> Any:
     facts = document.get("cnnperf") if isinstance(document, Mapping) else None
-    schema = facts.get("schema", SCHEMA) if isinstance(facts, Mapping) else SCHEMA
+    schema = facts.get("schema", OLDEST) if isinstance(facts, Mapping) else OLDEST
     check_schema(schema, f"{_ROOT}.cnnperf.schema")
     while isinstance(schema, int) and schema in UPGRADES:
         document, schema = UPGRADES[schema](document), schema + 1
@@ -124,7 +129,6 @@ def _run(file: File[Any], source: str) -> Run:
         suite=facts.suite,
         planned=facts.planned,
         cases=cases,
-        fusion=tuple(one for one in records if isinstance(one, FusionRecord)),
         foreign=tuple(one for one in records if isinstance(one, ForeignRecord)),
         not_measured=tuple(_not_measured(facts.not_measured)),
         findings=facts.findings,
@@ -142,7 +146,7 @@ def _run(file: File[Any], source: str) -> Run:
     )
 
 
-def _record(benchmark: Benchmark[Any], where: str, source: str) -> CaseRecord | FusionRecord | ForeignRecord | None:
+def _record(benchmark: Benchmark[Any], where: str, source: str) -> CaseRecord | ForeignRecord | None:
     """Return the record of a benchmark; None for one of another suite without a median."""
     extra, place = benchmark.extra_info, f"{where}.extra_info"
     try:
@@ -153,7 +157,7 @@ def _record(benchmark: Benchmark[Any], where: str, source: str) -> CaseRecord | 
         if mark.cnnperf is not None:
             raise
         if mark.cnnperf_fusion is not None:
-            return decoded(mark.cnnperf_fusion, FusionRecord, f"{place}.{FUSION}")
+            raise  # `_upgraded` has turned the cells of a file that it reads into cases
         return _foreign(benchmark)
     check_schema(info.cnnperf, f"{place}.cnnperf")
     return _case(info, benchmark, f"{source}{where}")
@@ -170,6 +174,8 @@ def _case(info: CaseInfo, benchmark: Benchmark[Any], where: str) -> CaseRecord:
         ranks=info.ranks,
         stopped=info.stopped,
         test=_test(benchmark),
+        block=info.block,
+        ratios=info.ratios,
     )
 
 

@@ -11,7 +11,6 @@ import msgspec
 
 from cnnperf.records.case import AxisValue, Case
 from cnnperf.records.finding import Finding
-from cnnperf.records.fusion import FusionRecord
 from cnnperf.records.metrics import METRICS, Value
 from cnnperf.records.rounds import NO_ROUNDS, Rounds
 
@@ -33,6 +32,18 @@ MOMENTARY = frozenset(
 """What differs between two moments of one machine."""
 
 
+class Over(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Paired ratio of a case to another case of its block.
+
+    Attributes:
+        axes: Axes in which the other case differs, with its values.
+        ratio: Latency of the case over that of the other case, with its interval.
+    """
+
+    axes: dict[str, AxisValue]
+    ratio: Value
+
+
 class CaseRecord(msgspec.Struct, frozen=True):
     """The record of one measured case.
 
@@ -47,6 +58,9 @@ class CaseRecord(msgspec.Struct, frozen=True):
             `without_communication`.
         stopped: `interval` or `budget`: what ended the sampling.
         test: Full name of the test or command that measured it.
+        block: Name of the block: cases that were measured side by side, so that their n-th groups are pairs. Empty for
+            a case that was measured alone.
+        ratios: Ratios to other cases of the block.
     """
 
     case: Case
@@ -58,6 +72,8 @@ class CaseRecord(msgspec.Struct, frozen=True):
     ranks: Mapping[str, tuple[tuple[float, ...], ...]] = {}
     stopped: str = ""
     test: str = ""
+    block: str = ""
+    ratios: tuple[Over, ...] = ()
 
     @property
     def groups(self) -> tuple[tuple[float, ...], ...]:
@@ -121,7 +137,6 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
         suite: Name of the suite.
         planned: Number of planned cases.
         cases: The measured cases in the order of measuring.
-        fusion: The cells of the fusion benchmark.
         foreign: Benchmarks of other suites in the same file.
         not_measured: The cases that were not measured.
         findings: Findings about the whole run.
@@ -145,7 +160,6 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     suite: str = ""
     planned: int | None = None
     cases: tuple[CaseRecord, ...] = ()
-    fusion: tuple[FusionRecord, ...] = ()
     foreign: tuple[ForeignRecord, ...] = ()
     not_measured: tuple[NotMeasured, ...] = ()
     findings: tuple[Finding, ...] = ()
@@ -178,7 +192,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
 
     def head(self) -> Head:
         """Return what distinguishes it from other runs."""
-        return Head(self.time, self.commit, self.suite, len(self.cases) + len(self.fusion), self.regressed)
+        return Head(self.time, self.commit, self.suite, len(self.cases), self.regressed)
 
     def replace(self, **fields: Any) -> Run:
         """Return the run with other fields."""

@@ -14,7 +14,6 @@ import msgspec
 from cnnperf.errors import CnnperfError, OptionError
 from cnnperf.output import write_whole
 from cnnperf.records.encoding import Object, extra_info, facts_of
-from cnnperf.records.fusion import FusionRecord
 from cnnperf.records.layout import JOURNAL_KEY, JOURNAL_SCHEMA, JOURNAL_SUFFIX
 from cnnperf.records.run import CaseRecord, ForeignRecord, NotMeasured, Run
 
@@ -38,7 +37,7 @@ def document_of(run: Run) -> Object:
     return {
         "machine_info": dict(run.machine_info),
         "commit_info": dict(run.commit_info),
-        "benchmarks": [*map(benchmark_entry, run.cases), *map(_cell, run.fusion), *map(_foreign, run.foreign)],
+        "benchmarks": [*map(benchmark_entry, run.cases), *map(_foreign, run.foreign)],
         **({} if run.time is None else {"datetime": run.time.isoformat()}),
         "version": "",
         **({"cnnperf": facts_of(run)} if run.ours else {}),
@@ -143,10 +142,6 @@ def _stats(seconds: Iterable[float]) -> Object:
     for one in seconds:
         stats.update(one)
     return {**(stats.as_dict() if stats.data else {}), "data": stats.data}
-
-
-def _cell(record: FusionRecord) -> Object:
-    return {"name": record.part, "fullname": record.part, "extra_info": extra_info(record), "stats": {}}
 
 
 def _foreign(record: ForeignRecord) -> Object:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cnnperf.measure.clock import Clock
-from cnnperf.measure.paired import WARM_UP_ROUNDS, draw_order
+from cnnperf.measure.paired import WARM_UP_ROUNDS, draw_order, reason_to_stop
 from cnnperf.measure.sampler import Schedule, Subject, collector_paused, take_round
 from cnnperf.scaling.communicator import Communicator
 from cnnperf.stats.paired import PairedSamples
@@ -50,7 +50,7 @@ def sample_ranks(
     ranks: dict[str, list[list[float]]] = {}
     with collector_paused():
         rounds = schedule.rounds_in_group(_warm_up(steps, communicator, clock) / len(steps))
-        stopped = ""
+        asked, stopped = [(anchor, name) for name in steps if name != anchor], ""
         while not stopped:
             everyone = communicator.all_gather(_take_group(steps, rounds, len(groups[anchor]), communicator, clock))
             for name in steps:
@@ -58,7 +58,7 @@ def sample_ranks(
                 groups[name].append(slowest(parts))
                 for kept, part in zip(ranks.setdefault(name, [[] for _ in parts]), parts, strict=True):
                     kept.extend(part)
-            stopped = communicator.broadcast(_reason_to_stop(groups, anchor, schedule))
+            stopped = communicator.broadcast(reason_to_stop(groups, asked, schedule))
     return Gathered(PairedSamples(groups, stopped), ranks)
 
 
@@ -97,12 +97,3 @@ def _round(step: Subject | None, communicator: Communicator, clock: Clock) -> fl
     communicator.barrier()
     return 0.0 if step is None else take_round(step, clock).wall
 
-
-def _reason_to_stop(groups: Mapping[str, list[list[float]]], anchor: str, schedule: Schedule) -> str:
-    so_far = PairedSamples(groups, "")
-    count, spent = len(groups[anchor]), sum(sum(map(sum, each)) for each in groups.values())
-    widest = max((so_far.ratio(anchor, name).half_width for name in groups if name != anchor), default=0.0)
-    if count >= schedule.settled_groups and widest <= schedule.interval:
-        return "interval"
-    enough = count >= schedule.least_groups and spent >= schedule.budget * len(groups)
-    return "budget" if enough else ""

@@ -18,12 +18,10 @@ from scipy import stats
 from cnnperf.errors import CnnperfError
 from cnnperf.records.case import Case
 from cnnperf.records.tolerance import Tolerance
+from cnnperf.stats.robust import trimmed_mean
 
 LOOKS = (16, 24, 32, 48, 64, 96)
 """After how many re-instantiations the rule looks."""
-
-TRIM = 0.1
-"""The share of data at either end that the mean leaves out."""
 
 STRICTEST = 0.0005
 """One-sided error of one look, where the budget of the suite allows more."""
@@ -143,15 +141,6 @@ def estimate(passes: Sequence[Sequence[float]], rule: Rule, level: float) -> Est
     reach = _quantile(1 - level, freedom) * error
     visible = max(reach, rule.alarm) + _quantile(POWER, freedom) * error
     return Estimate(middle, middle - reach, middle + reach, int(data.size), unit, visible)
-
-
-def trimmed_mean(data: np.ndarray) -> tuple[float, float, int]:
-    """Return the trimmed mean, its standard error and its degrees of freedom."""
-    ordered, cut = np.sort(data), int(TRIM * data.size)
-    kept = ordered[cut : data.size - cut]
-    winsorized = np.clip(ordered, kept[0], kept[-1])
-    share = kept.size / data.size
-    return float(kept.mean()), float(winsorized.std(ddof=1)) / (share * math.sqrt(data.size)), kept.size - 1
 
 
 def processes_differ(passes: Sequence[Sequence[float]]) -> bool:

@@ -1,0 +1,152 @@
+"""The cells of the fusion benchmark, which files of schema 1 hold, as cases.
+
+A cell had all forms of a part of a network at one shape: the textbook formula and the fused one, each compiled or not.
+As cases they are architectures and engines of one block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from cnnperf.records.case import Case, Count
+from cnnperf.records.faults import decoded
+from cnnperf.records.metrics import Value
+
+KEY = "cnnperf_fusion"
+FUSED, COPY = "fused", "copy"
+TEXTBOOK = ("eager", "compile")
+NETWORKS = {"": "se_resnet18", "fused": "se_resnet18_fused", "plain": "resnet18"}
+"""Architecture by form, of the part `network`."""
+
+_COMPILED = "-compile"
+
+
+class Cell(msgspec.Struct, frozen=True):
+    """One cell.
+
+    Attributes:
+        part: `se`, `tail`, `block` or `network`.
+        trains: Whether forward and backward were run, or inference.
+        shape: N, C, H, W.
+        layout: `contiguous` or `channels_last`.
+        precision: `fp32` or `bf16`.
+        seconds: Median seconds of one call by form.
+        over_fused: Ratio of each other form to the fused one.
+        rounds: Number of rounds of each form.
+        device: `cpu` or `cuda:N`.
+        over_floor: Ratio of the fused form to the seconds of its least passes; None for a part without them.
+        over_fused_compile: Ratio of the compiled textbook form to the fused one inside torch.compile, or None.
+        over_plain: Ratio of each form with SE to the same part without, run in the same way.
+        floor_passes: Passes over a map that the part needs at least, or None.
+        stopped: `interval` or `budget`: what ended the sampling.
+    """
+
+    part: str
+    trains: bool
+    shape: tuple[Count, Count, Count, Count]
+    layout: str
+    precision: str
+    seconds: dict[str, Value]
+    over_fused: dict[str, Value]
+    rounds: Count
+    device: str = "cpu"
+    over_floor: Value | None = None
+    over_fused_compile: Value | None = None
+    over_plain: dict[str, Value] = {}
+    floor_passes: float | None = None
+    stopped: str = ""
+
+    def __post_init__(self) -> None:
+        """Check that the textbook forms and the fused one are there, and that every value has an interval.
+
+        Raises:
+            ValueError: If one is missing.
+        """
+        for name, forms in (("seconds", {*TEXTBOOK, FUSED}), ("over_fused", set(TEXTBOOK))):
+            missing = sorted(forms - getattr(self, name).keys())
+            if missing:
+                raise ValueError(f"{missing[0]!r} is missing in {name}")
+        for value in (*self.seconds.values(), *(value for *_, value in self.ratios())):
+            if value.low is None or value.high is None:
+                raise ValueError(f"{'low' if value.low is None else 'high'!r} is missing in an interval")
+
+    def case(self, form: str) -> Case:
+        """Return the case of a form."""
+        batch, channels, height, _ = self.shape
+        compiled = form.endswith(_COMPILED) or form == "compile"
+        sizes = {"batch": batch, "image_size": height} | ({} if self.part == "network" else {"width": channels})
+        return Case(
+            architecture=_architecture(self.part, form.removesuffix("compile").removesuffix("-")),
+            phase="train" if self.trains else "forward",
+            device=self.device,
+            engine="compile" if compiled else "eager",
+            precision=self.precision,
+            layout=self.layout,
+            **sizes,
+        )
+
+    def ratios(self) -> Iterator[tuple[str, str, Value]]:
+        """Yield numerator, denominator and value of each ratio."""
+        for form, ratio in self.over_fused.items():
+            yield form, FUSED, ratio
+        if self.over_floor is not None and self.floor_passes:
+            yield FUSED, COPY, self.over_floor.scaled(self.floor_passes / 2)
+        if self.over_fused_compile is not None:
+            yield "compile", f"{FUSED}{_COMPILED}", self.over_fused_compile
+        for form, ratio in self.over_plain.items():
+            yield form, "plain-compile" if form.endswith("compile") else "plain", ratio
+
+
+def cells_to_cases(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a document of schema 1 with its cells as cases.
+
+    Raises:
+        RunFileError: If a cell is damaged.
+    """
+    benchmarks = []
+    given = document.get("benchmarks", [])
+    for number, benchmark in enumerate(given if isinstance(given, list) else []):
+        extra = benchmark.get("extra_info") if isinstance(benchmark, Mapping) else None
+        if not isinstance(extra, Mapping) or KEY not in extra:
+            benchmarks.append(benchmark)
+            continue
+        cell = decoded(extra[KEY], Cell, f"$.benchmarks[{number}].extra_info.{KEY}")
+        benchmarks += _cases_of(cell, benchmark)
+    return {**document, "benchmarks": benchmarks if isinstance(given, list) else given}
+
+
+def _cases_of(cell: Cell, benchmark: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    block = str(benchmark.get("name") or cell.part)
+    for form, seconds in cell.seconds.items():
+        case = cell.case(form)
+        latency = msgspec.structs.replace(seconds, rounds=cell.rounds, unit="s")
+        ratios = [
+            {"axes": _difference(case, cell.case(denominator)), "ratio": msgspec.to_builtins(ratio)}
+            for numerator, denominator, ratio in cell.ratios()
+            if numerator == form
+        ]
+        info = {
+            "cnnperf": 1,
+            "axes": case.axes(),
+            "metrics": {"latency": msgspec.to_builtins(latency)},
+            "block": block,
+            "ratios": ratios,
+            "stopped": cell.stopped,
+        }
+        yield {"name": case.id(), "fullname": f"{block}::{case.id()}", "extra_info": info, "stats": {}}
+
+
+def _difference(case: Case, other: Case) -> dict[str, Any]:
+    """Return the axes in which another case differs, with its values."""
+    return {name: value for name, value in other.axes().items() if value != getattr(case, name)}
+
+
+def _architecture(part: str, form: str) -> str:
+    if part == "network":
+        return NETWORKS["" if form == "eager" else form]
+    if form == FUSED:
+        return f"fused:part:{part}"
+    return f"part:{part}" if form in ("", "eager") else f"part:{part}_{form}"
