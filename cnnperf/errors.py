@@ -1,6 +1,6 @@
-"""The exceptions that cnnperf raises on purpose.
+"""Exceptions that cnnperf raises on purpose.
 
-Every message says what was given, what would have been valid and what to do about it.
+Every message says what was given, what is allowed and what to do.
 """
 
 
@@ -12,15 +12,15 @@ class OptionError(CnnperfError, ValueError):
     """An option, axis or architecture name that cannot be used."""
 
 
-class UnsupportedCase(CnnperfError):  # noqa: N818 - an answer about a case, not a fault of the program
+class UnsupportedCase(CnnperfError):  # noqa: N818 - describes a case, not a fault of the program
     """A case that this machine or this build of PyTorch cannot run."""
 
 
 class OutOfMemory(UnsupportedCase):
-    """A case for which there is not enough memory."""
+    """A case that needs more memory than there is."""
 
 
-class WrongResult(CnnperfError):  # noqa: N818 - the field's word for what was found
+class WrongResult(CnnperfError):  # noqa: N818 - describes the measured network, not a fault of the program
     """A result that differs from its reference by more than the tolerance, or is not finite."""
 
 

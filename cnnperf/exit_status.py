@@ -1,15 +1,15 @@
-"""Exit statuses of every command, of the gate and of a benchmark run with a baseline."""
+"""Exit statuses of all commands, including the gate and benchmark runs with a baseline."""
 
 from enum import IntEnum
 
 
 class ExitStatus(IntEnum):
-    """Exit status of a process; README explains them to users.
+    """Exit status of a process; the README documents them for users.
 
     Attributes:
-        OK: The command did what it was asked for, and nothing is worse.
+        OK: The command succeeded, and nothing is worse.
         FAILED: Something is worse, differs, or failed.
-        UNUSABLE: The input cannot be used; nothing was done.
+        UNUSABLE: The input is invalid; nothing was done.
         UNSURE: The measurement does not allow a verdict.
         INTERRUPTED: Ctrl-C, as shells report SIGINT.
     """

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all: what was there before stays until the new one is complete."""
+"""Atomic writing of files: an existing file stays intact until its replacement is complete."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from cnnperf.errors import CnnperfError
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file beside its place and move it there; folders above it are made.
+    """Write a file under a temporary name and rename it; create missing parent directories.
 
-    A link stays one, and a file keeps its mode. Into a device or a pipe there is nothing to move: it is written to.
+    A symbolic link is kept and its target replaced. An existing file keeps its mode. A device or pipe is written
+    directly.
 
     Raises:
-        CnnperfError: If it cannot be written; an older file of that name is untouched.
+        CnnperfError: If the file cannot be written; an existing file is then unchanged.
     """
     data = content if isinstance(content, bytes) else content.encode()
     try:
         if not path.name or path.is_dir():
-            raise IsADirectoryError(errno.EISDIR, "it is a folder, and a file is needed")
+            raise IsADirectoryError(errno.EISDIR, "it is a folder; give the path of a file")
         if path.exists() and not path.is_file():
             path.write_bytes(data)
         else:
@@ -42,10 +43,10 @@ def _replace(path: Path, data: bytes) -> None:
 
 
 def append(path: Path, content: str) -> None:
-    """Append to a file, such as the summary of a step in CI.
+    """Append to a file, such as the step summary of a CI job.
 
     Raises:
-        CnnperfError: If it cannot be written.
+        CnnperfError: If the file cannot be written.
     """
     try:
         with path.open("a", encoding="utf-8") as file:

@@ -1,6 +1,6 @@
-"""Numbers to text: the only place that knows "ms" or "MiB".
+"""Formatting of quantities as text, such as "1.23 ms" or "45.6 MiB".
 
-Everywhere else quantities are float64 in SI units (seconds, bytes, flop/s); they become text at the last step.
+All other modules hold quantities as float64 in SI units (seconds, bytes, flop/s) and format them last.
 """
 
 from __future__ import annotations
@@ -10,24 +10,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 ABSENT = "-"
-"""What stands for a value that is not there."""
+"""Text of a missing value."""
 
 _DIGITS = 3
-# Outside these a number is written with an exponent.
+# Numbers outside these ranges are written with an exponent.
 _PLAIN = (1e-3, 1e15)
 _PLAIN_FACTOR = (0.1, 1e5)
 _PLAIN_PERCENT = (0.1, 1e5)
 _MINUTE, _HOUR = 60, 3600
-_TENTHS_FROM, _TENTHS_BELOW = 0.1, 9.95  # seconds between which one decimal tells enough and is not too much
+_TENTHS_FROM, _TENTHS_BELOW = 0.1, 9.95  # seconds; durations in this range have one decimal
 
 
 @dataclass(frozen=True)
 class Scale:
-    """Way in which the values of one unit are written.
+    """Rule for writing the values of one unit.
 
     Attributes:
-        steps: Factor and text after the number, largest factor first; the last one takes whatever is smaller.
-        counted: Whether the unit comes in whole numbers, so that a few are written without decimals.
+        steps: Pairs of a factor and the text after the number, largest factor first. The last step also takes all
+            smaller values.
+        counted: Whether values are whole numbers. Those too small for a prefix are then written without decimals.
     """
 
     steps: tuple[tuple[float, str], ...]
@@ -49,22 +50,22 @@ SCALES: Mapping[str, Scale] = {
     "W": Scale(((1.0, " W"), (1e-3, " mW"))),
     "J/image": Scale(((1.0, " J/image"), (1e-3, " mJ/image"), (1e-6, " µJ/image"))),
     "images": _scale("images", (), counted=True),
-    # "kimages/s" would be right and unreadable: the prefix stays with the number.
+    # "kimages/s" would be correct but unreadable, so the prefix stays with the number.
     "images/s": Scale(((1e9, "G images/s"), (1e6, "M images/s"), (1e3, "k images/s"), (1.0, " images/s"))),
 }
-"""How each unit is written: bytes in multiples of 1024, as memory is sold, and bytes a second of 1000, as buses are."""
+"""Scale of each unit. Bytes use multiples of 1024, as memory sizes do; bytes per second use 1000, as bus rates do."""
 
 
 def format_quantity(value: float, unit: str) -> str:
-    """Write a value with three significant digits and the prefix that suits its size.
+    """Format a value with three significant digits and a prefix that suits its size.
 
     Args:
-        value: In SI units. NaN stands for a value that is not there.
-        unit: A key of `SCALES`, `ratio` (written as a percentage), `1` (a plain number, exact where it is whole), or
-            any other text, which is put behind the number as it is.
+        value: The value in SI units; NaN if it is missing.
+        unit: A key of `SCALES`, `ratio` (written as a percentage), `1` (a plain number, exact if it is whole), or any
+            other text, which is appended unchanged.
 
     Returns:
-        Such as `1.23 ms`, `45.6 MiB`, `12.3 GB/s`, `12.3k images/s` or `62,006`; `-` for NaN.
+        Text such as `1.23 ms`, `45.6 MiB`, `12.3 GB/s`, `12.3k images/s` or `62,006`; `-` for NaN.
     """
     if math.isnan(value):
         return ABSENT
@@ -78,7 +79,7 @@ def format_quantity(value: float, unit: str) -> str:
 
 
 def format_percent(ratio: float) -> str:
-    """Write a ratio as a percentage with one decimal below 10 % and none above: `0.4%`, `2.1%`, `72%`, `123%`."""
+    """Format a ratio as a percentage with one decimal below 10 % and none above: `0.4%`, `2.1%`, `72%`, `123%`."""
     percent = 100 * ratio
     if _PLAIN_PERCENT[0] <= abs(percent) < _PLAIN_PERCENT[1]:
         return f"{percent:.{min(1, _decimals(percent, 2))}f}%"
@@ -86,19 +87,19 @@ def format_percent(ratio: float) -> str:
 
 
 def format_ratio(ratio: float) -> str:
-    """Write a ratio as a factor with three significant digits and at most two decimals: `1.23x`, `12.3x`, `0.87x`."""
+    """Format a ratio as a factor with three significant digits, at most two decimals: `1.23x`, `12.3x`, `0.87x`."""
     return ABSENT if math.isnan(ratio) else f"{format_factor(ratio)}x"
 
 
 def format_factor(ratio: float) -> str:
-    """Write a ratio as `format_ratio` does but without the `x`, as for the ends of an interval."""
+    """Format a ratio as `format_ratio` does, but without the `x`, for the bounds of an interval."""
     if _PLAIN_FACTOR[0] <= abs(ratio) < _PLAIN_FACTOR[1]:
         return f"{ratio:.{min(2, _decimals(ratio, _DIGITS))}f}"
     return ABSENT if math.isnan(ratio) else f"{ratio:.2g}"
 
 
 def format_duration(seconds: float) -> str:
-    """Write how long something took or will take: `0.4 s`, `12 s`, `1 min 20 s`, `2 h 5 min`; `-` if not finite."""
+    """Format a duration in seconds: `0.4 s`, `12 s`, `1 min 20 s`, `2 h 5 min`; `-` if not finite."""
     if not math.isfinite(seconds):
         return ABSENT
     if seconds < 0:
@@ -115,7 +116,7 @@ def format_duration(seconds: float) -> str:
 
 
 def _scaled(value: float, scale: Scale) -> str:
-    """Take the largest step of which there is at least one after rounding: 999.9 µs are 1.00 ms."""
+    """Format with the largest step that gives at least 1 after rounding: 999.9 µs becomes 1.00 ms."""
     if value < 0:
         return f"-{_scaled(-value, scale)}"
     if value == 0:
@@ -134,7 +135,7 @@ def _number(value: float, *, counted: bool = False) -> str:
 
 
 def _decimals(value: float, digits: int) -> int:
-    """Return how many decimals show so many significant digits after rounding."""
+    """Return the number of decimals that shows `digits` significant digits after rounding."""
     rounded = abs(_rounded(value, digits))
     return 0 if rounded == 0 else max(0, digits - 1 - math.floor(math.log10(rounded)))
 

@@ -191,7 +191,7 @@ def test_an_output_that_is_a_folder_is_one_sentence(save, tmp_path, capsys, path
     (tmp_path / "folder").mkdir()
     save(benchmark())
     assert main(["report", "run.json", "--md", path]) == 2
-    assert "it is a folder, and a file is needed" in capsys.readouterr().err
+    assert "it is a folder; give the path of a file" in capsys.readouterr().err
 
 
 def test_an_empty_path_is_a_usage_error(save, capsys):
