@@ -278,8 +278,8 @@ def test_a_malformed_name_of_a_factory_is_refused_with_the_right_form(name: str)
             SyntaxError,
         ),
         ("brought_package.nets:factorie", r"has no 'factorie' \(did you mean 'factory'\?\)", None),
-        ("brought_package.nets:xyz", "has no 'xyz'; it offers Network, factory, number_factory, ", None),
-        ("brought_package.nets:number", "'number' is a int and cannot be called", None),
+        ("brought_package.nets:xyz", "has no 'xyz'; its callables are: Network, factory, number_factory, ", None),
+        ("brought_package.nets:number", "'number' is not callable but a int", None),
         ("brought_package.nets:number_factory", "the factory returned a int; it must return", None),
         ("brought_package.nets:failing_factory", r"the factory raised ValueError \(weights\)", ValueError),
         (

@@ -60,7 +60,7 @@ def test_a_narrow_resnet18_is_the_same_network_with_fewer_channels(width: int) -
 
 
 def test_a_resnet18_without_channels_is_refused() -> None:
-    with pytest.raises(OptionError, match="a ResNet-18 of width 0 cannot be built; it must be at least 1"):
+    with pytest.raises(OptionError, match="a ResNet-18 of width 0 cannot be built; use at least 1"):
         ResNet18(width=0)
 
 
@@ -175,7 +175,7 @@ def test_an_se_block_follows_the_equations_of_the_paper() -> None:
 
 @pytest.mark.parametrize(("channels", "reduction"), [(8, 16), (8, 0), (8, -1)])
 def test_a_reduction_that_leaves_no_hidden_unit_is_refused(channels: int, reduction: int) -> None:
-    with pytest.raises(OptionError, match=f"reduction {reduction} is impossible at 8 channels; .* from 1 to 8"):
+    with pytest.raises(OptionError, match=f"8 channels cannot have reduction {reduction}; .* from 1 to 8"):
         SEBlock(channels, reduction)
 
 

@@ -1,1 +1,1 @@
-"""Hold the networks that cnnperf measures, one file a family, and the catalog that names them."""
+"""Networks that cnnperf measures, one module per family, and the catalog of their names."""

@@ -1,4 +1,4 @@
-"""What the catalog knows about a network."""
+"""A row of the catalog."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,21 +8,21 @@ from torch import nn
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """A network: its name, how to build it, and what it takes.
+    """Name, builder and input of a network.
 
     Attributes:
-        name: The word for it in options, test ids and run files.
-        build: Builds the network on the CPU, with parameters drawn from PyTorch's global generator.
-        summary: What it is, in one line.
-        source: Paper, section and URL, or where the user's own network comes from.
-        image_size: Height and width of its images in pixels, where nothing else is asked for.
-        channels: Channels of its images.
-        classes: Number of scores it gives an image; None where it is not known before a call.
-        fixed_image_size: Whether it takes images of `image_size` only.
-        build_at: Builds it with so many channels in its first layer, and all others in proportion; None where it
-            has one width only.
-        reference: The textbook architecture with the same state_dict that it must equal; None where it is one
-            itself.
+        name: Name in options, test ids and run files.
+        build: Function that builds the network on the CPU; its parameters come from PyTorch's global generator.
+        summary: Description in one line.
+        source: Paper, section and URL, or the origin of a user's network.
+        image_size: Default height and width of the images in pixels.
+        channels: Number of image channels.
+        classes: Number of scores per image; None if unknown before the first call.
+        fixed_image_size: Whether `image_size` is the only size that the network accepts.
+        build_at: Function that builds the network from the channel count of its first layer, with all others in
+            proportion; None if the width is fixed.
+        reference: Name of the textbook architecture with the same state_dict and the same results; None for a textbook
+            architecture.
     """
 
     name: str

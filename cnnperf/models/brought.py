@@ -1,7 +1,6 @@
-"""Networks that the user brings: a factory named `package.module:factory`, or a timm model named `timm:NAME`.
+"""User networks: a factory named `package.module:factory`, or a timm model named `timm:NAME`.
 
-Each is built once when its name is first resolved, so that whatever is wrong with it shows before anything is
-measured.
+Each is built once when its name is first resolved, so that a faulty network fails before anything is measured.
 """
 
 import importlib
@@ -19,24 +18,24 @@ from cnnperf.models.initialization import seeded
 from cnnperf.models.spelling import did_you_mean
 
 TIMM_IMAGE_SIZE = 224
-"""Height and width in pixels of a timm model that says nothing else: most are trained on ImageNet at this."""
+"""Image size in pixels of timm models without `input_size`: most are trained on ImageNet at this size."""
 
 
 @cache
 def from_factory(name: str) -> Architecture:
     """Resolve `package.module:factory`, a callable without arguments that returns an nn.Module.
 
-    The working directory is appended to the import path, as `python -m pytest` would add it.
+    The working directory is appended to the import path, as `python -m pytest` adds it.
 
     Args:
-        name: The module's dotted name, a colon, and the callable's name in it.
+        name: Dotted name of the module, a colon, and the name of the callable in it.
 
     Returns:
         The architecture, for images of three channels and with an unknown number of classes.
 
     Raises:
-        OptionError: The name is malformed, the module is missing or fails when imported, the factory is
-            missing, is not callable, raises, or returns something else.
+        OptionError: If the name is malformed, the module is missing or fails to import, or the factory is missing, is
+            not callable, raises, or returns no nn.Module.
     """
     module_name, _, factory_name = name.partition(":")
     if not all(part.isidentifier() for part in module_name.split(".")) or not factory_name.isidentifier():
@@ -55,20 +54,20 @@ def from_timm(name: str) -> Architecture:
     Source: https://github.com/huggingface/pytorch-image-models.
 
     Args:
-        name: "timm:" and the model's name there.
+        name: `timm:` and the name of the model in timm.
 
     Returns:
-        The architecture; its channels and image size are those in the model's `default_cfg`, else 3 and 224
-        pixels, and its number of classes is unknown.
+        The architecture, with an unknown number of classes. Channels and image size come from the model's
+        `default_cfg`; without one they are 3 and 224 pixels.
 
     Raises:
-        OptionError: timm is not installed or fails when imported, has no such model, or fails to build it.
+        OptionError: If timm is not installed, fails to import, has no such model, or fails to build it.
     """
     model_name = name.removeprefix("timm:")
     timm = _import_timm(name)
     if not timm.is_model(model_name):
         hint = did_you_mean(model_name, timm.list_models())
-        raise OptionError(f"timm has no model {model_name!r}{hint}; timm.list_models() lists those it has")
+        raise OptionError(f"timm has no model {model_name!r}{hint}; timm.list_models() lists all names")
     build = partial(_build, name, partial(timm.create_model, model_name, pretrained=False))
     with seeded(0):
         settings = getattr(build(), "default_cfg", None) or {}
@@ -106,7 +105,7 @@ def _import_module(name: str, module_name: str) -> ModuleType:
         if error.name is not None and f"{module_name}.".startswith(f"{error.name}."):
             raise OptionError(
                 f"architecture {name!r}: there is no module {error.name!r}; "
-                f"install it, or start from the directory that holds it (now {working_directory})"
+                f"install it, or start from the directory that contains it (now {working_directory})"
             ) from error
         raise _import_failure(name, module_name, error) from error
     except Exception as error:
@@ -115,19 +114,19 @@ def _import_module(name: str, module_name: str) -> ModuleType:
 
 def _import_failure(name: str, module_name: str, error: Exception) -> OptionError:
     return OptionError(
-        f"architecture {name!r}: importing {module_name!r} failed with {_described(error)}; make that import work first"
+        f"architecture {name!r}: importing {module_name!r} failed with {_described(error)}; make the import work first"
     )
 
 
 def _find_factory(name: str, module: ModuleType, factory_name: str) -> Callable[[], object]:
     if not hasattr(module, factory_name):
-        offered = [each for each, value in vars(module).items() if callable(value) and not each.startswith("_")]
-        hint = did_you_mean(factory_name, offered) or f"; it offers {', '.join(offered[:10]) or 'nothing'}"
+        names = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
+        hint = did_you_mean(factory_name, names) or f"; its callables are: {', '.join(names[:10]) or 'none'}"
         raise OptionError(f"architecture {name!r}: module {module.__name__!r} has no {factory_name!r}{hint}")
     factory: object = getattr(module, factory_name)
     if not callable(factory):
         raise OptionError(
-            f"architecture {name!r}: {factory_name!r} is a {_type_name(factory)} and cannot be called; "
+            f"architecture {name!r}: {factory_name!r} is not callable but a {_type_name(factory)}; "
             "name a function or class that takes no arguments and returns an nn.Module"
         )
     return factory

@@ -1,7 +1,7 @@
-"""The catalog: the table of architectures, and the ways to find and build one by its name.
+"""Catalog of architectures, and functions that find and build one by name.
 
-The rows here are the textbook networks. A package above this one adds its own with `register` and `register_prefix`;
-`cnnperf.fusion` does so when it is imported, after which the catalog is complete.
+The rows here are the textbook networks. Higher packages add their own with `register` and `register_prefix`;
+importing `cnnperf.fusion` does so and completes the catalog.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,16 +23,16 @@ from cnnperf.models.squeeze_excitation import SEBlock
 from cnnperf.models.stacks import Stack
 
 LENET = "LeCun et al., 1998, section II.B, http://yann.lecun.com/exdb/publis/pdf/lecun-98.pdf"
-"""Where LeNet-5 comes from."""
+"""Source of LeNet-5."""
 
 STACK = "He et al., 2015, section 3.3, https://arxiv.org/abs/1512.03385"
-"""Where plain and residual networks come from."""
+"""Source of the plain and residual stacks."""
 
 RESNET = "He et al., 2015, sections 3.3 and 4.2, https://arxiv.org/abs/1512.03385"
-"""Where ResNet-18 and its stem for small images come from."""
+"""Source of ResNet-18 and its stem for small images."""
 
 SENET = "Hu et al., 2017, section 3, https://arxiv.org/abs/1709.01507"
-"""Where Squeeze-and-Excitation comes from."""
+"""Source of Squeeze-and-Excitation."""
 
 ARCHITECTURES = (
     Architecture(
@@ -78,30 +78,29 @@ ARCHITECTURES = (
         build_at=lambda width: ResNet18(SEBlock, width),
     ),
 )
-"""The textbook networks, in the order in which they are reported."""
+"""Textbook networks, in the order of reports."""
 
 _ROWS = {row.name: row for row in ARCHITECTURES}
 
 CATALOG: Mapping[str, Architecture] = MappingProxyType(_ROWS)
-"""All architectures by name, in the order in which they are reported."""
-
+"""All architectures by name, in the order of reports."""
 
 _PREFIXES: dict[str, Callable[[str], Architecture]] = {"timm:": from_timm}
-"""First part of a name to the function that resolves the whole name."""
+"""Functions that resolve a whole name, by the prefix of the name."""
 
 
 def register_prefix(prefix: str, resolver: Callable[[str], Architecture]) -> None:
-    """Let a function resolve all names that begin with a prefix.
+    """Register the function that resolves all names with a prefix.
 
     Args:
-        prefix: The first part of the names, with its colon.
-        resolver: Returns the architecture of such a name, or raises an `OptionError`.
+        prefix: First part of the names, with its colon.
+        resolver: Function that returns the architecture of such a name, or raises `OptionError`.
 
     Raises:
-        OptionError: If the prefix is taken.
+        OptionError: If the prefix is registered already.
     """
     if prefix in _PREFIXES:
-        raise OptionError(f"prefix {prefix!r} is taken; choose another")
+        raise OptionError(f"prefix {prefix!r} is registered already; choose another")
     _PREFIXES[prefix] = resolver
 
 
@@ -109,10 +108,10 @@ def register(architecture: Architecture) -> None:
     """Add a row at the end of the catalog.
 
     Args:
-        architecture: The row; its name must be free and its reference, if any, in the catalog.
+        architecture: The row.
 
     Raises:
-        OptionError: The name is taken, or the reference is not in the catalog.
+        OptionError: If the name is in the catalog already, or the reference is not.
     """
     if architecture.name in CATALOG:
         raise OptionError(f"architecture {architecture.name!r} is in the catalog already; choose another name")
@@ -122,17 +121,14 @@ def register(architecture: Architecture) -> None:
 
 
 def resolve(name: str) -> Architecture:
-    """Find an architecture by its name.
+    """Find an architecture by name.
 
     Args:
         name: A name in the catalog, `package.module:factory`, `timm:NAME`, or `fused:` before any of these. All but
-            the first are built once, as a trial, when they are first resolved.
-
-    Returns:
-        The architecture.
+            catalog names are built once on trial when they are first resolved.
 
     Raises:
-        OptionError: There is no such architecture, or the user's own cannot be built.
+        OptionError: If there is no such architecture, or a user's network cannot be built.
     """
     for prefix, resolver in _PREFIXES.items():
         if name.startswith(prefix):
@@ -145,39 +141,39 @@ def resolve(name: str) -> Architecture:
 
 
 def match(pattern: str) -> list[Architecture]:
-    """Find all architectures that a pattern stands for.
+    """Find all architectures that match a pattern.
 
     Args:
-        pattern: A glob over the names in the catalog (`*`, `?`, `[...]`), or anything that `resolve` takes.
+        pattern: A glob over the names in the catalog (`*`, `?`, `[...]`), or any name that `resolve` accepts.
 
     Returns:
-        The architectures in the catalog's order, at least one.
+        At least one architecture, in the catalog's order.
 
     Raises:
-        OptionError: The glob matches nothing, or `resolve` refuses the name.
+        OptionError: If the glob matches nothing, or `resolve` rejects the name.
     """
     if not any(wildcard in pattern for wildcard in "*?["):
         return [resolve(pattern)]
-    found = [row for name, row in CATALOG.items() if fnmatchcase(name, pattern)]
-    if not found:
+    matches = [row for name, row in CATALOG.items() if fnmatchcase(name, pattern)]
+    if not matches:
         raise OptionError(f"no architecture matches {pattern!r}; {_choices()}")
-    return found
+    return matches
 
 
 def create(architecture: str | Architecture, *, seed: int = 0, width: int = 0) -> nn.Module:
-    """Build a network whose parameters depend on the seed alone, leaving PyTorch's generators as they are.
+    """Build a network whose parameters depend on the seed alone, and restore PyTorch's generators.
 
     Args:
-        architecture: A row, or a name as `resolve` takes it.
-        seed: The seed of the parameters. A user's factory that draws from any generator but PyTorch's on the
-            CPU is not reproducible by it.
-        width: Channels of its first layer, the others in proportion; 0 for those of its source.
+        architecture: A row, or a name that `resolve` accepts.
+        seed: Seed of the parameters. It does not cover user factories that draw from other generators than PyTorch's
+            on the CPU.
+        width: Channels of the first layer, with all others in proportion; 0 for the width in the source.
 
     Returns:
         The network, on the CPU and in training mode.
 
     Raises:
-        OptionError: There is no such architecture, it has one width only, or the user's own cannot be built.
+        OptionError: If there is no such architecture, its width is fixed, or a user's network cannot be built.
     """
     row = resolve(architecture) if isinstance(architecture, str) else architecture
     check_width(row, width)
@@ -186,20 +182,20 @@ def create(architecture: str | Architecture, *, seed: int = 0, width: int = 0) -
 
 
 def check_width(architecture: Architecture, width: int) -> None:
-    """Check that an architecture can be built at a width, by building it without memory.
+    """Check that an architecture can be built at a width; 0 is its own width and always allowed.
 
     Raises:
-        OptionError: If it has one width only, or cannot be so narrow.
+        OptionError: If the width of the architecture is fixed, or `width` is too small.
     """
     if width:
         hollow(architecture, width)
 
 
 def hollow(architecture: Architecture, width: int) -> nn.Module:
-    """Build an architecture at a width on the meta device, without memory; raises as `check_width` does."""
+    """Build an architecture at a width on the meta device, without memory; raise as `check_width` does."""
     if architecture.build_at is None:
-        able = ", ".join(name for name, row in CATALOG.items() if row.build_at)
-        raise OptionError(f"{architecture.name} has one width only, not {width}; {able} have others")
+        scalable = ", ".join(name for name, row in CATALOG.items() if row.build_at)
+        raise OptionError(f"{architecture.name} has one width only, not {width}; those with others: {scalable}")
     with torch.device("meta"):
         return architecture.build_at(width)
 

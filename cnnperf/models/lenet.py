@@ -1,10 +1,10 @@
-"""LeNet-5, with max pooling or with average pooling.
+"""LeNet-5 with max pooling or average pooling.
 
 Source: LeCun, Bottou, Bengio, Haffner, "Gradient-Based Learning Applied to Document Recognition", 1998,
 section II.B and figure 2, http://yann.lecun.com/exdb/publis/pdf/lecun-98.pdf.
 
-As in most of today's versions, some things differ from the paper: three input channels instead of one, a full
-C3 instead of a sparse one, ReLU instead of the scaled tanh, plain pooling instead of trainable subsampling,
+As most current versions, it differs from the paper in five points: three input channels instead of one, a fully
+connected C3 instead of a sparse one, ReLU instead of the scaled tanh, plain pooling instead of trainable subsampling,
 and a linear last layer instead of radial basis functions.
 """
 
@@ -14,23 +14,23 @@ from cnnperf.errors import OptionError
 from cnnperf.models.initialization import he_initialize
 
 POOLINGS: dict[str, type[nn.MaxPool2d | nn.AvgPool2d]] = {"max": nn.MaxPool2d, "average": nn.AvgPool2d}
-"""The kinds of pooling that LeNet5 knows."""
+"""Pooling layers by the value of `pooling`; neither has parameters."""
 
 
 class LeNet5(nn.Module):
-    """Classify 3x32x32 images with two convolutions and three linear layers (62,006 parameters).
+    """Two convolutions and three linear layers for images of 3 x 32 x 32 (62,006 parameters).
 
-    Source: LeCun et al., 1998, section II.B; see the module for what differs.
+    Source: LeCun et al., 1998, section II.B; the module lists the differences.
     """
 
     def __init__(self, pooling: str = "max") -> None:
         """Build the network.
 
         Args:
-            pooling: "max" or "average"; neither has parameters.
+            pooling: `max` or `average`.
 
         Raises:
-            OptionError: The pooling is of another kind.
+            OptionError: If `pooling` is neither.
         """
         super().__init__()
         if pooling not in POOLINGS:
@@ -55,13 +55,13 @@ class LeNet5(nn.Module):
         he_initialize(self)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Score each image for each class.
+        """Compute class scores.
 
         Args:
             images: N x 3 x 32 x 32.
 
         Returns:
-            N x 10, not normalized.
+            Scores, N x 10, not normalized.
         """
         scores: Tensor = self.classifier(self.features(images))
         return scores

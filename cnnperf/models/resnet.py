@@ -18,11 +18,75 @@ WIDTH = 64
 """Channels of the first stage in the paper."""
 
 SEFactory = Callable[[int], nn.Module]
-"""What builds a Squeeze-and-Excitation block from its number of channels: `SEBlock` or a drop-in for it."""
+"""Function that builds a Squeeze-and-Excitation block from its number of channels, such as `SEBlock`."""
+
+
+class ResNet18(nn.Module):
+    """ResNet-18 for small images: 11,173,962 parameters, or 11,261,002 with Squeeze-and-Excitation.
+
+    Work and parameters grow with the square of the width; a small width makes studies on a CPU feasible.
+
+    Sources: He et al., 2015, table 1; Hu et al., 2017, section 3.3; see the module.
+    """
+
+    def __init__(self, se_block: SEFactory | None = None, width: int = WIDTH) -> None:
+        """Build the network.
+
+        Args:
+            se_block: Builder of each block's SE block; None for a network without.
+            width: Channels of the first stage, at least 1; each further stage has twice as many as the one before.
+
+        Raises:
+            OptionError: If `width` is below 1.
+        """
+        super().__init__()
+        if width < 1:
+            raise OptionError(f"a ResNet-18 of width {width} cannot be built; use at least 1 (the paper: {WIDTH})")
+        self.conv1 = nn.Conv2d(3, width, kernel_size=3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.stage1 = stage(width, width, 1, se_block)
+        self.stage2 = stage(width, 2 * width, 2, se_block)
+        self.stage3 = stage(2 * width, 4 * width, 2, se_block)
+        self.stage4 = stage(4 * width, 8 * width, 2, se_block)
+        self.fc = nn.Linear(8 * width, 10)
+        he_initialize(self)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Compute class scores.
+
+        Args:
+            images: N x 3 x H x W.
+
+        Returns:
+            Scores, N x 10, not normalized.
+        """
+        # Shapes at full width and 32 x 32 images.
+        x = torch.relu(self.bn1(self.conv1(images)))  # 64 x 32 x 32
+        x = self.stage1(x)  # 64 x 32 x 32
+        x = self.stage2(x)  # 128 x 16 x 16
+        x = self.stage3(x)  # 256 x 8 x 8
+        x = self.stage4(x)  # 512 x 4 x 4
+        x = x.mean(dim=(2, 3))
+        scores: Tensor = self.fc(x)
+        return scores
+
+
+def stage(in_channels: int, channels: int, stride: int, se_block: SEFactory | None) -> nn.Sequential:
+    """Build a stage of two blocks, from N x in_channels x H x W to N x channels x H/stride x W/stride.
+
+    Args:
+        in_channels: Channels of the input.
+        channels: Channels of the output.
+        stride: Stride of the first convolution.
+        se_block: Builder of each SE block; None for blocks without.
+    """
+    return nn.Sequential(
+        BasicBlock(in_channels, channels, stride, se_block), BasicBlock(channels, channels, 1, se_block)
+    )
 
 
 class BasicBlock(nn.Module):
-    """Add a shortcut to two 3x3 convolutions with BatchNorm, gated by an SE block where one is given.
+    """Residual block of two 3x3 convolutions with BatchNorm and an optional SE block.
 
     Sources: He et al., 2015, figure 5 left and equation 2; Hu et al., 2017, figure 3 (SE after the last
     BatchNorm and before the addition).
@@ -34,8 +98,8 @@ class BasicBlock(nn.Module):
         Args:
             in_channels: Channels of the input.
             channels: Channels of the output.
-            stride: Of the first convolution; the output's height and width are the input's divided by it.
-            se_block: Builds the SE block, or None for none.
+            stride: Stride of the first convolution, which divides height and width.
+            se_block: Builder of the SE block; None for a block without.
         """
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, channels, kernel_size=3, stride=stride, padding=1, bias=False)
@@ -60,87 +124,10 @@ class BasicBlock(nn.Module):
         return torch.relu(out + self.shortcut(x))
 
 
-class ResNet18(nn.Module):
-    """Classify small images with ResNet-18: 11,173,962 parameters, or 11,261,002 with Squeeze-and-Excitation.
-
-    A smaller width makes the same network small enough for a study on a CPU: work and parameters go with its square.
-
-    Sources: He et al., 2015, table 1; Hu et al., 2017, section 3.3; see the module.
-    """
-
-    def __init__(self, se_block: SEFactory | None = None, width: int = WIDTH) -> None:
-        """Build the network.
-
-        Args:
-            se_block: Builds each block's SE block from its number of channels, or None for a network without.
-            width: Channels of the first stage, at least 1; each further stage has twice those of the one before.
-
-        Raises:
-            OptionError: The width is below 1.
-        """
-        super().__init__()
-        if width < 1:
-            raise OptionError(
-                f"a ResNet-18 of width {width} cannot be built; it must be at least 1, the paper's is {WIDTH}"
-            )
-        self.conv1 = nn.Conv2d(3, width, kernel_size=3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.stage1 = stage(width, width, 1, se_block)
-        self.stage2 = stage(width, 2 * width, 2, se_block)
-        self.stage3 = stage(2 * width, 4 * width, 2, se_block)
-        self.stage4 = stage(4 * width, 8 * width, 2, se_block)
-        self.fc = nn.Linear(8 * width, 10)
-        he_initialize(self)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Score each image for each class.
-
-        Args:
-            images: N x 3 x H x W.
-
-        Returns:
-            N x 10, not normalized.
-        """
-        # The shapes are those of the full width and of 32 x 32 images.
-        x = torch.relu(self.bn1(self.conv1(images)))  # 64 x 32 x 32
-        x = self.stage1(x)  # 64 x 32 x 32
-        x = self.stage2(x)  # 128 x 16 x 16
-        x = self.stage3(x)  # 256 x 8 x 8
-        x = self.stage4(x)  # 512 x 4 x 4
-        x = x.mean(dim=(2, 3))
-        scores: Tensor = self.fc(x)
-        return scores
-
-
-def stage(in_channels: int, channels: int, stride: int, se_block: SEFactory | None) -> nn.Sequential:
-    """Build two blocks of one width, the first of which may halve the resolution.
-
-    Args:
-        in_channels: Channels of the stage's input.
-        channels: Channels of its output.
-        stride: Of its first convolution.
-        se_block: Builds each SE block, or None for none.
-
-    Returns:
-        The stage, from N x in_channels x H x W to N x channels x H/stride x W/stride.
-    """
-    return nn.Sequential(
-        BasicBlock(in_channels, channels, stride, se_block), BasicBlock(channels, channels, 1, se_block)
-    )
-
-
 def projection(in_channels: int, channels: int, stride: int) -> nn.Sequential:
-    """Build the shortcut between different shapes: a 1x1 convolution and BatchNorm.
+    """Build a shortcut from N x in_channels x H x W to N x channels x H/stride x W/stride: 1x1 convolution, BatchNorm.
 
     Source: He et al., 2015, section 3.3, option B.
-
-    Args:
-        in_channels: Channels of the input.
-        channels: Channels of the output.
-        stride: Of the convolution.
-
-    Returns:
-        The shortcut, from N x in_channels x H x W to N x channels x H/stride x W/stride.
     """
     return nn.Sequential(
         nn.Conv2d(in_channels, channels, kernel_size=1, stride=stride, bias=False), nn.BatchNorm2d(channels)

@@ -2,8 +2,8 @@
 
 Sources: He, Zhang, Ren, Sun, "Deep Residual Learning for Image Recognition", 2015, table 1 (the 50-layer column) and
 figure 5 right (the bottleneck), https://arxiv.org/abs/1512.03385; Hu, Shen, Albanie, Sun, Wu, "Squeeze-and-Excitation
-Networks", 2017, table 1 (SE-ResNet-50), https://arxiv.org/abs/1709.01507. The stride of a stage is in the 3x3
-convolution, as in torchvision's "ResNet V1.5", and not in the 1x1 before it as in the paper:
+Networks", 2017, table 1 (SE-ResNet-50), https://arxiv.org/abs/1709.01507. The 3x3 convolution has the stride of a
+stage, as in torchvision's "ResNet V1.5"; in the paper the 1x1 convolution before it does:
 https://docs.pytorch.org/vision/stable/models/generated/torchvision.models.resnet50.html.
 """
 
@@ -17,17 +17,90 @@ from cnnperf.models.resnet import WIDTH, SEFactory, projection
 from cnnperf.models.squeeze_excitation import SEBlock
 
 EXPANSION = 4
-"""Channels of a bottleneck's output over those of its 3x3 convolution (He et al., table 1)."""
+"""Ratio of a bottleneck's output channels to those of its 3x3 convolution (He et al., table 1)."""
 
 CLASSES = 1000
-"""Classes of ImageNet."""
+"""Number of ImageNet classes."""
 
 DEPTHS = (3, 4, 6, 3)
-"""Bottlenecks in each stage (He et al., table 1)."""
+"""Number of bottlenecks in each stage (He et al., table 1)."""
+
+
+class ResNet50(nn.Module):
+    """ResNet-50: 25,557,032 parameters, or 28,088,024 with Squeeze-and-Excitation as `se_resnet50` has it.
+
+    Sources: He et al., 2015, table 1; Hu et al., 2017, table 1; see the module.
+    """
+
+    def __init__(self, se_block: SEFactory | None = None) -> None:
+        """Build the network.
+
+        Args:
+            se_block: Builder of each block's SE block; None for a network without.
+        """
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, WIDTH, kernel_size=7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(WIDTH)
+        self.pool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
+        self.stage1 = stage(WIDTH, WIDTH, 1, DEPTHS[0], se_block)
+        self.stage2 = stage(EXPANSION * WIDTH, 2 * WIDTH, 2, DEPTHS[1], se_block)
+        self.stage3 = stage(EXPANSION * 2 * WIDTH, 4 * WIDTH, 2, DEPTHS[2], se_block)
+        self.stage4 = stage(EXPANSION * 4 * WIDTH, 8 * WIDTH, 2, DEPTHS[3], se_block)
+        self.fc = nn.Linear(EXPANSION * 8 * WIDTH, CLASSES)
+        he_initialize(self)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Compute class scores.
+
+        Args:
+            images: N x 3 x H x W.
+
+        Returns:
+            Scores, N x 1000, not normalized.
+        """
+        # Shapes at 224 x 224 images.
+        x = torch.relu(self.bn1(self.conv1(images)))  # 64 x 112 x 112
+        x = self.pool(x)  # 64 x 56 x 56
+        x = self.stage1(x)  # 256 x 56 x 56
+        x = self.stage2(x)  # 512 x 28 x 28
+        x = self.stage3(x)  # 1024 x 14 x 14
+        x = self.stage4(x)  # 2048 x 7 x 7
+        x = x.mean(dim=(2, 3))
+        scores: Tensor = self.fc(x)
+        return scores
+
+
+def resnet50() -> ResNet50:
+    """Build ResNet-50, architecture `cnnperf.models.resnet50:resnet50`."""
+    return ResNet50()
+
+
+def se_resnet50() -> ResNet50:
+    """Build SE-ResNet-50, architecture `cnnperf.models.resnet50:se_resnet50`.
+
+    Both linear layers of each SE block have a bias, as in timm's seresnet50, which has as many parameters:
+    https://github.com/huggingface/pytorch-image-models/blob/main/timm/layers/squeeze_excite.py.
+    """
+    return ResNet50(partial(SEBlock, bias=True))
+
+
+def stage(in_channels: int, width: int, stride: int, depth: int, se_block: SEFactory | None) -> nn.Sequential:
+    """Build a stage of bottlenecks, from N x in_channels x H x W to N x 4 width x H/stride x W/stride.
+
+    Args:
+        in_channels: Channels of the input.
+        width: Channels of the 3x3 convolutions.
+        stride: Stride of the first bottleneck.
+        depth: Number of bottlenecks.
+        se_block: Builder of each SE block; None for bottlenecks without.
+    """
+    blocks = [Bottleneck(in_channels, width, stride, se_block)]
+    blocks += [Bottleneck(EXPANSION * width, width, 1, se_block) for _ in range(depth - 1)]
+    return nn.Sequential(*blocks)
 
 
 class Bottleneck(nn.Module):
-    """Shortcut around a 1x1, a 3x3 and a 1x1 convolution with BatchNorm, gated by an SE block where one is given.
+    """Residual block of a 1x1, a 3x3 and a 1x1 convolution with BatchNorm and an optional SE block.
 
     Sources: He et al., 2015, figure 5 right; Hu et al., 2017, figure 3 (SE after the last BatchNorm and before the
     addition).
@@ -39,8 +112,8 @@ class Bottleneck(nn.Module):
         Args:
             in_channels: Channels of the input.
             width: Channels of the 3x3 convolution; the output has four times as many.
-            stride: Of the 3x3 convolution; the output's height and width are the input's divided by it.
-            se_block: Builds the SE block, or None for none.
+            stride: Stride of the 3x3 convolution, which divides height and width.
+            se_block: Builder of the SE block; None for a block without.
         """
         super().__init__()
         channels = EXPANSION * width
@@ -67,79 +140,3 @@ class Bottleneck(nn.Module):
         out = torch.relu(self.bn2(self.conv2(out)))
         out = self.se(self.bn3(self.conv3(out)))
         return torch.relu(out + self.shortcut(x))
-
-
-class ResNet50(nn.Module):
-    """ResNet-50: 25,557,032 parameters, or 28,088,024 with Squeeze-and-Excitation as `se_resnet50` has it.
-
-    Sources: He et al., 2015, table 1; Hu et al., 2017, table 1; see the module.
-    """
-
-    def __init__(self, se_block: SEFactory | None = None) -> None:
-        """Build the network.
-
-        Args:
-            se_block: Builds each block's SE block from its number of channels, or None for a network without.
-        """
-        super().__init__()
-        self.conv1 = nn.Conv2d(3, WIDTH, kernel_size=7, stride=2, padding=3, bias=False)
-        self.bn1 = nn.BatchNorm2d(WIDTH)
-        self.pool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
-        self.stage1 = stage(WIDTH, WIDTH, 1, DEPTHS[0], se_block)
-        self.stage2 = stage(EXPANSION * WIDTH, 2 * WIDTH, 2, DEPTHS[1], se_block)
-        self.stage3 = stage(EXPANSION * 2 * WIDTH, 4 * WIDTH, 2, DEPTHS[2], se_block)
-        self.stage4 = stage(EXPANSION * 4 * WIDTH, 8 * WIDTH, 2, DEPTHS[3], se_block)
-        self.fc = nn.Linear(EXPANSION * 8 * WIDTH, CLASSES)
-        he_initialize(self)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Score each image for each class.
-
-        Args:
-            images: N x 3 x H x W.
-
-        Returns:
-            N x 1000, not normalized.
-        """
-        # The shapes are those of 224 x 224 images.
-        x = torch.relu(self.bn1(self.conv1(images)))  # 64 x 112 x 112
-        x = self.pool(x)  # 64 x 56 x 56
-        x = self.stage1(x)  # 256 x 56 x 56
-        x = self.stage2(x)  # 512 x 28 x 28
-        x = self.stage3(x)  # 1024 x 14 x 14
-        x = self.stage4(x)  # 2048 x 7 x 7
-        x = x.mean(dim=(2, 3))
-        scores: Tensor = self.fc(x)
-        return scores
-
-
-def stage(in_channels: int, width: int, stride: int, depth: int, se_block: SEFactory | None) -> nn.Sequential:
-    """Build the bottlenecks of one width, the first of which may halve the resolution.
-
-    Args:
-        in_channels: Channels of the stage's input.
-        width: Channels of its 3x3 convolutions.
-        stride: Of its first bottleneck.
-        depth: Number of bottlenecks.
-        se_block: Builds each SE block, or None for none.
-
-    Returns:
-        The stage, from N x in_channels x H x W to N x 4 width x H/stride x W/stride.
-    """
-    blocks = [Bottleneck(in_channels, width, stride, se_block)]
-    blocks += [Bottleneck(EXPANSION * width, width, 1, se_block) for _ in range(depth - 1)]
-    return nn.Sequential(*blocks)
-
-
-def resnet50() -> ResNet50:
-    """Build ResNet-50; name it `cnnperf.models.resnet50:resnet50` to measure it."""
-    return ResNet50()
-
-
-def se_resnet50() -> ResNet50:
-    """Build SE-ResNet-50; name it `cnnperf.models.resnet50:se_resnet50` to measure it.
-
-    Both products of each SE block have a bias, as in timm's seresnet50, which has as many parameters:
-    https://github.com/huggingface/pytorch-image-models/blob/main/timm/layers/squeeze_excite.py.
-    """
-    return ResNet50(partial(SEBlock, bias=True))

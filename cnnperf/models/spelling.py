@@ -1,18 +1,14 @@
-"""Guess what a misspelled name was meant to be."""
+"""Suggestions for misspelled names."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
 
 
 def did_you_mean(name: str, allowed: Iterable[str]) -> str:
-    """Suggest the allowed name that is nearest to a wrong one.
-
-    Args:
-        name: The name that is not allowed.
-        allowed: The names that are.
+    """Suggest the allowed name nearest to a misspelled one.
 
     Returns:
-        " (did you mean 'resnet18'?)", or nothing where no allowed name is near.
+        Text such as " (did you mean 'resnet18'?)"; empty if no allowed name is near.
     """
     nearest = get_close_matches(name, list(allowed), n=1)
     return f" (did you mean {nearest[0]!r}?)" if nearest else ""

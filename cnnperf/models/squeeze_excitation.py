@@ -11,41 +11,34 @@ from cnnperf.errors import OptionError
 
 
 class SEBlock(nn.Module):
-    """Scale each channel by a gate computed from the means of all channels.
+    """Gate that scales each channel by a function of the means of all channels.
 
-    Source: Hu et al., 2017, section 3, equations 2 to 4, https://arxiv.org/abs/1709.01507; by default without biases,
-    as equation 3 is written. It has 2 C floor(C / r) parameters at C channels and reduction r, and C + floor(C / r)
-    more with biases.
+    Source: Hu et al., 2017, section 3, equations 2 to 4, https://arxiv.org/abs/1709.01507. There are no biases by
+    default, as in equation 3. At C channels and reduction r there are 2 C floor(C / r) parameters; biases add
+    C + floor(C / r).
     """
 
     def __init__(self, channels: int, reduction: int = 16, *, bias: bool = False) -> None:
         """Build the block.
 
         Args:
-            channels: C, of input and output alike.
-            reduction: r, the ratio of C to the hidden width; the paper's default is 16.
-            bias: Whether both products have a bias, as in timm's networks.
+            channels: C, the channels of input and output.
+            reduction: r, the ratio of C to the hidden width; 16 by default in the paper.
+            bias: Whether both linear layers have a bias, as in timm's networks.
 
         Raises:
-            OptionError: The reduction leaves no hidden unit or is not positive.
+            OptionError: If `reduction` is not from 1 to `channels`.
         """
         super().__init__()
         if not 1 <= reduction <= channels:
             raise OptionError(
-                f"reduction {reduction} is impossible at {channels} channels; it must be from 1 to {channels}"
+                f"an SE block of {channels} channels cannot have reduction {reduction}; use one from 1 to {channels}"
             )
         self.reduce = nn.Linear(channels, channels // reduction, bias=bias)
         self.expand = nn.Linear(channels // reduction, channels, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Gate a feature map.
-
-        Args:
-            x: N x C x H x W.
-
-        Returns:
-            N x C x H x W.
-        """
+        """Scale a feature map x, N x C x H x W, by its gate; return the same shape."""
         squeezed = x.mean(dim=(2, 3))  # equation 2, N x C
         gate = torch.sigmoid(self.expand(torch.relu(self.reduce(squeezed))))  # equation 3, N x C
         return x * gate[:, :, None, None]  # equation 4

@@ -1,4 +1,4 @@
-"""Stacks of equal blocks, with or without identity shortcuts, and equal in everything else.
+"""Stacks of equal blocks that differ only in having identity shortcuts or not.
 
 Source: He, Zhang, Ren, Sun, "Deep Residual Learning for Image Recognition", 2015, section 3.3 (plain and
 residual networks) and figure 2 (the block), https://arxiv.org/abs/1512.03385. Unlike in the paper's networks,
@@ -12,52 +12,17 @@ from cnnperf.errors import OptionError
 from cnnperf.models.initialization import he_initialize
 
 
-class StackBlock(nn.Module):
-    """Apply two 3x3 convolutions with BatchNorm, ReLU between and after, and perhaps an identity shortcut.
-
-    Source: He et al., 2015, section 3.2, equation 1 with F = W2 relu(W1 x),
-    https://arxiv.org/abs/1512.03385. It has 18 C^2 + 6 C parameters at C channels.
-    """
-
-    def __init__(self, channels: int, *, shortcut: bool) -> None:
-        """Build the block.
-
-        Args:
-            channels: C, of input and output alike.
-            shortcut: Whether the input is added before the last ReLU.
-        """
-        super().__init__()
-        self.conv1 = nn.Conv2d(channels, channels, kernel_size=3, padding=1)
-        self.bn1 = nn.BatchNorm2d(channels)
-        self.conv2 = nn.Conv2d(channels, channels, kernel_size=3, padding=1)
-        self.bn2 = nn.BatchNorm2d(channels)
-        self.shortcut = shortcut
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Transform a feature map.
-
-        Args:
-            x: N x C x H x W.
-
-        Returns:
-            N x C x H x W.
-        """
-        out: Tensor = torch.relu(self.bn1(self.conv1(x)))
-        out = self.bn2(self.conv2(out))
-        return torch.relu(out + x if self.shortcut else out)
-
-
 class Stack(nn.Module):
-    """Classify images with n equal blocks between the smallest stem and head that make them a classifier.
+    """Classifier of n equal blocks between a minimal stem and head.
 
-    The stem is one 3x3 convolution with bias and a ReLU, the head a global average pool and a linear layer.
-    With n blocks at C channels it has, with or without shortcuts, this many parameters:
+    The stem is a 3x3 convolution with bias and a ReLU; the head is global average pooling and a linear layer.
+    The number of parameters with n blocks at C channels does not depend on the shortcuts:
 
-        n (18 C^2 + 6 C)    blocks: two convolutions 9 C^2 + C and two BatchNorms 2 C each
+        n (18 C^2 + 6 C)    blocks: two convolutions of 9 C^2 + C and two BatchNorms of 2 C
         + 28 C              stem: 27 C + C
         + 10 C + 10         head
 
-    that is 743,562 for ten blocks at 64 channels. Source: He et al., 2015, section 3.3,
+    Ten blocks at 64 channels have 743,562. Source: He et al., 2015, section 3.3,
     https://arxiv.org/abs/1512.03385.
     """
 
@@ -70,7 +35,7 @@ class Stack(nn.Module):
             shortcut: Whether each block adds its input before its last ReLU.
 
         Raises:
-            OptionError: There are no blocks or no channels.
+            OptionError: If `blocks` or `channels` is below 1.
         """
         super().__init__()
         if blocks < 1 or channels < 1:
@@ -83,16 +48,44 @@ class Stack(nn.Module):
         he_initialize(self)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Score each image for each class.
+        """Compute class scores.
 
         Args:
             images: N x 3 x H x W.
 
         Returns:
-            N x 10, not normalized.
+            Scores, N x 10, not normalized.
         """
         x = torch.relu(self.stem(images))
         x = self.blocks(x)
         x = x.mean(dim=(2, 3))
         scores: Tensor = self.head(x)
         return scores
+
+
+class StackBlock(nn.Module):
+    """Two 3x3 convolutions with BatchNorm and ReLU, and an optional identity shortcut.
+
+    At C channels it has 18 C^2 + 6 C parameters. Source: He et al., 2015, section 3.2, equation 1 with
+    F = W2 relu(W1 x), https://arxiv.org/abs/1512.03385.
+    """
+
+    def __init__(self, channels: int, *, shortcut: bool) -> None:
+        """Build the block.
+
+        Args:
+            channels: C, the channels of input and output.
+            shortcut: Whether the input is added before the last ReLU.
+        """
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, kernel_size=3, padding=1)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, channels, kernel_size=3, padding=1)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.shortcut = shortcut
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Transform a feature map x, N x C x H x W, into one of the same shape."""
+        out: Tensor = torch.relu(self.bn1(self.conv1(x)))
+        out = self.bn2(self.conv2(out))
+        return torch.relu(out + x if self.shortcut else out)
