@@ -12,7 +12,7 @@ import torch
 from cnnperf.errors import OutOfMemory, WrongResult
 from cnnperf.measure import compilation
 from cnnperf.measure.ceilings import ceiling_seconds, measure_ceilings
-from cnnperf.measure.checks import Evidence, findings_of
+from cnnperf.measure.checks import findings_of
 from cnnperf.measure.clock import Clock, clock_for
 from cnnperf.measure.compilation import CompileFacts
 from cnnperf.measure.correctness import References, Verified
@@ -23,6 +23,7 @@ from cnnperf.measure.nvml import Gpu
 from cnnperf.measure.precisions import PRECISIONS, cudnn_benchmark
 from cnnperf.measure.rapl import Rapl
 from cnnperf.measure.sampler import Samples, Schedule, sample
+from cnnperf.measure.symptoms import Evidence
 from cnnperf.measure.threads import thread_efficiencies
 from cnnperf.measure.transfers import measure_transfers
 from cnnperf.measure.work import Work, count_work
