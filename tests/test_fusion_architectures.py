@@ -12,8 +12,9 @@ from cnnperf.fusion import FusedSEBlock
 from cnnperf.fusion.architectures import from_fusion, reason_not_fused
 from cnnperf.fusion.block import FusedBasicBlock, FusedBottleneck
 from cnnperf.fusion.native import build as native
+from cnnperf.measure.support import check_supported
 from cnnperf.measure.work import count_work
-from cnnperf.measure.workload import Workload, check_supported
+from cnnperf.measure.workload import Workload
 from cnnperf.models import catalog
 from cnnperf.models.brought import from_factory, from_timm
 from cnnperf.models.catalog import create, match, register_prefix, resolve

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnnperf.errors import OptionError, UnsupportedCase
-from cnnperf.measure.workload import check_supported, cpu_cores, in_force
+from cnnperf.measure.support import check_supported, cpu_cores, in_force
 from cnnperf.models.catalog import create, resolve
 from cnnperf.records.case import PHASES, PRECISIONS, Case, axes_of_label
 from cnnperf.records.engines import ENGINES

@@ -12,8 +12,9 @@ from cnnperf.measure.correctness import References, results_of
 from cnnperf.measure.measurement import Laboratory
 from cnnperf.measure.precisions import PRECISIONS, allowed_tf32, cudnn_benchmark
 from cnnperf.measure.sampler import Schedule
+from cnnperf.measure.support import check_supported
 from cnnperf.measure.work import Work, count_work
-from cnnperf.measure.workload import Workload, check_supported
+from cnnperf.measure.workload import Workload
 from cnnperf.records import case as axes
 from cnnperf.records.case import Case
 from cnnperf.runs import verdicts

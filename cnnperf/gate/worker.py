@@ -69,7 +69,8 @@ class Worker:
         import torch
 
         from cnnperf.measure.allocator import apply_policy
-        from cnnperf.measure.workload import Workload, in_force
+        from cnnperf.measure.support import in_force
+        from cnnperf.measure.workload import Workload
         from cnnperf.records.case import Case
 
         apply_policy(allocator)

@@ -12,8 +12,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from cnnperf.measure import compilation
 from cnnperf.measure.correctness import References, results_of
 from cnnperf.measure.memory import measure_memory
+from cnnperf.measure.support import check_supported, in_force
 from cnnperf.measure.work import count_work
-from cnnperf.measure.workload import Workload, check_supported, in_force
+from cnnperf.measure.workload import Workload
 from cnnperf.records.case import Case
 
 

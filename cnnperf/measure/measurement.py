@@ -23,11 +23,12 @@ from cnnperf.measure.nvml import Gpu
 from cnnperf.measure.precisions import PRECISIONS, cudnn_benchmark
 from cnnperf.measure.rapl import Rapl
 from cnnperf.measure.sampler import Samples, Schedule, sample
+from cnnperf.measure.support import check_supported, in_force
 from cnnperf.measure.symptoms import Evidence
 from cnnperf.measure.threads import thread_efficiencies
 from cnnperf.measure.transfers import measure_transfers
 from cnnperf.measure.work import Work, count_work
-from cnnperf.measure.workload import Workload, check_supported, in_force
+from cnnperf.measure.workload import Workload
 from cnnperf.models.catalog import CATALOG
 from cnnperf.records.case import Case
 from cnnperf.records.engines import ENGINES

@@ -1,21 +1,20 @@
-"""The workload: one case made runnable, each phase as a pair of a set-up and a timed call."""
+"""Workload of a case: its network, inputs and optimizer, with each phase as a set-up and a timed call."""
 
 from __future__ import annotations
 
-import os
 import random
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import cache
 from typing import Any, cast
 
 import torch
 from torch import nn
 
-from cnnperf.errors import OptionError, UnsupportedCase
-from cnnperf.fusion.architectures import reason_not_fused
+from cnnperf.errors import OptionError
 from cnnperf.measure.images import images_for
-from cnnperf.measure.precisions import DTYPES, LOSS_SCALE, PRECISIONS, allowed_tf32
+from cnnperf.measure.precisions import DTYPES, LOSS_SCALE, PRECISIONS
+from cnnperf.measure.support import check_supported
 from cnnperf.models.architecture import Architecture
 from cnnperf.models.catalog import create, resolve
 from cnnperf.records.case import Case
@@ -25,35 +24,33 @@ MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.
 LEARNING_RATE = 1e-3
 MOMENTUM = 0.9
 SCORE_DIMENSIONS = 2  # (N, classes)
-PADDING_BYTES = 1 << 16  # at most, before each tensor: moves it by any number of cache lines and pages
-
-"""Engine to what torch.compile is told."""
+PADDING_BYTES = 1 << 16  # upper bound of the padding before a tensor: moves it by any number of cache lines and pages
 
 Network = Callable[[torch.Tensor], torch.Tensor]
 
 
 class Workload:
-    """One case as callables: `setup()` then `run()` is one round.
+    """Runnable form of a case: a round is a call of `setup`, then of `run`.
 
     Attributes:
         case: The case.
-        model: The network, (N, 3, H, W) to (N, classes), in the phase's mode, on the case's device.
-        images: The input, (N, 3, H, W), in the case's precision and layout.
+        model: Network from (N, 3, H, W) to (N, classes), in the phase's mode, on the case's device.
+        images: Input, (N, 3, H, W), in the case's precision and layout.
         target: Class numbers, (N,), int64.
-        output: The last output, kept only while `keep_output` is set, (N, classes).
-        keep_output: Whether rounds keep their output; never set while rounds are timed.
+        output: Output of the last round, (N, classes); None unless `keep_output` is set.
+        keep_output: Whether rounds keep their output; never set during timed rounds.
     """
 
     def __init__(self, case: Case, *, input_kind: str = "synthetic", seed: int = 0) -> None:
         """Build network, images and optimizer.
 
         Args:
-            case: What to run.
-            input_kind: `synthetic` or `photos`, see `images_for`.
-            seed: Of parameters, images and memory placement.
+            case: The case.
+            input_kind: `synthetic` or `photos`; see `images_for`.
+            seed: Seed of parameters, images and memory placement.
 
         Raises:
-            UnsupportedCase: If the device does not compute in the case's precision.
+            UnsupportedCase: If this machine cannot run the case.
             OptionError: If the architecture does not exist.
         """
         check_supported(case)
@@ -83,18 +80,18 @@ class Workload:
         self.setup, self.run = self._phase()
 
     def compile(self) -> None:
-        """Replace the network by its compiled form; nothing is compiled before the first call."""
+        """Wrap the network in `torch.compile`, which compiles at the first call."""
         options = ENGINES[self.case.engine].compile_options or {}
         self.network = cast(Network, torch.compile(self.model, dynamic=False, **options))
 
     def run_once(self) -> None:
-        """Run one round outside the clock."""
+        """Run one untimed round."""
         self.setup()
         self.run()
 
     @contextmanager
     def marking(self, mark: Callable[[str], None]) -> Iterator[None]:
-        """Call `mark` inside where the `backward` and the optimizer's `step` begin; never while rounds are timed."""
+        """Call `mark` with `backward` and `step` where these parts of a round begin; never used for timed rounds."""
         self._mark = mark
         try:
             yield
@@ -104,28 +101,27 @@ class Workload:
     def release(self) -> None:
         """Drop output, loss and gradients."""
         self.output = self.loss = None
-        for parameter in self.model.parameters():
-            parameter.grad = None
+        self._clear_gradients()
 
     def gradients(self) -> dict[str, torch.Tensor]:
         """Return the gradients of the last round's loss by parameter name; empty for the forward phase."""
         named = self.model.named_parameters()
-        found = {name: parameter.grad for name, parameter in named if parameter.grad is not None}
-        if self.scaler is None or self.optimizer is not None:  # the scaler's step has divided them
-            return found
-        return {name: gradient / self.scaler.get_scale() for name, gradient in found.items()}
+        gradients = {name: parameter.grad for name, parameter in named if parameter.grad is not None}
+        if self.scaler is None or self.optimizer is not None:  # the scaler's step has unscaled them
+            return gradients
+        return {name: gradient / self.scaler.get_scale() for name, gradient in gradients.items()}
 
     def optimizer_state(self) -> list[torch.Tensor]:
-        """Return the tensors that the optimizer holds."""
+        """Return the state tensors of the optimizer."""
         states = self.optimizer.state.values() if self.optimizer else ()
         return [value for state in states for value in state.values() if isinstance(value, torch.Tensor)]
 
     def relocate(self) -> None:
         """Move parameters, buffers, optimizer state and images to fresh addresses and restore their initial values.
 
-        Each tensor is allocated anew behind a random amount of padding, which is an independent draw of the memory
-        placement. The `Parameter` objects stay the same, so a compiled network needs no new compilation. CUDA graphs
-        hold addresses, and would be recorded anew: with them all stays where it is.
+        Each tensor is allocated again behind a random amount of padding, an independent draw of the memory placement.
+        The `Parameter` objects stay the same, so that nothing is recompiled. With CUDA graphs only the values are
+        restored: graphs hold addresses, and new ones would have to be captured.
         """
         self.release()
         if self._in_graphs:
@@ -139,12 +135,12 @@ class Workload:
         self.images = self._moved(self.images)
 
     def reset(self) -> None:
-        """Drop what rounds left behind and restore all initial values where they are."""
+        """Drop output, loss and gradients, and restore all initial values in place."""
         self.release()
         self.restore()
 
     def restore(self) -> None:
-        """Restore the initial values of parameters, buffers and optimizer state; leave gradients as they are."""
+        """Restore the initial values of parameters, buffers and optimizer state, but keep gradients."""
         with torch.no_grad():
             for tensor, initial in zip(self._state(), self._initial, strict=True):
                 tensor.copy_(initial)
@@ -235,18 +231,16 @@ class Workload:
 
 @cache
 def count_classes(architecture: Architecture, image_size: int) -> int:
-    """Return how many scores a network gives an image, found by a call where the catalog does not say.
+    """Return the number of scores per image, by a trial call if the catalog does not have it.
 
     Raises:
-        OptionError: If the network has no parameters, fails on one image, or gives anything but (N, classes).
+        OptionError: If the network has no parameters, fails in the trial, or returns another shape than (N, classes).
     """
     if architecture.classes is not None:
         return architecture.classes
     model = create(architecture).eval()
     if next(model.parameters(), None) is None:
-        raise OptionError(
-            f"architecture {architecture.name} has no parameters; there is nothing to train or to measure"
-        )
+        raise OptionError(f"architecture {architecture.name} has no parameters; name a network with trainable layers")
     images = torch.randn(2, 3, image_size, image_size, generator=torch.Generator().manual_seed(0))
     try:
         with torch.no_grad():
@@ -257,74 +251,16 @@ def count_classes(architecture: Architecture, image_size: int) -> int:
             "set the size with --cnnperf-axis image_size=N"
         ) from error
     if not isinstance(output, torch.Tensor) or output.dim() != SCORE_DIMENSIONS:
-        given = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
+        actual = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
         raise OptionError(
             f"architecture {architecture.name} must turn images (N, 3, H, W) into class scores (N, classes), "
-            f"not {given}"
+            f"not {actual}"
         )
     return int(output.shape[1])
 
 
-def check_supported(case: Case) -> None:
-    """Check that the device of a case computes in its precision.
-
-    Raises:
-        UnsupportedCase: If there is no such device, a precision or engine is asked of a device that lacks it, there
-            are more threads than cores, or a fused network would run without its kernels.
-    """
-    if case.device_type == "cuda" and not torch.cuda.is_available():
-        raise UnsupportedCase("no CUDA device")
-    precision = PRECISIONS[case.precision]
-    if precision.cuda_only and case.device_type == "cpu":
-        raise UnsupportedCase(f"{case.precision}: {precision.cuda_only}")
-    engine = ENGINES[case.engine]
-    if engine.cuda_only and case.device_type == "cpu":
-        raise UnsupportedCase(f"{case.engine}: {engine.cuda_only}")
-    if precision.operands == "bf16" and case.device_type == "cuda" and not torch.cuda.is_bf16_supported():
-        raise UnsupportedCase("this CUDA device does not compute in bf16")
-    if case.threads > (cores := cpu_cores()):
-        raise UnsupportedCase(f"{case.threads} threads: this process may use {cores} cores")
-    if reason := reason_not_fused(resolve(case.architecture), case.device_type):
-        raise UnsupportedCase(reason)
-    if case.world_size > 1:
-        raise UnsupportedCase("several processes together are measured by `torchrun -m cnnperf.scaling`")
-
-
-def cpu_cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@contextmanager
-def in_force(case: Case) -> Iterator[None]:
-    """Set what a case asks of the whole process, its use of TF32 and its threads, and set it back."""
-    with allowed_tf32(case.precision), _threads(case):
-        yield
-
-
-@contextmanager
-def _threads(case: Case) -> Iterator[None]:
-    before = torch.get_num_threads()
-    if case.threads:
-        torch.set_num_threads(case.threads)
-    try:
-        with _compiled_threads(case):
-            yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def _compiled_threads(case: Case) -> AbstractContextManager[None]:
-    """Generated code has its number of threads written into it, and the compile cache looks at settings alone."""
-    if not case.threads or not case.compiled:
-        return nullcontext()
-    from torch._inductor import config
-
-    return cast(AbstractContextManager[None], config.patch({"cpp.threads": case.threads}))
-
-
 def _nothing(*_: object) -> None:
-    """Stand for a phase that needs no set-up, and for marks that nobody wants."""
+    """Do nothing: the set-up of a phase without one, and the default mark."""
 
 
 def _with_layout(model: nn.Module, layout: torch.memory_format) -> nn.Module:

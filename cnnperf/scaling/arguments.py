@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cnnperf.errors import OptionError
-from cnnperf.measure.workload import cpu_cores
+from cnnperf.measure.support import cpu_cores
 from cnnperf.models.architecture import Architecture
 from cnnperf.suite.plan import CPU_BATCH, CPU_BATCH_OTHERS, CUDA_BATCH, Plan
 

@@ -18,7 +18,8 @@ from cnnperf.measure.correctness import References
 from cnnperf.measure.environment import read_environment
 from cnnperf.measure.exhaustion import out_of_memory_told
 from cnnperf.measure.sampler import Schedule, Subject
-from cnnperf.measure.workload import Workload, in_force
+from cnnperf.measure.support import in_force
+from cnnperf.measure.workload import Workload
 from cnnperf.models.architecture import Architecture
 from cnnperf.records.case import Case
 from cnnperf.records.commit import commit_info

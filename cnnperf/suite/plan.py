@@ -9,7 +9,7 @@ from typing import cast
 
 from cnnperf.errors import OptionError
 from cnnperf.measure.sampler import Schedule
-from cnnperf.measure.workload import cpu_cores
+from cnnperf.measure.support import cpu_cores
 from cnnperf.models.architecture import Architecture
 from cnnperf.models.catalog import check_width
 from cnnperf.records.case import AXES, AXIS_BY_NAME, LAYOUTS, PHASES, AxisValue, Case

@@ -10,7 +10,7 @@ from cnnperf.errors import CnnperfError, OptionError, OutOfMemory, UnsupportedCa
 from cnnperf.measure.exhaustion import release_caches
 from cnnperf.measure.images import CHANNELS
 from cnnperf.measure.memory_forecast import Forecast
-from cnnperf.measure.workload import cpu_cores
+from cnnperf.measure.support import cpu_cores
 from cnnperf.models.architecture import Architecture
 from cnnperf.records.case import Case
 from cnnperf.records.metrics import Value

@@ -1,0 +1,75 @@
+"""Requirements of a case: whether this machine can run it, and the process-wide settings that it needs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import cast
+
+import torch
+
+from cnnperf.errors import UnsupportedCase
+from cnnperf.fusion.architectures import reason_not_fused
+from cnnperf.measure.precisions import PRECISIONS, allowed_tf32
+from cnnperf.models.catalog import resolve
+from cnnperf.records.case import Case
+from cnnperf.records.engines import ENGINES
+
+
+def check_supported(case: Case) -> None:
+    """Check that this machine can run a case.
+
+    Raises:
+        UnsupportedCase: If the device is missing or lacks the precision or engine, there are more threads than cores, a
+            fused network would run without its kernels, or the case needs several processes.
+    """
+    if case.device_type == "cuda" and not torch.cuda.is_available():
+        raise UnsupportedCase("no CUDA device")
+    precision = PRECISIONS[case.precision]
+    if precision.cuda_only and case.device_type == "cpu":
+        raise UnsupportedCase(f"{case.precision}: {precision.cuda_only}")
+    engine = ENGINES[case.engine]
+    if engine.cuda_only and case.device_type == "cpu":
+        raise UnsupportedCase(f"{case.engine}: {engine.cuda_only}")
+    if precision.operands == "bf16" and case.device_type == "cuda" and not torch.cuda.is_bf16_supported():
+        raise UnsupportedCase("this CUDA device does not compute in bf16")
+    if case.threads > (cores := cpu_cores()):
+        raise UnsupportedCase(f"{case.threads} threads: this process may use {cores} cores")
+    if reason := reason_not_fused(resolve(case.architecture), case.device_type):
+        raise UnsupportedCase(reason)
+    if case.world_size > 1:
+        raise UnsupportedCase("several processes; use `torchrun -m cnnperf.scaling`")
+
+
+def cpu_cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def in_force(case: Case) -> Iterator[None]:
+    """Apply the process-wide settings of a case, TF32 and CPU threads, inside the block; restore them after it."""
+    with allowed_tf32(case.precision), _threads(case):
+        yield
+
+
+@contextmanager
+def _threads(case: Case) -> Iterator[None]:
+    before = torch.get_num_threads()
+    if case.threads:
+        torch.set_num_threads(case.threads)
+    try:
+        with _compiled_threads(case):
+            yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _compiled_threads(case: Case) -> AbstractContextManager[None]:
+    """Set the thread count of generated code, which is fixed in the code; the compile cache looks at settings only."""
+    if not case.threads or not case.compiled:
+        return nullcontext()
+    from torch._inductor import config
+
+    return cast(AbstractContextManager[None], config.patch({"cpp.threads": case.threads}))
