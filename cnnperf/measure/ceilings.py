@@ -1,8 +1,8 @@
-"""Ceilings: what the device itself can do, measured once a run on the device that the cases run on."""
+"""Ceilings: copy bandwidth and matrix-product rate of a device, measured once per run."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 
@@ -17,11 +17,12 @@ OPERANDS = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "tf32", "bf16", "fp16")}
 
 
 def measure_ceilings(device: torch.device) -> dict[str, float]:
-    """Measure the copy bandwidth and the matrix-product rate at each precision, the best of seven calls each.
+    """Measure the copy bandwidth and the matrix-product rate at each precision, each as the best of seven calls.
+
+    The operands are random numbers, because some devices are faster on zeros than on data.
 
     Returns:
-        `copy_bandwidth` in B/s, counting bytes read and bytes written, and `matmul_rate_<precision>` in flop/s. Random
-        numbers are copied and multiplied: on zeros some devices are faster than on data.
+        `copy_bandwidth` in B/s, counting bytes read and bytes written, and `matmul_rate_<precision>` in flop/s.
     """
     clock = clock_for(device)
     ceilings = {"copy_bandwidth": _copy_bandwidth(device, clock)}
@@ -31,16 +32,16 @@ def measure_ceilings(device: torch.device) -> dict[str, float]:
 
 
 def ceiling_seconds(work: Work, ceilings: Mapping[str, float], precision: str) -> tuple[float, str]:
-    """Return the least seconds that the work takes on the device, and the ceiling that says so.
+    """Return the least seconds that the work takes on the device, and the name of the limiting ceiling.
 
-    This is the roofline of Williams, Waterman and Patterson (CACM 52(4), 2009, https://doi.org/10.1145/1498765.1498785)
-    with measured ceilings: the larger of flop over the matrix-product rate and traffic over the copy bandwidth.
+    The bound is the larger of flop over the matrix-product rate and traffic over the copy bandwidth: the roofline of
+    Williams, Waterman and Patterson (CACM 52(4), 2009, https://doi.org/10.1145/1498765.1498785), measured.
     """
     operands = PRECISIONS[precision].operands
     rate = ceilings.get(f"matmul_rate_{operands}", ceilings["matmul_rate_fp32"])
     seconds = {"matmul_rate": work.flop / rate, "copy_bandwidth": work.traffic / ceilings["copy_bandwidth"]}
-    nearer = max(seconds, key=seconds.__getitem__)
-    return seconds[nearer], nearer
+    limiting = max(seconds, key=seconds.__getitem__)
+    return seconds[limiting], limiting
 
 
 def _copy_bandwidth(device: torch.device, clock: Clock) -> float:
@@ -52,14 +53,15 @@ def _copy_bandwidth(device: torch.device, clock: Clock) -> float:
 
 def _matmul_rate(device: torch.device, clock: Clock, precision: str) -> float:
     size = MATRIX_SIZE[device.type]
-    left, right = (torch.randn(size, size, device=device).to(DTYPES[precision]) for _ in range(2))
+    left = torch.randn(size, size, device=device).to(DTYPES[precision])
+    right = torch.randn(size, size, device=device).to(DTYPES[precision])
     with allowed_tf32(precision):
         return 2 * size**3 / _best(clock, lambda: left @ right)
 
 
-def _best(clock: Clock, call: object) -> float:
+def _best(clock: Clock, call: Callable[[], object]) -> float:
     def run() -> None:
-        call()  # type: ignore[operator]
+        call()
 
     run()
     return min(clock.read(run).wall for _ in range(REPEATS))

@@ -1,4 +1,4 @@
-"""The clocks: what one round takes on a device."""
+"""Clocks: the times of one call on a device."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Reading:
 
     Attributes:
         wall: Host time; on CUDA with synchronization before and after.
-        cpu: CPU time that all threads of this process used meanwhile.
-        event: Time between CUDA events around the call, or None on the CPU.
-        setup: Host time of the round's set-up before the call; no part of `wall`.
+        cpu: CPU time of all threads of this process during the call.
+        event: Time between CUDA events around the call; None on the CPU.
+        setup: Host time of the round's set-up before the call; not part of `wall`.
     """
 
     wall: float
@@ -31,11 +31,11 @@ class Reading:
 
 @dataclass(frozen=True)
 class QueueReading:
-    """Wall seconds of several calls that were given without synchronizing in between.
+    """Wall seconds of consecutive calls without synchronization in between.
 
     Attributes:
-        launched: Until the host had given the last one.
-        total: Until the device was done with all.
+        launched: Seconds until the host had launched the last call.
+        total: Seconds until the device had finished all calls.
     """
 
     launched: float
@@ -43,17 +43,17 @@ class QueueReading:
 
 
 class Clock(Protocol):
-    """Time calls, and tell the time that budgets are made of."""
+    """Timer of calls and of budgets."""
 
     def now(self) -> float:
-        """Return monotonic seconds once the device has done all that it was given."""
+        """Return monotonic seconds after waiting for the device."""
 
     def read(self, call: Call) -> Reading:
         """Run the call once and return its times."""
 
 
 class CpuClock:
-    """Time synchronous calls with the wall clock."""
+    """Clock of synchronous calls."""
 
     def now(self) -> float:
         """Return monotonic seconds."""
@@ -69,9 +69,9 @@ class CpuClock:
 
 
 class CudaClock(CpuClock):
-    """Time asynchronous calls: synchronized wall time, and event time inside it.
+    """Clock of asynchronous calls: synchronized wall time, and event time within it.
 
-    Event time is float32 milliseconds, good to 2^-24 of its value, so one pair of events spans one call only.
+    Event times are float32 milliseconds with a relative precision of 2^-24, so one pair of events spans one call only.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -81,7 +81,7 @@ class CudaClock(CpuClock):
         self._stop = torch.cuda.Event(enable_timing=True)
 
     def now(self) -> float:
-        """Return monotonic seconds once the device has nothing left to do."""
+        """Return monotonic seconds after waiting for the device."""
         torch.cuda.synchronize(self._device)
         return super().now()
 
@@ -92,12 +92,12 @@ class CudaClock(CpuClock):
         return Reading(reading.wall, reading.cpu, self._start.elapsed_time(self._stop) / 1e3)
 
     def read_queue(self, call: Call, calls: int, meanwhile: Call | None = None) -> QueueReading:
-        """Run the call several times between two synchronizations and return the wall seconds of all.
+        """Run a call several times between two synchronizations and return the wall seconds of all.
 
         Args:
-            call: Asynchronous.
-            calls: How often.
-            meanwhile: Run once while the device still works.
+            call: Asynchronous call.
+            calls: Number of repetitions.
+            meanwhile: Function that is called once while the device still works.
         """
         torch.cuda.synchronize(self._device)
         start = time.perf_counter()
@@ -110,7 +110,7 @@ class CudaClock(CpuClock):
         return QueueReading(launched, time.perf_counter() - start)
 
     def read_behind(self, call: Call, delay: int) -> tuple[float, bool]:
-        """Run the call while the device is kept busy, and return its event seconds and whether all of it was queued."""
+        """Run a call behind `delay` cycles of work; return its event seconds and whether it was fully queued."""
         stream = torch.cuda.current_stream(self._device)
         torch.cuda.synchronize(self._device)
         with torch.cuda.device(self._device):
@@ -118,9 +118,9 @@ class CudaClock(CpuClock):
         self._start.record(stream)
         call()
         self._stop.record(stream)
-        behind = not self._start.query()
+        queued = not self._start.query()
         torch.cuda.synchronize(self._device)
-        return self._start.elapsed_time(self._stop) / 1e3, behind
+        return self._start.elapsed_time(self._stop) / 1e3, queued
 
     def _between_events(self, call: Call) -> None:
         stream = torch.cuda.current_stream(self._device)

@@ -1,4 +1,4 @@
-"""Compile facts: what torch.compile did for a case, from Dynamo's and Inductor's own counters."""
+"""Compile facts: what torch.compile did for a case, from the counters of Dynamo and Inductor."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ class CompileFacts:
     """Facts about the compilation of one case.
 
     Attributes:
-        seconds: Of the first round, in which everything is compiled.
-        cold: Whether any graph had to be compiled rather than read from the compile cache.
-        graphs: Graphs captured.
-        graph_breaks: Places where the network fell back to Python, with repetitions.
-        break_reasons: Dynamo's reasons, first line each.
-        kernels: Kernels that Inductor generated for one call; calls into libraries are not among them.
-        graphs_skipped: Graphs that could not be made CUDA graphs.
+        seconds: Seconds of the first round, which includes all compilation.
+        cold: Whether any graph was compiled rather than read from the compile cache.
+        graphs: Number of captured graphs.
+        graph_breaks: Number of fallbacks to Python, repetitions included.
+        break_reasons: First lines of Dynamo's reasons for graph breaks.
+        kernels: Number of kernels that Inductor generated for one call, without calls into libraries.
+        graphs_skipped: Number of graphs that could not be made CUDA graphs.
     """
 
     seconds: float
@@ -35,20 +35,19 @@ class CompileFacts:
 
 
 def load_compiler() -> float:
-    """Load the compiler's modules, which takes a second in a process that has not used them; return the seconds."""
+    """Load the modules of the compiler, which takes about a second the first time; return the seconds."""
     start = time.perf_counter()
     import_module("torch._inductor.compile_fx")
     return time.perf_counter() - start
 
 
 def compile_first_round(workload: Workload) -> CompileFacts | None:
-    """Run the first round of a workload with clean compiler counters, and leave its gradients in place.
+    """Run the first round of a workload with a reset compiler and counters; keep its gradients.
 
-    Every case starts from a reset compiler, or the recompile limit of an earlier case could silently turn this one
-    into eager execution.
+    Without the reset, the recompile limit of an earlier case could silently make this case run eagerly.
 
     Returns:
-        The facts, or None when nothing was compiled.
+        The facts; None if nothing was compiled.
     """
     from torch._dynamo.utils import counters
     from torch._inductor import metrics
@@ -74,7 +73,7 @@ def compile_first_round(workload: Workload) -> CompileFacts | None:
 
 
 def captured_graphs() -> int:
-    """Return how many graphs Dynamo has captured since its counters were cleared."""
+    """Return the number of graphs that Dynamo has captured since its counters were cleared."""
     from torch._dynamo.utils import counters
 
     return int(counters["stats"]["unique_graphs"])

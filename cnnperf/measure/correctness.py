@@ -1,4 +1,4 @@
-"""Correct before timed: a result is compared with float64 and with what eager execution achieves."""
+"""Check of results before timing: comparison with float64, relative to the error of eager execution."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from cnnperf.measure.workload import Workload
 from cnnperf.models.catalog import resolve
 from cnnperf.records.case import Case
 
-# Relative error of the output that is forgiven without asking what eager achieves: some hundred roundings.
+# Relative error of outputs that passes whatever the error of eager execution is: some hundred roundings.
 TOLERANCE = by_operands({"fp32": 1e-4, "tf32": 1e-2, "bf16": 3e-2, "fp16": 1e-2})
-# Of gradients. A ReLU whose input rounds to the other side of zero switches a path of the gradient on or off, which was
-# seen to move the gradient of a bias by 2 % in fp32; outputs are continuous there and stay within rounding.
+# The same for gradients. If the input of a ReLU rounds to the other side of zero, a path of the gradient switches on or
+# off: this moved the gradient of a bias by 2 % in fp32. Outputs are continuous there and stay within rounding.
 GRADIENT_TOLERANCE = by_operands({"fp32": 5e-2, "tf32": 0.1, "bf16": 0.3, "fp16": 0.1})
-# More than that is wrong whatever eager achieves, and the only limit for eager itself: a gradient that was not reset is
-# off by all of its size.
+# Larger errors are wrong whatever the error of eager execution is. This is the only limit for eager execution itself: a
+# gradient that was not reset has a relative error of 1.
 LIMIT = by_operands({"fp32": 0.2, "tf32": 0.3, "bf16": 0.6, "fp16": 0.6})
-# A candidate may round differently from eager, not be worse in kind.
+# Other engines may round differently from eager execution, but not be much less accurate.
 EAGER_FACTOR = 4.0
-# A gradient that is zero in exact arithmetic (a bias before BatchNorm) is judged on the scale of the others.
+# A gradient that is zero in exact arithmetic (a bias before BatchNorm) is compared on the scale of the others.
 SCALE_FLOOR = 1e-2
-KEPT_REFERENCES = 2
+MOST_REFERENCES = 2
 OUTPUT = "output"
 
 Tensors = dict[str, torch.Tensor]
@@ -41,8 +41,9 @@ class Verified:
     """Result of the check of a case.
 
     Attributes:
-        relative_error: Largest distance to float64 over output and gradients, or NaN where the network is random.
-        compared: False where the network draws random numbers, so that no two executions agree.
+        relative_error: Largest relative error over output and gradients; NaN if the network draws random numbers.
+        compared: Whether results were compared; False if the network draws random numbers, so that no two executions
+            agree.
     """
 
     relative_error: float
@@ -57,29 +58,29 @@ class _Reference:
 
 
 class References:
-    """Float64 results of the last networks, which the engines of one network share."""
+    """Cache of float64 results, which all engines of a network share."""
 
     def __init__(self, make_workload: Callable[[Case], Workload]) -> None:
-        """Use `make_workload` to build the eager textbook workload that a case is compared with."""
+        """Use `make_workload` to build the eager textbook workload that is the reference of a case."""
         self._make_workload = make_workload
-        self._kept: OrderedDict[Case, _Reference] = OrderedDict()
+        self._cache: OrderedDict[Case, _Reference] = OrderedDict()
 
     def verify(self, workload: Workload) -> Verified:
         """Compare output and gradients of a workload with float64.
 
-        A round must have run since anything was cleared, so that gradients which are not reset show as doubled.
+        A round must have run since gradients were last cleared, so that a missing reset shows as doubled gradients.
 
         Raises:
-            WrongResult: If a value is not finite, or further from float64 than the tolerance of the precision and
-                four times the error of eager execution.
+            WrongResult: If a value is not finite, or its error exceeds both the tolerance of the precision and four
+                times the error of eager execution.
         """
         case = workload.case
-        found = results_of(workload)
-        _check_finite(found, case)
-        reference = self._reference(_textbook(case), workload, found)
+        results = results_of(workload)
+        _check_finite(results, case)
+        reference = self._reference(_textbook(case), workload, results)
         if reference.random:
             return Verified(math.nan, compared=False)
-        errors = distances(found, reference.exact)
+        errors = distances(results, reference.exact)
         for name, error in errors.items():
             allowed = _allowed(name, case.precision, reference.eager_errors[name])
             if not error <= allowed:  # so that NaN is wrong too
@@ -89,13 +90,13 @@ class References:
                 )
         return Verified(max(errors.values()), compared=True)
 
-    def _reference(self, textbook: Case, workload: Workload, found: Tensors) -> _Reference:
-        if textbook not in self._kept:
-            same = workload.case == textbook or workload.case == textbook.replace(phase=workload.case.phase)
-            self._kept[textbook] = self._compute(textbook, found if same else None)
-            while len(self._kept) > KEPT_REFERENCES:
-                self._kept.popitem(last=False)
-        return self._kept[textbook]
+    def _reference(self, textbook: Case, workload: Workload, results: Tensors) -> _Reference:
+        if textbook not in self._cache:
+            same = workload.case == textbook.replace(phase=workload.case.phase)
+            self._cache[textbook] = self._compute(textbook, results if same else None)
+            while len(self._cache) > MOST_REFERENCES:
+                self._cache.popitem(last=False)
+        return self._cache[textbook]
 
     def _compute(self, textbook: Case, eager: Tensors | None) -> _Reference:
         workload = self._make_workload(textbook)
@@ -110,10 +111,10 @@ class References:
 
 
 def results_of(workload: Workload) -> Tensors:
-    """Run a round from the initial parameters, over the gradients of the round before it, and return its results.
+    """Run a round from the initial parameters without clearing earlier gradients, and return its results.
 
     Returns:
-        `output` of shape (N, classes) and, for phases that train, `gradient of <parameter>` for each parameter.
+        `output`, (N, classes), and for phases that train `gradient of NAME` in the shape of each parameter.
     """
     workload.restore()
     workload.keep_output = True
@@ -127,7 +128,7 @@ def results_of(workload: Workload) -> Tensors:
 
 
 def exact_results(workload: Workload) -> Tensors:
-    """Return what the workload's network computes in float64 from the same parameters and images."""
+    """Return the results of a workload's network in float64, from the same parameters and images."""
     workload.reset()
     model = copy.deepcopy(workload.model).double()
     images = workload.images.double()
@@ -141,22 +142,25 @@ def exact_results(workload: Workload) -> Tensors:
     return {OUTPUT: output.detach()} | gradients
 
 
-def distances(found: Mapping[str, torch.Tensor], exact: Mapping[str, torch.Tensor]) -> dict[str, float]:
+def distances(results: Mapping[str, torch.Tensor], exact: Mapping[str, torch.Tensor]) -> dict[str, float]:
     """Return the relative distance of each result from its exact value.
 
-    The distance is the 2-norm of the difference over the 2-norm of the exact value, which counts as at least a
-    hundredth of the largest norm among the gradients.
+    The distance is the 2-norm of the difference over the 2-norm of the exact value. The norm of an exact gradient
+    counts as at least a hundredth of the largest norm among the gradients.
 
     Raises:
-        WrongResult: If a result is missing or was not expected.
+        WrongResult: If the two have different names.
     """
-    if found.keys() != exact.keys():
-        odd = min(found.keys() ^ exact.keys())
-        raise WrongResult(f"{odd} exists in only one of the network and its reference; they are different networks")
+    if results.keys() != exact.keys():
+        name = min(results.keys() ^ exact.keys())
+        raise WrongResult(f"{name} exists in only one of the network and its reference; they are different networks")
     norms = {name: float(value.norm()) for name, value in exact.items()}
     largest = max((norm for name, norm in norms.items() if name != OUTPUT), default=0.0)
-    scales = {name: norm if name == OUTPUT else max(norm, SCALE_FLOOR * largest) for name, norm in norms.items()}
-    return {name: float((found[name].double() - value).norm()) / (scales[name] or 1.0) for name, value in exact.items()}
+    relative = {}
+    for name, value in exact.items():
+        scale = norms[name] if name == OUTPUT else max(norms[name], SCALE_FLOOR * largest)
+        relative[name] = float((results[name].double() - value).norm()) / (scale or 1.0)
+    return relative
 
 
 def _allowed(name: str, precision: str, eager_error: float) -> float:
@@ -164,17 +168,17 @@ def _allowed(name: str, precision: str, eager_error: float) -> float:
     return min(LIMIT[precision], max(tolerance[precision], EAGER_FACTOR * eager_error))
 
 
-def _check_finite(found: Tensors, case: Case) -> None:
-    for name, value in found.items():
+def _check_finite(results: Tensors, case: Case) -> None:
+    for name, value in results.items():
         if not bool(torch.isfinite(value).all()):
             raise WrongResult(
-                f"{case.label()}: {name} holds NaN or infinity; nothing was timed. Arithmetic on such values has "
-                f"other speeds and no meaning: check the network's numerics at precision {case.precision}"
+                f"{case.label()}: {name} holds NaN or infinity; nothing was timed, because arithmetic on such values "
+                f"has another speed. Check the numerics of the network at precision {case.precision}"
             )
 
 
 def _textbook(case: Case) -> Case:
-    """Return the eager textbook case that has the right results; both training phases share one."""
+    """Return the eager textbook case with the correct results; both phases that train share one."""
     architecture = resolve(case.architecture).reference or case.architecture
     phase = "backward" if case.trains else "forward"
     return case.replace(architecture=architecture, engine="eager", phase=phase)

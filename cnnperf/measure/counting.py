@@ -1,4 +1,4 @@
-"""The counters of one case: what can be compared to the last digit, taken where nothing is timed."""
+"""Counters of one case, which are exactly repeatable; they are taken in a process that times nothing."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from cnnperf.records.case import Case
 
 
 def count(case: Case, input_kind: str = "synthetic") -> dict[str, Any]:
-    """Check the results of a case and count what it does.
+    """Check the results of a case and return its counters and fingerprints.
 
     Args:
-        case: What to count.
+        case: The case.
         input_kind: `synthetic` or `photos`.
 
     Returns:
-        `counters`, values by the names of `METRICS`, and `fingerprints`: by result, `output` or `gradient of NAME`, its
-        2-norm and its product with a vector of seeded normal numbers. Both are plain JSON.
+        Plain JSON with two keys. `counters` has values by the names of `METRICS`. `fingerprints` has, for `output` and
+        each `gradient of NAME`, the 2-norm and the dot product with seeded normal numbers.
 
     Raises:
-        UnsupportedCase: If the device does not exist or does not compute in the precision.
+        UnsupportedCase: If this machine cannot run the case.
         WrongResult: If the results are wrong.
     """
     check_supported(case)
     with in_force(case):
-        return _count(case, lambda one: Workload(one, input_kind=input_kind))
+        return _count(case, lambda built: Workload(built, input_kind=input_kind))
 
 
 def _count(case: Case, build: Callable[[Case], Workload]) -> dict[str, Any]:
@@ -61,17 +61,17 @@ def _count(case: Case, build: Callable[[Case], Workload]) -> dict[str, Any]:
 
 
 def _compiled(workload: Workload) -> dict[str, float]:
-    """Compile with an empty cache, because kernels that come from one are not counted.
+    """Compile without the cache, because cached kernels are not counted, and return the compiler's counters.
 
-    A break in a module within the network can leave no graph at all, so that the counts of graphs, kernels and bytes
-    fall to 0 where they got worse; `uncompiled` tells.
+    A graph break in a submodule can leave no graph at all. The counts of graphs, kernels and bytes then fall to 0, as
+    if they had improved; `uncompiled` is 1 in that case.
     """
     from torch._dynamo.utils import counters
     from torch._inductor import config, metrics
     from torch._logging._internal import set_logs
 
     workload.compile()
-    set_logs(inductor_metrics=True)  # the count of bytes stays 0 without it
+    set_logs(inductor_metrics=True)  # without it the count of bytes stays 0
     try:
         with config.patch(fx_graph_cache=False):
             compilation.compile_first_round(workload)
@@ -88,7 +88,7 @@ def _compiled(workload: Workload) -> dict[str, float]:
 
 
 class _Operators(TorchDispatchMode):
-    """Counter of the operators that run."""
+    """Counter of dispatched operators."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -102,7 +102,7 @@ class _Operators(TorchDispatchMode):
 def _operators(workload: Workload) -> int:
     operators = _Operators()
     if not workload.case.trains:
-        with torch.no_grad(), operators:  # a forward in inference mode would hide them
+        with torch.no_grad(), operators:  # inference mode would hide operators
             workload.network(workload.images)
         return operators.count
     workload.setup()
@@ -112,23 +112,23 @@ def _operators(workload: Workload) -> int:
 
 
 def _saved(workload: Workload) -> int:
-    """Return the bytes that the forward pass keeps for the backward, parameters and images left out."""
+    """Return the bytes that the forward pass saves for the backward pass, without parameters, buffers and images."""
     own = {
         tensor.untyped_storage().data_ptr()
         for tensor in (*workload.model.parameters(), *workload.model.buffers(), workload.images)
     }
-    kept: dict[int, torch.UntypedStorage] = {}  # alive, or an address could come twice
+    saved: dict[int, torch.UntypedStorage] = {}  # references, so that no address is reused
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in own:
-            kept[storage.data_ptr()] = storage
+            saved[storage.data_ptr()] = storage
         return tensor
 
     with saved_tensors_hooks(keep, lambda tensor: tensor):
         workload.run_once()
     workload.release()
-    return sum(storage.nbytes() for storage in kept.values())
+    return sum(storage.nbytes() for storage in saved.values())
 
 
 def _fingerprint(value: torch.Tensor) -> list[float]:
