@@ -1,7 +1,7 @@
-"""What only a CUDA device has: the time that it needs itself, and the throughput of calls that follow one another.
+"""Measurements of CUDA devices only: the device's own time, and the throughput of consecutive calls.
 
-Neither uses the profiler: CUPTI stays attached after the first profile and slows what is timed later
-(https://github.com/pytorch/pytorch/issues/144455), and kernels at the start of a profile can be lost.
+Neither uses the profiler: CUPTI stays attached after the first profile and slows later measurements
+(https://github.com/pytorch/pytorch/issues/144455), and a profile can miss its first kernels.
 """
 
 from __future__ import annotations
@@ -16,45 +16,45 @@ from cnnperf.records.metrics import Value
 from cnnperf.stats.median import median_interval
 
 FIRST_DELAY = 1 << 20  # device cycles: about half a millisecond
-LONGEST_DELAY = 1 << 31  # about a second; a call that takes the host longer than that waits for the device itself
+LONGEST_DELAY = 1 << 31  # about a second; a call that takes the host longer must wait for the device itself
 DELAY_GROWTH = 4
-DEVICE_ROUNDS = 9  # the first count whose 95 % interval leaves out the highest and the lowest
+DEVICE_ROUNDS = 9  # least count whose 95 % interval excludes the extremes
 QUEUE_SECONDS = 0.05
 QUEUE_ROUNDS = 9
 MOST_QUEUED = 100
 FULL_QUEUE = 0.9
-"""Share of the whole time up to which the host is done with launching where the queue was full."""
+"""Largest share of the total time after which the host has launched all calls if the queue was full."""
 
 
 class DeviceClock(LoadClock, Protocol):
-    """Clock of a device that works on calls while the host goes on."""
+    """Clock of a device that executes calls asynchronously."""
 
     def read_behind(self, call: Call, delay: int) -> tuple[float, bool]:
-        """Give the device a call while it is kept busy for `delay` cycles.
+        """Launch a call behind `delay` cycles of device work.
 
         Returns:
-            Seconds on the device, and whether the host had given the whole call before the device began.
+            Seconds on the device, and whether the host had launched the whole call before the device began it.
         """
 
 
 class Subject(Protocol):
-    """What is timed: a set-up, which is not, and a call."""
+    """Untimed set-up and timed call."""
 
     def setup(self) -> None:
-        """Prepare one call."""
+        """Prepare one call, untimed."""
 
     def run(self) -> None:
-        """Run it."""
+        """Run the call."""
 
 
 @dataclass(frozen=True)
 class DeviceFacts:
-    """What was found of a case on its device.
+    """Values of a case that only a CUDA device has.
 
     Attributes:
-        values: By name of their metric.
-        queued: Whether a whole call could be given to the device before it began.
-        queue_full: Whether calls that follow one another waited for the device rather than for the host.
+        values: Values by the names of their metrics.
+        queued: Whether a whole call could be launched before the device began it.
+        queue_full: Whether consecutive calls waited for the device rather than for the host.
         slowdowns: Reasons for lowered clocks under load.
     """
 
@@ -67,15 +67,15 @@ class DeviceFacts:
 def measure_device(
     subject: Subject, clock: DeviceClock, times: tuple[Value, Value], batch: int, *, has_setup: bool, gpu: Meter | None
 ) -> DeviceFacts:
-    """Measure what only a device has, after the rounds of a case were timed.
+    """Measure the device's own time and consecutive calls, after the rounds of a case were timed.
 
     Args:
         subject: The case.
-        clock: Of its device.
+        clock: Clock of its device.
         times: Latency and event latency in s.
-        batch: Images in a call.
-        has_setup: Whether each call needs a set-up of its own, so that none can follow another at once.
-        gpu: What counts energy, or None.
+        batch: Images per call.
+        has_setup: Whether each call needs its own set-up, so that calls cannot be queued.
+        gpu: Energy meter of the GPU, or None.
     """
     latency, event = times
     own = device_latency(subject, clock)
@@ -90,26 +90,26 @@ def measure_device(
         return DeviceFacts(values, own is not None, full)
     load = read_load(subject.run, clock, gpu, queued.value)
     energy = None if load.energy is None else load.energy.scaled(1 / batch)
-    told = {"sm_clock": load.sm_clock, "power": load.power, "energy": energy}
-    values |= {name: value for name, value in told.items() if value is not None}
+    readings = {"sm_clock": load.sm_clock, "power": load.power, "energy": energy}
+    values |= {name: value for name, value in readings.items() if value is not None}
     return DeviceFacts(values, own is not None, full, load.slowdowns)
 
 
 def device_latency(subject: Subject, clock: DeviceClock) -> Value | None:
-    """Return the seconds that the device needs for one call whose work is all in its queue, so that it never waits.
+    """Return the device seconds of one call that is fully queued, so that the device never waits for the host.
 
-    The device is kept busy until the host has given it the whole call; how long that must be is found by trying. Time
-    between events then has neither the launches nor the host's gaps in it.
+    The device is kept busy until the host has launched the whole call, with a delay found by trial. The time between
+    events then includes neither launches nor gaps of the host.
 
     Returns:
-        Median and interval, or None where the call itself waits for the device, so that nothing can be queued.
+        Median and interval; None if the call itself waits for the device, so that it cannot be queued.
     """
     delay = FIRST_DELAY
     rounds: list[list[float]] = []
     while len(rounds) < DEVICE_ROUNDS:
         subject.setup()
-        seconds, behind = clock.read_behind(subject.run, delay)
-        if behind:
+        seconds, queued = clock.read_behind(subject.run, delay)
+        if queued:
             rounds.append([seconds])
         elif delay >= LONGEST_DELAY:
             return None
@@ -119,16 +119,16 @@ def device_latency(subject: Subject, clock: DeviceClock) -> Value | None:
 
 
 def queued_latency(subject: Subject, clock: DeviceClock, latency: float) -> tuple[Value, bool]:
-    """Return seconds a call where calls follow one another, and whether the device was what they waited for.
+    """Return the seconds per call of consecutive calls, and whether they waited for the device.
 
     Args:
-        subject: Whose set-up does nothing.
-        clock: Of its device.
+        subject: Subject whose set-up does nothing.
+        clock: Clock of its device.
         latency: Seconds of one synchronized call.
 
     Returns:
-        Median and interval over several such queues; and False where the host launched no faster than the device
-        worked, so that the seconds are the host's.
+        Median and interval over several queues of calls, and whether the queue was full. If it was not, the host
+        launched no faster than the device worked, so that the seconds are the host's.
     """
     calls = max(2, min(MOST_QUEUED, int(QUEUE_SECONDS / latency)))
     readings = [clock.read_queue(subject.run, calls) for _ in range(QUEUE_ROUNDS)]

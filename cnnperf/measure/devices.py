@@ -1,37 +1,30 @@
-"""From the device that a person asks for to those of this machine."""
+"""Resolution of the option `--cnnperf-device` to devices of this machine."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import torch
 
 from cnnperf.errors import OptionError
 
 
-def devices_for(wanted: str, option: str = "--cnnperf-device") -> tuple[str, ...]:
-    """Return the devices that are meant, such as `cpu` and `cuda`.
+def devices_for(choice: str, option: str = "--cnnperf-device") -> tuple[str, ...]:
+    """Return the devices that an option selects; `auto` selects the CPU and, if there is one, the GPU.
 
     Args:
-        wanted: `auto`, `cpu`, `cuda` or `cuda:N`.
-        option: Its name, for errors.
+        choice: `auto`, `cpu`, `cuda` or `cuda:N`.
+        option: Name of the option, for errors.
 
     Raises:
-        OptionError: If it is none of these, or a CUDA device that this machine or this build of PyTorch lacks.
+        OptionError: If the choice is none of these, or a CUDA device that this machine or PyTorch build lacks.
     """
-    kind, colon, index = wanted.partition(":")
-    finders: dict[str, Callable[[str, str], tuple[str, ...]]] = {"auto": _auto, "cpu": _cpu, "cuda": _cuda}
-    if kind not in finders or (colon and (kind != "cuda" or not index.isdecimal())):
-        raise OptionError(f"{option} takes auto, cpu, cuda or cuda:N, not {wanted!r}")
-    return finders[kind](index, option)
-
-
-def _auto(_: str, __: str) -> tuple[str, ...]:
-    return ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
-
-
-def _cpu(_: str, __: str) -> tuple[str, ...]:
-    return ("cpu",)
+    kind, colon, index = choice.partition(":")
+    if choice == "cpu":
+        return ("cpu",)
+    if choice == "auto":
+        return ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
+    if kind == "cuda" and (index.isdecimal() or not colon):
+        return _cuda(index, option)
+    raise OptionError(f"{option} takes auto, cpu, cuda or cuda:N, not {choice!r}")
 
 
 def _cuda(index: str, option: str) -> tuple[str, ...]:

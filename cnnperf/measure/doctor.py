@@ -1,4 +1,4 @@
-"""What on this machine disturbs measurements, each with the command that mends it. Nothing is changed here."""
+"""Checks for what disturbs measurements on this machine; each names a command that helps, and none changes anything."""
 
 from __future__ import annotations
 
@@ -10,21 +10,22 @@ from pathlib import Path
 from cnnperf.measure.nvidia import ask, lowers_clocks
 from cnnperf.records.finding import Finding
 
-MOST_LOAD = 0.5  # runnable processes a CPU
+MOST_LOAD = 0.5  # runnable processes per CPU
 LEAST_MEMORY = 2 * 2**30  # bytes
+MOST_NAMED = 3  # processes
 _CPU = "sys/devices/system/cpu"
 
 
 @dataclass(frozen=True)
 class Machine:
-    """The sources that the checks read.
+    """Sources that the checks read.
 
     Attributes:
-        root: Of the file system.
-        environment: Variables.
-        cpus: That this process may use.
-        load: Load average of a minute, or None where it is not told.
-        gpus: Answers a query of nvidia-smi; None where nobody answers.
+        root: Root of the file system.
+        environment: Environment variables.
+        cpus: Number of CPUs that this process may use.
+        load: Load average over one minute; None if the system does not report it.
+        gpus: Function that queries nvidia-smi and returns rows of fields, or None without an answer.
     """
 
     root: Path
@@ -35,12 +36,13 @@ class Machine:
 
     @classmethod
     def here(cls) -> Machine:
-        """Return this machine."""
+        """Return the sources of this machine."""
         cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return cls(Path("/"), os.environ, cpus, os.getloadavg()[0] if hasattr(os, "getloadavg") else None)
+        load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+        return cls(Path("/"), os.environ, cpus, load)
 
     def text(self, path: str) -> str:
-        """Return the text of a file, empty where there is none to read."""
+        """Return the text of a file; empty if it cannot be read."""
         try:
             return (self.root / path).read_text(encoding="utf-8").strip()
         except OSError:
@@ -48,9 +50,9 @@ class Machine:
 
 
 def examine(machine: Machine) -> list[Finding]:
-    """Return what disturbs measurements, the worst first."""
-    found = [check(machine) for check in CHECKS]
-    return [finding for finding in found if finding is not None]
+    """Return the findings of all checks, worst first."""
+    findings = [check(machine) for check in CHECKS]
+    return [finding for finding in findings if finding is not None]
 
 
 def _load(machine: Machine) -> Finding | None:
@@ -72,7 +74,7 @@ def _memory(machine: Machine) -> Finding | None:
     return Finding(
         "memory",
         f"{free / 2**20:.0f} MiB of memory are free",
-        "pages are swapped or dropped in the middle of rounds",
+        "pages are swapped out or dropped during rounds",
         "end programs; `ps -eo rss,comm --sort=-rss | head` names the largest",
     )
 
@@ -84,26 +86,24 @@ def _governor(machine: Machine) -> Finding | None:
     return Finding(
         "governor",
         f"the frequency governor is {governor}",
-        "the clock rises only some time after work begins, and falls between rounds",
+        "the clock rises only after some time of work, and falls between rounds",
         "sudo cpupower frequency-set -g performance",
     )
 
 
 def _turbo(machine: Machine) -> Finding | None:
-    intel, others = machine.text(f"{_CPU}/intel_pstate/no_turbo"), machine.text(f"{_CPU}/cpufreq/boost")
-    commands = {
-        "intel_pstate/no_turbo": ("echo 1", intel == "0"),
-        "cpufreq/boost": ("echo 0", others == "1"),
-    }
-    for name, (command, on) in commands.items():
-        if on:
-            return Finding(
-                "boost",
-                "the CPU raises its clock as long as it is cool",
-                "a case is faster after an idle one than after a busy one",
-                f"{command} | sudo tee /{_CPU}/{name}",
-            )
-    return None
+    if machine.text(f"{_CPU}/intel_pstate/no_turbo") == "0":
+        remedy = f"echo 1 | sudo tee /{_CPU}/intel_pstate/no_turbo"
+    elif machine.text(f"{_CPU}/cpufreq/boost") == "1":
+        remedy = f"echo 0 | sudo tee /{_CPU}/cpufreq/boost"
+    else:
+        return None
+    return Finding(
+        "boost",
+        "the CPU raises its clock while it is cool",
+        "a case is faster after an idle one than after a busy one",
+        remedy,
+    )
 
 
 def _threads_spin(machine: Machine) -> Finding | None:
@@ -112,8 +112,8 @@ def _threads_spin(machine: Machine) -> Finding | None:
     return Finding(
         "spinning threads",
         "OMP_WAIT_POLICY is not PASSIVE",
-        "waiting threads spin, and beside a busy neighbour a call took thirty times as long; benchmarks and gate set "
-        "it by themselves",
+        "waiting threads spin; beside another busy process a call took thirty times as long; benchmarks and gate set "
+        "the variable by themselves",
         "export OMP_WAIT_POLICY=PASSIVE",
     )
 
@@ -136,7 +136,7 @@ def _hyperthreads(machine: Machine) -> Finding | None:
     return Finding(
         "hyperthreads",
         "two hardware threads share a core",
-        "two threads of one case may share a core in one run and not in the next",
+        "two threads of a case may share a core in one run but not in the next",
         f"echo off | sudo tee /{_CPU}/smt/control",
     )
 
@@ -148,7 +148,7 @@ def _hypervisor(machine: Machine) -> Finding | None:
     return Finding(
         "virtual machine",
         "this is a virtual machine",
-        "neighbours that cannot be seen from here take time, memory bandwidth and cache",
+        "other virtual machines, invisible from here, take time, memory bandwidth and cache",
         "compare in pairs with `cnnperf gate`, never seconds of two runs",
     )
 
@@ -158,10 +158,11 @@ def _gpu_processes(machine: Machine) -> Finding | None:
     names = {row[0]: Path(row[1]).name for row in rows if len(row) > 1}
     if not names:
         return None
-    told = ", ".join(f"{name} ({pid})" for pid, name in list(names.items())[:3])
+    examples = ", ".join(f"{name} ({pid})" for pid, name in list(names.items())[:MOST_NAMED])
+    more = ", ..." if len(names) > MOST_NAMED else ""
     return Finding(
         "GPU processes",
-        f"{len(names)} processes compute on the GPUs: {told}{', ...' if len(names) > 3 else ''}",  # noqa: PLR2004 - as many as are named
+        f"{len(names)} processes compute on the GPUs: {examples}{more}",
         "they take time, memory bandwidth and cache of the GPU",
         "end them, or choose another GPU with CUDA_VISIBLE_DEVICES",
     )
@@ -175,8 +176,8 @@ def _gpu_clocks(machine: Machine) -> Finding | None:
     return Finding(
         "GPU clocks",
         f"the clocks of GPU {', '.join(slowed)} are lowered",
-        "heat or a power limit slows it, and more so the longer a run lasts",
-        "nvidia-smi -q -d PERFORMANCE names the reason; `sudo nvidia-smi --lock-gpu-clocks=MHZ` holds what it can keep",
+        "heat or a power limit slows the GPU, increasingly during a run",
+        "nvidia-smi -q -d PERFORMANCE names the reason; `sudo nvidia-smi --lock-gpu-clocks=MHZ` locks a sustainable clock",
     )
 
 
@@ -188,7 +189,7 @@ def _gpu_persistence(machine: Machine) -> Finding | None:
     return Finding(
         "GPU persistence",
         f"persistence mode is off on GPU {', '.join(without)}",
-        "the driver is loaded anew for each program, and its clocks begin low",
+        "the driver is reloaded for each program, and clocks begin low",
         "sudo nvidia-smi -pm 1",
     )
 

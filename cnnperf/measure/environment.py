@@ -1,4 +1,4 @@
-"""The environment: everything that decides how fast the same code is, as one flat record."""
+"""Environment record: a flat record of everything that affects how fast the same code runs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ VARIABLES = (
     "CUDA_VISIBLE_DEVICES",
     "TORCHINDUCTOR_MAX_AUTOTUNE",
 )
-# Fields of nvidia-smi --query-gpu, by the name they get in the record.
+# Fields of nvidia-smi --query-gpu by their names in the record.
 GPU_FIELDS = {
     "gpu_driver": "driver_version",
     "gpu_clock_sm_mhz": "clocks.sm",
@@ -44,11 +44,11 @@ def read_environment(*, cpu_allocator: str, input_kind: str) -> Record:
     """Read the environment of this process.
 
     Args:
-        cpu_allocator: The memory policy in force, from `apply_policy`.
-        input_kind: What the networks are fed.
+        cpu_allocator: Memory policy in force, from `apply_policy`.
+        input_kind: Kind of the input images, `synthetic` or `photos`.
 
     Returns:
-        Names to plain values. What cannot be read is None, never a guess.
+        Plain values by name; None for a value that cannot be read.
     """
     record: Record = {
         "cpu_model": cpu_model(),
@@ -77,27 +77,27 @@ def read_environment(*, cpu_allocator: str, input_kind: str) -> Record:
 
 
 def cpu_model() -> str:
-    """Return the CPU's name as the system tells it."""
+    """Return the name of the CPU as the system reports it."""
     names = [line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
 
 
 def load_average() -> float | None:
-    """Return the number of runnable processes, averaged over the last minute, or None where it is not told."""
+    """Return the load average over the last minute, in runnable processes; None if the system does not report it."""
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
 
 
 def gpu_state() -> Record:
-    """Return driver, clocks, power and temperature of PyTorch's first GPU, empty without nvidia-smi.
+    """Return driver, clocks, power and temperature of PyTorch's first GPU while idle; empty without nvidia-smi.
 
-    It idles when this is asked; what it does under load are metrics of each case.
+    Readings under load are metrics of each case.
     """
     rows = _nvidia_smi("--query-gpu=" + ",".join(GPU_FIELDS.values()), f"--id=GPU-{_first_gpu()}")
     return dict(zip(GPU_FIELDS, rows[0], strict=False)) if rows else {}
 
 
 def other_gpu_processes() -> int | None:
-    """Return how many other processes compute on the GPUs, or None where it is not told."""
+    """Return the number of other processes that compute on the GPUs; None if nvidia-smi does not answer."""
     rows = _nvidia_smi("--query-compute-apps=pid")
     return None if rows is None else len({row[0] for row in rows} - {str(os.getpid()), ""})
 
@@ -121,7 +121,7 @@ def _nvidia_smi(*query: str) -> list[list[str]] | None:
 
 
 def _first_gpu() -> str:
-    """Return the UUID of the GPU that this process calls 0, whatever nvidia-smi calls it."""
+    """Return the UUID of PyTorch's GPU 0, whose index in nvidia-smi may differ."""
     return str(torch.cuda.get_device_properties(0).uuid)
 
 
@@ -143,5 +143,5 @@ def _first_line(path: str) -> str | None:
 def _lines(path: str) -> list[str]:
     try:
         return Path(path).read_text(encoding="utf-8").splitlines()
-    except OSError:  # another system than Linux, or a file that this kernel does not have
+    except OSError:  # not Linux, or not in this kernel
         return []
