@@ -1,7 +1,7 @@
-"""The memory policy of the CPU: freed memory is retained by the process, as CUDA's caching allocator does.
+"""Memory policy of the CPU: the process retains freed memory, as CUDA's caching allocator does.
 
-glibc maps every block over 32 MiB afresh and hands it back when it is freed, so that each call pays for page faults
-that a device with a caching allocator never pays. Retained memory makes the two comparable.
+glibc maps each block over 32 MiB anew and unmaps it when it is freed, so that each call pays for page faults. With a
+caching allocator, as on CUDA, it pays none. Retained memory makes the two devices comparable.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ M_MMAP_MAX = -4
 
 
 def apply_policy(policy: str) -> str:
-    """Apply a memory policy to this process; it cannot be taken back.
+    """Apply a memory policy to this process, irrevocably.
 
     Args:
         policy: `retain` or `system`.
 
     Returns:
-        The policy in force: `retain`, `system`, or `unavailable` where the C library has no such control.
+        The policy in force: `retain`, `system`, or `unavailable` if the C library has no such control.
     """
     if policy == "system":
         return "system"

@@ -1,9 +1,9 @@
-"""The trace of CUDA's caching allocator: every block that a round asks for and gives back, in bytes as requested.
+"""Trace of CUDA's caching allocator: each block that a round allocates and frees, in requested bytes.
 
-The allocator records each event itself (`torch.cuda.memory._record_memory_history`, for which there is no public
-name; https://docs.pytorch.org/docs/stable/torch_cuda_memory.html). The actions `alloc` and `free_requested` have the
-bytes that were asked for, before rounding. Events of segments, which are of whole blocks, are left out. A block
-counts as free once that is requested, whatever another stream still does with it.
+The allocator records the events itself (`torch.cuda.memory._record_memory_history`, which has no public name;
+https://docs.pytorch.org/docs/stable/torch_cuda_memory.html). The actions `alloc` and `free_requested` have the
+requested bytes, before rounding. Events of segments, which contain whole blocks, are ignored. A block counts as free
+once its release is requested, even if another stream still uses it.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import torch
 from cnnperf.measure.memory_split import Allocation
 
 SIGNS = {"alloc": 1, "free_requested": -1}
-"""Action of a trace entry to the sign of its bytes; all other actions are left out."""
+"""Sign of the bytes by action of a trace entry; other actions are ignored."""
 
 MOST_ENTRIES = 1 << 20
 
 
 class Mark(NamedTuple):
-    """Place in a trace from which on allocations belong to a part of the round."""
+    """Position in a trace at which a part of the round begins."""
 
     entries: int
     origin: str
@@ -30,25 +30,25 @@ class Mark(NamedTuple):
 
 
 class AllocatorTrace:
-    """Recording of the allocator's events on one device, with the parts of a round marked in it."""
+    """Recording of the allocator's events on one device, with marks at the parts of a round."""
 
     def __init__(self, device: torch.device) -> None:
-        """Prepare for a CUDA device; nothing is recorded before `with`."""
+        """Prepare for a CUDA device; recording starts with the `with` block."""
         index: int | None = device.index
         self._index = torch.cuda.current_device() if index is None else index
         self._marks: list[Mark] = []
 
     def __enter__(self) -> Self:
-        """Begin to record."""
+        """Start recording."""
         torch.cuda.memory._record_memory_history("all", context=None, stacks="python", max_entries=MOST_ENTRIES)  # noqa: SLF001
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End the recording."""
+        """Stop recording."""
         torch.cuda.memory._record_memory_history(None)  # noqa: SLF001
 
     def mark(self, origin: str, *, counted: bool = True) -> None:
-        """Say that what is allocated from now on belongs to a part of the round.
+        """Assign all later allocations to a part of the round.
 
         Args:
             origin: As in `Allocation`.
@@ -66,17 +66,17 @@ class AllocatorTrace:
 
 
 def allocations_of(entries: Sequence[Mapping[str, Any]], marks: Sequence[Mark]) -> list[Allocation]:
-    """Return the allocations of a trace, each with the part of the round that it happened in.
+    """Return the allocations of a trace, each with its part of the round.
 
     Args:
-        entries: Of one device in order, each with `action`, `addr` and `size`.
-        marks: In order; what lies before the first is left out.
+        entries: Trace entries of one device in order, each with `action`, `addr` and `size`.
+        marks: Marks in order; entries before the first are ignored.
     """
-    found = []
+    allocations = []
     ends = [*(mark.entries for mark in marks[1:]), len(entries)]
     for mark, end in zip(marks, ends, strict=True):
         for entry in entries[mark.entries : end]:
             sign = SIGNS.get(entry["action"])
             if sign is not None:
-                found.append(Allocation(entry["addr"], sign * entry["size"], mark.origin, mark.counted))
-    return found
+                allocations.append(Allocation(entry["addr"], sign * entry["size"], mark.origin, mark.counted))
+    return allocations

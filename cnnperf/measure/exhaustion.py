@@ -1,4 +1,4 @@
-"""Memory that has run out: told as an answer about the case, and handed back before the next."""
+"""Out of memory: conversion of the errors of allocators, and release of cached memory before the next case."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from cnnperf.errors import OutOfMemory
 from cnnperf.records.case import Case
 
 SIGNS = (
-    *("can't allocate memory", "not enough memory"),  # of the CPU's allocator: c10/core/impl/alloc_cpu.cpp
+    *("can't allocate memory", "not enough memory"),  # CPU allocator, c10/core/impl/alloc_cpu.cpp
     *("CUDNN_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_ALLOC_FAILED", "unable to find an engine to execute"),
 )
-"""Of errors that have no exception of their own; cuDNN says the last where no engine's workspace fits."""
+"""Texts of out-of-memory errors without a type of their own; cuDNN raises the last if no engine's workspace fits."""
 
 
 @contextmanager
 def out_of_memory_told() -> Iterator[None]:
-    """Turn the errors of the allocators into one of ours.
+    """Convert out-of-memory errors of the allocators inside the block into `OutOfMemory`.
 
     Raises:
-        OutOfMemory: If memory runs out inside.
+        OutOfMemory: If memory runs out inside the block.
     """
     try:
         yield
@@ -36,7 +36,7 @@ def out_of_memory_told() -> Iterator[None]:
 
 
 def release_caches(case: Case) -> None:
-    """Hand back what a case has left in the caches of its device; its error, which holds its tensors, must be gone."""
+    """Release the memory cached on a case's device, after its error is dropped, which references its tensors."""
     gc.collect()
     if case.device_type == "cuda" and torch.cuda.is_available():
         torch.cuda.empty_cache()

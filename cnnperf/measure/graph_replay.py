@@ -1,8 +1,8 @@
-"""Device time of short calls: several are captured in one CUDA graph, whose replays are timed between events.
+"""Device time of short calls: several are captured in one CUDA graph, and replays are timed between events.
 
-A synchronized call pays the host's 10 to 300 us, which is more than the kernels themselves take; a replay is launched
-once for all its calls. The calls take sets of buffers in turn, which together are larger than the L2 cache, so that no
-call finds its maps there. Source: https://docs.pytorch.org/docs/stable/notes/cuda.html, "CUDA Graphs".
+A synchronized call includes 10 to 300 us of the host, more than the kernels themselves take. A replay is launched once
+for all its calls. The calls use several sets of buffers in turn, which together exceed the L2 cache, so that no call
+finds its maps there. Source: https://docs.pytorch.org/docs/stable/notes/cuda.html, "CUDA Graphs".
 """
 
 from __future__ import annotations
@@ -16,65 +16,64 @@ import torch
 from cnnperf.errors import UnsupportedCase
 from cnnperf.measure.clock import Call, Reading
 
-LEAST_REPLAY = 200e-6  # seconds: some hundred times what two events and the launch of a graph differ by
+LEAST_REPLAY = 200e-6  # seconds: some hundred times the jitter of two events and the launch of a graph
 LEAST_SETS = 3
 MOST_SETS = 64
 MOST_CALLS = 4096
-WARM_UP_CALLS = 3  # the first compiles, the second and third find libraries with their workspaces in place
+WARM_UP_CALLS = 3  # the first compiles; libraries have their workspaces by the third
 
 
 class Rotating(Protocol):
-    """Subject with several sets of buffers, of which each call takes one."""
+    """Subject with several sets of buffers, one for each call in turn."""
 
     def setup(self) -> None:
-        """Drop what the last call left."""
+        """Drop the results of the last call."""
 
     def run(self) -> None:
-        """Run one call on the present set."""
+        """Run one call on the current set."""
 
     def turn(self) -> None:
-        """Go on to the next set."""
+        """Select the next set."""
 
 
 class Graph(Protocol):
     """Captured calls."""
 
     def replay(self) -> None:
-        """Launch all of them."""
+        """Launch all captured calls."""
 
 
 Capture = Callable[[Call], Graph]
-"""From a function to the graph of what it launches."""
+"""Function that captures the launches of another function in a graph."""
 
 
 def sets_for(bytes_of_a_set: int, cache_bytes: int) -> int:
-    """Return how many sets of buffers are twice as large as a cache, at least three."""
+    """Return the number of sets of buffers, from 3 to 64, that together are twice as large as a cache."""
     return min(MOST_SETS, max(LEAST_SETS, math.ceil(2 * cache_bytes / bytes_of_a_set)))
 
 
 def capture(function: Call) -> Graph:
-    """Capture what a function launches, on a stream of its own after it has run there."""
-    present = torch.cuda.current_stream()
+    """Capture the launches of a function, after warm-up calls on a stream of its own."""
+    current = torch.cuda.current_stream()
     stream = torch.cuda.Stream()
-    stream.wait_stream(present)
+    stream.wait_stream(current)
     with torch.cuda.stream(stream):
         for _ in range(WARM_UP_CALLS):
             function()
-    present.wait_stream(stream)
+    current.wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
     try:
         with torch.cuda.graph(graph):
             function()
     finally:
-        torch.cuda.set_stream(present)  # `torch.cuda.graph` leaves its own stream in place when a capture fails
+        torch.cuda.set_stream(current)  # `torch.cuda.graph` does not restore the stream when a capture fails
     return graph
 
 
 def reason_of(error: BaseException) -> str:
-    """Return the first line of the error that came first.
+    """Return the first line of the root cause of an error.
 
-    A call that fails during a capture makes the end of the capture fail too, and that second error only says that
-    something failed before.
+    A failed call also makes the end of the capture fail, and that second error does not name the cause.
     """
     first = error
     while first.__cause__ or first.__context__:
@@ -83,7 +82,7 @@ def reason_of(error: BaseException) -> str:
 
 
 class ReplayClock:
-    """Clock of replays: seconds between events around one."""
+    """Clock of replays, by events around each."""
 
     def __init__(self, device: torch.device) -> None:
         """Create the events on the device."""
@@ -96,7 +95,7 @@ class ReplayClock:
         return self._seconds
 
     def read(self, call: Call) -> Reading:
-        """Replay once."""
+        """Run a replay and return its seconds between events."""
         stream = torch.cuda.current_stream(self._device)
         torch.cuda.synchronize(self._device)
         self._start.record(stream)
@@ -112,18 +111,18 @@ class Replayed:
     """Subject whose round is a replay of several captured calls.
 
     Attributes:
-        calls: In one replay, a multiple of the sets of buffers.
+        calls: Number of calls in a replay, a multiple of the number of sets of buffers.
     """
 
     def __init__(self, name: str, subject: Rotating, sets: int, clock: ReplayClock, make: Capture = capture) -> None:
-        """Capture as many calls as make a replay long enough.
+        """Capture enough calls for a replay of at least `LEAST_REPLAY` seconds, up to `MOST_CALLS`.
 
         Args:
-            name: Of the subject, for errors.
-            subject: What is captured.
+            name: Name of the subject, for errors.
+            subject: Subject whose calls are captured.
             sets: Number of its sets of buffers.
-            clock: Of its device.
-            make: Captures; tests give a scripted one.
+            clock: Clock of its device.
+            make: Capture function; tests pass a scripted one.
 
         Raises:
             UnsupportedCase: If the calls cannot be captured, for instance because one waits for the device.
@@ -138,18 +137,18 @@ class Replayed:
             seconds = clock.read(self._graph.replay).wall
             if seconds >= LEAST_REPLAY or self.calls >= most:
                 return
-            wanted = 1.5 * LEAST_REPLAY / seconds * self.calls
-            self.calls = min(most, sets * math.ceil(wanted / sets))
+            enough = 1.5 * LEAST_REPLAY / seconds * self.calls
+            self.calls = min(most, sets * math.ceil(enough / sets))
 
     def setup(self) -> None:
-        """Do nothing: what a call leaves is dropped within the graph."""
+        """Do nothing: the graph drops the results of each call."""
 
     def run(self) -> None:
         """Replay once."""
         self._graph.replay()
 
     def relocate(self) -> None:
-        """Do nothing: a graph holds its addresses, and its calls take several sets of buffers as it is."""
+        """Do nothing: a graph holds addresses, and its calls use several sets of buffers anyway."""
 
 
 def _run(subject: Rotating, calls: int) -> None:

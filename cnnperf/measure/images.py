@@ -1,4 +1,4 @@
-"""The images that networks are fed: seeded noise, or crops of real photographs."""
+"""Input images: seeded noise, or crops of photographs."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def images_for(case: Case, kind: str, seed: int = 0) -> torch.Tensor:
     """Return the images of a case, (N, 3, H, W) float32 on the CPU, with about zero mean and unit variance.
 
     Args:
-        case: Gives N (`batch`) and H = W (`image_size`).
+        case: Case with N (`batch`) and H = W (`image_size`).
         kind: `synthetic` for seeded normal noise, `photos` for random crops of the photographs in scikit-learn.
-        seed: Of the noise or of the crops.
+        seed: Seed of the noise or of the crops.
 
     Raises:
-        OptionError: If the kind does not exist.
-        CnnperfError: If photos are wanted without scikit-learn and Pillow.
+        OptionError: If the kind does not exist, or the images are larger than the photographs.
+        CnnperfError: If `kind` is `photos`, and scikit-learn or Pillow is missing.
     """
     makers = {"synthetic": _noise, "photos": _crops}
     if kind not in makers:
@@ -52,21 +52,24 @@ def _crops(batch: int, size: int, generator: torch.Generator) -> torch.Tensor:
         raise OptionError(f"photos are {height} x {width} pixels; image_size {size} does not fit, use synthetic input")
     crops = []
     for _ in range(batch):
-        photo, top, left = (
-            int(torch.randint(limit, (), generator=generator))
-            for limit in (len(photos), height - size + 1, width - size + 1)
-        )
+        photo = _draw(len(photos), generator)
+        top = _draw(height - size + 1, generator)
+        left = _draw(width - size + 1, generator)
         crops.append(photos[photo, :, top : top + size, left : left + size])
     return torch.stack(crops)
 
 
+def _draw(limit: int, generator: torch.Generator) -> int:
+    return int(torch.randint(limit, (), generator=generator))
+
+
 @cache
 def _photographs() -> torch.Tensor:
-    """Return scikit-learn's two sample photographs (China, flower), (2, 3, 427, 640), normalized by channel."""
+    """Return scikit-learn's two sample photographs (China, flower), (2, 3, 427, 640), normalized per channel."""
     with needs_extra("photos", "--cnnperf-input photos"):
         from sklearn.datasets import load_sample_images
 
-        images = load_sample_images().images  # by Pillow
+        images = load_sample_images().images  # needs Pillow
     photos = torch.stack([torch.tensor(image) for image in images]).permute(0, 3, 1, 2).float()
     over = (0, 2, 3)
     return (photos - photos.mean(over, keepdim=True)) / photos.std(over, keepdim=True)
