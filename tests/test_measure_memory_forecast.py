@@ -80,7 +80,7 @@ def live_at(batch):
 def test_the_first_case_is_refused_where_the_worst_that_was_seen_would_not_fit():
     enough = (CODE + SMALLEST * live_at(1) + STEEPEST * (live_at(64) - live_at(1))) / (1 - MARGIN)
     assert Forecast(Made(enough * 1.001)).refusal(CASE) == ""
-    assert "memory would end" in Forecast(Made(enough * 0.999)).refusal(CASE)
+    assert "it would run out of memory" in Forecast(Made(enough * 0.999)).refusal(CASE)
 
 
 def test_the_next_case_is_foreseen_from_what_the_last_one_made_the_process_hold():
@@ -105,7 +105,7 @@ def test_what_a_small_case_took_is_not_thought_to_grow_with_the_batch():
 def test_a_refusal_names_need_and_room():
     reason = Forecast(Made(GIB)).refusal(Case("resnet18", "train", batch=4096))
     assert "about 581 GiB" in reason
-    assert "there are 922 MiB, and 10% more that are left alone" in reason
+    assert "only 922 MiB may be used; 10% of the memory is kept free" in reason
 
 
 def test_a_case_within_what_the_process_has_held_before_is_never_refused():

@@ -143,7 +143,7 @@ def test_where_the_memory_of_the_cpu_would_end_nothing_is_attempted():
     _, told, frame = sweep(laboratory, process=limit)
     assert [case.batch for case in laboratory.measured] == [1, 2, 4, 8, 16]
     assert laboratory.tried == []
-    assert "not measured: not tried, memory would end: measuring it would take about" in told
+    assert "not measured: not tried, it would run out of memory: it needs about" in told
     (largest,) = values(frame, "largest_batch").values()
     counted = [2.0 * count_work(Case("lenet5", batch=int(batch))).live for batch in (largest, largest * 1.05)]
     assert counted[0] <= 468e6 < counted[1]

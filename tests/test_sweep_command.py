@@ -80,7 +80,7 @@ def test_a_killed_sweep_leaves_its_journal_and_says_where(here, capsys, monkeypa
 def test_a_width_that_no_memory_holds_is_refused_without_building_it(here, capsys):
     given = ("--over", "width", "--values", "16777216", "--device", "cpu", *TINY)
     assert sweep("resnet18", *given, "--out", "wide.json") == 0
-    assert "not measured: not tried, memory would end" in capsys.readouterr().err
+    assert "not measured: not tried, it would run out of memory" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
-"""Memory: the most bytes held at once, and what they were.
+"""Peak memory of one round and its split by use.
 
-One definition on both devices: bytes asked from the framework's allocator, before it rounds them. The CPU's allocations
-are read from the profiler's events, CUDA's from the caching allocator's own trace (`allocator_trace`). Both see
-temporaries inside operators, which the tracking of tensors does not. The resident set of a process is never used.
+Memory is the same on both devices: bytes requested from PyTorch's allocator, before rounding. CPU allocations come from
+the profiler's events, CUDA allocations from the caching allocator's trace (`allocator_trace`). Both include temporaries
+inside operators, which tracking live tensors misses. The resident set of the process is never used.
 """
 
 from __future__ import annotations
@@ -13,31 +13,31 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
-from torch._C._profiler import _EventType  # it has no public name
+from torch._C._profiler import _EventType  # no public name
 from torch.profiler import ProfilerActivity, profile
 
 from cnnperf.measure.allocator_trace import AllocatorTrace
 from cnnperf.measure.memory_split import Allocation, split_peak
 from cnnperf.measure.workload import Workload
 
-# Names of enclosing profiler events that tell when memory was asked for.
+# Part of the round by the start of the name of an enclosing profiler event.
 ORIGINS = {"autograd::engine": "backward", "Optimizer.": "step"}
 SETUP_MARK = "cnnperf.setup"
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Split the bytes that were held at the peak of one round; all in bytes.
+    """Split of the peak memory of one round, in bytes.
 
     Attributes:
         peak: Sum of the next five.
         parameters: Parameters and buffers.
-        gradients: Blocks that ended as gradients of parameters.
+        gradients: Blocks that became gradients of parameters.
         optimizer: State of the optimizer.
         activations: Blocks allocated by the forward pass and alive at the peak.
-        other: Images, targets and temporaries of backward and optimizer.
-        leaked: Bytes that a finished round left behind; not part of the peak.
-        reserved: Most bytes that CUDA's caching allocator held in a round begun with empty caches; None on the CPU.
+        other: Images, targets and temporaries of backward pass and optimizer.
+        leaked: Bytes that a finished round left allocated; not part of the peak.
+        reserved: Peak bytes held by CUDA's caching allocator in a round begun with empty caches; None on the CPU.
     """
 
     peak: int
@@ -62,21 +62,21 @@ class Memory:
 
 
 def measure_memory(workload: Workload) -> Memory:
-    """Run one round of a warm workload under the allocator's eyes, in a pass of its own.
+    """Measure the memory of one untimed round of a warm workload.
 
-    A round that leaves bytes behind is repeated after a garbage collection, so that a mere reference cycle waiting
-    for its collector is not taken for a leak.
+    A round that leaves bytes allocated is repeated after a garbage collection, because a reference cycle that awaits
+    collection is no leak.
     """
-    one_round = _cuda_round if workload.images.is_cuda else _cpu_round
-    memory = one_round(workload)
+    measure_round = _cuda_round if workload.images.is_cuda else _cpu_round
+    memory = measure_round(workload)
     if memory.leaked:
         gc.collect()
-        memory = one_round(workload)
+        memory = measure_round(workload)
     return memory
 
 
 def tensor_bytes(tensors: Iterable[torch.Tensor]) -> int:
-    """Return the bytes of the distinct storages behind some tensors."""
+    """Return the bytes of the distinct storages of tensors."""
     storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}
     return sum(storages.values())
 
@@ -93,11 +93,11 @@ def _cpu_round(workload: Workload) -> Memory:
 
 
 def _cuda_round(workload: Workload) -> Memory:
-    """No profiler is attached, because CUPTI would stay and slow the timed rounds that follow."""
+    """Measure a round without a profiler: CUPTI would stay attached and slow later timed rounds."""
     device = workload.images.device
     workload.reset()
     torch.cuda.synchronize(device)
-    torch.cuda.empty_cache()  # or what earlier cases left there would count as reserved
+    torch.cuda.empty_cache()  # blocks cached by earlier cases would count as reserved
     torch.cuda.reset_peak_memory_stats(device)
     with AllocatorTrace(device) as trace, workload.marking(trace.mark):
         trace.mark("forward", counted=False)
@@ -136,15 +136,17 @@ def _memory_of(
 
 
 def _events(profiler: profile, device_type: str) -> list[Allocation]:
-    """Return the allocation events of one device in order of time."""
+    """Return the allocations on one device in order of time."""
     results = cast(Any, profiler.profiler).kineto_results
-    timed = [pair for root in results.experimental_event_tree() for pair in _walk(root, "forward")]
-    ordered = sorted(timed, key=lambda pair: pair[0].start_time_ns)
-    return [allocation for node, allocation in ordered if node.extra_fields.device.type == device_type]
+    pairs: list[tuple[Any, Allocation]] = []
+    for root in results.experimental_event_tree():
+        pairs.extend(_walk(root, "forward"))
+    pairs.sort(key=lambda pair: pair[0].start_time_ns)
+    return [allocation for node, allocation in pairs if node.extra_fields.device.type == device_type]
 
 
 def _walk(node: Any, origin: str, *, counted: bool = True) -> Iterator[tuple[Any, Allocation]]:
-    """Yield the allocations under a node of the profiler's tree with the part of the round that they happened in."""
+    """Yield the allocation nodes below a node of the profiler's tree, each with its allocation."""
     if node.tag == _EventType.Allocation:
         yield node, Allocation(node.extra_fields.ptr, node.extra_fields.alloc_size, origin, counted)
         return

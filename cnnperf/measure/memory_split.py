@@ -1,4 +1,4 @@
-"""The split of a peak: from the events of an allocator to the most bytes held at once, and what they were."""
+"""Split of a peak: from allocation events to the peak bytes by use."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ class Allocation:
     """One event of the allocator.
 
     Attributes:
-        address: Of the block.
-        size: Bytes; negative when the block is freed.
-        origin: `forward`, `backward`, `step` (of the optimizer): the part of the round it happened in.
-        counted: False for events of the untimed setup, whose bytes count but whose peak does not.
+        address: Address of the block.
+        size: Bytes; negative if the block is freed.
+        origin: Part of the round: `forward`, `backward` or `step` (of the optimizer).
+        counted: False for events of the untimed set-up, whose bytes count but whose peak does not.
     """
 
     address: int
@@ -24,15 +24,15 @@ class Allocation:
 
 
 def split_peak(events: Sequence[Allocation], gradients: Iterable[int]) -> dict[str, int]:
-    """Find the peak of a round and what its bytes were.
+    """Return the peak of a round and its split.
 
     Args:
-        events: Of the whole round, in order of time.
+        events: Events of the whole round in order of time.
         gradients: Addresses of the parameters' gradients after the round.
 
     Returns:
-        Bytes of `gradients`, `activations` and `other` at the peak, their sum as `peak`, and `leaked`: what was
-        allocated in the round and never freed.
+        Bytes of `gradients`, `activations` and `other` at the peak, their sum as `peak`, and as `leaked` the bytes that
+        the round allocated and never freed.
     """
     kinds = _kinds(events, set(gradients))
     held = {"gradients": 0, "activations": 0, "other": 0}
@@ -42,7 +42,7 @@ def split_peak(events: Sequence[Allocation], gradients: Iterable[int]) -> dict[s
         if event.size > 0:
             live[event.address] = (kind, event.size)
             held[kind] += event.size
-        elif event.address in live:  # a block from before the round is part of the resident bytes
+        elif event.address in live:  # blocks from before the round are resident bytes
             kind_of_block, size = live.pop(event.address)
             held[kind_of_block] -= size
         if event.counted and sum(held.values()) > peak:
@@ -51,10 +51,12 @@ def split_peak(events: Sequence[Allocation], gradients: Iterable[int]) -> dict[s
 
 
 def _kinds(events: Sequence[Allocation], gradients: set[int]) -> list[str]:
-    """Name each allocation; an address is reused within a round, so only its last block is the gradient."""
+    """Return the use of each allocation; addresses are reused, so only the last block at an address is the gradient."""
     last = {event.address: index for index, event in enumerate(events) if event.size > 0}
     kinds = []
     for index, event in enumerate(events):
-        is_gradient = event.address in gradients and last.get(event.address) == index
-        kinds.append("gradients" if is_gradient else "activations" if event.origin == "forward" else "other")
+        if event.address in gradients and last.get(event.address) == index:
+            kinds.append("gradients")
+        else:
+            kinds.append("activations" if event.origin == "forward" else "other")
     return kinds
