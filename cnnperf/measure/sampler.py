@@ -1,6 +1,6 @@
-"""The sampler: warm-up until steady, then rounds in groups until the interval is narrow or the budget ends.
+"""Sampler of one case: warm-up until steady, then groups of rounds until the interval is narrow or the budget is spent.
 
-It knows a subject that can be called and moved, and a clock; nothing of networks. Tests run it on a scripted clock.
+It needs only a subject that can be called and relocated, and a clock. Tests run it on a scripted clock.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from cnnperf.stats.median import median_interval
 
 STEADY_WINDOW = 3
 STEADY_TOLERANCE = 0.05
-SLOW_ROUND = 0.02  # seconds; above it one cold round is lost in the noise, and warm-up rounds are dear
+SLOW_ROUND = 0.02  # seconds; beyond it a cold round disappears in the noise, and warm-up rounds are expensive
 
 
 class Subject(Protocol):
-    """Something whose calls are timed."""
+    """Subject of timed calls."""
 
     def setup(self) -> None:
-        """Do the work before the timed call, of which the time is kept apart."""
+        """Do the work before the timed call; its time is recorded separately."""
 
     def run(self) -> None:
-        """Do the timed work. It returns None, so that no round keeps another round's tensors alive."""
+        """Do the timed work. It returns None, so that no round keeps tensors of another round alive."""
 
     def relocate(self) -> None:
-        """Put everything that the call touches at fresh addresses and restore its initial values."""
+        """Move all data of the call to fresh addresses and restore its initial values."""
 
 
 class Meter(Protocol):
-    """Counter of energy."""
+    """Energy meter."""
 
     def joules(self) -> float:
         """Return the energy so far in J."""
@@ -49,12 +49,12 @@ class Schedule:
 
     Attributes:
         budget: Seconds of rounds for one case.
-        interval: Wanted half-width of the median's interval, relative to the median.
+        interval: Requested half-width of the median's confidence interval, relative to the median.
         warmup: Most seconds of warm-up.
-        least_groups: Groups taken even if the budget ends earlier.
-        settled_groups: Groups before the interval may end the sampling. Nine is the first count whose 95 % interval
-            leaves out the highest and the lowest, so that no single placement decides.
-        most_rounds: Rounds in one group at most.
+        least_groups: Number of groups taken even if the budget is spent earlier.
+        settled_groups: Number of groups before a narrow interval may end the sampling. Nine is the least count whose
+            95 % interval excludes the extremes, so that no single memory placement decides.
+        most_rounds: Most rounds per group.
     """
 
     budget: float = 1.0
@@ -65,7 +65,7 @@ class Schedule:
     most_rounds: int = 200
 
     def rounds_in_group(self, estimate: float) -> int:
-        """Return how many rounds of `estimate` seconds make a group, for about ten groups in the budget."""
+        """Return the number of rounds of `estimate` seconds per group, for about ten groups in the budget."""
         return max(1, min(self.most_rounds, int(self.budget / 10 / estimate)))
 
 
@@ -75,10 +75,10 @@ class Samples:
 
     Attributes:
         groups: Readings of each group, in order.
-        stopped: `interval` or `budget`: what ended the sampling.
-        steady: Whether the warm-up became steady before its time was over.
-        warmup_rounds: Rounds before the first group.
-        energy: Joules of one round in each group, where a meter was given.
+        stopped: Reason for the end of the sampling, `interval` or `budget`.
+        steady: Whether the warm-up became steady in its time.
+        warmup_rounds: Number of rounds before the first group.
+        energy: Joules per round of each group; empty without a meter.
     """
 
     groups: list[list[Reading]] = field(default_factory=list)
@@ -88,7 +88,7 @@ class Samples:
     energy: list[float] = field(default_factory=list)
 
     def wall(self) -> list[list[float]]:
-        """Return wall seconds by group."""
+        """Return the wall seconds by group."""
         return [[reading.wall for reading in group] for group in self.groups]
 
     def flat(self) -> list[Reading]:
@@ -100,33 +100,33 @@ class Samples:
         return median_interval(self.wall())
 
     def setup_latency(self) -> Value:
-        """Return the median wall seconds of the set-up with its interval."""
+        """Return the median wall seconds of set-ups with its interval."""
         return median_interval([[reading.setup for reading in group] for group in self.groups])
 
     def event_latency(self) -> Value | None:
-        """Return the median event seconds with its interval, or None without events."""
+        """Return the median event seconds with its interval, or None without event times."""
         groups = [[reading.event for reading in group if reading.event is not None] for group in self.groups]
         return median_interval(groups) if all(groups) else None
 
     def cpu_busy(self) -> float:
-        """Return CPU seconds over wall seconds: about the number of threads that were computing."""
+        """Return CPU seconds over wall seconds, about the number of computing threads."""
         readings = self.flat()
         return sum(reading.cpu for reading in readings) / sum(reading.wall for reading in readings)
 
 
 def sample(subject: Subject, clock: Clock, schedule: Schedule, meter: Meter | None = None) -> Samples:
-    """Take the samples of one case.
+    """Sample one case.
 
-    A case comes freshly placed, so the rounds that showed its warm-up to be over are its first group.
+    The memory placement of a new case is fresh, so the rounds that showed the end of warm-up are the first group.
 
     Args:
-        subject: What is timed.
-        clock: Of its device.
-        schedule: How long and how precisely.
-        meter: Counts energy, which is read before and after each group but the first.
+        subject: The case.
+        clock: Clock of its device.
+        schedule: Budget and precision.
+        meter: Energy meter, which is read before and after each group but the first.
 
     Raises:
-        WrongResult: If the clock went backwards, stood still or returned a number that is not finite.
+        WrongResult: If a reading of the clock is not positive or not finite.
     """
     samples = Samples()
     with collector_paused():
@@ -141,7 +141,7 @@ def sample(subject: Subject, clock: Clock, schedule: Schedule, meter: Meter | No
 
 
 def steady(history: list[float], window: int = STEADY_WINDOW) -> bool:
-    """Tell whether the last `window` rounds are no longer clearly faster than the `window` rounds before them."""
+    """Return whether the median of the last `window` rounds is at most 5 % below that of the `window` rounds before."""
     if len(history) < 2 * window:
         return False
     recent = statistics.median(history[-window:])
@@ -163,7 +163,7 @@ def warm_up(subject: Subject, clock: Clock, schedule: Schedule, samples: Samples
 
 
 def _window(seconds: float) -> int:
-    """Return how many rounds of this length are compared with as many before them."""
+    """Return the number of rounds of this length that are compared with as many before them."""
     return 1 if seconds >= SLOW_ROUND else STEADY_WINDOW
 
 
@@ -194,7 +194,7 @@ def take_round(subject: Subject, clock: Clock) -> Reading:
     """Set up and time one call.
 
     Raises:
-        WrongResult: If the clock jumped.
+        WrongResult: If the reading of the clock is not positive or not finite.
     """
     start = clock.now()
     subject.setup()
@@ -202,14 +202,14 @@ def take_round(subject: Subject, clock: Clock) -> Reading:
     reading = replace(clock.read(subject.run), setup=setup)
     if not (math.isfinite(reading.wall) and reading.wall > 0):
         raise WrongResult(
-            f"the clock jumped: a round took {reading.wall} s; the times of this case mean nothing, measure it again"
+            f"the clock jumped: a round took {reading.wall} s; the times of this case are invalid, measure it again"
         )
     return reading
 
 
 @contextmanager
 def collector_paused() -> Iterator[None]:
-    """Keep the garbage collector out of timed calls."""
+    """Disable the garbage collector inside the block."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:

@@ -1,4 +1,4 @@
-"""The efficiency of CPU threads, from rounds with one and with several that ran side by side."""
+"""Efficiency of CPU threads, from interleaved rounds with one and with several threads."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from cnnperf.measure.paired import sample_together
 from cnnperf.measure.sampler import Schedule, Subject
 from cnnperf.records.metrics import Value
 
-WAKING = 1 << 20  # numbers: enough for PyTorch to share them out, so that the threads are there before the clock runs
+WAKING = 1 << 20  # elements: enough for PyTorch to use all threads, so that they exist before the timed call
 
 
 class OnThreads:
-    """A subject that runs on a number of threads."""
+    """Subject with a number of threads."""
 
     def __init__(self, subject: Subject, threads: int) -> None:
-        """Take the subject, which is not compiled: generated code has its own number of threads."""
+        """Wrap a subject that is not compiled: generated code has its own number of threads."""
         self._subject, self._threads = subject, threads
         self._woken = torch.zeros(WAKING)
 
     def setup(self) -> None:
-        """Set the number of threads and wake them, then do the subject's own set-up."""
+        """Set the number of threads, wake them, and set up the subject."""
         torch.set_num_threads(self._threads)
         self._woken.add_(1)
         self._subject.setup()
@@ -33,20 +33,20 @@ class OnThreads:
         self._subject.run()
 
     def relocate(self) -> None:
-        """Put the subject at fresh addresses."""
+        """Move the subject to fresh addresses."""
         self._subject.relocate()
 
 
 def thread_efficiencies(subjects: Mapping[int, Subject], clock: Clock, schedule: Schedule) -> dict[int, Value]:
-    """Return throughput over that of one thread times the threads, T(1) / (n T(n)) with T the seconds of a call.
+    """Return the parallel efficiency T(1) / (n T(n)) of each number n above 1, with T(n) the seconds of a call.
 
     Args:
-        subjects: By number of threads, that of one among them; none is compiled.
-        clock: Of the CPU.
-        schedule: As for one case.
+        subjects: Subjects by number of threads, including 1; none is compiled.
+        clock: Clock of the CPU.
+        schedule: Schedule, as for one case.
 
     Raises:
-        WrongResult: If the clock jumped.
+        WrongResult: If a reading of the clock is not positive or not finite.
     """
     several = [threads for threads in sorted(subjects) if threads > 1]
     before = torch.get_num_threads()

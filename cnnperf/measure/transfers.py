@@ -1,4 +1,4 @@
-"""Copies of images from host memory to a CUDA device, which a call pays where its images are not there yet."""
+"""Copies of images from host memory to a CUDA device, an extra cost if images are not on the device yet."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ HOSTS: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "copy_pageable": lambda images: images,
     "copy_pinned": lambda images: images.pin_memory(),
 }
-"""Metric to the kind of host memory that is copied from; pageable memory goes through a pinned buffer of the driver."""
+"""Host memory by metric; the driver copies pageable memory through a pinned buffer."""
 
 
 def measure_transfers(images: torch.Tensor, device: torch.device, clock: Clock) -> dict[str, Value]:
-    """Return the seconds of copying images to a device, synchronized before and after, by metric.
+    """Return the seconds of synchronized copies of images to a device, by metric.
 
     Args:
-        images: In host memory, of the shape, dtype and layout of a call.
-        device: A CUDA device.
-        clock: Of the device.
+        images: Images in host memory, in the shape, dtype and layout of a call.
+        device: CUDA device.
+        clock: Clock of the device.
     """
     target = torch.empty_like(images, device=device)
     return {name: _copies(place(images), target, clock) for name, place in HOSTS.items()}

@@ -1,7 +1,7 @@
-"""Work: what a phase must compute and move, counted on the meta device, where nothing is computed or allocated.
+"""Work of a phase: its operations and traffic, counted on the meta device without computing or allocating.
 
-Counted on the eager, textbook network whatever the engine: it is the work that the result needs, not the work
-that one implementation chose to do.
+All engines share the count of the eager textbook network: the work that the result requires, not the work of one
+implementation.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from cnnperf.records.case import Case
 
 @dataclass(frozen=True)
 class Work:
-    """The exact work of one call of a phase.
+    """Exact work of one call of a phase.
 
     Attributes:
         parameters: Number of parameters.
-        flop: Floating-point operations of convolutions and matrix products; a multiply-add counts two.
-        traffic: Bytes that convolutions and matrix products read and write, each operand once: what is left even
-            when everything else is fused away.
-        live: Most bytes of tensors alive between operators, everything resident included.
+        flop: Floating-point operations of convolutions and matrix products; a multiply-add counts as two.
+        traffic: Bytes that convolutions and matrix products read and write, each operand once: the traffic that remains
+            if everything else is fused.
+        live: Peak bytes of tensors alive between operators, including parameters, buffers, optimizer state and inputs.
     """
 
     parameters: int
@@ -42,7 +42,7 @@ class Work:
 
 
 class _Traffic(TorchDispatchMode):
-    """Add up operand and result bytes of the operators that have a flop formula."""
+    """Counter of operand and result bytes of the operators that have a flop formula."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -57,7 +57,7 @@ class _Traffic(TorchDispatchMode):
 
 
 class _LiveTensors(TorchDispatchMode):
-    """Follow the storages that operators return until they die."""
+    """Tracker of storages from the operator that returns them until they are freed."""
 
     def __init__(self, resident: Iterable[torch.Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -75,11 +75,11 @@ class _LiveTensors(TorchDispatchMode):
         return result
 
     def restart(self) -> None:
-        """Forget the peak so far, not what is alive."""
+        """Reset the peak to the bytes that are alive now."""
         self.peak = self.live
 
     def _follow(self, storage: torch.UntypedStorage) -> None:
-        key = storage._cdata  # noqa: SLF001 - what StorageWeakRef identifies storages by
+        key = storage._cdata  # noqa: SLF001 - the identity that StorageWeakRef uses
         if key in self._known:
             return
         size = storage.nbytes()
@@ -100,18 +100,18 @@ def count_work(case: Case) -> Work:
     """
     textbook = resolve(case.architecture).reference or case.architecture
     operands = PRECISIONS[case.precision].operands
-    # None of the others decides what is computed, so the cases that differ in them share one count.
+    # These axes do not change the work, so cases that differ only in them share one count.
     alike = case.replace(engine="eager", device="cpu", layout="contiguous", threads=0)
     work = _count(alike.replace(architecture=textbook, precision=operands))
     if PRECISIONS[case.precision].autocast is None:
         return work
-    # Parameters, their gradients and what autocast leaves alone are held in fp32: at most that.
+    # Parameters, gradients and tensors outside autocast are fp32, so that fp32 gives an upper bound.
     return replace(work, live=_count(alike.replace(architecture=textbook, precision="fp32")).live)
 
 
 @lru_cache(maxsize=256)
 def _count(case: Case) -> Work:
-    # A width may be asked for that no memory holds.
+    # A network of another width may be too large to allocate.
     model = hollow(resolve(case.architecture), case.width) if case.width else create(case.architecture)
     model = model.to(device="meta", dtype=DTYPES[case.precision]).train(case.trains)
     images = torch.empty(case.batch, 3, case.image_size, case.image_size, dtype=DTYPES[case.precision], device="meta")
@@ -136,7 +136,7 @@ def _count(case: Case) -> Work:
 
 
 def _momentum(optimizer: torch.optim.Optimizer | None) -> list[torch.Tensor]:
-    """Make an optimizer allocate its state, as every step but the first finds it, and return the state."""
+    """Make an optimizer allocate its state, as it is in all steps but the first, and return the state."""
     if optimizer is None:
         return []
     for group in optimizer.param_groups:
