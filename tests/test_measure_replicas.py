@@ -26,7 +26,7 @@ def test_every_case_is_timed_in_every_process(replicas):
 
 
 def test_a_process_that_cannot_time_a_case_is_named_and_goes_on(replicas):
-    with pytest.raises(CnnperfError, match=r"broken.*process 2 of 3 cannot time it: ValueError: no such layer"):
+    with pytest.raises(CnnperfError, match=r"broken.*process 2 of 3 cannot time the case: ValueError: no such layer"):
         replicas.latencies(Case("broken"))
     assert replicas.latencies(CASE) == [2.0, 2.0]
 

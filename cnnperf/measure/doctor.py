@@ -177,7 +177,7 @@ def _gpu_clocks(machine: Machine) -> Finding | None:
         "GPU clocks",
         f"the clocks of GPU {', '.join(slowed)} are lowered",
         "heat or a power limit slows the GPU, increasingly during a run",
-        "nvidia-smi -q -d PERFORMANCE names the reason; `sudo nvidia-smi --lock-gpu-clocks=MHZ` locks a sustainable clock",
+        "nvidia-smi -q -d PERFORMANCE names the reason; `sudo nvidia-smi --lock-gpu-clocks=MHZ` sets a steady clock",
     )
 
 

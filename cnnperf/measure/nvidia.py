@@ -1,4 +1,4 @@
-"""What nvidia-smi tells of the GPUs, without loading PyTorch."""
+"""Queries of nvidia-smi, without loading PyTorch."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ SLOWDOWNS = {
     0x40: "hardware thermal slowdown",
     0x80: "power brake",
 }
-"""Bit to the reason for lowered clocks.
+"""Reason for lowered clocks by bit.
 
-Left out are an idle device (0x1), clocks that were set by somebody (0x2, 0x100) and those of a group of devices (0x10),
-which are no trouble of this run. A power cap is usual under large products.
+An idle device (0x1), clocks set by users (0x2, 0x100) and clocks synchronized within a group of devices (0x10) are left
+out, because they do not disturb a run. A power cap is usual with large matrix products.
 """
 
 
 def ask(*query: str) -> list[list[str]] | None:
-    """Return the fields of each line of an answer, or None where there is no nvidia-smi or it does not answer."""
+    """Query nvidia-smi and return the fields of each line; None if it is missing, fails or takes over 20 s."""
     program = shutil.which("nvidia-smi")
     if program is None:
         return None
@@ -38,13 +38,13 @@ def ask(*query: str) -> list[list[str]] | None:
 
 
 def slowdowns_of(bits: int) -> tuple[str, ...]:
-    """Return the reasons for lowered clocks that a mask of NVML names."""
+    """Return the reasons for lowered clocks in a bit mask of NVML."""
     return tuple(reason for bit, reason in SLOWDOWNS.items() if bits & bit)
 
 
 def lowers_clocks(mask: object) -> bool:
-    """Tell whether a mask of reasons, as nvidia-smi writes it, names one of `SLOWDOWNS`."""
+    """Return whether a hexadecimal mask from nvidia-smi has a reason of `SLOWDOWNS`."""
     try:
         return bool(slowdowns_of(int(str(mask), 16)))
-    except ValueError:  # nvidia-smi writes [N/A] where a GPU does not tell
+    except ValueError:  # nvidia-smi writes [N/A] for GPUs without the field
         return False

@@ -1,7 +1,7 @@
 """State of a GPU while it works, from NVIDIA's management library (the package `nvidia-ml-py`).
 
-The GPU is found by the UUID that CUDA gives, not by its index: with CUDA_VISIBLE_DEVICES, and in CUDA's own order, the
-two differ. Source of all names: https://docs.nvidia.com/deploy/nvml-api/group__nvmlDeviceQueries.html
+The GPU is found by its UUID, because CUDA and NVML may number devices differently, for instance with
+CUDA_VISIBLE_DEVICES. Source of all names: https://docs.nvidia.com/deploy/nvml-api/group__nvmlDeviceQueries.html
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ class GpuState:
 
 
 class Gpu:
-    """GPU of a CUDA device as NVML knows it."""
+    """GPU of a CUDA device in NVML."""
 
     def __init__(self, library: Any, handle: Any) -> None:
-        """Take NVML's module and its handle of the GPU."""
+        """Wrap the module of NVML and its handle of the GPU."""
         self._library, self._handle = library, handle
 
     @classmethod
     def of(cls, device: torch.device) -> Self | None:
-        """Return the GPU of a CUDA device; None where `nvidia-ml-py` is not installed or does not know it."""
+        """Return the GPU of a CUDA device; None if `nvidia-ml-py` is not installed or does not find it."""
         if find_spec("pynvml") is None:
             return None
         library = import_module("pynvml")
@@ -52,18 +52,18 @@ class Gpu:
         return None
 
     def joules(self) -> float | None:
-        """Return the energy in J since the driver was loaded; None where the GPU does not count it."""
+        """Return the energy in J since the driver was loaded; None if the GPU does not count it."""
         millijoules = self._ask("nvmlDeviceGetTotalEnergyConsumption")
         return None if millijoules is None else millijoules / 1e3
 
     def state(self) -> GpuState | None:
-        """Return clock and slowdowns now, or None where the GPU does not tell its clock."""
+        """Return the current clock and slowdowns; None if the GPU does not report its clock."""
         megahertz = self._ask("nvmlDeviceGetClockInfo", self._library.NVML_CLOCK_SM)
         reasons = self._ask("nvmlDeviceGetCurrentClocksThrottleReasons")
         return None if megahertz is None else GpuState(megahertz * 1e6, slowdowns_of(reasons or 0))
 
-    def _ask(self, name: str, *given: Any) -> Any:
+    def _ask(self, name: str, *arguments: Any) -> Any:
         try:
-            return getattr(self._library, name)(self._handle, *given)
-        except self._library.NVMLError:  # not every GPU, and no virtual one, has every reading
+            return getattr(self._library, name)(self._handle, *arguments)
+        except self._library.NVMLError:  # some GPUs, and all virtual ones, lack some readings
             return None

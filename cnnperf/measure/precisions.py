@@ -1,4 +1,4 @@
-"""The precisions: how numbers are held and multiplied, as a table. Adding one is adding a row."""
+"""Table of precisions: the types of stored numbers and of operands. Adding a precision is adding a row."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from dataclasses import dataclass
 import torch
 
 LOSS_SCALE = 2.0**10
-"""Scale of a loss in fp16 that it begins with: gradients neither vanish nor overflow, so that no step is left out."""
+"""Initial scale of an fp16 loss, at which gradients neither vanish nor overflow, so that no step is skipped."""
 
 
 @dataclass(frozen=True)
 class Precision:
-    """One row of the table.
+    """Row of the table.
 
     Attributes:
-        dtype: Of parameters and images.
-        autocast: Dtype that `torch.autocast` gives convolutions and products, or None without it.
-        conv_tf32: Whether cuDNN may round what goes into a convolution to TF32.
-        matmul_tf32: Whether matrix products may.
-        operands: Precision of what convolutions and products read: a plain one, for counts and ceilings.
-        cuda_only: Why a CPU has it not, or empty.
+        dtype: Type of parameters and images.
+        operands: Plain precision of the operands of convolutions and matrix products, for counts and ceilings.
+        autocast: Operand type under `torch.autocast`; None without it.
+        conv_tf32: Whether cuDNN may round the operands of convolutions to TF32.
+        matmul_tf32: Whether the operands of matrix products may be rounded to TF32.
+        cuda_only: Reason why a CPU lacks it; empty if it does not.
     """
 
     dtype: torch.dtype
@@ -34,11 +34,11 @@ class Precision:
 
     @property
     def scales_loss(self) -> bool:
-        """Whether training scales the loss, because small gradients would vanish in fp16."""
+        """Whether training scales the loss, because small fp16 gradients would vanish."""
         return self.autocast is torch.float16
 
     def autocasting(self, device_type: str) -> AbstractContextManager[object]:
-        """Return what a network and its loss run in; it can be entered again and again."""
+        """Return the reentrant context in which networks are called."""
         if self.autocast is None:
             return nullcontext()
         return torch.autocast(device_type, self.autocast)
@@ -54,22 +54,22 @@ PRECISIONS: Mapping[str, Precision] = {
     "amp": Precision(torch.float32, "bf16", autocast=torch.bfloat16),
     "amp_fp16": Precision(torch.float32, "fp16", autocast=torch.float16),
 }
-"""Name on the axis `precision` to its row. `conv_tf32` is what PyTorch does by itself on CUDA."""
+"""Rows by value of the axis `precision`; `conv_tf32` is PyTorch's default on CUDA."""
 
 DTYPES = {name: precision.dtype for name, precision in PRECISIONS.items()}
 
 
 def by_operands(values: Mapping[str, float]) -> dict[str, float]:
-    """Return a number for each precision from one for each kind of operands."""
+    """Return a number for each precision from one for each precision of operands."""
     return {name: values[precision.operands] for name, precision in PRECISIONS.items()}
 
 
 @contextmanager
 def allowed_tf32(precision: str) -> Iterator[None]:
-    """Allow TF32 inside as a precision says, forbid it otherwise, and restore the flags.
+    """Allow or forbid TF32 inside the block as a precision requires; restore the flags after it.
 
-    Both are PyTorch's older flags, which agree with each other in all versions; mixed with the newer
-    `fp32_precision` they raise (https://docs.pytorch.org/docs/stable/notes/cuda.html, "TensorFloat-32").
+    These are PyTorch's older flags, which work together in all versions; mixed with the newer `fp32_precision` they
+    raise (https://docs.pytorch.org/docs/stable/notes/cuda.html, "TensorFloat-32").
     """
     row = PRECISIONS[precision]
     flags = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
@@ -82,7 +82,7 @@ def allowed_tf32(precision: str) -> Iterator[None]:
 
 @contextmanager
 def cudnn_benchmark(*, enabled: bool) -> Iterator[None]:
-    """Let cuDNN choose convolutions by trying them, or not, inside; and restore what was set."""
+    """Set whether cuDNN benchmarks its convolution algorithms inside the block; restore the flag after it."""
     before = torch.backends.cudnn.benchmark
     torch.backends.cudnn.benchmark = enabled
     try:

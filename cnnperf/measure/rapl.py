@@ -1,6 +1,6 @@
-"""Energy of a CPU from its own counters, where Linux lets them be read.
+"""Energy of the CPU from its RAPL counters on Linux.
 
-Source: https://docs.kernel.org/power/powercap/powercap.html. Since CVE-2020-8694 only root may read them on most
+Source: https://docs.kernel.org/power/powercap/powercap.html. Since CVE-2020-8694 only root can read them on most
 systems.
 """
 
@@ -15,7 +15,7 @@ ROOT = Path("/sys/class/powercap")
 
 @dataclass
 class _Domain:
-    """Counter of one package in uJ, which begins again at 0 after `span`."""
+    """Counter of one package in uJ, which wraps to 0 after `span`."""
 
     path: Path
     span: int
@@ -30,27 +30,27 @@ class _Domain:
 
 
 class Rapl:
-    """Energy of all CPU packages of the machine, whatever runs on them."""
+    """Energy meter of all CPU packages of the machine, which includes all processes."""
 
     def __init__(self, domains: list[_Domain]) -> None:
-        """Take the counters; see `find`."""
+        """Use these counters; see `find`."""
         self._domains = domains
 
     @classmethod
     def find(cls, root: Path = ROOT) -> Self | None:
-        """Return the counters of the machine's packages; None where there are none or they may not be read."""
+        """Return the meter of this machine; None if it has no counters or they cannot be read."""
         try:
             domains = [
                 _Domain(zone / "energy_uj", int(_text(zone / "max_energy_range_uj")), int(_text(zone / "energy_uj")))
                 for zone in sorted(root.glob("intel-rapl:*"))
                 if _text(zone / "name").startswith("package")
             ]
-        except (OSError, ValueError):  # not root, or a system without them
+        except (OSError, ValueError):  # not root, or no such counters
             return None
         return cls(domains) if domains else None
 
     def joules(self) -> float:
-        """Return the energy in J since `find`; to be read more often than a counter turns over (minutes)."""
+        """Return the energy in J since `find`; call it more often than a counter wraps (minutes)."""
         return sum(domain.read() for domain in self._domains) / 1e6
 
 

@@ -1,6 +1,6 @@
-"""Replicas: the same cases timed again in processes of their own, because processes of one commit differ.
+"""Replicas: further processes that time the same cases, because the times of equal processes differ.
 
-Each lives as long as the run, loads PyTorch once, and works only while the others wait.
+A replica lives as long as the run and loads PyTorch once. Only one process works at a time.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from typing import Protocol
 from cnnperf.errors import CnnperfError
 from cnnperf.records.case import Case
 
-GRACE = 5.0  # seconds for a process to end by itself
+GRACE = 5.0  # seconds for a process to exit by itself
 
 
 class Stopwatch(Protocol):
-    """Time cases in a process of its own."""
+    """Timer of cases in a process of its own."""
 
     def latency(self, case: Case) -> float:
         """Return the median seconds of one call."""
 
 
 class Replicas:
-    """Further processes that time cases."""
+    """Processes that time cases one after the other."""
 
     def __init__(self, count: int, make: Callable[[], Stopwatch]) -> None:
-        """Start so many processes; `make` is called in each and must be picklable."""
+        """Start `count` processes, each of which calls `make`, which must be picklable."""
         context = multiprocessing.get_context("spawn")  # a forked process would share the parent's memory placement
         self._ends: list[Connection] = []
         self._processes: list[multiprocessing.process.BaseProcess] = []
@@ -36,15 +36,15 @@ class Replicas:
             ours, theirs = context.Pipe()
             process = context.Process(target=_serve, args=(theirs, make), daemon=True)
             process.start()
-            theirs.close()  # so that the death of either is seen by the other as the end of the pipe
+            theirs.close()  # so that each side gets EOFError when the other one dies
             self._ends.append(ours)
             self._processes.append(process)
 
     def latencies(self, case: Case) -> list[float]:
-        """Time a case in every process, one after the other, in seconds.
+        """Return the median seconds of a case in each process, timed one after the other.
 
         Raises:
-            CnnperfError: If a process cannot time it, or died.
+            CnnperfError: If a process cannot time the case, or died.
         """
         return [self._ask(number, case) for number in range(len(self._ends))]
 
@@ -70,18 +70,18 @@ class Replicas:
                 f"{where} died (exit status {status}); it may have run out of memory: use fewer --cnnperf-processes"
             ) from error
         if isinstance(answer, str):
-            raise CnnperfError(f"{where} cannot time it: {answer}")
+            raise CnnperfError(f"{where} cannot time the case: {answer}")
         return float(answer)
 
 
 def _serve(end: Connection, make: Callable[[], Stopwatch]) -> None:
-    """Answer cases with seconds, or with why there are none, until the other end is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group, and the parent decides
+    """Answer each case with its seconds or an error text, until the other end is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; the parent handles it
     stopwatch = make()
     for case in _cases(end):
         try:
             answer: float | str = stopwatch.latency(case)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the parent tells it
+        except Exception as error:  # noqa: BLE001 - the parent reports any error
             answer = f"{type(error).__name__}: {error}"
         end.send(answer)
 
