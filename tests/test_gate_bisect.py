@@ -77,7 +77,7 @@ def test_it_works_below_the_top_of_a_repository(repository, monkeypatch, capsys)
 
 def test_every_step_has_the_tolerances_that_were_given():
     tolerance = parse_tolerance(["4%", "resnet18=2%"])
-    command = step_command(Request("abc", tolerance=tolerance, given=options_of("resnet18 train cpu eager batch 4")))
+    command = step_command(Request("abc", tolerance=tolerance, options=options_of("resnet18 train cpu eager batch 4")))
     assert [word for word, before in zip(command[1:], command, strict=False) if before == "--allow"] == [
         "0.04",
         "resnet18=0.02",

@@ -78,7 +78,7 @@ def test_without_being_asked_for_nothing_is_installed_and_that_is_told(folders):
         assert python == sys.executable
     (line,) = told
     assert line.startswith(
-        "dependencies differ between the sides (requirements.txt); both are measured with the packages"
+        "dependencies differ between the sides (requirements.txt); both are measured with the installed packages"
     )
     assert "--base-python auto" in line
 
@@ -97,7 +97,9 @@ def test_what_cannot_be_installed_is_told_with_pips_own_words(folders):
     (folders[0] / "pyproject.toml").unlink()
     (folders[0] / "requirements.txt").write_text("./nowhere\n")
     with (
-        pytest.raises(CnnperfError, match=r"no environment for the base base .*nowhere.*--base-python"),
+        pytest.raises(
+            CnnperfError, match=r"no environment could be created for the base base .*nowhere.*--base-python"
+        ),
         interpreter_of(*sides(folders), AUTO, lambda _: None),
     ):
         pytest.fail("it was made")
@@ -111,5 +113,5 @@ def test_the_gate_measures_the_base_with_what_was_made_for_it(tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     assert main(["gate", "--base", "HEAD", "--base-python", AUTO, "--only", "counters", *OWN]) == 2
     err = capsys.readouterr().err
-    assert "making an environment for the base" in err
+    assert "creating an environment for the base" in err
     assert "the base cannot be measured: No module named" in err

@@ -1,4 +1,4 @@
-"""The arguments of `cnnperf gate`, read without loading PyTorch."""
+"""The arguments of `cnnperf gate` and `cnnperf bisect`, read without loading PyTorch."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
     from cnnperf.gate.command import Request
 
 DESCRIPTION = """\
-Measure a commit and the work tree side by side, and tell whether anything became slower or hungrier.
+Measure a commit and the work tree side by side and report regressions.
 
-The base is checked out beside the work tree, in a folder for temporary files; nothing in the repository changes. First
-the counters of each case (flop, bytes, operators, graphs, results) are compared exactly. Then both sides are timed in
-turns, at many placements of memory and in several processes, until each case is decided or the time is used up:
-  slower   surely, and found a second time
-  same     a slowdown of more than is allowed is excluded
-  faster   surely
-  unsure   could not be told; the report says which slowdown could have been seen
-The base is also timed against itself; where that seems to differ, no verdict on time is given.
+The base is checked out into a temporary folder; the repository is not changed. First, the counters of each case (flop,
+bytes, operators, graphs) are compared exactly, and its results within rounding. Then both sides are timed in turns, at
+many memory placements and in several processes, until each case has a verdict or the time budget is used up:
+  slower   a significant slowdown, confirmed by a second measurement
+  same     a slowdown larger than --allow is excluded
+  faster   a significant speedup
+  unsure   none of these; the report names the smallest slowdown that would have been detected
+The base is also timed against itself. If that shows a difference, no verdict on time is given.
 """
 
 EXAMPLES = """\
@@ -37,9 +37,9 @@ examples:
 
 exit status:
   0  nothing is worse
-  1  something is surely slower, a counter is worse, or results became wrong
-  2  unknown arguments, or a side that cannot be measured
-  3  something could not be told
+  1  a case is significantly slower, a counter is worse, or results became wrong
+  2  invalid arguments, or a side that cannot be measured
+  3  at least one case has no verdict
 """
 
 BISECT_EXAMPLES = """\
@@ -49,46 +49,35 @@ examples:
 
 exit status:
   0  the commit was found
-  2  unknown arguments, or a commit that cannot be measured
-  3  the bad commit is not surely worse, or commits between could not be measured
+  2  invalid arguments, or a commit that cannot be measured
+  3  the bad commit is not significantly worse, or commits in between could not be measured
 """
 
 PARTS = ("counters", "time")
-_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+_SECONDS_PER_UNIT = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+_TIME_FORMATS = "in seconds, or such as 90s, 10m, 1h"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what the gate takes, the options of the suite among it."""
+    """Add the arguments of the gate, including options of the suite."""
     parser.description, parser.epilog = DESCRIPTION, EXAMPLES
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     add = parser.add_argument
     add("--base", required=True, metavar="REV", help="commit, tag or branch to compare with")
-    add("--head", metavar="REV", help="what is compared with it (default: the work tree as it is)")
+    add("--head", metavar="REV", help="commit, tag or branch to measure (default: the work tree as it is)")
     add("--allow", action="append", default=[], metavar="PERCENT", help=TOLERANCE_HELP.replace("%", "%%"))
-    add("--time-budget", default="10m", metavar="TIME", help="for timing: seconds, or 90s, 10m, 1h (default: 10m)")
-    add("--only", choices=PARTS, help="compare counters alone, or time alone")
-    add(
-        "--accept",
-        action="append",
-        default=[],
-        metavar="COUNTER",
-        help="let a counter get worse, such as flop; repeatable",
+    add("--time-budget", default="10m", metavar="TIME", help=f"budget for all timing {_TIME_FORMATS} (default: 10m)")
+    add("--only", choices=PARTS, help="compare only counters, or only time")
+    text = "let this counter get worse, such as flop; repeatable"
+    add("--accept", action="append", default=[], metavar="COUNTER", help=text)
+    text = (
+        "Python interpreter of the base (default: the running one); auto makes an environment with pip if the "
+        "dependencies of the sides differ"
     )
-    add(
-        "--base-python",
-        default=sys.executable,
-        metavar="PATH",
-        help="interpreter of the base, where it needs other packages; auto makes an environment with pip where "
-        "dependencies differ",
-    )
-    add(
-        "--save",
-        type=Path,
-        metavar="FOLDER",
-        help="save a run file there, with the ratio to the base, for `cnnperf history --metric anchor_ratio`",
-    )
-    add("--samples", type=Path, metavar="FILE", help="write all seconds to a JSON file")
-    suite = parser.add_argument_group("the suite's own options")
+    add("--base-python", default=sys.executable, metavar="PATH", help=text)
+    text = "save a run file with the ratio to the base there, for `cnnperf history --metric anchor_ratio`"
+    add("--save", type=Path, metavar="FOLDER", help=text)
+    add("--samples", type=Path, metavar="FILE", help="write the seconds of all rounds to a JSON file")
+    suite = parser.add_argument_group("options of the suite")
     for option in OPTIONS:
         if not option.pytest_only:
             action = "append" if option.repeatable else "store"
@@ -98,44 +87,45 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_bisect_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what a bisection takes."""
-    parser.epilog, parser.formatter_class = BISECT_EXAMPLES, argparse.RawDescriptionHelpFormatter
+    """Add the arguments of a bisection."""
+    parser.epilog = BISECT_EXAMPLES
     add = parser.add_argument
-    add("case", metavar="CASE", help="its label, as reports print it, in quotes")
-    add("--good", required=True, metavar="REV", help="a commit before it became worse")
-    add("--bad", required=True, metavar="REV", help="a commit after it became worse")
-    add("--allow", action="append", default=[], metavar="PERCENT", help="slowdown that is allowed (default: 5%%)")
-    add("--time-budget", default="5m", metavar="TIME", help="for each commit: seconds, or 90s, 10m, 1h (default: 5m)")
+    add("case", metavar="CASE", help="label of the case as reports print it, in quotes")
+    add("--good", required=True, metavar="REV", help="a commit before the regression")
+    add("--bad", required=True, metavar="REV", help="a commit with the regression")
+    add("--allow", action="append", default=[], metavar="PERCENT", help="largest acceptable slowdown (default: 5%%)")
+    text = f"budget for timing each commit {_TIME_FORMATS} (default: 5m)"
+    add("--time-budget", default="5m", metavar="TIME", help=text)
     add("--only", choices=PARTS, default="time", help="what became worse (default: time)")
     parser.set_defaults(accept=[], head=None, base_python=sys.executable, samples=None, save=None)
 
 
-def request_of(given: argparse.Namespace) -> Request:
-    """Return what was asked.
+def request_of(args: argparse.Namespace) -> Request:
+    """Build the request from parsed arguments.
 
     Raises:
-        OptionError: If a tolerance, a time or a counter cannot be understood.
+        OptionError: If a tolerance, a time or a counter is invalid, or `--save` is combined with `--only counters`.
     """
     from cnnperf.gate.command import Request
     from cnnperf.records.metrics import METRICS
 
-    known = [name for name, metric in METRICS.items() if metric.counter]
-    for name in given.accept:
-        if name not in known:
-            raise OptionError(f"--accept: there is no counter {name!r}; the counters are {', '.join(known)}")
-    if given.save is not None and given.only == "counters":
+    counters = [name for name, metric in METRICS.items() if metric.counter]
+    for name in args.accept:
+        if name not in counters:
+            raise OptionError(f"--accept: there is no counter {name!r}; the counters are {', '.join(counters)}")
+    if args.save is not None and args.only == "counters":
         raise OptionError("--save saves times, and --only counters measures none; leave out one of them")
     return Request(
-        base=given.base,
-        head=given.head,
-        tolerance=parse_tolerance(given.allow),
-        seconds=0.0 if given.only == "counters" else _seconds(given.time_budget),
-        given=read_given(lambda key: getattr(given, key, None)),
-        accepted=tuple(given.accept),
-        base_python=given.base_python,
-        parts=(given.only,) if given.only else ("counters", "time"),
-        samples=given.samples,
-        save=given.save,
+        base=args.base,
+        head=args.head,
+        tolerance=parse_tolerance(args.allow),
+        budget=0.0 if args.only == "counters" else _seconds(args.time_budget),
+        options=read_given(lambda key: getattr(args, key, None)),
+        accepted=tuple(args.accept),
+        base_python=args.base_python,
+        parts=(args.only,) if args.only else PARTS,
+        samples=args.samples,
+        save=args.save,
     )
 
 
@@ -143,4 +133,4 @@ def _seconds(text: str) -> float:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
     if match is None or float(match[1]) == 0:
         raise OptionError(f"--time-budget takes seconds above 0, or a time such as 90s, 10m or 1h, not {text!r}")
-    return float(match[1]) * _UNITS[match[2]]
+    return float(match[1]) * _SECONDS_PER_UNIT[match[2]]

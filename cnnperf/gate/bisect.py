@@ -1,7 +1,7 @@
-"""Bisection: between a good and a bad commit, the one in which a case became worse, found by measuring again.
+"""Bisection: find the commit between a good and a bad one in which a case became worse, by measuring again.
 
-git's own bisection does the search, in a worktree of its own, so that nothing of the user's repository is touched. At
-each step the gate compares with the good commit; one that cannot be measured, or of which it cannot tell, is skipped.
+`git bisect` does the search in a separate worktree, so that the user's work tree is not touched. At each step the gate
+compares a commit with the good one. A commit that cannot be measured, or has no verdict, is skipped.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from cnnperf.gate.sides import Repository, Side
 from cnnperf.records.case import axes_of_label
 from cnnperf.runs.verdicts import Comparison
 
-# Statuses of the gate, as https://git-scm.com/docs/git-bisect#_bisect_run wants them: 125 skips. git sets its own
-# variables for what it runs, which would lead the gate's git to another place.
+# Maps the statuses of the gate to those of https://git-scm.com/docs/git-bisect#_bisect_run, in which 125 skips. The
+# variables that git sets for its subprocesses would point the gate's git to another repository.
 STEP = (
     'unset GIT_DIR GIT_WORK_TREE GIT_PREFIX GIT_INDEX_FILE; cd "$0" || exit 125; "$@"; status=$?; '
     "case $status in 2|3) exit 125;; esac; exit $status"
 )
-ENDED = {0, 2}  # with 2, only commits that were skipped are left
+ENDED = {0, 2}  # with 2, only skipped commits are left
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,9 @@ class Found:
     """The commit in which a case became worse.
 
     Attributes:
-        comparison: Of the bad commit with the good one, which confirms that there is something to be found.
-        commits: The first bad commit, or those among which it is where some had to be skipped; each with its subject.
-            Empty where the change was not confirmed.
+        comparison: Comparison of the bad commit with the good one, which confirms the regression.
+        commits: Hash and subject of the first bad commit, or of all candidates for it if some commits were skipped.
+            Empty if the regression was not confirmed.
     """
 
     comparison: Comparison
@@ -45,43 +45,43 @@ class Found:
 
     @property
     def confirmed(self) -> bool:
-        """Tell whether the bad commit is worse than the good one when measured again."""
+        """Return whether the bad commit is worse than the good one when measured again."""
         return self.comparison.status() == ExitStatus.FAILED
 
 
-def run_bisect(label: str, request: Request, bad: str, folder: Path, tell: Callable[[str], None]) -> Found:
+def run_bisect(label: str, request: Request, bad: str, folder: Path, progress: Callable[[str], None]) -> Found:
     """Find the commit in which a case became worse.
 
     Args:
-        label: Of the case, as reports print it.
-        request: What each step asks, its base being the good commit.
+        label: Label of the case, as reports print it.
+        request: Parameters of the gate at each step; its base is the good commit.
         bad: A commit in which the case is worse.
-        folder: Somewhere in the repository.
-        tell: Takes lines of progress.
+        folder: A folder in the repository.
+        progress: Receives lines of progress.
 
     Raises:
-        OptionError: If the label is none.
+        OptionError: If the label is not that of a case.
         CnnperfError: If a commit does not exist, or git cannot bisect between the two.
     """
-    given = options_of(label)
+    options = options_of(label)
     repository = Repository(folder)
     good, bad = repository.resolve(request.base), repository.resolve(bad)
     if not repository.is_ancestor(good, bad):
         raise CnnperfError(f"{good[:10]} did not come before {bad[:10]}; give the earlier one as --good")
-    request = replace(request, base=good, given=given)
-    tell(f"measuring {bad[:10]} against {good[:10]} again")
-    comparison = run_gate(replace(request, head=bad), folder, tell)
+    request = replace(request, base=good, options=options)
+    progress(f"measuring {bad[:10]} against {good[:10]} again")
+    comparison = run_gate(replace(request, head=bad), folder, progress)
     if comparison.status() != ExitStatus.FAILED:
         return Found(comparison, ())
     with terminated_as_interrupted(), repository.checkout(bad) as side:
-        return Found(comparison, tuple(_search(side, good, bad, step_command(request), tell)))
+        return Found(comparison, tuple(_search(side, good, bad, step_command(request), progress)))
 
 
 def options_of(label: str) -> dict[str, tuple[str, ...]]:
-    """Return the options of the suite that stand for one case.
+    """Return the options of the suite that select one case.
 
     Raises:
-        OptionError: If the label is none.
+        OptionError: If the label is not that of a case.
     """
     axes = {name: str(value) for name, value in axes_of_label(label).items()}
     architecture, device = axes.pop("architecture"), axes.pop("device", "cpu")
@@ -97,38 +97,42 @@ def options_of(label: str) -> dict[str, tuple[str, ...]]:
 
 
 def step_command(request: Request) -> list[str]:
-    """Return the command of one step, which compares the work tree that it is run in with the good commit."""
-    # -P: the checkout may hold another cnnperf, which is to be measured and not to measure.
+    """Return the command of one step, which compares the current work tree with the good commit."""
+    # -P: a cnnperf in the checkout is what is measured, not what measures.
     command = [sys.executable, "-P", "-m", "cnnperf.cli", "gate", "--base", request.base]
-    allowed = [f"{request.tolerance.general}", *(f"{glob}={value}" for glob, value in request.tolerance.overrides)]
-    command += [word for text in allowed for word in ("--allow", text)]
-    command += ["--time-budget", f"{request.seconds or 1}"]
-    command += ["--only", *request.parts] if len(request.parts) == 1 else []
-    for key, values in request.given.items():
-        command += [word for value in values for word in (f"--{key.replace('_', '-')}", value)]
+    command += ["--allow", f"{request.tolerance.general}"]
+    for glob, limit in request.tolerance.overrides:
+        command += ["--allow", f"{glob}={limit}"]
+    command += ["--time-budget", f"{request.budget or 1}"]
+    if len(request.parts) == 1:
+        command += ["--only", *request.parts]
+    for key, values in request.options.items():
+        for value in values:
+            command += [f"--{key.replace('_', '-')}", value]
     return command
 
 
-def _search(side: Side, good: str, bad: str, command: Sequence[str], tell: Callable[[str], None]) -> list[str]:
+def _search(side: Side, good: str, bad: str, command: Sequence[str], progress: Callable[[str], None]) -> list[str]:
+    """Bisect in the checkout of a side, and return the lines of `Found.commits`."""
     top = Path(_git(side.folder, "rev-parse", "--show-toplevel"))
     _git(top, "bisect", "start", bad, good)
     run = ["git", "-C", str(top), "bisect", "run", "sh", "-c", STEP, str(side.folder), *command]
-    status = _run(run, tell)
+    status = _run(run, progress)
     if status not in ENDED:
-        raise CnnperfError(f"git bisect run ended with status {status}: a step was killed, or could not be started")
+        raise CnnperfError(f"git bisect run ended with status {status}: a step was killed or could not be started")
     refs = _git(top, "for-each-ref", "--format=%(refname)", "refs/bisect").split()
     goods = [ref for ref in refs if ref.startswith("refs/bisect/good-")]
     return _git(top, "log", "--format=%H %s", "refs/bisect/bad", "--not", *goods).splitlines()
 
 
-def _run(command: Sequence[str], tell: Callable[[str], None]) -> int:
-    """Run a command and tell its lines; whatever ends this ends all that it has started."""
+def _run(command: Sequence[str], progress: Callable[[str], None]) -> int:
+    """Run a command, pass on its output, and return its status; an exception ends its whole process group."""
     with subprocess.Popen(  # noqa: S603 - no shell, fixed program
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     ) as process:
         try:
             for line in process.stdout or ():
-                tell(f"  {line.rstrip()}")
+                progress(f"  {line.rstrip()}")
         except BaseException:
             os.killpg(process.pid, signal.SIGTERM)
             raise

@@ -1,4 +1,4 @@
-"""An environment for the base, where its dependencies are others than the candidate's."""
+"""A Python environment for the base, for sides whose declared dependencies differ."""
 
 from __future__ import annotations
 
@@ -19,76 +19,92 @@ AUTO = "auto"
 FILES = ("requirements*.txt", "constraints*.txt")
 PROJECT = "pyproject.toml"
 DECLARED = ("requires-python", "dependencies")
-_SHOWN_LINES = 3  # of what pip said
+_SHOWN_LINES = 3  # of pip's output
 
 
 def differing(base: Path, candidate: Path) -> list[str]:
-    """Return where the dependencies of two folders are declared otherwise: names of files, and keys of pyproject.toml.
+    """Return the files, and keys of pyproject.toml, that declare different dependencies in two folders.
 
-    What cannot be read as text or as TOML differs where its bytes do.
+    Files that are not valid text or TOML are compared by their bytes.
     """
     names = sorted({path.name for folder in (base, candidate) for path in _files(folder, *FILES)})
     files = [name for name in names if _lines(base / name) != _lines(candidate / name)]
-    declared = [_declared(folder / PROJECT) for folder in (base, candidate)]
-    return files + [f"{key} in {PROJECT}" for key in DECLARED if declared[0].get(key) != declared[1].get(key)]
+    before, after = _declared(base / PROJECT), _declared(candidate / PROJECT)
+    return files + [f"{key} in {PROJECT}" for key in DECLARED if before.get(key) != after.get(key)]
 
 
 @contextmanager
-def interpreter_of(base: Side, candidate: Side, wanted: str, tell: Callable[[str], None]) -> Iterator[str]:
-    """Give the interpreter of the base, with `AUTO` in an environment of its own where dependencies differ.
+def interpreter_of(base: Side, candidate: Side, python: str, progress: Callable[[str], None]) -> Iterator[str]:
+    """Provide the interpreter of the base.
+
+    Args:
+        base: The base.
+        candidate: The candidate.
+        python: Path of an interpreter; or `AUTO` to create an environment if dependencies differ, removed at the end.
+        progress: Receives lines of progress.
 
     Raises:
-        CnnperfError: If the environment cannot be made.
+        CnnperfError: If the environment cannot be created.
     """
     changed = differing(base.folder, candidate.folder)
     if not changed:
-        yield sys.executable if wanted == AUTO else wanted
+        yield sys.executable if python == AUTO else python
         return
-    told = f"dependencies differ between the sides ({', '.join(changed)})"
-    if wanted != AUTO:
-        if wanted == sys.executable:
-            tell(f"{told}; both are measured with the packages that are here (--base-python {AUTO} makes others)")
-        yield wanted
+    difference = f"dependencies differ between the sides ({', '.join(changed)})"
+    if python != AUTO:
+        if python == sys.executable:
+            progress(
+                f"{difference}; both are measured with the installed packages (--base-python {AUTO} creates an "
+                "environment for the base)"
+            )
+        yield python
         return
-    tell(f"{told}: making an environment for the base, which can take minutes")
-    with tempfile.TemporaryDirectory(prefix="cnnperf-base-") as above:
-        yield str(_make(Path(above), base, candidate))
+    progress(f"{difference}: creating an environment for the base, which can take minutes")
+    with tempfile.TemporaryDirectory(prefix="cnnperf-base-") as parent:
+        yield str(_create(Path(parent), base, candidate))
 
 
-def _make(above: Path, base: Side, candidate: Side) -> Path:
-    """Make an environment with the packages that are here, but for those that are declared otherwise."""
-    # -I: the folder is the base's, and a module of its own may be named like one of Python's.
-    _run(base, [sys.executable, "-I", "-m", "venv", str(above / "environment")])
-    python = above / "environment" / "bin" / "python"
+def _create(parent: Path, base: Side, candidate: Side) -> Path:
+    """Create an environment with the installed versions, except of packages that the sides declare differently."""
+    # -I: the working directory is the base's, which may have a module named like one of Python's.
+    _run(base, [sys.executable, "-I", "-m", "venv", str(parent / "environment")])
+    python = parent / "environment" / "bin" / "python"
     changed = changed_packages(base.folder, candidate.folder)
     pins = sorted(
-        f"{found.name}=={found.version}"
-        for found in metadata.distributions()
-        if found.name and _normal(found.name) not in changed
+        f"{package.name}=={package.version}"
+        for package in metadata.distributions()
+        if package.name and _normalized(package.name) not in changed
     )
-    (above / "pins.txt").write_text("\n".join(pins), encoding="utf-8")
-    limits = [word for path in (above / "pins.txt", *_files(base.folder, FILES[1])) for word in ("-c", str(path))]
-    wanted = [word for path in _files(base.folder, FILES[0]) for word in ("-r", str(path))]
-    wanted += [str(base.folder)] if (base.folder / PROJECT).exists() else []
-    _run(base, [str(python), "-m", "pip", "install", "--quiet", *limits, *wanted])
+    (parent / "pins.txt").write_text("\n".join(pins), encoding="utf-8")
+    arguments: list[str] = []
+    for path in (parent / "pins.txt", *_files(base.folder, FILES[1])):
+        arguments += ["-c", str(path)]
+    for path in _files(base.folder, FILES[0]):
+        arguments += ["-r", str(path)]
+    if (base.folder / PROJECT).exists():
+        arguments.append(str(base.folder))
+    _run(base, [str(python), "-m", "pip", "install", "--quiet", *arguments])
     return python
 
 
 def changed_packages(base: Path, candidate: Path) -> set[str]:
-    """Return the names of the packages that one folder asks for otherwise than the other."""
-    asked = []
-    for folder in (base, candidate):
-        declared = _declared(folder / PROJECT).get("dependencies")
-        lines = {str(line) for line in declared} if isinstance(declared, list) else set()
-        for path in _files(folder, *FILES):
-            found = _lines(path)
-            lines |= set(found) if isinstance(found, list) else set()
-        asked.append(lines)
-    names = (re.match(r"[A-Za-z0-9][A-Za-z0-9._-]*", line) for line in asked[0] ^ asked[1])
-    return {_normal(name[0]) for name in names if name}
+    """Return the normalized names of the packages that two folders require differently."""
+    names = (re.match(r"[A-Za-z0-9][A-Za-z0-9._-]*", line) for line in _required(base) ^ _required(candidate))
+    return {_normalized(name[0]) for name in names if name}
 
 
-def _normal(name: str) -> str:
+def _required(folder: Path) -> set[str]:
+    """Return the requirements that a folder declares in pyproject.toml and its requirements files."""
+    declared = _declared(folder / PROJECT).get("dependencies")
+    requirements = {str(line) for line in declared} if isinstance(declared, list) else set()
+    for path in _files(folder, *FILES):
+        lines = _lines(path)
+        if isinstance(lines, list):
+            requirements.update(lines)
+    return requirements
+
+
+def _normalized(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
@@ -99,15 +115,15 @@ def _files(folder: Path, *globs: str) -> list[Path]:
 def _run(base: Side, command: Sequence[str]) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=base.folder)  # noqa: S603 - no shell, our own words
     if done.returncode != 0:
-        said = " | ".join((done.stderr or done.stdout).strip().splitlines()[-_SHOWN_LINES:])
+        output = " | ".join((done.stderr or done.stdout).strip().splitlines()[-_SHOWN_LINES:])
         raise CnnperfError(
-            f"no environment for the base {base.label()} could be made: {said}; name an interpreter that has its "
+            f"no environment could be created for the base {base.label()}: {output}; name an interpreter that has its "
             "packages with --base-python"
         )
 
 
 def _lines(path: Path) -> list[str] | bytes | None:
-    """Return what a file of requirements asks for, without comments; its bytes where they are no text."""
+    """Return the lines of a requirements file without comments; its bytes if they are not text; None if missing."""
     if not path.is_file():
         return None
     content = path.read_bytes()
@@ -119,6 +135,7 @@ def _lines(path: Path) -> list[str] | bytes | None:
 
 
 def _declared(path: Path) -> Mapping[str, object]:
+    """Return the values of `DECLARED` in a pyproject.toml; its bytes for each if it is not valid TOML."""
     if not path.is_file():
         return {}
     content = path.read_bytes()

@@ -1,8 +1,8 @@
 """The gate: from two sides to a verdict for each case, in passes of fresh processes until every case is decided.
 
-A pass starts new workers, and takes some re-instantiations of every case that is not decided yet; so
-what is left of the time goes to the undecided, and each case meets several processes and several moments of the
-machine. The baseline runs twice, and what its two workers differ by is the control.
+A pass starts new workers and takes `PLACEMENTS_IN_PASS` re-instantiations of every undecided case. The remaining time
+thus goes to undecided cases, and each case is measured in several processes and at several times. The base has two
+workers; the difference between them is the control.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from cnnperf.stats.sequential import LOOKS, Judgement, Rule, confirm, control_di
 
 BASE, CANDIDATE, CONTROL = "base", "candidate", "control"
 PLACEMENTS_IN_PASS = 8
-STEADIER = 2.0  # times as steady as wall seconds are CPU seconds where they are judged by instead
+CPU_STEADINESS = 2.0  # CPU seconds replace wall seconds if wall seconds spread at least this many times as much
 
 Start = Callable[[bool], AbstractContextManager[Mapping[str, Peer]]]
-"""Starts workers for `base`, `candidate` and `control`, the base again; with the compiler loaded, or without it."""
+"""Starts workers for `base`, `candidate` and `control` (the base again); True preloads the compiler."""
 
 
 @dataclass
 class Series:
-    """Collect what is measured of one case, and say when it is decided.
+    """Samples of one case, and the judgements on them.
 
     Attributes:
         case: The case.
-        first: Placements by pass.
-        second: Those of the measurement that has to confirm an alarm.
-        alarm: The judgement that has to be confirmed, or None.
+        first: Placements of the first measurement, by pass.
+        second: Placements of the measurement that has to confirm an alarm, by pass.
+        alarm: The judgement `slower` of the first measurement, or None.
         decided: The final judgement, or None.
     """
 
@@ -48,35 +48,47 @@ class Series:
     decided: Judgement | None = None
 
     def add(self, placements: list[Placement], rule: Rule) -> None:
-        """Take the placements of one pass and look, where it is time to."""
-        (self.first if self.alarm is None else self.second).append(placements)
-        look = self._look if self.alarm is None else self._confirm
-        look(rule.of(self.case))
+        """Add the placements of one pass, and judge the series if the number of them is one of `LOOKS`."""
+        if self.alarm is None:
+            self.first.append(placements)
+            self._look(rule.of(self.case))
+        else:
+            self.second.append(placements)
+            self._confirm(rule.of(self.case))
+
+    def passes(self) -> list[list[Placement]]:
+        """Return the placements of both measurements by pass."""
+        return [*self.first, *self.second]
+
+    def placements(self) -> list[Placement]:
+        """Return the placements of both measurements."""
+        return [placement for placements in self.passes() for placement in placements]
 
     @property
     def by_cpu(self) -> bool:
-        """Tell whether the case is judged by CPU seconds, because its wall seconds are too unsteady.
+        """Return whether the case is judged by CPU seconds, because its wall seconds spread too much.
 
-        The control tells, in which the base is compared with itself: what the candidate does has no part in the choice.
-        CPU seconds do not see waiting, so that they have to be much steadier.
+        Only the control, base against base, decides this, so that the candidate has no influence on the choice. CPU
+        seconds do not include waiting, and therefore have to be much steadier.
         """
-        every = [*self.first, *self.second]
-        if self.case.device_type != "cpu" or not every:
+        passes = self.passes()
+        if self.case.device_type != "cpu" or not passes:
             return False
-        wall, cpu = (unsteadiness(ratios(every, CONTROL, cpu=by_cpu)) for by_cpu in (False, True))
-        return cpu < wall / STEADIER
+        wall = unsteadiness(ratios(passes, CONTROL, cpu=False))
+        cpu = unsteadiness(ratios(passes, CONTROL, cpu=True))
+        return cpu < wall / CPU_STEADINESS
 
     def ratios(self, passes: Sequence[Sequence[Placement]]) -> list[list[float]]:
-        """Return the log ratios that the case is judged by."""
+        """Return the log ratios of candidate over base by pass, of CPU or wall seconds as `by_cpu` says."""
         return ratios(passes, cpu=self.by_cpu)
 
     def end(self, rule: Rule, reason: str) -> None:
-        """End because there is no time left."""
+        """Set the final judgement of an undecided series to `unsure`."""
         if self.decided is None:
             several, rule = _count(self.first) > 1, rule.of(self.case)
             found = estimate(self.ratios(self.first), rule, rule.level) if several else None
-            waiting = "an alarm was not yet measured again" if self.alarm else "undecided"
-            self.decided = Judgement("unsure", f"{waiting}; {reason}", found)
+            state = "a slowdown is not confirmed yet" if self.alarm else "undecided"
+            self.decided = Judgement("unsure", f"{state}; {reason}", found)
 
     def _look(self, rule: Rule) -> None:
         count = _count(self.first)
@@ -94,38 +106,38 @@ class Series:
         count = _count(self.second)
         if count < _count(self.first) or count not in LOOKS:
             return
-        told = confirm(self.ratios(self.second), rule)
-        if told is None and count < LOOKS[-1]:
+        confirmed = confirm(self.ratios(self.second), rule)
+        if confirmed is None and count < LOOKS[-1]:
             return
-        together = estimate(self.ratios([*self.first, *self.second]), rule, rule.level)
-        if told:
-            self.decided = Judgement("slower", "found, and found again by a second measurement", together)
+        pooled = estimate(self.ratios(self.passes()), rule, rule.level)
+        if confirmed:
+            self.decided = Judgement("slower", "significant in two measurements", pooled)
         else:
-            self.decided = Judgement("unsure", "an alarm that a second measurement did not confirm", together)
+            self.decided = Judgement("unsure", "a second measurement did not confirm the slowdown of the first", pooled)
 
 
 def unsteadiness(passes: Sequence[Sequence[float]]) -> float:
     """Return the median distance of log ratios from the median of their pass."""
-    return median(abs(value - median(one)) for one in passes for value in one)
+    return median(abs(value - median(values)) for values in passes for value in values)
 
 
-def ratios(passes: Sequence[Sequence[Placement]], numerator: str = CANDIDATE, **how: Any) -> list[list[float]]:
-    """Return the log ratios to the base by pass."""
-    return [[one.log_ratio(numerator, BASE, **how) for one in placements] for placements in passes]
+def ratios(passes: Sequence[Sequence[Placement]], numerator: str = CANDIDATE, **options: Any) -> list[list[float]]:
+    """Return the log ratios of a side over the base by pass; `Placement.log_ratio` has the options."""
+    return [[placement.log_ratio(numerator, BASE, **options) for placement in placements] for placements in passes]
 
 
 @dataclass
 class Gate:
-    """Measurement of cases until all are decided or the time is over.
+    """Measurement of cases until all are decided or the time budget is used up.
 
     Attributes:
         start: Starts the workers of a pass.
-        rule: What is allowed.
-        deadline: On `now`'s clock, in seconds.
+        rule: The sequential rule, with the tolerance.
+        deadline: End of the time budget, in seconds of the clock `now`.
         input_kind: `synthetic` or `photos`.
         allocator: Policy of CPU memory in the workers.
-        tell: Takes a line of progress.
-        now: A clock in seconds; tests give a scripted one.
+        progress: Receives lines of progress.
+        now: A monotonic clock in seconds.
     """
 
     start: Start
@@ -133,72 +145,74 @@ class Gate:
     deadline: float
     input_kind: str = "synthetic"
     allocator: str = "retain"
-    tell: Callable[[str], None] = lambda _: None
+    progress: Callable[[str], None] = lambda _: None
     now: Callable[[], float] = time.monotonic
 
     def measure(self, cases: Sequence[Case]) -> list[Series]:
-        """Measure cases.
+        """Measure cases, and return their series in the same order.
 
         Raises:
             CnnperfError: If a worker dies or does not answer.
         """
-        series = [Series(case) for case in cases]
-        number = 0
-        while (undecided := [one for one in series if one.decided is None]) and self.now() < self.deadline:
+        all_series = [Series(case) for case in cases]
+        undecided, number = all_series, 0
+        while undecided and (left := self.deadline - self.now()) > 0:
             number += 1
-            self.tell(f"pass {number}: {len(undecided)} of {len(cases)} cases undecided, {self._left():.0f} s left")
+            self.progress(f"pass {number}: {len(undecided)} of {len(cases)} cases undecided, {left:.0f} s left")
             self._pass(undecided, number)
-        for one in series:
-            one.end(self.rule, "the time budget is used up; raise --time-budget or select fewer cases")
-        return series
+            undecided = [series for series in undecided if series.decided is None]
+        for series in undecided:
+            series.end(self.rule, "the time budget is used up; raise --time-budget or select fewer cases")
+        return all_series
 
     def _pass(self, undecided: Sequence[Series], number: int) -> None:
-        with self.start(any(one.case.compiled for one in undecided)) as peers:
+        with self.start(any(series.case.compiled for series in undecided)) as peers:
             lockstep = Lockstep(peers, seed=number << 20)
-            for one in undecided:
+            for series in undecided:
                 if self.now() >= self.deadline:
                     return
                 try:
-                    lockstep.build(one.case.axes(), self.input_kind, self.allocator)
+                    lockstep.build(series.case.axes(), self.input_kind, self.allocator)
                 except CannotMeasure as error:
-                    one.decided = Judgement("not-comparable", str(error), None)
+                    series.decided = Judgement("not-comparable", str(error), None)
                     continue
-                one.add(list(lockstep.placements(PLACEMENTS_IN_PASS)), self.rule)
-                if one.decided is not None:
-                    self.tell(f"  {one.case.label()}: {one.decided.verdict}")
-
-    def _left(self) -> float:
-        return max(0.0, self.deadline - self.now())
+                series.add(list(lockstep.placements(PLACEMENTS_IN_PASS)), self.rule)
+                if series.decided is not None:
+                    self.progress(f"  {series.case.label()}: {series.decided.verdict}")
 
 
 def verdict_of(series: Series) -> CaseVerdict:
-    """Return what a series says, as a record for reports."""
+    """Return the verdict on a decided series.
+
+    Raises:
+        CnnperfError: If the series is not decided yet.
+    """
     decided = series.decided
     if decided is None:
         raise CnnperfError(f"{series.case.label()} is not decided yet")
-    every = [placement for one in (*series.first, *series.second) for placement in one]
+    placements = series.placements()
     return CaseVerdict(
         case=series.case,
         verdict=decided.verdict,
         reason=f"{decided.reason}, in CPU seconds" if series.by_cpu else decided.reason,
         found=decided.found,
-        base_seconds=_middle(every, BASE),
-        candidate_seconds=_middle(every, CANDIDATE),
+        base_seconds=_median_seconds(placements, BASE),
+        candidate_seconds=_median_seconds(placements, CANDIDATE),
     )
 
 
-def control_of(series: Sequence[Series], rule: Rule) -> list[ControlFound]:
-    """Return the cases in which the base differs from itself, of which there should be none."""
-    found = []
-    for one in series:
-        passes, its = ratios([*one.first, *one.second], CONTROL, cpu=one.by_cpu), rule.of(one.case)
-        if control_differs(passes, its):
-            found.append(ControlFound(one.case, estimate(passes, its, its.control_level)))
-    return found
+def control_of(all_series: Sequence[Series], rule: Rule) -> list[ControlFound]:
+    """Return the cases in which the base differs from itself; there should be none."""
+    differing = []
+    for series in all_series:
+        passes, case_rule = ratios(series.passes(), CONTROL, cpu=series.by_cpu), rule.of(series.case)
+        if control_differs(passes, case_rule):
+            differing.append(ControlFound(series.case, estimate(passes, case_rule, case_rule.control_level)))
+    return differing
 
 
-def _middle(placements: Sequence[Placement], side: str) -> float | None:
-    seconds = [median(one.wall[side]) for one in placements]
+def _median_seconds(placements: Sequence[Placement], side: str) -> float | None:
+    seconds = [median(placement.wall[side]) for placement in placements]
     return median(seconds) if seconds else None
 
 
@@ -206,11 +220,18 @@ def _count(passes: Sequence[Sequence[object]]) -> int:
     return sum(map(len, passes))
 
 
-def samples_of(series: Sequence[Series]) -> Iterator[Mapping[str, Any]]:
-    """Yield all seconds of a gate as plain JSON, one entry a case, for whoever wants to judge them by another rule."""
-    for one in series:
+def samples_of(all_series: Sequence[Series]) -> Iterator[Mapping[str, Any]]:
+    """Yield the seconds of all rounds as plain JSON, one entry a case, so that another rule can be applied to them."""
+    for series in all_series:
         yield {
-            "axes": one.case.axes(),
-            "first": [[{"wall": dict(p.wall), "cpu": dict(p.cpu)} for p in placements] for placements in one.first],
-            "second": [[{"wall": dict(p.wall), "cpu": dict(p.cpu)} for p in placements] for placements in one.second],
+            "axes": series.case.axes(),
+            "first": _plain(series.first),
+            "second": _plain(series.second),
         }
+
+
+def _plain(passes: Sequence[Sequence[Placement]]) -> list[list[dict[str, Any]]]:
+    return [
+        [{"wall": dict(placement.wall), "cpu": dict(placement.cpu)} for placement in placements]
+        for placements in passes
+    ]

@@ -1,7 +1,7 @@
-"""Sides in lockstep: one case on all of them, cycle by cycle, at fresh memory placements.
+"""Sides in lockstep: one case on all sides, cycle by cycle, at fresh memory placements.
 
 A re-instantiation is one draw of the placement: every side puts its tensors at fresh addresses and is then timed in
-turns of a few rounds, in an order drawn anew for each cycle. What the machine does meanwhile, it does to all.
+turns of a few rounds, in an order drawn anew for each cycle. Disturbances of the machine thus affect all sides alike.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from cnnperf.gate.processes import CannotMeasure, Peer
 from cnnperf.measure.paired import draw_order
 
 TURN_SECONDS = 0.01
-TRIAL_ROUNDS = 3  # that tell how long a round is
+TRIAL_ROUNDS = 3  # rounds that estimate the duration of a round
 MOST_ROUNDS = 100
 CYCLES = 5
-COLD_SECONDS = 0.005  # below it the rounds of a turn begin with one that does not count: another process had the caches
+COLD_SECONDS = 0.005  # turns of shorter rounds begin with an untimed one: the caches hold another process's data
 
 ESTIMATORS: Mapping[str, Callable[[Sequence[float]], float]] = {
     "minimum": min,
     "lower quartile": lambda seconds: float(np.quantile(seconds, 0.25)),
     "median": lambda seconds: float(np.quantile(seconds, 0.5)),
 }
-"""What can stand for the rounds of one side at one placement."""
+"""Estimators of the seconds of a round of one side at one placement."""
 
 ESTIMATOR = "minimum"
-"""What disturbs a round makes it longer, and the least disturbed one varies least from placement to placement."""
+"""Disturbances only lengthen a round, and the least disturbed one varies least from placement to placement."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class Turn:
     """Length of a turn.
 
     Attributes:
-        rounds: That are timed.
-        warm: That come before them and do not count.
+        rounds: Number of timed rounds.
+        warm: Number of untimed rounds before them.
     """
 
     rounds: int
@@ -48,7 +48,7 @@ class Turn:
 
     @classmethod
     def of(cls, seconds: float) -> Turn:
-        """Return the turn for rounds of so many seconds."""
+        """Return the turn for a case whose rounds take so many seconds."""
         rounds = min(MOST_ROUNDS, max(1, math.ceil(TURN_SECONDS / max(seconds, 1e-9))))
         return cls(rounds, int(seconds < COLD_SECONDS))
 
@@ -63,11 +63,17 @@ class Placement:
     def log_ratio(self, numerator: str, denominator: str, estimator: str = ESTIMATOR, *, cpu: bool = False) -> float:
         """Return the log of one side's time over another's.
 
+        Args:
+            numerator: Name of the side above the fraction bar.
+            denominator: Name of the side below it.
+            estimator: Key of `ESTIMATORS`.
+            cpu: Whether to compare CPU seconds instead of wall seconds.
+
         Raises:
-            CnnperfError: If either is not above 0.
+            CnnperfError: If either time is not above 0.
         """
-        seconds, of = self.cpu if cpu else self.wall, ESTIMATORS[estimator]
-        above, below = of(seconds[numerator]), of(seconds[denominator])
+        seconds, estimate = self.cpu if cpu else self.wall, ESTIMATORS[estimator]
+        above, below = estimate(seconds[numerator]), estimate(seconds[denominator])
         if not (above > 0 and below > 0):
             raise CnnperfError(
                 f"a round takes a time above 0, not {above:g} s ({numerator}) and {below:g} s ({denominator})"
@@ -77,11 +83,11 @@ class Placement:
 
 @dataclass
 class Lockstep:
-    """Time one case on several sides.
+    """Measurement of one case on several sides in turns.
 
     Attributes:
-        peers: The worker of each side by name.
-        seed: Of orders and placements; it moves on with every use.
+        peers: Worker of each side by name.
+        seed: Seed of orders and placements; it increases with every use.
     """
 
     peers: Mapping[str, Peer]
@@ -89,13 +95,18 @@ class Lockstep:
     _turn: Turn = field(init=False, default=Turn(1, 0))
 
     def build(self, axes: Mapping[str, object], input_kind: str, allocator: str) -> None:
-        """Build the case on every side, on all at once, because most of it is loading and compiling.
+        """Build the case on all sides concurrently: most of it is loading and compiling.
 
-        Each side has a seed of its own. With a common one all would pad their memory alike, pass after pass, and the
+        Each side has its own seed. With a common one all would pad their memory alike, pass after pass, and the
         placements would not be independent draws.
 
+        Args:
+            axes: Axes of the case.
+            input_kind: `synthetic` or `photos`.
+            allocator: Policy of CPU memory.
+
         Raises:
-            CannotMeasure: If a side cannot; the message names it.
+            CannotMeasure: If a side cannot build the case; the message names the side.
         """
 
         def build(index: int, name: str) -> None:
@@ -106,14 +117,14 @@ class Lockstep:
                 raise CannotMeasure(error.kind, f"{name}: {error}") from error
 
         names = list(self.peers)
-        with ThreadPoolExecutor(len(names)) as together:
-            list(together.map(build, range(len(names)), names))
+        with ThreadPoolExecutor(len(names)) as executor:
+            list(executor.map(build, range(len(names)), names))
         self.seed += len(names)
-        alone = self.peers[names[0]].ask("time", rounds=TRIAL_ROUNDS, warm=1)
-        self._turn = Turn.of(min(alone["wall"]))
+        trial = self.peers[names[0]].ask("time", rounds=TRIAL_ROUNDS, warm=1)
+        self._turn = Turn.of(min(trial["wall"]))
 
     def placements(self, count: int) -> Iterator[Placement]:
-        """Yield so many re-instantiations."""
+        """Measure and yield `count` re-instantiations."""
         for _ in range(count):
             self.seed += 1
             yield self._placement()

@@ -1,7 +1,7 @@
-"""A gate as a run file: seconds of the candidate, and their ratio to the base, which is what the long term can use.
+"""A gate as a run file: seconds of the candidate and their ratio to the base, for a history over a long time.
 
-Seconds of two machines do not compare, and not even those of one machine in two months. The ratio to a pinned commit
-that was measured in the same job does: with it as the base, a history goes on from machine to machine.
+Seconds are not comparable between machines, nor on one machine over months. The ratio to a pinned commit measured in
+the same job is comparable: with such a base, a history continues from machine to machine.
 """
 
 from __future__ import annotations
@@ -24,69 +24,74 @@ from cnnperf.stats.sequential import Estimate
 
 
 def save_gate(
-    folder: Path, series: Sequence[Series], sides: tuple[Side, Side], environment: Mapping[str, Any], *, withdrawn: bool
+    folder: Path,
+    all_series: Sequence[Series],
+    sides: tuple[Side, Side],
+    environment: Mapping[str, Any],
+    *,
+    withdrawn: bool,
 ) -> Path:
-    """Write a run file of the cases that were timed, and return its path.
+    """Write a run file of the timed cases, and return its path.
 
     Args:
-        folder: Where to.
-        series: What was measured.
+        folder: Folder of the file.
+        all_series: Decided series of all cases.
         sides: Base and candidate.
-        environment: Of the candidate's worker.
-        withdrawn: Whether the base differed from itself: then there is no ratio to it.
+        environment: Environment of the candidate's worker.
+        withdrawn: Whether the base differed from itself; then no ratio to it is saved.
 
     Raises:
-        CnnperfError: If it cannot be written; what was there before is still there.
+        CnnperfError: If it cannot be written; an older file of that name is untouched.
     """
     now, (base, candidate) = datetime.now(UTC), sides
-    missing = [NotMeasured(one.case.axes(), verdict_of(one).reason) for one in series if not _timed(one)]
+    timed = [series for series in all_series if _is_timed(series)]
+    untimed = [series for series in all_series if not _is_timed(series)]
     run = Run(
         time=now,
         machine_info={"node": platform.node(), "cpu": {"brand_raw": environment.get("cpu_model")}},
         commit_info={"id": candidate.commit, "dirty": candidate.dirty},
         suite="gate",
         anchor=base.commit,
-        cases=tuple(_record(one, withdrawn=withdrawn) for one in series if _timed(one)),
+        cases=tuple(_record(series, withdrawn=withdrawn) for series in timed),
         environment=dict(environment),
-        not_measured=tuple(missing),
+        not_measured=tuple(NotMeasured(series.case.axes(), verdict_of(series).reason) for series in untimed),
     )
     path = folder / f"gate-{now:%Y%m%dT%H%M%S%f}-{candidate.commit[:10]}.json"
     save_run(path, run)
     return path
 
 
-def _timed(series: Series) -> bool:
+def _is_timed(series: Series) -> bool:
     return series.decided is not None and series.decided.found is not None
 
 
 def _record(series: Series, *, withdrawn: bool) -> CaseRecord:
-    placements = [placement for one in (*series.first, *series.second) for placement in one]
-    verdict = verdict_of(series)
-    latency = verdict.candidate_seconds
-    doubt = _doubt(series, withdrawn=withdrawn)
-    ratio = None if doubt else _ratio(verdict.found)
-    values = {"anchor_ratio": ratio, "latency": None if latency is None else Value(latency)}
+    verdict, findings = verdict_of(series), _findings(series, withdrawn=withdrawn)
+    values: dict[str, Value] = {}
+    if verdict.found is not None and not findings:
+        values["anchor_ratio"] = _ratio(verdict.found)
+    if verdict.candidate_seconds is not None:
+        values["latency"] = Value(verdict.candidate_seconds)
     return CaseRecord(
         case=series.case,
-        values=with_units({name: value for name, value in values.items() if value is not None}),
-        rounds=Rounds(placement.wall[CANDIDATE] for placement in placements),
-        findings=tuple(doubt),
+        values=with_units(values),
+        rounds=Rounds(placement.wall[CANDIDATE] for placement in series.placements()),
+        findings=tuple(findings),
         test=f"cnnperf gate::{series.case.id()}",
     )
 
 
-def _doubt(series: Series, *, withdrawn: bool) -> list[Finding]:
-    """Return why there is no ratio that a history could use."""
+def _findings(series: Series, *, withdrawn: bool) -> list[Finding]:
+    """Return the reasons why a history cannot use the ratio of a series."""
     meaning, remedy = "there is no ratio to the base in this run", "measure again on a quieter machine"
-    found = []
+    findings = []
     if withdrawn:
-        found.append(Finding("control", "the base differed from itself", meaning, remedy))
+        findings.append(Finding("control", "the base differed from itself", meaning, remedy))
     if series.by_cpu:
-        found.append(Finding("CPU seconds", "wall seconds were too unsteady to judge by", meaning, remedy))
-    return found
+        findings.append(Finding("CPU seconds", "wall seconds were too unsteady to judge by", meaning, remedy))
+    return findings
 
 
-def _ratio(found: Estimate | None) -> Value | None:
-    if found is None:
-        return None
-    return Value(math.exp(found.middle), math.exp(found.low), math.exp(found.high), found.count)
+def _ratio(estimate: Estimate) -> Value:
+    """Return the ratio of an estimated log ratio."""
+    return Value(math.exp(estimate.middle), math.exp(estimate.low), math.exp(estimate.high), estimate.count)

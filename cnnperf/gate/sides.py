@@ -1,4 +1,4 @@
-"""The two sides of a gate as folders: the work tree as it is, and commits checked out beside it for a while."""
+"""The two sides of a gate as folders: the work tree as it is, and commits in temporary git worktrees."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class Side:
     """One side of a comparison.
 
     Attributes:
-        name: What a person typed, or `work tree`.
-        commit: Full hash of what is checked out; that of HEAD for a work tree.
-        dirty: Whether files differ from the commit.
-        folder: Where the code is, in the same place below its checkout as the current folder below the user's.
+        name: The revision as the user wrote it, or `work tree`.
+        commit: Full hash of the checked-out commit; that of HEAD for the work tree.
+        dirty: Whether tracked files differ from the commit.
+        folder: Folder of the code: the current folder, relative to the root of this side's checkout.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Side:
     folder: Path
 
     def paths(self) -> list[Path]:
-        """Return the folders that Python imports from: the side's own, and its `src` where there is one."""
+        """Return the folders that Python imports from: the side's folder, and its `src` if there is one."""
         return [path for path in (self.folder, self.folder / "src") if path.is_dir()]
 
     def label(self) -> str:
@@ -42,7 +42,7 @@ class Side:
 
 
 class Repository:
-    """The git repository that holds a folder; nothing of the user's in it is changed."""
+    """The git repository of a folder; its work tree, index and branches are never changed."""
 
     def __init__(self, folder: Path) -> None:
         """Find the repository of a folder.
@@ -52,33 +52,33 @@ class Repository:
         """
         self._folder = folder.resolve()
         if shutil.which("git") is None:
-            raise CnnperfError("git is not installed, and the gate checks the base out with it; install git")
+            raise CnnperfError("git is not installed; the gate needs it to check out the base")
         if not self._succeeds("rev-parse", "--is-inside-work-tree"):
             raise CnnperfError(
-                f"{folder} is not in the work tree of a git repository, from which the base could be taken"
+                f"{folder} is not in the work tree of a git repository; run the gate in the repository of the base"
             )
-        self._below = self._git("rev-parse", "--show-prefix")
+        self._subfolder = self._git("rev-parse", "--show-prefix")
 
     def resolve(self, revision: str) -> str:
         """Return the full hash of a revision.
 
         Raises:
-            CnnperfError: If it does not exist here; in a shallow clone the message says how to deepen it.
+            CnnperfError: If it does not exist; in a shallow clone the message says how to fetch it.
         """
-        found = self._run("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
-        if found.returncode == 0:
-            return found.stdout.strip()
+        parsed = self._run("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
+        if parsed.returncode == 0:
+            return parsed.stdout.strip()
         if self._git("rev-parse", "--is-shallow-repository") == "true":
             raise CnnperfError(
                 f"revision {revision!r} is not in this shallow clone; fetch it with `git fetch --unshallow`, or "
                 "`git fetch --depth=1 origin REVISION`"
             )
         raise CnnperfError(
-            f"revision {revision!r} does not exist in this repository; `git branch -a` and `git log` tell which do"
+            f"revision {revision!r} does not exist in this repository; `git branch -a` and `git log` list those that do"
         )
 
     def is_ancestor(self, earlier: str, later: str) -> bool:
-        """Tell whether one commit came before another in the same line."""
+        """Return whether one commit is an ancestor of another, or the same commit."""
         return self._succeeds("merge-base", "--is-ancestor", earlier, later)
 
     def work_tree(self) -> Side:
@@ -92,44 +92,42 @@ class Repository:
 
     @contextmanager
     def checkout(self, revision: str) -> Iterator[Side]:
-        """Give a revision as a side, in a git worktree in the system's folder for temporary files, removed at the end.
+        """Provide a revision as a side, in a git worktree below the temporary folder that is removed at the end.
 
         Raises:
             CnnperfError: If the revision does not exist, cannot be checked out, or lacks the current folder.
         """
         commit = self.resolve(revision)
         self.remove_left_behind()
-        above = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
-        tree = above / "tree"
+        tree = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-")) / "tree"
         try:
-            # A hook of the user's after a checkout is none of this one's business.
-            made = self._run(
+            # The user's post-checkout hook must not run.
+            added = self._run(
                 "-c", "core.hooksPath=/dev/null", "worktree", "add", "--detach", "--quiet", "--", str(tree), commit
             )
-            if made.returncode != 0:
-                raise CnnperfError(f"{revision} cannot be checked out to {tree}: {_last_line(made.stderr)}")
-            folder = tree / self._below
+            if added.returncode != 0:
+                raise CnnperfError(f"{revision} cannot be checked out to {tree}: {_last_line(added.stderr)}")
+            folder = tree / self._subfolder
             if not folder.is_dir():
                 raise CnnperfError(
-                    f"{revision} has no folder {self._below}, in which the gate was started; start it above"
+                    f"{revision} has no folder {self._subfolder}; run the gate in a folder that both sides have"
                 )
             yield Side(revision, commit, False, folder)
         finally:
             self._remove(tree)
-            shutil.rmtree(above, ignore_errors=True)
 
     def remove_left_behind(self) -> list[Path]:
-        """Remove the worktrees of gates that were killed, told by the number of a process that is no more."""
+        """Remove the worktrees of gates that were killed: the process whose id is in their name does not exist."""
         lines = self._git("worktree", "list", "--porcelain").splitlines()
         trees = [Path(line.removeprefix("worktree ")) for line in lines if line.startswith("worktree ")]
-        dead = [tree for tree in trees if _owner_is_dead(tree.parent.name)]
-        for tree in dead:
+        abandoned = [tree for tree in trees if _owner_is_dead(tree.parent.name)]
+        for tree in abandoned:
             self._remove(tree)
-            shutil.rmtree(tree.parent, ignore_errors=True)
-        return dead
+        return abandoned
 
     def _remove(self, tree: Path) -> None:
         self._run("worktree", "remove", "--force", "--", str(tree))
+        shutil.rmtree(tree.parent, ignore_errors=True)
 
     def _git(self, *arguments: str) -> str:
         done = self._run(*arguments)
@@ -153,10 +151,10 @@ def _owner_is_dead(name: str) -> bool:
         os.kill(int(owner), 0)
     except ProcessLookupError:
         return True
-    except PermissionError:  # it is another user's, and alive
+    except PermissionError:  # alive, and of another user
         return False
     return False
 
 
 def _last_line(text: str) -> str:
-    return next((line for line in reversed(text.splitlines()) if line.strip()), "no reason was given")
+    return next((line for line in reversed(text.splitlines()) if line.strip()), "git gave no reason")

@@ -1,14 +1,14 @@
-"""The processes of a gate: one that loads PyTorch and then forks a worker for each side, which times that side's cases.
+"""The processes of a gate: a fork server that loads PyTorch, and a forked worker for each side that times its cases.
 
-This file is run as a script. The code that is timed comes from a side; how it is timed is written here, so that all
-sides are timed in the same way. Of a side's cnnperf it uses `Case`, `Workload`, `count` and the options, whose names
-have to stay.
+This file is run as a script. The timed code comes from a side; the timing code is this file, so that all sides are
+timed in the same way. It uses `Case`, `Workload`, `count` and the options of a side's cnnperf; their names have to
+stay.
 
-Workers are forked because then PyTorch and the interpreter lie at the same addresses, in the same pages of memory, for
-all sides. In processes that are started one by one they do not, and then, beside a competing load, a case of many tiny
-calls was seen to differ between two of them by 5 % as long as they lived, though both ran the same code.
+Workers are forked so that PyTorch and the interpreter lie at the same addresses, in the same pages of memory, for all
+sides. In processes that are started separately they do not: beside a competing load, a case of many tiny calls differed
+by 5 % between two processes as long as they lived, though both ran the same code.
 
-A worker reads requests as lines of JSON from a socket, and answers each with one line. What the side prints goes to a
+A worker reads requests as lines of JSON from a socket, and answers each with one line. The side's output goes to a
 file.
 """
 
@@ -34,7 +34,7 @@ Answer = dict[str, Any]
 
 
 class Worker:
-    """Answer requests about one case at a time."""
+    """Receiver of the requests about one side, with one case at a time; each public method is a request."""
 
     def __init__(self) -> None:
         """Start without a case; PyTorch is loaded with the first request that needs it."""
@@ -42,13 +42,13 @@ class Worker:
         self._in_force = ExitStack()
         self._synchronize: Callable[[], None] = lambda: None
 
-    def plan(self, given: dict[str, list[str]]) -> Answer:
-        """Return the axes of the cases that the options stand for."""
+    def plan(self, options: dict[str, list[str]]) -> Answer:
+        """Return the axes of the cases that the options of the suite select."""
         from cnnperf.suite.options import parse_options
 
-        options = parse_options({key: tuple(texts) for key, texts in given.items()})
-        plan = options.plan()
-        return {"cases": [case.axes() for row in options.architectures() for case in plan.cases(row)]}
+        parsed = parse_options({key: tuple(texts) for key, texts in options.items()})
+        plan = parsed.plan()
+        return {"cases": [case.axes() for row in parsed.architectures() for case in plan.cases(row)]}
 
     def environment(self, input_kind: str, allocator: str) -> Answer:
         """Return the environment in which the cases are timed."""
@@ -58,14 +58,14 @@ class Worker:
         return {"environment": read_environment(cpu_allocator=apply_policy(allocator), input_kind=input_kind)}
 
     def count(self, axes: dict[str, Any], input_kind: str) -> Answer:
-        """Return counters and results of a case, in a process that times nothing."""
+        """Return counters and results of a case; never in a process that times."""
         from cnnperf.measure.counting import count
         from cnnperf.records.case import Case
 
         return count(Case.from_axes(axes), input_kind)
 
     def build(self, axes: dict[str, Any], input_kind: str, seed: int, allocator: str) -> Answer:
-        """Build a case, compile it where it is compiled, and run a round of it."""
+        """Build a case, compile it if its engine does, and run one round."""
         import torch
 
         from cnnperf.measure.allocator import apply_policy
@@ -89,19 +89,20 @@ class Worker:
         return {}
 
     def place(self) -> Answer:
-        """Put all tensors at fresh addresses, and run a round there."""
+        """Put all tensors at fresh addresses, and run one round."""
         self._workload.relocate()
         self._round()
         return {}
 
     def time(self, rounds: int, warm: int) -> Answer:
-        """Run rounds, of which the first `warm` do not count, and return their wall and CPU seconds."""
+        """Run `warm` untimed rounds, then return the wall and CPU seconds of each of `rounds` rounds."""
         for _ in range(warm):
             self._round()
-        taken = [self._round() for _ in range(rounds)]
-        return {"wall": [wall for wall, _ in taken], "cpu": [cpu for _, cpu in taken]}
+        readings = [self._round() for _ in range(rounds)]
+        return {"wall": [wall for wall, _ in readings], "cpu": [cpu for _, cpu in readings]}
 
     def _round(self) -> tuple[float, float]:
+        """Run one round and return its wall and CPU seconds."""
         workload = self._workload
         workload.setup()
         self._synchronize()
@@ -112,64 +113,71 @@ class Worker:
 
 
 def answer_all(worker: Worker, read: Any, write: Any) -> None:
-    """Answer requests until there are no more; an error is an answer too."""
+    """Answer requests until the input ends; an error of the side's code is an answer with `error` and `kind`."""
     for line in read:
         request = json.loads(line)
         try:
             answer = getattr(worker, request.pop("do"))(**request)
-        except Exception as error:  # noqa: BLE001 - the side's code may fail in any way, and the gate has to be told
+        except Exception as error:  # noqa: BLE001 - the side's code may fail in any way, and the gate has to know
             traceback.print_exc()
             answer = {"error": str(error) or type(error).__name__, "kind": type(error).__name__}
         write.write(json.dumps(answer) + "\n")
         write.flush()
 
 
-def live(paths: list[str], folder: str, connection: int, errors: int) -> None:
-    """Be a worker: import from the side's folders, and answer until the gate hangs up."""
-    os.dup2(errors, 1)
-    os.dup2(errors, 2)
+def run_worker(paths: list[str], folder: str, connection: int, output: int) -> None:
+    """Import from the side's folders, and answer requests until the gate closes the connection.
+
+    Args:
+        paths: Folders to import from.
+        folder: Working directory.
+        connection: Descriptor of a socket.
+        output: Descriptor of a file for the standard output and error.
+    """
+    os.dup2(output, 1)
+    os.dup2(output, 2)
     os.chdir(folder)
     sys.path[:0] = paths
-    gc.disable()  # a collection in the middle of a round is not the round's time; cases are built anew often
+    gc.disable()  # a collection must not fall into a round; `build` collects
     with socket.socket(fileno=connection) as ours, ours.makefile("r") as read, ours.makefile("w") as write:
         answer_all(Worker(), read, write)
 
 
 def fork(request: dict[str, Any], descriptors: list[int], control: socket.socket) -> int:
-    """Return the number of a new worker; in the worker, never return."""
-    number = os.fork()
-    if number:
+    """Fork a worker and return its process id; in the worker, never return."""
+    pid = os.fork()
+    if pid:
         for descriptor in descriptors:
             os.close(descriptor)
-        return number
+        return pid
     status = 1
     try:
         control.close()
-        live(request["paths"], request["folder"], *descriptors)
+        run_worker(request["paths"], request["folder"], *descriptors)
         status = 0
-    except SystemExit as end:
-        sys.stderr.write(f"{end}\n")
-    except BaseException:  # noqa: BLE001 - whatever it is, it must not go on in a second copy of the parent
+    except SystemExit as error:
+        sys.stderr.write(f"{error}\n")
+    except BaseException:  # noqa: BLE001 - the worker is a copy of the server and must not continue as one
         traceback.print_exc()
     finally:
         sys.stderr.flush()
         os._exit(status)
 
 
-def end(number: int, grace: float) -> int:
-    """Return the exit status of a worker that may end by itself for some seconds, and is then killed."""
+def end(pid: int, grace: float) -> int:
+    """Wait `grace` seconds for a worker to end, then kill it; return its exit status, -N for signal N."""
     deadline = time.monotonic() + grace
     while time.monotonic() < deadline:
-        ended, status = os.waitpid(number, os.WNOHANG)
+        ended, status = os.waitpid(pid, os.WNOHANG)
         if ended:
             return os.waitstatus_to_exitcode(status)
         time.sleep(0.001)
-    os.kill(number, signal.SIGKILL)
-    return os.waitstatus_to_exitcode(os.waitpid(number, 0)[1])
+    os.kill(pid, signal.SIGKILL)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def serve(control: socket.socket) -> None:
-    """Fork workers and end them, as the gate says, until it hangs up."""
+    """Fork and end workers as the gate requests, until it closes the socket."""
     while True:
         message, descriptors, _, _ = socket.recv_fds(control, MESSAGE_BYTES, 2)
         if not message:
@@ -183,12 +191,12 @@ def serve(control: socket.socket) -> None:
 
 
 def main() -> None:
-    """Load what the sides share, and serve; the arguments are a socket and the modules to load."""
+    """Run the fork server; the arguments are the descriptor of a socket and the modules to load first."""
     control, *modules = sys.argv[1:]
     if Path(sys.path[0]) == Path(__file__).parent:
-        del sys.path[0]  # the folder of this script holds modules that are nobody else's business
+        del sys.path[0]  # sides must not import the gate's own modules
     for module in modules:
-        with suppress(ImportError):  # a worker that needs it will say so
+        with suppress(ImportError):  # a worker that needs the module reports it
             import_module(module)
     serve(socket.socket(fileno=int(control)))
 
