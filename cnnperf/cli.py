@@ -1,4 +1,4 @@
-"""The command line: arguments and exit codes. What the commands do is the business of other rooms."""
+"""The command line: arguments and exit statuses."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Sequence
 
 import cnnperf
-from cnnperf.commands.command import complain
+from cnnperf.commands.command import print_error
 from cnnperf.commands.comparing import COMPARING
 from cnnperf.commands.reading import READING
 from cnnperf.commands.reporting import REPORTING
@@ -21,13 +21,14 @@ from cnnperf.exit_status import ExitStatus
 
 EPILOG = """\
 exit status:
-  0  fine
-  1  `repeat`: the runs differ; `compare`, `gate`, `history`: something is surely worse; `sweep`: a
-     result was wrong
-  2  unknown arguments, or a file or a commit that cannot be used
-  3  `compare`, `gate`, `history`, `bisect`: something could not be told
+  0    success
+  1    `repeat`: the runs differ; `compare`, `gate`, `history`: something is significantly worse;
+       `sweep`: a result is wrong
+  2    invalid arguments, or a file or a commit that cannot be used
+  3    `compare`, `gate`, `history`, `bisect`: the measurements do not allow a verdict
+  130  interrupted
 
-Runs are made by `pytest benchmarks --benchmark-autosave` and `cnnperf sweep`, which save them under .benchmarks/.
+`pytest benchmarks --benchmark-autosave` and `cnnperf sweep` save runs under .benchmarks/.
 """
 COMMANDS = (*READING, *REPORTING, *COMPARING, *SWEEPING, *STUDYING)
 
@@ -36,38 +37,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Args:
-        arguments: Those after the program's name; by default of this process.
+        arguments: Arguments without the program's name; by default those of this process.
 
     Returns:
         The exit status.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a terminal may not know ± or what is in a name
-    warnings.showwarning = _tell_warning
-    given = _parser().parse_args(arguments)
+            stream.reconfigure(errors="backslashreplace")  # the encoding may lack ± or characters of a name
+    warnings.showwarning = _print_warning
+    args = _parser().parse_args(arguments)
     try:
-        return int(given.run(given))
+        return int(args.run(args))
     except CnnperfError as error:
-        complain(f"cnnperf: {error}")
+        print_error(f"cnnperf: {error}")
     except KeyboardInterrupt:
-        complain("cnnperf: interrupted")
+        print_error("cnnperf: interrupted")
         return ExitStatus.INTERRUPTED
     except OSError as error:
-        complain(f"cnnperf: {error.filename or 'a file'}: {error.strerror or error}")
-    except Exception:  # noqa: BLE001 - Python's own status for it is 1, which says that something is surely worse
-        complain(traceback.format_exc())
+        print_error(f"cnnperf: {error.filename or 'a file'}: {error.strerror or error}")
+    except Exception:  # noqa: BLE001 - Python's own status for it is 1, which here means a regression
+        print_error(traceback.format_exc())
     return ExitStatus.UNUSABLE
 
 
-def _tell_warning(message: Warning | str, *_: object, **__: object) -> None:
-    complain(f"cnnperf: {message}")
+def _print_warning(message: Warning | str, *_: object, **__: object) -> None:
+    print_error(f"cnnperf: {message}")
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="cnnperf",
-        description="Read the runs of cnnperf's benchmarks, compare commits, sweep, and study architectures.",
+        description="Read and compare saved benchmark runs, measure commits and sweeps, and study architectures.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -75,9 +76,15 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for command in COMMANDS:
         description = f"{command.help[0].upper()}{command.help[1:]}."
-        one = commands.add_parser(command.name, help=command.help, description=description)
-        command.add(one)
-        one.set_defaults(run=command.run)
+        subparser = commands.add_parser(
+            command.name,
+            help=command.help,
+            description=description,
+            epilog=command.epilog,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.add(subparser)
+        subparser.set_defaults(run=command.run)
     return parser
 
 

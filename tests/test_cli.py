@@ -71,7 +71,7 @@ def test_repeat_takes_one_run_a_side(tmp_path, capsys):
     save(tmp_path / "a.json", benchmark())
     save(tmp_path / "b.json", benchmark())
     assert main(["repeat", str(tmp_path), str(tmp_path / "a.json")]) == 2
-    assert "2 runs, one is needed" in capsys.readouterr().err
+    assert "names 2 runs, but one is needed" in capsys.readouterr().err
 
 
 def test_a_missing_file_is_one_sentence_and_status_2(tmp_path, capsys):
@@ -95,7 +95,7 @@ def test_figures_replace_what_stands_between_the_marks_and_nothing_else(tmp_path
     assert "| lenet5 | forward | compile | cpu | 64 | 500 µs ±2.0% | 3 | 128k | 12.5 MiB | 2.00x [1.94, 2.06] |" in text
     capsys.readouterr()
     assert main(["figures", str(readme), run]) == 0
-    assert "already these" in capsys.readouterr().out
+    assert "figures are up to date" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("text", ["nothing", "<!-- figures:end --> <!-- figures:begin -->", "<!-- figures:begin -->"])

@@ -151,7 +151,7 @@ def test_time_that_is_used_up_ends_in_unsure_with_what_was_seen():
 def test_an_alarm_without_time_to_confirm_it_is_unsure_and_says_so():
     (series,), _ = measure(slower_by(1.1), deadline=2.5)
     assert verdict_of(series).verdict == "unsure"
-    assert "not yet measured again" in verdict_of(series).reason
+    assert "not confirmed yet" in verdict_of(series).reason
 
 
 def test_no_time_at_all_measures_nothing():

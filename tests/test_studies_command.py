@@ -61,9 +61,9 @@ def test_a_study_of_training_goes_on_where_it_was(here, capsys, monkeypatch):
         (
             [],
             2,
-            "1 finished seed is kept in studies/pooling.seeds.jsonl, and the same command goes on",
+            "1 finished seed is saved in studies/pooling.seeds.jsonl; the same command resumes from there",
         ),
-        (["--restart"], 2, "and the same command without --restart goes on"),
+        (["--restart"], 2, "the same command without --restart resumes"),
         ([], 0, "cnnperf: interrupted\n"),
     ],
 )
@@ -119,7 +119,7 @@ def test_results_that_could_not_be_written_are_refused_before_the_work(here, mon
     monkeypatch.setitem(sys.modules, "cnnperf.studies.run", None)  # whoever began would fail
     assert main(["study", name, "--out", out]) == 2
     assert f"--out {out}: " in (err := capsys.readouterr().err)
-    assert "is no folder that can be written to" in err
+    assert "is not a writable folder" in err
 
 
 @pytest.mark.parametrize("name", ["gradient-flow", "pooling", "squeeze-excitation", "depth"])

@@ -73,7 +73,7 @@ def test_a_killed_sweep_leaves_its_journal_and_says_where(here, capsys, monkeypa
     with pytest.raises(SystemExit):
         sweep("lenet5", "--over", "batch", *TINY)
     (left,) = (here / ".benchmarks").rglob("*.journal.jsonl")
-    assert f"the cases so far are kept in {left.relative_to(here)}" in capsys.readouterr().err
+    assert f"the cases measured so far are in {left.relative_to(here)}" in capsys.readouterr().err
     assert json.loads(left.read_text().splitlines()[0])["cnnperf_journal"] == 1
 
 
@@ -101,10 +101,10 @@ def test_a_width_that_no_memory_holds_is_refused_without_building_it(here, capsy
         (("lenet5", "--over", "batch", "--out", "gone/run.json"), "gone is no folder that can be written to"),
         (("lenet5", "--over", "batch", "--out", "run.txt"), "--out takes a file that ends in .json"),
         (("lenet5", "--over", "threads", "--values", "1,4096"), "--over threads takes 1 to"),
-        (("lenet5", "--over", "threads", "--max-batch", "4"), "--max-batch is about doubling the batch"),
-        (("lenet5", "--over", "threads", "--step", "5%"), "--step is about doubling the batch"),
-        (("lenet5", "--over", "threads", "--to-memory"), "--to-memory is about"),
-        (("lenet5", "--over", "batch", "--batch", "4"), "--batch is of sweeps over something else"),
+        (("lenet5", "--over", "threads", "--max-batch", "4"), "--max-batch only applies to doubling the batch"),
+        (("lenet5", "--over", "threads", "--step", "5%"), "--step only applies to doubling the batch"),
+        (("lenet5", "--over", "threads", "--to-memory"), "--to-memory only applies to"),
+        (("lenet5", "--over", "batch", "--batch", "4"), "--batch does not apply to --over batch"),
     ],
 )
 def test_a_bad_option_is_one_sentence_and_leaves_nothing(here, capsys, given, message):
@@ -128,6 +128,6 @@ def test_an_axis_that_cannot_be_swept_over_is_named_with_those_that_can(here, ca
 
 
 def test_pictures_without_the_package_are_refused_before_measuring(here, capsys, monkeypatch):
-    monkeypatch.setattr("cnnperf.commands.sweeping.find_spec", lambda name: None)
+    monkeypatch.setattr("cnnperf.commands.command.find_spec", lambda name: None)
     assert sweep("lenet5", "--over", "batch", "--png", "figures") == 2
     assert "pip install 'cnnperf[report]'" in capsys.readouterr().err

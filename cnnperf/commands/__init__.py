@@ -1,1 +1,1 @@
-"""The commands of the command line: what each takes, and what it calls. None loads PyTorch or pandas for its help."""
+"""The commands of the command line: their arguments and what they call. No help text needs PyTorch or pandas."""

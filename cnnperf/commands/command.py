@@ -1,25 +1,31 @@
-"""What a command is, what its exit status means, and how it prints."""
+"""What the commands share: the row of their table, common arguments, and output."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from cnnperf.errors import CnnperfError, RunFileError
+from cnnperf.extras import missing_package
 
 if TYPE_CHECKING:
     from cnnperf.runs import Run
 
 
-RUN = "a file or folder of runs, latest, latest~2, the number of a run, a commit, or a branch"
+RUN_HELP = "file or folder of runs, latest, latest~2, the number of a run, a commit, or a branch"
 STORAGE = Path(".benchmarks")
-QUIET = {"OMP_WAIT_POLICY": "PASSIVE", "KINETO_LOG_LEVEL": "6"}
-"""Threads that wait do not spin, and the profiler, by which memory is measured, does not write into the progress."""
+ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE", "KINETO_LOG_LEVEL": "6"}
+"""Variables of commands that measure: waiting threads do not spin, and the profiler (it measures memory) is quiet."""
+
+
+def no_arguments(_: argparse.ArgumentParser) -> None:
+    """Add no arguments."""
 
 
 @dataclass(frozen=True)
@@ -27,76 +33,108 @@ class Command:
     """One command of the command line.
 
     Attributes:
-        name: What is typed.
-        help: One phrase, shown in the list of commands and in its own help.
-        run: Takes the parsed arguments and returns the exit status.
-        add: Adds the arguments and longer help.
+        name: Name on the command line.
+        help: One phrase, shown in the list of commands and at the top of the command's own help.
+        run: Function of the parsed arguments that returns the exit status.
+        add: Function that adds the arguments to the parser.
+        epilog: Text at the end of the command's own help, printed as it is.
     """
 
     name: str
     help: str
     run: Callable[[argparse.Namespace], int]
-    add: Callable[[argparse.ArgumentParser], None]
+    add: Callable[[argparse.ArgumentParser], None] = no_arguments
+    epilog: str = ""
 
 
 def add_storage(parser: argparse.ArgumentParser) -> None:
-    """Add where saved runs are looked for."""
+    """Add the option for the storage of saved runs."""
     parser.add_argument(
         "--runs",
         type=storage_place,
         default=STORAGE,
         metavar="FOLDER",
-        help=f"where runs are saved: a folder, or the URL of a fleet's (default: {STORAGE})",
+        help=f"folder of the saved runs, or URL of a fleet's dataset (default: {STORAGE})",
     )
 
 
-def runs_of(text: str, given: argparse.Namespace) -> list[tuple[str, Run]]:
-    """Return the runs that a text means."""
+def add_markdown(parser: argparse.ArgumentParser, md_help: str) -> None:
+    """Add the options for output as Markdown."""
+    parser.add_argument("--md", type=file_path, metavar="FILE", help=md_help)
+    text = "append the Markdown to the file that GITHUB_STEP_SUMMARY names, which GitHub Actions shows"
+    parser.add_argument("--step-summary", action="store_true", help=text)
+
+
+def add_pictures(parser: argparse.ArgumentParser, content: str) -> None:
+    """Add the options for folders of pictures; each picture shows one `content`."""
+    for kind in ("png", "svg"):
+        text = f"write a picture of each {content} there, as {kind.upper()}"
+        parser.add_argument(f"--{kind}", type=file_path, metavar="FOLDER", help=text)
+
+
+def runs_of(text: str, args: argparse.Namespace) -> list[tuple[str, Run]]:
+    """Return the runs that a text names, each with its own name."""
     from cnnperf.runs.choose import choose_runs
 
-    return choose_runs(text, given.runs)
+    return choose_runs(text, args.runs)
 
 
-def only_run(text: str, given: argparse.Namespace) -> tuple[str, Run]:
-    """Return the one run that a text means.
+def run_of(text: str, args: argparse.Namespace) -> tuple[str, Run]:
+    """Return the only run that a text names, with its own name.
 
     Raises:
         RunFileError: If there are several.
     """
-    return the_one(text, runs_of(text, given))
+    return only_run(text, runs_of(text, args))
 
 
-def the_one(text: str, runs: list[tuple[str, Run]]) -> tuple[str, Run]:
-    """Return the run of a list that has to hold one; raises as `only_run` does."""
+def only_run(text: str, runs: list[tuple[str, Run]]) -> tuple[str, Run]:
+    """Return the only one of the runs that a text names; raises as `run_of` does."""
     if len(runs) > 1:
-        raise RunFileError(f"{text}: {len(runs)} runs, one is needed; name one file, such as the one of {runs[-1][0]}")
+        raise RunFileError(f"{text} names {len(runs)} runs, but one is needed; name one file, such as {runs[-1][0]}")
     return runs[0]
 
 
-def text_of(document: Path) -> str:
+def read_text(path: Path) -> str:
     """Return the text of a file.
 
     Raises:
         RunFileError: If it cannot be read.
     """
     try:
-        return document.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise RunFileError(f"{document}: cannot be read as text: {error}") from error
+        raise RunFileError(f"{path}: cannot be read as text: {error}") from error
+
+
+def check_packages(packages: Sequence[str], extra: str, purpose: str) -> None:
+    """Check that packages are installed, before work that needs them begins.
+
+    Args:
+        packages: Names of the packages.
+        extra: The extra of cnnperf that has them.
+        purpose: What they are needed for, such as `a study`.
+
+    Raises:
+        CnnperfError: If a package is missing.
+    """
+    missing = [name for name in packages if find_spec(name) is None]
+    if missing:
+        raise missing_package(", ".join(missing), extra, purpose)
 
 
 def print_lines(lines: Iterable[str]) -> None:
-    """Print the answer; a reader who has seen enough, such as `head`, ends the printing and not the command.
+    """Print lines to the standard output; if its reader has ended, such as `head`, the command continues silently.
 
     Raises:
-        CnnperfError: If it cannot be written, such as to a full disk.
+        CnnperfError: If the standard output cannot be written, for example because a disk is full.
     """
     print_bytes("".join(f"{line}\n" for line in lines))
 
 
 def print_bytes(content: str | bytes) -> None:
-    """Print text, or bytes as they are; raises as `print_lines` does."""
-    if sys.stdout is None:  # closed by who started this: nobody wants the answer
+    """Print text, or bytes unchanged; raises as `print_lines` does."""
+    if sys.stdout is None:  # the parent process closed it
         return
     try:
         if isinstance(content, bytes):
@@ -105,58 +143,53 @@ def print_bytes(content: str | bytes) -> None:
             sys.stdout.write(content)
         sys.stdout.flush()
     except BrokenPipeError:
-        _silence(sys.stdout)
+        _discard(sys.stdout)
     except OSError as error:
-        _silence(sys.stdout)
+        _discard(sys.stdout)
         raise CnnperfError(f"the standard output cannot be written: {error.strerror}") from error
 
 
-def tell(line: str) -> None:
-    """Print progress, which is no part of the answer."""
-    complain(line)
-
-
-def quieten() -> None:
-    """Set what a command that measures wants of PyTorch, before it is loaded, unless the environment says otherwise."""
-    for name, value in QUIET.items():
+def set_environment() -> None:
+    """Set the variables of `ENVIRONMENT` that are not set yet; call it before PyTorch is loaded."""
+    for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
 
 
-def complain(text: str) -> None:
-    """Print to the standard error, without what moves the cursor of a terminal; a closed one is nobody to tell."""
-    show(f"{text}\n")
+def print_error(text: str) -> None:
+    """Print errors or progress to the standard error, with `?` for control characters of the terminal."""
+    write_error(f"{text}\n")
 
 
-def show(text: str) -> None:
-    """Print as `complain` does, and leave the line open: the rest of it is still to come."""
+def write_error(text: str) -> None:
+    """Print as `print_error` does, without ending the line."""
     if sys.stderr is None:
         return
-    shown = "".join(one if one.isprintable() or one in "\n\t" else "?" for one in text)
+    printable = "".join(character if character.isprintable() or character in "\n\t" else "?" for character in text)
     try:
-        sys.stderr.write(shown)
+        sys.stderr.write(printable)
         sys.stderr.flush()
     except OSError:
-        _silence(sys.stderr)
+        _discard(sys.stderr)
 
 
 def file_path(text: str) -> Path:
-    """Return a path that is given on the command line.
+    """Parse a path of the command line.
 
     Raises:
         argparse.ArgumentTypeError: If it is empty.
     """
     if not text:
-        raise argparse.ArgumentTypeError("a path is needed, it is empty")
+        raise argparse.ArgumentTypeError("the path is empty; name a file or a folder")
     return Path(text)
 
 
 def storage_place(text: str) -> str | Path:
-    """Return a folder, or a URL as it is: as a path it would lose a slash; raises as `file_path` does."""
+    """Parse a folder, or a URL, which as a path would lose a slash; raises as `file_path` does."""
     return text if "://" in text else file_path(text)
 
 
-def _silence(stream: TextIO) -> None:
-    """Let what is still to be written go nowhere: Python writes once more when it ends.
+def _discard(stream: TextIO) -> None:
+    """Discard all further output of a stream, because Python flushes it once more at exit.
 
     See https://docs.python.org/3/library/signal.html#note-on-sigpipe.
     """
@@ -164,12 +197,14 @@ def _silence(stream: TextIO) -> None:
 
 
 def step_summary() -> Path:
-    """Return the file that GitHub shows as the summary of a step.
+    """Return the file that GitHub Actions shows as the summary of a step.
 
     Raises:
-        CnnperfError: If there is none.
+        CnnperfError: If no file is set.
     """
     path = os.environ.get("GITHUB_STEP_SUMMARY", "")
     if not path:
-        raise CnnperfError("--step-summary needs the variable GITHUB_STEP_SUMMARY, which GitHub sets; or use --md FILE")
+        raise CnnperfError(
+            "--step-summary needs the variable GITHUB_STEP_SUMMARY, which GitHub Actions sets; elsewhere use --md FILE"
+        )
     return Path(path)

@@ -1,4 +1,4 @@
-"""The commands that compare commits: saved runs, both sides measured now, and every commit between two."""
+"""The commands that compare commits: `compare` on saved runs, `gate` and `bisect` by measuring."""
 
 from __future__ import annotations
 
@@ -7,74 +7,76 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnnperf.commands.command import (
-    RUN,
+    RUN_HELP,
     Command,
+    add_markdown,
     add_storage,
-    file_path,
+    print_error,
     print_lines,
     runs_of,
     step_summary,
-    tell,
 )
 from cnnperf.exit_status import ExitStatus
 
 if TYPE_CHECKING:
     from cnnperf.runs.verdicts import Comparison
 
+MD_HELP = "also write the report as Markdown to this file"
 
-def _compare(given: argparse.Namespace) -> int:
+
+def _compare(args: argparse.Namespace) -> int:
     from cnnperf.records.tolerance import parse_tolerance
     from cnnperf.runs.comparison import compare_sides
 
-    tolerance = parse_tolerance(given.allow)
-    _check_output(given)
-    base, candidate = runs_of(given.base, given), runs_of(given.candidate, given)
-    return _told(compare_sides(base, candidate, tolerance, any_machine=given.any_machine), given)
+    tolerance = parse_tolerance(args.allow)
+    _check_output(args)
+    base, candidate = runs_of(args.base, args), runs_of(args.candidate, args)
+    return _report(compare_sides(base, candidate, tolerance, any_machine=args.any_machine), args)
 
 
 def _compare_arguments(parser: argparse.ArgumentParser) -> None:
     from cnnperf.records.tolerance import TOLERANCE_HELP
 
     add = parser.add_argument
-    add("base", metavar="BASE", help=RUN)
-    add("candidate", metavar="CANDIDATE", help=RUN)
+    add("base", metavar="BASE", help=RUN_HELP)
+    add("candidate", metavar="CANDIDATE", help=RUN_HELP)
     add("--allow", action="append", default=[], metavar="PERCENT", help=TOLERANCE_HELP.replace("%", "%%"))
-    add("--any-machine", action="store_true", help="compare runs of unlike environments too")
-    _add_output(parser)
+    add("--any-machine", action="store_true", help="compare even if the environments of the runs differ")
+    add_markdown(parser, MD_HELP)
     add_storage(parser)
 
 
-def _gate(given: argparse.Namespace) -> int:
+def _gate(args: argparse.Namespace) -> int:
     from cnnperf.gate.arguments import request_of
     from cnnperf.gate.command import run_gate
 
-    _check_output(given)
-    return _told(run_gate(request_of(given), Path.cwd(), tell), given)
+    _check_output(args)
+    return _report(run_gate(request_of(args), Path.cwd(), print_error), args)
 
 
 def _gate_arguments(parser: argparse.ArgumentParser) -> None:
     from cnnperf.gate.arguments import add_arguments
 
-    _add_output(parser)
     add_arguments(parser)
+    add_markdown(parser, MD_HELP)
 
 
-def _bisect(given: argparse.Namespace) -> int:
+def _bisect(args: argparse.Namespace) -> int:
     from cnnperf.gate.arguments import request_of
     from cnnperf.gate.bisect import run_bisect
     from cnnperf.report.verdicts import comparison_lines
 
-    given.base = given.good
-    found = run_bisect(given.case, request_of(given), given.bad, Path.cwd(), tell)
+    args.base = args.good
+    found = run_bisect(args.case, request_of(args), args.bad, Path.cwd(), print_error)
     if not found.confirmed:
-        print_lines([f"{given.bad} is not surely worse than {given.good}:", "", *comparison_lines(found.comparison)])
+        headline = f"{args.bad} is not significantly worse than {args.good}:"
+        print_lines([headline, "", *comparison_lines(found.comparison)])
         return ExitStatus.UNSURE
     if len(found.commits) > 1:
-        print_lines(
-            [f"{given.case} became worse in one of these, of which some could not be measured:", *found.commits]
-        )
+        headline = f"{args.case} became worse in one of these commits; some of them could not be measured:"
+        print_lines([headline, *found.commits])
         return ExitStatus.UNSURE
-    print_lines([f"{given.case} became worse in {found.commits[0]}"])
+    print_lines([f"{args.case} became worse in {found.commits[0]}"])
     return ExitStatus.OK
 
 
@@ -84,33 +86,27 @@ def _bisect_arguments(parser: argparse.ArgumentParser) -> None:
     add_bisect_arguments(parser)
 
 
-def _add_output(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--md", type=file_path, metavar="FILE", help="write the report as Markdown too")
-    parser.add_argument(
-        "--step-summary", action="store_true", help="append the Markdown to the file that GITHUB_STEP_SUMMARY names"
-    )
-
-
-def _check_output(given: argparse.Namespace) -> None:
-    """Tell before measuring what would fail afterwards."""
-    if given.step_summary:
+def _check_output(args: argparse.Namespace) -> None:
+    """Check before measuring that the Markdown can be made."""
+    if args.step_summary:
         step_summary()
-    if given.md or given.step_summary:
-        import cnnperf.report.markdown  # noqa: F401 - it names the package that is missing
+    if args.md or args.step_summary:
+        import cnnperf.report.markdown  # noqa: F401 - raises an error that names a missing package
 
 
-def _told(result: Comparison, given: argparse.Namespace) -> int:
+def _report(result: Comparison, args: argparse.Namespace) -> int:
+    """Print and write a comparison, and return the exit status."""
     from cnnperf.report.verdicts import comparison_lines
 
     print_lines(comparison_lines(result))
-    if given.md or given.step_summary:
+    if args.md or args.step_summary:
         from cnnperf.output import append, write_whole
         from cnnperf.report.markdown import comparison_markdown
 
         text = comparison_markdown(result)
-        if given.md:
-            write_whole(given.md, text)
-        if given.step_summary:
+        if args.md:
+            write_whole(args.md, text)
+        if args.step_summary:
             append(step_summary(), text)
     return result.status()
 
@@ -118,10 +114,10 @@ def _told(result: Comparison, given: argparse.Namespace) -> int:
 COMPARING = (
     Command(
         "compare",
-        "compare saved runs of two commits; without several processes of each, times tell nothing",
+        "compare saved runs of two commits; a verdict on time needs several processes or runs of each",
         _compare,
         _compare_arguments,
     ),
-    Command("gate", "tell whether anything became slower or hungrier since a commit", _gate, _gate_arguments),
+    Command("gate", "measure a commit and the work tree side by side and report regressions", _gate, _gate_arguments),
     Command("bisect", "find the commit in which a case became worse, by measuring again", _bisect, _bisect_arguments),
 )

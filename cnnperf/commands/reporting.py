@@ -1,4 +1,4 @@
-"""The command that makes files of a run: a page, Markdown, and pictures."""
+"""The command `report`, which writes a run as an HTML page, Markdown or pictures."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnnperf.commands.command import (
-    RUN,
+    RUN_HELP,
     Command,
+    add_markdown,
+    add_pictures,
     add_storage,
     file_path,
+    only_run,
     print_lines,
     runs_of,
     step_summary,
-    the_one,
 )
 from cnnperf.errors import CnnperfError, OptionError, RunFileError
 from cnnperf.exit_status import ExitStatus
@@ -26,57 +28,58 @@ if TYPE_CHECKING:
 
 EPILOG = """\
 examples:
-  cnnperf report --html report.html                 # the latest run, with the history of all that are saved
+  cnnperf report --html report.html                 # the latest run, with the history of all saved runs
   cnnperf report results/cpu.json --md report.md --png figures
   cnnperf report latest~1 --svg figures --chart 'latency-*' --dark
 
 Needs the extra `report`: pip install "cnnperf[report]"
 """
+LEAST = 0.025  # smallest shift of the history to report, as a fraction
 
 
-def _report(given: argparse.Namespace) -> int:
-    if not any((given.html, given.md, given.png, given.svg, given.step_summary)):
-        raise OptionError("nothing to make: give --html FILE, --md FILE, --png FOLDER, --svg FOLDER or --step-summary")
+def _report(args: argparse.Namespace) -> int:
+    if not any((args.html, args.md, args.png, args.svg, args.step_summary)):
+        raise OptionError("no output: give --html FILE, --md FILE, --png FOLDER, --svg FOLDER or --step-summary")
     from cnnperf.output import append
 
-    runs = runs_of(given.run_name, given)
-    if given.html or given.png or given.svg:
-        the_one(given.run_name, runs)
+    runs = runs_of(args.run_name, args)
+    if args.html or args.png or args.svg:
+        only_run(args.run_name, runs)
     name, run = runs[0]
-    if given.html:
+    if args.html:
         from cnnperf.report.html import page_of
 
-        _write(given.html, page_of(name, run, *_history(given)))
-    if given.md or given.step_summary:
+        _write(args.html, page_of(name, run, *_history(args)))
+    if args.md or args.step_summary:
         from cnnperf.report.markdown import runs_markdown
 
         text = runs_markdown(runs)
-        if given.md:
-            _write(given.md, text)
-        if given.step_summary:
+        if args.md:
+            _write(args.md, text)
+        if args.step_summary:
             append(step_summary(), text)
-    if given.png or given.svg:
-        _pictures(run, given)
+    if args.png or args.svg:
+        _pictures(run, args)
     return ExitStatus.OK
 
 
-def _pictures(run: Run, given: argparse.Namespace) -> None:
+def _pictures(run: Run, args: argparse.Namespace) -> None:
     from cnnperf.report.charts import charts_of
     from cnnperf.report.view import RunView
 
-    theme = "dark" if given.dark else "light"
+    theme = "dark" if args.dark else "light"
     charts = charts_of(RunView(run))
-    chosen = [chart for chart in charts if fnmatchcase(chart.name, given.chart)]
+    selected = [chart for chart in charts if fnmatchcase(chart.name, args.chart)]
     if not charts:
-        raise RunFileError(f"{given.run_name}: there is nothing to draw, because it has no case that was measured")
-    if not chosen:
-        there = ", ".join(chart.name for chart in charts)
-        raise OptionError(f"--chart {given.chart}: there is no such chart; there are {there}")
-    for chart in chosen:
-        if given.png:
-            _write(given.png / f"{chart.name}.png", chart.png(theme))
-        if given.svg:
-            _write(given.svg / f"{chart.name}.svg", chart.svg(theme))
+        raise RunFileError(f"{args.run_name}: there are no charts, because the run has no measured case")
+    if not selected:
+        names = ", ".join(chart.name for chart in charts)
+        raise OptionError(f"--chart {args.chart}: there is no such chart; there are {names}")
+    for chart in selected:
+        if args.png:
+            _write(args.png / f"{chart.name}.png", chart.png(theme))
+        if args.svg:
+            _write(args.svg / f"{chart.name}.svg", chart.svg(theme))
 
 
 def _write(path: Path, content: str | bytes) -> None:
@@ -86,39 +89,31 @@ def _write(path: Path, content: str | bytes) -> None:
     print_lines([f"wrote {path}"])
 
 
-def _history(given: argparse.Namespace) -> tuple[list[Series], list[Change]]:
-    """Return the history of the saved runs; none where there are not several, or the package for it is missing."""
+def _history(args: argparse.Namespace) -> tuple[list[Series], list[Change]]:
+    """Return the series of several saved runs and their changes; both empty if a package or the runs are missing."""
     from cnnperf.runs.series import changes_of
     from cnnperf.runs.storage import read_series
 
-    if isinstance(given.runs, Path) and not given.runs.is_dir():
+    if isinstance(args.runs, Path) and not args.runs.is_dir():
         return [], []
     try:
-        series = [one for one in read_series(given.runs, "latency") if len(one.points) > 1]
-        return series, changes_of(series, given.least) if series else []
+        all_series = [series for series in read_series(args.runs, "latency") if len(series.points) > 1]
+        return all_series, changes_of(all_series, LEAST) if all_series else []
     except CnnperfError as error:
         print_lines([f"without the history: {error}"])
         return [], []
 
 
 def _report_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.formatter_class, parser.epilog = argparse.RawDescriptionHelpFormatter, EPILOG
     add = parser.add_argument
-    add("run_name", nargs="?", default="latest", metavar="RUN", help=f"{RUN} (default: latest)")
-    add("--html", type=file_path, metavar="FILE", help="one page to explore, which works without a network")
-    add(
-        "--md",
-        type=file_path,
-        metavar="FILE",
-        help="Markdown; of several runs one after the other, and their devices side by side",
-    )
-    add("--step-summary", action="store_true", help="append the Markdown to the file that GITHUB_STEP_SUMMARY names")
-    add("--png", type=file_path, metavar="FOLDER", help="a picture of each chart")
-    add("--svg", type=file_path, metavar="FOLDER", help="a drawing of each chart")
-    add("--chart", default="*", metavar="GLOB", help="which pictures, such as 'latency-*' (default: all)")
-    add("--dark", action="store_true", help="pictures for a dark background")
-    parser.set_defaults(least=0.025)
+    add("run_name", nargs="?", default="latest", metavar="RUN", help=f"{RUN_HELP} (default: latest)")
+    add("--html", type=file_path, metavar="FILE", help="write one interactive page, which works offline, to this file")
+    add_markdown(parser, "write Markdown to this file; several runs follow each other, with their devices side by side")
+    add_pictures(parser, "chart")
+    add("--chart", default="*", metavar="GLOB", help="only charts whose name matches, such as 'latency-*'")
+    add("--dark", action="store_true", help="draw the pictures for a dark background")
     add_storage(parser)
 
 
-REPORTING = (Command("report", "make a page, Markdown or pictures of a run", _report, _report_arguments),)
+HELP = "write a saved run as an HTML page, Markdown or pictures"
+REPORTING = (Command("report", HELP, _report, _report_arguments, EPILOG),)

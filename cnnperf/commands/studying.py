@@ -1,4 +1,4 @@
-"""The commands of the studies, and the tour through the architectures."""
+"""The commands `study` and `tour`."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, Self
 
-from cnnperf.commands.command import Command, file_path, print_lines, quieten, tell
+from cnnperf.commands.command import Command, check_packages, file_path, print_error, print_lines, set_environment
 from cnnperf.errors import CnnperfError, OptionError
 from cnnperf.exit_status import ExitStatus
-from cnnperf.extras import missing_package
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -29,8 +27,9 @@ examples:
   cnnperf study squeeze-excitation --width 32 --minutes 60
   cnnperf study depth --blocks 30
 
-Each prints its answer and table, and writes samples (CSV), table (Markdown) and figure (SVG, PNG). Studies of training
-keep each finished seed: interrupt one, and the same command goes on. Needs `pip install "cnnperf[study]"`.
+Each study prints its answer and a table, and writes samples (CSV), table (Markdown) and figure (SVG, PNG). Studies of
+training save each finished seed: after an interruption, the same command resumes. `cnnperf study NAME --help` lists the
+options of a study. Needs the extra `study`: pip install "cnnperf[study]"
 """
 
 
@@ -45,9 +44,9 @@ class Study:
     """One study of the command line.
 
     Attributes:
-        question: Which it answers.
-        add: Adds its own arguments.
-        run: Does it.
+        question: The question that it answers.
+        add: Function that adds the study's own arguments to the parser.
+        run: Function of the parsed arguments that runs the study.
     """
 
     question: str
@@ -56,29 +55,29 @@ class Study:
 
 
 class Bar:
-    """Progress bar of a study with the remaining time, from its first part on."""
+    """Progress bar of a study with the remaining time; it appears with the first call of a method."""
 
     def __init__(self, total: int, unit: str) -> None:
-        """Get ready."""
+        """Prepare a bar of `total` parts, each called `unit`."""
         from tqdm import tqdm
 
         self._total = total
-        self._make: Callable[[int], tqdm[NoReturn]] = lambda total: tqdm(
+        self._create: Callable[[int], tqdm[NoReturn]] = lambda total: tqdm(
             total=total, unit=unit, file=sys.stderr, dynamic_ncols=True
         )
         self._bar: tqdm[NoReturn] | None = None
 
     def epoch(self) -> None:
-        """Note that a part has ended."""
+        """Advance by one part."""
         self._shown().update()
 
     def skip(self, parts: int) -> None:
-        """Note parts that need not be done."""
+        """Remove parts that need not be done from the total."""
         self._total -= parts
         self._shown().total = self._total
 
     def note(self, text: str) -> None:
-        """Note what happens."""
+        """Show a text beside the bar."""
         self._shown().set_postfix_str(text)
 
     def __enter__(self) -> Self:
@@ -86,102 +85,114 @@ class Bar:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End the line."""
+        """End the line of the bar."""
         if self._bar is not None:
             self._bar.close()
 
     def _shown(self) -> tqdm[NoReturn]:
-        if self._bar is None:  # a bar of nothing is false
-            self._bar = self._make(self._total)
+        if self._bar is None:  # `not self._bar` is true for a bar without parts
+            self._bar = self._create(self._total)
         return self._bar
 
 
-def _study(given: argparse.Namespace) -> int:
-    quieten()
-    _check_before(given)
+def _study(args: argparse.Namespace) -> int:
+    set_environment()
+    _check_before(args)
     try:
-        outcome = STUDIES[given.study].run(given)
+        outcome = STUDIES[args.study].run(args)
     except KeyboardInterrupt:
-        tell(f"cnnperf: interrupted{_kept(given)}")
+        print_error(f"cnnperf: interrupted{_resume_text(args)}")
         return ExitStatus.INTERRUPTED
-    written = outcome.write(given.out)
+    written = outcome.write(args.out)
     print_lines([*outcome.answer, "", outcome.table(), "", outcome.where, *(f"wrote {path}" for path in written)])
     return ExitStatus.OK
 
 
-def _check_before(given: argparse.Namespace) -> None:
-    """Refuse what would fail only after minutes of work.
+def _check_before(args: argparse.Namespace) -> None:
+    """Refuse what would otherwise fail after minutes of work.
 
     Raises:
         CnnperfError: If a package is missing, or the results could not be written.
     """
-    missing = [name for name in PACKAGES if find_spec(name) is None]
-    if missing:
-        raise missing_package(", ".join(missing), "study", "a study")
-    above = next(path for path in (given.out, *given.out.absolute().parents) if path.exists())
-    if not above.is_dir() or not os.access(above, os.W_OK):
-        raise CnnperfError(f"--out {given.out}: {above} is no folder that can be written to; choose another one")
+    check_packages(PACKAGES, "study", "a study")
+    existing = next(path for path in (args.out, *args.out.absolute().parents) if path.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise CnnperfError(f"--out {args.out}: {existing} is not a writable folder; choose another one")
 
 
-def _kept(given: argparse.Namespace) -> str:
-    path = given.out / f"{given.study}.seeds.jsonl"
-    count = path.read_bytes().count(b"\n") - 1 if path.exists() else 0  # a line of settings comes first
-    how = " without --restart" if getattr(given, "restart", False) else ""
-    told = "1 finished seed is" if count == 1 else f"{count} finished seeds are"
-    return f"; {told} kept in {path}, and the same command{how} goes on" if count > 0 else ""
+def _resume_text(args: argparse.Namespace) -> str:
+    path = args.out / f"{args.study}.seeds.jsonl"
+    count = path.read_bytes().count(b"\n") - 1 if path.exists() else 0  # the first line holds the settings
+    if count < 1:
+        return ""
+    seeds = "1 finished seed is" if count == 1 else f"{count} finished seeds are"
+    condition = " without --restart" if getattr(args, "restart", False) else ""
+    return f"; {seeds} saved in {path}; the same command{condition} resumes from there"
 
 
 def _study_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.formatter_class, parser.epilog = argparse.RawDescriptionHelpFormatter, EPILOG
     names = parser.add_subparsers(metavar="NAME", required=True, dest="study")
     for name, study in STUDIES.items():
         question = f"{study.question[0].upper()}{study.question[1:]}"
-        one = names.add_parser(name, help=study.question, description=question)
-        add = one.add_argument
-        add("--seeds", type=int, default=SEEDS, metavar="N", help=f"how many (default: {SEEDS})")
-        add("--device", default="auto", help="auto (CUDA where there is one), cpu, cuda or cuda:N (default: auto)")
-        add("--out", type=file_path, default=FOLDER, metavar="FOLDER", help=f"of the results (default: {FOLDER})")
-        study.add(one)
+        subparser = names.add_parser(name, help=study.question, description=question)
+        add = subparser.add_argument
+        add("--seeds", type=int, default=SEEDS, metavar="N", help=f"number of seeds (default: {SEEDS})")
+        add("--device", default="auto", help="auto (CUDA if present, else CPU), cpu, cuda or cuda:N (default: auto)")
+        add("--out", type=file_path, default=FOLDER, metavar="FOLDER", help=f"folder of results (default: {FOLDER})")
+        study.add(subparser)
 
 
-def _flow(given: argparse.Namespace) -> Outcome:
+def _flow(args: argparse.Namespace) -> Outcome:
     from cnnperf.measure.devices import devices_for
     from cnnperf.studies.gradient_flow import Setting
     from cnnperf.studies.run import flow_study
 
-    depths = _whole_numbers(given.depths)
-    device = devices_for(given.device, "--device")[-1]
-    how = {"normalization": given.normalization, "initialization": given.initialization, "batch": given.batch}
+    depths = _whole_numbers(args.depths)
+    device = devices_for(args.device, "--device")[-1]
+    setting = Setting(
+        normalization=args.normalization, initialization=args.initialization, batch=args.batch, device=device
+    )
     with Bar(2 * len(set(depths)), "stack") as bar:
-        return flow_study(depths, Setting(**how, device=device), given.seeds, bar)
+        return flow_study(depths, setting, args.seeds, bar)
 
 
 def _flow_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--depths", default=DEPTHS, metavar="N,N", help=f"numbers of blocks, at least two (default: {DEPTHS})")
-    help_text = "statistics of the batch, running ones, or no normalisation (default: batch)"
-    add("--normalization", choices=NORMALIZATIONS, default="batch", help=help_text)
-    add("--initialization", choices=INITIALIZATIONS, default="default", help="PyTorch's, or He's (default: default)")
-    add("--batch", type=int, default=1, metavar="N", help="images (default: 1)")
+    text = f"numbers of blocks of the stacks, at least two numbers (default: {DEPTHS})"
+    add("--depths", default=DEPTHS, metavar="N,N", help=text)
+    text = "BatchNorm with statistics of the batch, with running statistics, or none (default: batch)"
+    add("--normalization", choices=NORMALIZATIONS, default="batch", help=text)
+    text = "PyTorch's default, or He initialization (default: default)"
+    add("--initialization", choices=INITIALIZATIONS, default="default", help=text)
+    add("--batch", type=int, default=1, metavar="N", help="images in a batch (default: 1)")
 
 
-def _training(given: argparse.Namespace) -> Outcome:
+def _training(args: argparse.Namespace) -> Outcome:
     from cnnperf.studies.run import Choice, training_study
 
-    own = {name: getattr(given, name) for name in ("width", "blocks", "channels") if hasattr(given, name)}
-    choice = Choice(given.seeds, given.out, given.epochs, given.device, 60 * given.minutes, given.restart, **own)
+    own = {name: value for name, value in vars(args).items() if name in {"width", "blocks", "channels"}}
+    choice = Choice(args.seeds, args.out, args.epochs, args.device, 60 * args.minutes, args.restart, **own)
     with Bar(2 * choice.seeds * choice.epochs, "epoch") as bar:
-        return training_study(given.study, choice, bar)
+        return training_study(args.study, choice, bar)
 
 
 def _training_arguments(epochs: int, *own: tuple[str, int | None, str]) -> Callable[[argparse.ArgumentParser], None]:
-    """Return what adds the arguments of a study of training, and its own: name, default and help of each."""
+    """Return the function that adds the arguments of a study of training.
+
+    Args:
+        epochs: Default number of epochs.
+        own: Name, default and help text of each of the study's own arguments.
+    """
 
     def add(parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("--epochs", type=int, default=epochs, metavar="N", help=f"of training (default: {epochs})")
-        told = f"after the first, no seed begins that would end later (default: {MINUTES:g})"
-        parser.add_argument("--minutes", type=float, default=MINUTES, metavar="M", help=told)
-        parser.add_argument("--restart", action="store_true", help="throw finished seeds away")
+        text = f"epochs of each training (default: {epochs})"
+        parser.add_argument("--epochs", type=int, default=epochs, metavar="N", help=text)
+        text = (
+            f"time budget in minutes (default: {MINUTES:g}); a seed after the first begins only if it is expected to "
+            "end within it"
+        )
+        parser.add_argument("--minutes", type=float, default=MINUTES, metavar="MINUTES", help=text)
+        parser.add_argument("--restart", action="store_true", help="delete the finished seeds and start again")
         for name, default, text in own:
             parser.add_argument(f"--{name}", type=int, default=default, metavar="N", help=text)
 
@@ -202,10 +213,6 @@ def _tour(_: argparse.Namespace) -> int:
     return ExitStatus.OK
 
 
-def _nothing(_: argparse.ArgumentParser) -> None:
-    """Take no arguments."""
-
-
 WIDTH_HELP = "channels of the first stage; the paper's is 64 (default: 64 on CUDA, 16 on the CPU)"
 STUDIES: Mapping[str, Study] = {
     "gradient-flow": Study("do skip connections keep gradients healthy at depth?", _flow_arguments, _flow),
@@ -216,14 +223,16 @@ STUDIES: Mapping[str, Study] = {
         _training,
     ),
     "depth": Study(
-        "how far do a plain and a residual deep stack come with the same training?",
+        "how accurate do a plain and a residual deep stack become with the same training?",
         _training_arguments(
-            6, ("blocks", 20, "of two convolutions (default: 20)"), ("channels", 16, "of every block (default: 16)")
+            6,
+            ("blocks", 20, "blocks of two convolutions in a stack (default: 20)"),
+            ("channels", 16, "channels of every block (default: 16)"),
         ),
         _training,
     ),
 }
 STUDYING = (
-    Command("study", "answer a question about the architectures from data", _study, _study_arguments),
-    Command("tour", "walk through the architectures with their shapes and parameters", _tour, _nothing),
+    Command("study", "answer a question about the architectures from data", _study, _study_arguments, EPILOG),
+    Command("tour", "explain the architectures step by step, with their shapes and parameters", _tour),
 )

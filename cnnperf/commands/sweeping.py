@@ -1,24 +1,24 @@
-"""The command that measures one architecture over a number: batch, threads, image size or width."""
+"""The command `sweep`, which measures one architecture over batch, threads, image size or width."""
 
 from __future__ import annotations
 
 import argparse
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnnperf.commands.command import (
     Command,
+    add_pictures,
     add_storage,
+    check_packages,
     file_path,
+    print_error,
     print_lines,
-    quieten,
-    show,
-    tell,
+    set_environment,
+    write_error,
 )
 from cnnperf.errors import OptionError
 from cnnperf.exit_status import ExitStatus
-from cnnperf.extras import missing_package
 from cnnperf.records.case import PHASES, PRECISIONS
 from cnnperf.records.engines import ENGINES, USUAL_ENGINES
 
@@ -28,98 +28,103 @@ if TYPE_CHECKING:
 
 EPILOG = """\
 examples:
-  cnnperf sweep resnet18 --over batch                      # doubled to the knee, or to the end of memory
+  cnnperf sweep resnet18 --over batch                      # doubled up to the knee, or until memory is exhausted
   cnnperf sweep lenet5 --over batch --to-memory --phase forward
   cnnperf sweep resnet18 --over threads --phase train
   cnnperf sweep resnet18 --over image_size --values 32,64,128 --png figures
 
-The knee is the first batch after which two doublings on end bring less throughput than --step by their medians. It is
-sure where the whole interval of the first one is below the step.
-The run is saved as any other: `cnnperf show`, `report`, `compare` and `history` read it.
+The knee is the first batch from which two successive doublings each raise the median throughput by less than --step.
+It is certain if the whole confidence interval of the first gain is below --step.
+The run is saved like any other: `cnnperf show`, `report`, `compare` and `history` read it.
 """
 AXES = ("batch", "threads", "image_size", "width")
-MOST = 2**24  # of anything: bytes of what has larger sizes are numbers that PyTorch cannot hold
+MOST = 2**24  # largest value of any axis: sizes in bytes beyond it overflow PyTorch's integers
 PICTURES = ("altair", "vl_convert")
 
 
-def _sweep(given: argparse.Namespace) -> int:
-    quieten()
-    values, step = _values(given.values), _step(given.step)
-    _check_before(given)
-    sweep = _planned(given, values, step)
+def _sweep(args: argparse.Namespace) -> int:
+    set_environment()
+    values, step = _values(args.values), _step(args.step)
+    _check_before(args)
+    sweep = _plan(args, values, step)
     from cnnperf.records.writing import check_folder
     from cnnperf.suite.sweep import SweepRunner
 
-    for folder in [*([] if given.out else [given.runs]), *_folders(given).values()]:
+    if not args.out:
+        check_folder(args.runs)
+    for folder in _folders(args).values():
         check_folder(folder)
-    session, path = _begin(given, sweep), _path(given)
-    walk, interrupted = SweepRunner(sweep, session, show), False
+    session, path = _begin(args, sweep), _path(args)
+    runner, interrupted = SweepRunner(sweep, session, write_error), False
     try:
-        walk.run()
+        runner.run()
     except KeyboardInterrupt:
         interrupted = True
-        tell("\ncnnperf: interrupted")
+        print_error("\ncnnperf: interrupted")
     except BaseException:
-        tell(f"\ncnnperf: the cases so far are kept in {session.journal.path if session.journal else 'nothing'}")
+        if session.journal is not None:
+            print_error(f"\ncnnperf: the cases measured so far are in {session.journal.path}")
         raise
     _save(session, path)
     print_lines([*session.summary(), "", f"wrote {path}"])
-    _draw(session, given)
-    return ExitStatus.INTERRUPTED if interrupted else ExitStatus.FAILED if walk.wrong else ExitStatus.OK
+    _draw(session, args)
+    if interrupted:
+        return ExitStatus.INTERRUPTED
+    return ExitStatus.FAILED if runner.wrong else ExitStatus.OK
 
 
-def _planned(given: argparse.Namespace, values: tuple[int, ...], step: float) -> Sweep:
-    """Return the sweep that is meant; everything that could not be measured is told here."""
+def _plan(args: argparse.Namespace, values: tuple[int, ...], step: float) -> Sweep:
+    """Return the sweep; raises an error if a part of it cannot be measured."""
     import cnnperf.fusion  # noqa: F401 - completes the catalog
     from cnnperf.measure.devices import devices_for
     from cnnperf.measure.workload import count_classes
     from cnnperf.models.catalog import resolve
     from cnnperf.suite.sweep import Sweep, default_values
 
-    row = resolve(given.architecture)
-    devices = devices_for(given.device, "--device")
-    if given.over == "threads" and given.device == "auto":
+    row = resolve(args.architecture)
+    devices = devices_for(args.device, "--device")
+    if args.over == "threads" and args.device == "auto":
         devices = ("cpu",)
     sweep = Sweep(
         architecture=row,
-        axis=given.over,
-        values=values or default_values(given.over, row),
-        phases=tuple(given.phase or ("forward", "train")),
+        axis=args.over,
+        values=values or default_values(args.over, row),
+        phases=tuple(args.phase or ("forward", "train")),
         devices=devices,
-        engines=tuple(given.engine or (USUAL_ENGINES if given.over == "batch" else USUAL_ENGINES[:1])),
-        precision=given.precision,
-        batch=given.batch,
+        engines=tuple(args.engine or (USUAL_ENGINES if args.over == "batch" else USUAL_ENGINES[:1])),
+        precision=args.precision,
+        batch=args.batch,
         step=step,
-        most=given.max_batch,
-        to_memory=given.to_memory,
+        most=args.max_batch,
+        to_memory=args.to_memory,
     )
     sweep.groups()
     count_classes(row, row.image_size)
     return sweep
 
 
-def _begin(given: argparse.Namespace, sweep: Sweep) -> BenchRun:
+def _begin(args: argparse.Namespace, sweep: Sweep) -> BenchRun:
     from cnnperf.records.commit import commit_info
     from cnnperf.suite.bench_run import BenchRun
     from cnnperf.suite.options import Options
 
-    wanted = "cpu" if sweep.axis == "threads" else given.device
-    options = Options((wanted,), (given.architecture,), suite="sweep", seconds=given.time)
+    device = "cpu" if sweep.axis == "threads" else args.device
+    options = Options((device,), (args.architecture,), suite="sweep", seconds=args.time)
     session = BenchRun.begin(options, planned=_count(sweep))
     session.step = sweep.step
-    session.keep_journal(given.out.parent if given.out else given.runs, commit_info())
+    session.keep_journal(args.out.parent if args.out else args.runs, commit_info())
     return session
 
 
 def _count(sweep: Sweep) -> int | None:
-    """Return the number of cases; None where the batch is doubled until it shows."""
+    """Return the number of cases; None if the batch is doubled, because the end is not known."""
     return len(list(sweep.all_values())) * sum(map(len, sweep.groups())) if sweep.values else None
 
 
-def _path(given: argparse.Namespace) -> Path:
+def _path(args: argparse.Namespace) -> Path:
     from cnnperf.records.writing import numbered_path
 
-    return given.out or numbered_path(given.runs)
+    return args.out or numbered_path(args.runs)
 
 
 def _save(session: BenchRun, path: Path) -> None:
@@ -131,59 +136,60 @@ def _save(session: BenchRun, path: Path) -> None:
         session.journal.close()
 
 
-def _draw(session: BenchRun, given: argparse.Namespace) -> None:
-    if not (given.png or given.svg):
+def _draw(session: BenchRun, args: argparse.Namespace) -> None:
+    if not (args.png or args.svg):
         return
     from cnnperf.output import write_whole
     from cnnperf.report.sweep_charts import sweep_charts
 
     for chart in sweep_charts(session.run()):
-        if given.png:
-            write_whole(given.png / f"{chart.name}.png", chart.png())
-        if given.svg:
-            write_whole(given.svg / f"{chart.name}.svg", chart.svg())
-        print_lines(f"wrote {folder / chart.name}.{kind}" for kind, folder in _folders(given).items())
+        if args.png:
+            write_whole(args.png / f"{chart.name}.png", chart.png())
+        if args.svg:
+            write_whole(args.svg / f"{chart.name}.svg", chart.svg())
+        print_lines(f"wrote {folder / chart.name}.{kind}" for kind, folder in _folders(args).items())
 
 
-def _folders(given: argparse.Namespace) -> dict[str, Path]:
-    return {kind: folder for kind in ("png", "svg") if (folder := getattr(given, kind))}
+def _folders(args: argparse.Namespace) -> dict[str, Path]:
+    """Return the folders of pictures by format."""
+    folders = {"png": args.png, "svg": args.svg}
+    return {kind: folder for kind, folder in folders.items() if folder}
 
 
-def _check_before(given: argparse.Namespace) -> None:
-    """Refuse what would fail only after minutes of work.
+def _check_before(args: argparse.Namespace) -> None:
+    """Refuse what would otherwise fail after minutes of work.
 
     Raises:
-        CnnperfError: If a package is missing, or the run or its pictures could not be written.
+        CnnperfError: If a package is missing, or the run could not be written.
         OptionError: If two options contradict each other, or a number is out of range.
     """
-    missing = [name for name in PICTURES if _folders(given) and find_spec(name) is None]
-    if missing:
-        raise missing_package(", ".join(missing), "report", "a picture")
+    if _folders(args):
+        check_packages(PICTURES, "report", "a picture")
     from cnnperf.runs.fleet.location import is_dataset
 
-    if is_dataset(given.runs):
+    if is_dataset(args.runs):
         raise OptionError(
-            f"--runs {given.runs}: a sweep is saved as a run file in a folder; `cnnperf export --parquet URL` sends it "
-            "to a dataset afterwards"
+            f"--runs {args.runs}: a sweep is saved as a run file in a folder; `cnnperf export --parquet URL` appends "
+            "it to a dataset afterwards"
         )
-    _check_together(given)
-    if not 0 < given.time < float("inf"):
-        raise OptionError(f"--time takes seconds above 0, not {given.time:g}")
-    if given.out is not None:
+    _check_combination(args)
+    if not 0 < args.time < float("inf"):
+        raise OptionError(f"--time takes seconds above 0, not {args.time:g}")
+    if args.out is not None:
         from cnnperf.records.writing import check_out
 
-        check_out(given.out)
+        check_out(args.out)
 
 
-def _check_together(given: argparse.Namespace) -> None:
-    over_batch = given.over == "batch"
-    doubled = over_batch and given.values is None
-    of_doubling = {"--max-batch": given.max_batch, "--step": given.step, "--to-memory": given.to_memory or None}
-    for option, value in of_doubling.items():
-        if value is not None and not doubled:
-            raise OptionError(f"{option} is about doubling the batch: it goes with --over batch, without --values")
-    if over_batch and given.batch is not None:
-        raise OptionError("--batch is of sweeps over something else than the batch; use --values or --max-batch")
+def _check_combination(args: argparse.Namespace) -> None:
+    over_batch = args.over == "batch"
+    doubling = over_batch and args.values is None
+    doubling_options = {"--max-batch": args.max_batch, "--step": args.step, "--to-memory": args.to_memory or None}
+    for option, value in doubling_options.items():
+        if value is not None and not doubling:
+            raise OptionError(f"{option} only applies to doubling the batch: use --over batch without --values")
+    if over_batch and args.batch is not None:
+        raise OptionError("--batch does not apply to --over batch; use --values or --max-batch")
 
 
 def _values(text: str | None) -> tuple[int, ...]:
@@ -207,24 +213,30 @@ def _count_from_one(text: str) -> int:
 
 
 def _sweep_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.formatter_class, parser.epilog = argparse.RawDescriptionHelpFormatter, EPILOG
     add = parser.add_argument
-    add("architecture", metavar="ARCHITECTURE", help="of the catalog, package.module:factory, timm:NAME, or fused:NAME")
-    add("--over", required=True, choices=AXES, help="what is varied")
-    add("--values", metavar="N,N", help="its values (default: batch doubled; threads 1 to cores; by architecture)")
-    add("--phase", action="append", choices=PHASES, help="repeatable (default: forward and train)")
-    add("--device", default="auto", help="auto (the CPU, and CUDA where there is one), cpu, cuda or cuda:N")
-    add("--engine", action="append", choices=tuple(ENGINES), help="repeatable (default: eager; over batch both)")
+    text = "a name of the catalog, package.module:factory, timm:NAME, or fused:NAME"
+    add("architecture", metavar="ARCHITECTURE", help=text)
+    add("--over", required=True, choices=AXES, help="axis to vary")
+    text = "values of the axis (default: batch is doubled, threads from 1 to all cores, others by architecture)"
+    add("--values", metavar="N,N", help=text)
+    add("--phase", action="append", choices=PHASES, help="phase to measure; repeatable (default: forward and train)")
+    add("--device", default="auto", help="auto (CPU, and CUDA if present), cpu, cuda or cuda:N (default: auto)")
+    usual = " and ".join(USUAL_ENGINES)
+    text = f"engine to measure; repeatable (default: {usual} over batch, else {USUAL_ENGINES[0]})"
+    add("--engine", action="append", choices=tuple(ENGINES), help=text)
     add("--precision", default="fp32", choices=PRECISIONS, help="number format (default: fp32)")
-    add("--batch", type=_count_from_one, metavar="N", help="of sweeps over something else (default: by architecture)")
-    add("--time", type=float, default=1.0, metavar="S", help="seconds of rounds for each case (default: 1)")
-    add("--step", metavar="PERCENT", help="less gain of throughput by doubling is the knee (default: 5%%)")
-    add("--max-batch", type=_count_from_one, metavar="N", help="measure no larger batch (default: up to the knee)")
-    add("--to-memory", action="store_true", help="look for the largest batch that fits also beyond the knee")
-    add("--out", type=file_path, metavar="FILE", help="of the run (default: the next one where runs are saved)")
-    add("--png", type=file_path, metavar="FOLDER", help="a picture of each sweep")
-    add("--svg", type=file_path, metavar="FOLDER", help="a drawing of each sweep")
+    text = "batch of a sweep over another axis (default: by architecture)"
+    add("--batch", type=_count_from_one, metavar="N", help=text)
+    text = "time budget of each case in seconds (default: 1)"
+    add("--time", type=float, default=1.0, metavar="SECONDS", help=text)
+    text = "gain in throughput by a doubling of the batch, below which the knee is reached (default: 5%%)"
+    add("--step", metavar="PERCENT", help=text)
+    add("--max-batch", type=_count_from_one, metavar="N", help="largest batch to measure (default: up to the knee)")
+    add("--to-memory", action="store_true", help="double the batch beyond the knee, up to the largest that fits")
+    add("--out", type=file_path, metavar="FILE", help="run file to write (default: a new one in the folder --runs)")
+    add_pictures(parser, "sweep")
     add_storage(parser)
 
 
-SWEEPING = (Command("sweep", "measure an architecture over batch, threads, size", _sweep, _sweep_arguments),)
+HELP = "measure an architecture over batch, threads, image size or width"
+SWEEPING = (Command("sweep", HELP, _sweep, _sweep_arguments, EPILOG),)

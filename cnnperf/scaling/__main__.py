@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import torch
 
-from cnnperf.commands.command import complain, print_lines
+from cnnperf.commands.command import print_error, print_lines
 from cnnperf.errors import CnnperfError, OptionError
 from cnnperf.exit_status import ExitStatus
 from cnnperf.records.writing import check_folder, check_out
@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         request = request_of(given, place)
     except CnnperfError as error:
         if os.environ.get("RANK", "") in ("", "0"):  # one of many that all say the same
-            complain(f"cnnperf: {error}")
+            print_error(f"cnnperf: {error}")
         return ExitStatus.UNUSABLE
     signals = SignalThread()
     signals.start()
@@ -35,15 +35,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         communicator = TorchrunCommunicator(place, request.device, request.timeout)
         _agree(communicator, request)
     except (RuntimeError, OSError) as error:
-        complain(f"cnnperf: process {place.rank}: the others cannot be reached: {_first_line(error)}")
+        print_error(f"cnnperf: process {place.rank}: the others cannot be reached: {_first_line(error)}")
         return ExitStatus.FAILED
     except CnnperfError as error:
         if place.rank == 0:
-            complain(f"cnnperf: {error}")
+            print_error(f"cnnperf: {error}")
         return ExitStatus.UNUSABLE
     signals.stop()
     return _measure(
-        ScalingRun(request, communicator, _device(place, request), complain if place.rank == 0 else _nowhere)
+        ScalingRun(request, communicator, _device(place, request), print_error if place.rank == 0 else _nowhere)
     )
 
 
@@ -85,7 +85,7 @@ def _measure(run: ScalingRun) -> int:
     communicator, kept_in = run.communicator, run.begin()
 
     def tell(reason: str) -> None:
-        complain(f"\ncnnperf: {reason}; what was measured before is kept in {kept_in}, which `cnnperf show` reads")
+        print_error(f"\ncnnperf: {reason}; what was measured before is kept in {kept_in}, which `cnnperf show` reads")
 
     watch = MonitorThread(
         HeartbeatMonitor(communicator.rank, communicator.peers, run.request.timeout), communicator.signs(), tell
@@ -111,7 +111,7 @@ def _save(run: ScalingRun) -> int:
     try:
         path = run.save()
     except CnnperfError as error:
-        complain(f"cnnperf: {error}")
+        print_error(f"cnnperf: {error}")
         return ExitStatus.UNUSABLE
     print_lines([*scaling_lines(run.record()), "", f"saved {path}"])
     return ExitStatus.OK if run.records else ExitStatus.UNUSABLE
