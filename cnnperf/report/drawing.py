@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from cnnperf.errors import CnnperfError
 from cnnperf.extras import needs_extra
+from cnnperf.output import write_whole
 from cnnperf.report.rows import Row
 
 with needs_extra("report", "a figure or page"):
@@ -81,8 +86,18 @@ def belongs(row: Row, where: Mapping[str, str]) -> bool:
 
 
 def bundle() -> str:
-    """Return Vega, Vega-Lite and Vega-Embed as one script, for a page that asks no network for them."""
-    return str(vl_convert.javascript_bundle())
+    """Return Vega, Vega-Lite and Vega-Embed as one script, so that a page works without a network.
+
+    Bundling takes seconds. The script is therefore kept in the user's cache folder, one for each version of vl-convert.
+    """
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cnnperf"
+    file = folder / f"vega-{vl_convert.__version__}.js"
+    with suppress(OSError):
+        return file.read_bytes().decode()
+    text = str(vl_convert.javascript_bundle())
+    with suppress(CnnperfError):
+        write_whole(file, text)
+    return text
 
 
 def config_of(theme: str) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections import Counter
 from pathlib import Path
 
 from cnnperf.errors import RunFileError
@@ -37,22 +37,22 @@ def no_runs(path: str | Path) -> RunFileError:
 
 
 def run_names(files: list[Path]) -> dict[Path, str]:
-    """Name each run after its file's stem, and after its path as far as needed where stems are equal.
+    """Name each run after the stem of its file, with as many parent folders as make the name unique.
 
-    Two storage folders may both hold `0001_baseline.json`; their rows must not pass for one run's.
+    Two storage folders may both hold `0001_baseline.json`; their rows must not be taken for those of one run.
     """
-    names = {file: _parts(file) for file in files}
-    return {file: "/".join(parts[-_needed(parts, names) :]) for file, parts in names.items()}
+    parts = {file: _parts(file) for file in files}
+    names: dict[Path, str] = {}
+    count = 0
+    while unnamed := [file for file in files if file not in names]:
+        count += 1
+        frequencies = Counter(own[-count:] for own in parts.values())
+        for file in unnamed:
+            if frequencies[parts[file][-count:]] == 1 or count >= len(parts[file]):
+                names[file] = "/".join(parts[file][-count:])
+    return {file: names[file] for file in files}
 
 
 def _parts(file: Path) -> tuple[str, ...]:
     stem = file.name.removesuffix(JOURNAL_SUFFIX).removesuffix(".json")
     return tuple(printable(part) for part in (*file.parent.parts, stem))
-
-
-def _needed(parts: tuple[str, ...], names: Mapping[Path, tuple[str, ...]]) -> int:
-    """Return how many trailing parts tell this file from all others."""
-    for count in range(1, len(parts)):
-        if sum(other[-count:] == parts[-count:] for other in names.values()) == 1:
-            return count
-    return len(parts)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cached_property
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +27,18 @@ LEAST_FILES = 50
 """Number of files from which on a folder's frame is cached; fewer are read as fast without."""
 
 
+@contextmanager
+def _without_collection() -> Iterator[None]:
+    """Suspend cyclic garbage collection: there are many records, none of them in a cycle, and searching them takes time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
 class Folder:
     """A run file, or a folder of them; errors and warnings are those of `cnnperf.load_runs`."""
 
@@ -33,6 +46,7 @@ class Folder:
         """Take the path of a run file, a journal, or a directory that is searched recursively for both."""
         self._path = path
 
+    @_without_collection()
     def frame(self, selection: Selection) -> pd.DataFrame:
         """Return the tidy frame of what is selected, in the order of the files."""
         from cnnperf.runs.frame import frame_of_runs
@@ -48,13 +62,14 @@ class Folder:
             frame = frame_of_runs(chain([first], runs))
         return selection.rows(frame)
 
-    def heads(self, latest: int | None = None) -> list[tuple[str, Head]]:  # noqa: ARG002 - all are read in any case
-        """Return what tells the runs of cnnperf from each other, in the order of the files."""
-        return [(name, run.head()) for name, run in self._runs]
+    @_without_collection()
+    def heads(self, latest: int | None = None) -> list[tuple[str, Head]]:  # noqa: ARG002 - all files are read anyway
+        """Return the heads of the runs of cnnperf, in the order of the files."""
+        return [(name, run.head()) for name, run in self._ours()]
 
     def runs(self, names: Sequence[str] | None = None) -> list[tuple[str, Run]]:
-        """Return some runs of cnnperf, or all; files in which other suites alone wrote are passed over."""
-        return [named for named in self._runs if names is None or named[0] in names]
+        """Return some runs of cnnperf, or all; files that only other suites wrote are skipped."""
+        return list(self._ours(names))
 
     def documents(
         self, names: Sequence[str] | None = None, damaged: Callable[[RunFileError], None] | None = None
@@ -84,22 +99,32 @@ class Folder:
         if document is not None:
             yield name, document
 
+    @_without_collection()
     def series(self, metric: str, pattern: str, selection: Selection) -> list[Series]:
         """Return the series of a metric, as `series_of` does."""
         from cnnperf.runs.series import series_of
 
-        runs = [named for named in self._runs if selection.means(named[1])]
-        if not runs:
-            raise none_selected(pattern, metric, self._runs[-1][1].machine)
-        return series_of(runs, metric, pattern)
+        selected = (named for named in self._ours() if selection.means(named[1]))
+        first = next(selected, None)
+        if first is None:
+            raise none_selected(pattern, metric, self.runs()[-1][1].machine)
+        return series_of(chain([first], selected), metric, pattern)
 
-    @cached_property
-    def _runs(self) -> list[tuple[str, Run]]:
-        files = find_files(self._path)
-        runs = [named for named in _read_files(files, run_names(files), alone=self._path) if named[1].ours]
-        if not runs:
+    def _ours(self, names: Sequence[str] | None = None) -> Iterator[tuple[str, Run]]:
+        """Yield the runs of cnnperf one by one: keeping all of them takes longer than reading them again.
+
+        Raises:
+            RunFileError: If there is none.
+        """
+        by_file = run_names(find_files(self._path))
+        files = [file for file, name in by_file.items() if names is None or name in names]
+        empty = names is None
+        for named in _read_files(files, by_file, alone=self._path):
+            if named[1].ours:
+                empty = False
+                yield named
+        if empty:
             raise no_runs(self._path)
-        return runs
 
 
 def _cached(path: Path, files: Sequence[Path], names: Mapping[Path, str]) -> pd.DataFrame | None:

@@ -7,11 +7,15 @@ measured in the same job, does compare: its series goes on from machine to machi
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
+from itertools import chain
+from operator import itemgetter
 from statistics import median
+
+import msgspec
 
 from cnnperf.errors import RunFileError
 from cnnperf.records.case import Case
@@ -25,14 +29,14 @@ SOFTWARE = ("torch", "python", "cuda", "cudnn", "gpu_driver", "system")
 
 ANCHORED = "anchor_ratio"
 _EARLIEST = datetime.min.replace(tzinfo=UTC)
+_LISTED = 8  # cases in an error
 
 Environment = Mapping[str, Scalar]
 Facts = tuple[tuple[str, Scalar], ...]
 
 
-@dataclass(frozen=True)
-class Point:
-    """One run in a series: its name, commit, value, the software that it ran on, and when."""
+class Point(msgspec.Struct, frozen=True, gc=False):
+    """One run in a series: its name, commit, value, software and time. There are many: they cost no garbage collection."""
 
     run: str
     commit: str
@@ -111,19 +115,27 @@ def series_of(runs: Iterable[tuple[str, Run]], metric: str, pattern: str = "*") 
     Raises:
         RunFileError: If no run has the metric for a case that fits; the message says what there is.
     """
-    ordered = sorted(runs, key=lambda named: named[1].time or _EARLIEST)
-    series = gather(metric, _observations(ordered, metric, pattern))
+    offer = _Offer(metric, pattern)
+    observed = [(run.time or _EARLIEST, _observations(name, run, offer)) for name, run in runs]
+    observed.sort(key=itemgetter(0))
+    series = gather(metric, chain.from_iterable(observations for _, observations in observed))
     if not series:
-        raise _nothing([run for _, run in ordered], metric, pattern)
+        raise offer.error()
     return series
 
 
 def gather(metric: str, observations: Iterable[Observation]) -> list[Series]:
     """Return the series that points belong to, each with its case and machine, in the order of time."""
-    points: dict[tuple[Case, Facts], list[Point]] = {}
+    numbers: dict[Facts, int] = {}
+    points: dict[tuple[Case, int], list[Point]] = {}
+    previous: Facts = ()
+    number = 0
     for case, machine, point in observations:
-        points.setdefault((case, machine), []).append(point)
-    return [_series(case, metric, machine, found) for (case, machine), found in points.items()]
+        if machine is not previous or not numbers:  # hashing the many facts of a machine takes long
+            previous, number = machine, numbers.setdefault(machine, len(numbers))
+        points.setdefault((case, number), []).append(point)
+    machines = list(numbers)
+    return [_series(case, metric, machines[number], found) for (case, number), found in points.items()]
 
 
 def changes_of(series: Sequence[Series], least: float) -> list[Change]:
@@ -160,13 +172,48 @@ def machine_of(environment: Environment, machine: str, anchor: str, metric: str)
     return tuple(facts) or (("machine", machine),)
 
 
-def _observations(runs: Sequence[tuple[str, Run]], metric: str, pattern: str) -> Iterator[Observation]:
-    for name, run in runs:
-        software = software_of(run.environment)
-        machine = machine_of(run.environment, run.machine, run.anchor, metric)
-        for record in run.cases:
-            if metric in record.values and fits(record.case, pattern):
-                yield record.case, machine, Point(name, run.commit, _value(record, metric), software, run.time)
+class _Offer:
+    """Cases of some runs, and metrics of those that a glob matches, for an error that lists them."""
+
+    def __init__(self, metric: str, pattern: str) -> None:
+        self.metric = metric
+        self._pattern = pattern
+        self._cases: dict[Case, Case | None] = {}
+        self._metrics: set[str] = set()
+
+    def case_of(self, record: CaseRecord) -> Case | None:
+        """Return the case of a record, as one object for all runs; None if the glob or the metric does not match."""
+        if record.case not in self._cases:
+            self._cases[record.case] = record.case if fits(record.case, self._pattern) else None
+        case = self._cases[record.case]
+        if case is not None and self.metric not in record.values:
+            self._metrics.update(record.values)
+            return None
+        return case
+
+    def error(self) -> RunFileError:
+        """Return the error about a metric that no run has."""
+        if self._metrics:
+            listed = ", ".join(sorted(self._metrics))
+            return RunFileError(f"no run has the metric {self.metric!r} for {self._pattern}; they have {listed}")
+        cases = sorted(case.label() for case in self._cases)
+        if not cases:
+            return RunFileError("the runs have no cases of architectures, of which there could be a history")
+        more = "; ..." if len(cases) > _LISTED else ""
+        return RunFileError(f"no run has a case {self._pattern!r}; they have {'; '.join(cases[:_LISTED])}{more}")
+
+
+def _observations(name: str, run: Run, offer: _Offer) -> list[Observation]:
+    metric, commit, time = offer.metric, run.commit, run.time
+    software = software_of(run.environment)
+    machine = machine_of(run.environment, run.machine, run.anchor, metric)
+    found: list[Observation] = []
+    for record in run.cases:
+        if (case := offer.case_of(record)) is not None:
+            across = across_processes(record, metric)
+            value = record.values[metric].value if across is None else across
+            found.append((case, machine, Point(name, commit, value, software, time)))
+    return found
 
 
 def _series(case: Case, metric: str, machine: Facts, points: Sequence[Point]) -> Series:
@@ -209,18 +256,3 @@ def _change(series: Series, last: int, first: int, ratios: tuple[float, float, f
     software = {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
     commits = tuple(point.commit.removesuffix("+dirty") for point in series.points[last + 1 : first + 1])
     return Change(series, before, after, *ratios, worse, software, commits)
-
-
-def _value(record: CaseRecord, metric: str) -> float:
-    across = across_processes(record, metric)
-    return record.values[metric].value if across is None else across
-
-
-def _nothing(runs: Sequence[Run], metric: str, pattern: str) -> RunFileError:
-    cases = sorted({record.case.label() for run in runs for record in run.cases})
-    fitting = sorted({name for run in runs for one in run.cases if fits(one.case, pattern) for name in one.values})
-    if fitting:
-        return RunFileError(f"no run has the metric {metric!r} for {pattern}; they have {', '.join(fitting)}")
-    if not cases:
-        return RunFileError("the runs have no cases of architectures, of which there could be a history")
-    return RunFileError(f"no run has a case {pattern!r}; they have {'; '.join(cases[:8])}{'; ...' * (len(cases) > 8)}")  # noqa: PLR2004 - as many as can be read

@@ -14,7 +14,8 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from scipy import stats
+from numpy.lib.stride_tricks import sliding_window_view
+from scipy import special  # scipy.stats takes a second to load
 
 from cnnperf.errors import CnnperfError
 from cnnperf.extras import needs_extra
@@ -101,19 +102,27 @@ def find_shifts(logs: Sequence[float], least: float, level: float = LEVEL) -> li
 def _noise(series: np.ndarray) -> float:
     """Return the spread from run to run, of which shifts and spikes are too few to matter."""
     steps = np.diff(series)
-    spread = float(np.median(np.abs(steps - np.median(steps)))) / stats.norm.ppf(0.75) / math.sqrt(2)
+    spread = float(np.median(np.abs(steps - np.median(steps)))) / special.ndtri(0.75) / math.sqrt(2)
     return max(float(spread), 1e-9)
 
 
 def _without_spikes(series: np.ndarray, noise: float) -> np.ndarray:
     """Put each run that is far from those before it and from those after it at the nearer of the two levels."""
+    inner = series[1:-1]
+    before, after = _levels_before(series)[1:-1], _levels_before(series[::-1])[::-1][1:-1]
+    near = np.where(np.abs(inner - before) <= np.abs(inner - after), before, after)
     flat = series.copy()
-    for index in range(1, series.size - 1):
-        sides = series[max(0, index - NEIGHBOURS) : index], series[index + 1 : index + 1 + NEIGHBOURS]
-        near = min((float(np.median(side)) for side in sides), key=lambda level: abs(series[index] - level))
-        if abs(series[index] - near) > SPIKE * noise:
-            flat[index] = near
+    flat[1:-1] = np.where(np.abs(inner - near) > SPIKE * noise, near, inner)
     return flat
+
+
+def _levels_before(series: np.ndarray) -> np.ndarray:
+    """Return for each run the median of up to `NEIGHBOURS` runs before it; the first run is its own level."""
+    levels = series.copy()
+    for place in range(1, NEIGHBOURS):
+        levels[place] = np.median(series[:place])
+    levels[NEIGHBOURS:] = np.median(sliding_window_view(series[:-1], NEIGHBOURS), axis=1)
+    return levels
 
 
 def _segments(scaled: np.ndarray) -> list[int]:
@@ -141,7 +150,7 @@ def _doubt(series: np.ndarray, ends: Sequence[int], place: int, alike: float, le
     size, error, freedom = _step(series[begin:end], step - begin, alike)
     if short or abs(size) < least or not _lasts(series[step:end], float(np.median(series[begin:step])), size):
         return 1 + 1 / (1 + abs(size))  # the smallest first
-    return float(2 * stats.t.sf(abs(size) / error, freedom)) if error > 0 else 0.0
+    return float(2 * special.stdtr(freedom, -abs(size) / error)) if error > 0 else 0.0
 
 
 def _lasts(new: np.ndarray, old: float, size: float) -> bool:
@@ -152,7 +161,7 @@ def _lasts(new: np.ndarray, old: float, size: float) -> bool:
 def _shift(series: np.ndarray, ends: Sequence[int], place: int, alike: float) -> Shift:
     begin, step, end = ends[place - 1 : place + 2]
     size, error, freedom = _step(series[begin:end], step - begin, alike)
-    reach = float(stats.t.ppf(0.975, freedom)) * error
+    reach = float(special.stdtrit(freedom, 0.975)) * error
     inside = [begin + index for index in _places(series[begin:end], alike)]
     return Shift(step, min([step, *inside]), max([step, *inside]), size, size - reach, size + reach)
 
