@@ -77,7 +77,7 @@ def _plan(args: argparse.Namespace, values: tuple[int, ...], step: float) -> Swe
     """Return the sweep; raises an error if a part of it cannot be measured."""
     import cnnperf.fusion  # noqa: F401 - completes the catalog
     from cnnperf.measure.devices import devices_for
-    from cnnperf.measure.workload import count_classes
+    from cnnperf.measure.classes import count_classes
     from cnnperf.models.catalog import resolve
     from cnnperf.suite.sweep import Sweep, default_values
 

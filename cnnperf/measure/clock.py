@@ -29,6 +29,12 @@ class Reading:
     setup: float = 0.0
 
 
+    def divided(self, calls: int) -> Reading:
+        """Return the times of one of several calls that were read together."""
+        event = None if self.event is None else self.event / calls
+        return Reading(self.wall / calls, self.cpu / calls, event, self.setup / calls)
+
+
 @dataclass(frozen=True)
 class QueueReading:
     """Wall seconds of consecutive calls without synchronization in between.

@@ -131,13 +131,14 @@ def exact_results(workload: Workload) -> Tensors:
     """Return the results of a workload's network in float64, from the same parameters and images."""
     workload.reset()
     model = copy.deepcopy(workload.model).double()
-    images = workload.images.double()
+    task = workload.task.to(workload.case.device, torch.float64).requiring_gradients(workload.case.trains)
     if not workload.case.trains:
         with torch.no_grad():
-            return {OUTPUT: model(images)}
-    output = model(images)
-    cast(Any, nn.functional.cross_entropy(output, workload.target)).backward()
-    named = model.named_parameters()
+            return {OUTPUT: model(*task.inputs)}
+    output = model(*task.inputs)
+    task.differentiate(task.objective(output))
+    maps = ((f"map {number}", tensor) for number, tensor in enumerate(task.inputs))
+    named = (*model.named_parameters(), *maps)
     gradients = {f"gradient of {name}": value.grad for name, value in named if value.grad is not None}
     return {OUTPUT: output.detach()} | gradients
 

@@ -103,7 +103,7 @@ def _operators(workload: Workload) -> int:
     operators = _Operators()
     if not workload.case.trains:
         with torch.no_grad(), operators:  # inference mode would hide operators
-            workload.network(workload.images)
+            workload.network(*workload.task.inputs)
         return operators.count
     workload.setup()
     with operators:
@@ -115,7 +115,7 @@ def _saved(workload: Workload) -> int:
     """Return the bytes that the forward pass saves for the backward pass, without parameters, buffers and images."""
     own = {
         tensor.untyped_storage().data_ptr()
-        for tensor in (*workload.model.parameters(), *workload.model.buffers(), workload.images)
+        for tensor in (*workload.model.parameters(), *workload.model.buffers(), *workload.task.inputs)
     }
     saved: dict[int, torch.UntypedStorage] = {}  # references, so that no address is reused
 

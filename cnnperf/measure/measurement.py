@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import cast
 
 import torch
 
-from cnnperf.errors import OutOfMemory, WrongResult
+from cnnperf.errors import CnnperfError, OutOfMemory, WrongResult
 from cnnperf.measure import compilation
 from cnnperf.measure.ceilings import measure_ceilings
 from cnnperf.measure.checks import findings_of
@@ -18,70 +20,56 @@ from cnnperf.measure.compilation import CompileFacts
 from cnnperf.measure.correctness import References, Verified
 from cnnperf.measure.device import DeviceClock, DeviceFacts, measure_device
 from cnnperf.measure.exhaustion import out_of_memory_told, release_caches
-from cnnperf.measure.memory import measure_memory
+from cnnperf.measure.graph_replay import ReplayClock, Replayed
+from cnnperf.measure.measured import Measured
+from cnnperf.measure.memory import Memory, measure_memory
 from cnnperf.measure.nvml import Gpu
+from cnnperf.measure.paired import sample_block
 from cnnperf.measure.precisions import cudnn_benchmark
 from cnnperf.measure.rapl import Rapl
-from cnnperf.measure.sampler import Samples, Schedule, sample
+from cnnperf.measure.rotation import replayed
+from cnnperf.measure.sampler import Samples, Schedule, Subject, sample
 from cnnperf.measure.support import check_supported, in_force
 from cnnperf.measure.symptoms import Evidence
 from cnnperf.measure.threads import thread_efficiencies
 from cnnperf.measure.transfers import measure_transfers
 from cnnperf.measure.values import compile_seconds, compile_values, memory_values, time_values, work_values
-from cnnperf.measure.work import count_work
+from cnnperf.measure.work import Work, count_work
 from cnnperf.measure.workload import Workload
 from cnnperf.models.catalog import CATALOG
 from cnnperf.records.case import Case
 from cnnperf.records.engines import ENGINES
-from cnnperf.records.finding import Finding
-from cnnperf.records.metrics import Value, with_units
-from cnnperf.records.rounds import Rounds
-from cnnperf.records.run import CaseRecord
+from cnnperf.records.metrics import Value
 
 
 @dataclass(frozen=True)
-class Measured:
-    """Result of the measurement of one case.
+class Prepared:
+    """A case ready to be sampled: its results are correct, and its memory is measured.
 
     Attributes:
-        case: The case.
-        values: Values by the names of their metrics.
-        samples: The readings.
-        findings: Reasons to distrust the values.
-        compile_seconds: Seconds spent compiling and loading the compiler; not part of the harness's own time.
-        processes: Median seconds of one call in each process that timed the case, this process first.
+        workload: Workload after its first rounds.
+        subject: The calls that are timed.
+        work: Work of one call.
+        load_seconds: Seconds spent loading the compiler.
+        facts: Facts about the compilation, or None.
+        verified: Result of the check.
+        memory: Memory of a round, or None.
+        seconds: Seconds that the preparation took.
     """
 
-    case: Case
-    values: Mapping[str, Value]
-    samples: Samples
-    findings: list[Finding]
-    compile_seconds: float
-    processes: tuple[float, ...] = ()
+    workload: Workload
+    subject: Subject
+    work: Work
+    load_seconds: float
+    facts: CompileFacts | None
+    verified: Verified
+    memory: Memory | None
+    seconds: float
 
-    def record(self, test: str) -> CaseRecord:
-        """Return the record for the run file.
-
-        Args:
-            test: Full name of the test or command that measured the case.
-        """
-        return CaseRecord(
-            case=self.case,
-            values=with_units(self.values),
-            rounds=Rounds(self.samples.wall()),
-            findings=tuple(self.findings),
-            processes=self.processes,
-            stopped=self.samples.stopped,
-            test=test,
-        )
-
-    def seconds(self) -> list[float]:
-        """Return the wall seconds of all rounds in order."""
-        return [reading.wall for reading in self.samples.flat()]
-
-    def timed_seconds(self) -> float:
-        """Return the seconds of all rounds with their set-ups, which are a metric of the phase `backward`."""
-        return sum(reading.wall + reading.setup for reading in self.samples.flat())
+    @property
+    def case(self) -> Case:
+        """The case."""
+        return self.workload.case
 
 
 @dataclass
@@ -117,16 +105,49 @@ class Laboratory:
             self._ceilings_of(torch.device(case.device))
 
     def measure(self, case: Case) -> Measured:
-        """Measure one case.
+        """Measure one case by itself.
 
         Raises:
             UnsupportedCase: If this machine cannot run the case.
             OutOfMemory: If the case needs more memory than there is.
             WrongResult: If the results are wrong, the clock jumped, or a catalog network has graph breaks.
         """
-        self.prepare(case)
-        with out_of_memory_told(), self._in_force(case):
-            return self._measure(case)
+        measured = self.measure_block("", [case], [])[case]
+        if isinstance(measured, CnnperfError):
+            raise measured
+        return measured
+
+    def measure_block(
+        self, name: str, cases: Sequence[Case], asked: Sequence[tuple[Case, Case]]
+    ) -> dict[Case, Measured | CnnperfError]:
+        """Measure cases side by side, so that their ratios are paired.
+
+        Each case is built, checked and its memory measured by itself. Then all are sampled cycle by cycle.
+
+        Args:
+            name: Name of the block.
+            cases: Cases on one device that need the same process-wide settings.
+            asked: Numerator and denominator of each ratio that is wanted.
+
+        Returns:
+            The result of each case, or the reason why there is none: an UnsupportedCase where this machine cannot run
+            it, an OutOfMemory, or a WrongResult where its results are wrong or a catalog network has graph breaks.
+        """
+        results: dict[Case, Measured | CnnperfError] = {}
+        ready: list[Prepared] = []
+        try:
+            self.prepare(cases[0])
+        except CnnperfError as error:
+            return dict.fromkeys(cases, error)
+        with self._in_force(cases[0]), compilation.many_networks():
+            for case in cases:
+                try:
+                    with out_of_memory_told():
+                        check_supported(case)
+                        ready.append(self._ready(case))
+                except CnnperfError as error:
+                    results[case] = error
+            return results | self._sampled(name, ready, asked)
 
     def latency(self, case: Case) -> float:
         """Return only the median seconds of one call; raise as `measure` does for an unsupported case."""
@@ -175,33 +196,84 @@ class Laboratory:
             workload.run_once()
             return self._references.verify(workload)
 
-    def _measure(self, case: Case) -> Measured:
-        device = torch.device(case.device)
-        ceilings = self._ceilings_of(device)
+    def _ready(self, case: Case) -> Prepared:
+        start = time.perf_counter()
         work = count_work(case)
         workload = self._prepare(case)
         load_seconds = compilation.load_compiler()
         facts = compilation.compile_first_round(workload)
         _check_graph(case, facts)
         verified = self._references.verify(workload)
-        memory = None if ENGINES[case.engine].replays_graphs else measure_memory(workload)
-        graphs = compilation.captured_graphs()
-        clock = self.make_clock(device)
+        engine = ENGINES[case.engine]
+        memory = None if engine.replays_graphs else measure_memory(workload)
+        subject = replayed(workload) if engine.rotates else workload
+        return Prepared(workload, subject, work, load_seconds, facts, verified, memory, time.perf_counter() - start)
+
+    def _sampled(
+        self, name: str, ready: Sequence[Prepared], asked: Sequence[tuple[Case, Case]]
+    ) -> dict[Case, Measured | CnnperfError]:
+        """Sample cases that are ready, and return their results; where the clock jumped or memory ends, the error."""
+        if not ready:
+            return {}
+        start = time.perf_counter()
+        try:
+            with out_of_memory_told():
+                samples, recompiles = self._sample(ready, asked)
+                share = (time.perf_counter() - start) / len(ready)
+                measured = {one.case: self._result(one, samples[one.case], recompiles[one.case]) for one in ready}
+        except CnnperfError as error:
+            return dict.fromkeys([one.case for one in ready], error)
+        over = {case: [measured[below] for above, below in asked if above == case] for case in measured}
+        block = name if len(ready) > 1 else ""
+        return {
+            one.case: replace(measured[one.case].over(*over[one.case]), block=block, duration=one.seconds + share)
+            for one in ready
+        }
+
+    def _sample(
+        self, ready: Sequence[Prepared], asked: Sequence[tuple[Case, Case]]
+    ) -> tuple[dict[Case, Samples], Counter[Case]]:
+        """Return the samples of each case, and how many graphs each compiled meanwhile."""
+        case = ready[0].case
+        device = torch.device(case.device)
+        clock = ReplayClock(device) if ENGINES[case.engine].rotates else self.make_clock(device)
         # RAPL would also count the untimed forward pass of the phase `backward`.
         meter = Rapl.find() if device.type == "cpu" and case.phase != "backward" else None
-        samples = sample(workload, clock, self.schedule, meter)
-        recompiles = compilation.captured_graphs() - graphs
-        on_device = _device_facts(workload, clock, samples)
-        times = time_values(case, samples, work, ceilings)
+        recompiles: Counter[Case] = Counter()
+        graphs = compilation.captured_graphs()
+
+        def count_graphs(case: Case) -> None:
+            nonlocal graphs
+            before, graphs = graphs, compilation.captured_graphs()
+            recompiles[case] += graphs - before
+
+        if len(ready) == 1:
+            samples = {case: sample(ready[0].subject, clock, self.schedule, meter)}
+            count_graphs(case)
+        else:
+            there = {one.case for one in ready}
+            possible = [pair for pair in asked if there.issuperset(pair)]
+            subjects = {one.case: one.subject for one in ready}
+            samples = sample_block(subjects, clock, self.schedule, possible, meter, count_graphs)
+        for one in ready:
+            if isinstance(one.subject, Replayed):
+                samples[one.case] = samples[one.case].per_call(one.subject.calls)
+        return samples, recompiles
+
+    def _result(self, ready: Prepared, samples: Samples, recompiles: int) -> Measured:
+        case, workload = ready.case, ready.workload
+        device = torch.device(case.device)
+        on_device = _device_facts(workload, self.make_clock(device), samples)
+        times = time_values(case, samples, ready.work, self._ceilings_of(device))
         evidence = Evidence(
             samples=samples,
             schedule=self.schedule,
             on_cuda=device.type == "cuda",
-            memory=memory,
-            compiled=facts,
+            memory=ready.memory,
+            compiled=ready.facts,
             recompiles=recompiles,
             device=on_device,
-            compared=verified.compared,
+            compared=ready.verified.compared,
             ceiling_fraction=times["ceiling_fraction"],
         )
         twin = case.replace(engine="eager")
@@ -211,11 +283,11 @@ class Laboratory:
         values = {
             **times,
             **(on_device.values if on_device else {}),
-            **memory_values(memory),
-            **work_values(case, work, verified),
-            **compile_values(facts, recompiles, samples, eager_latency),
+            **memory_values(ready.memory),
+            **work_values(case, ready.work, ready.verified),
+            **compile_values(ready.facts, recompiles, samples, eager_latency),
         }
-        seconds = load_seconds + compile_seconds(facts, samples)
+        seconds = ready.load_seconds + compile_seconds(ready.facts, samples)
         return Measured(case, values, samples, findings_of(evidence), seconds)
 
     @contextmanager
@@ -262,5 +334,7 @@ def _device_facts(workload: Workload, clock: Clock, samples: Samples) -> DeviceF
         has_setup=workload.case.phase == "backward",
         gpu=Gpu.of(device),
     )
+    if workload.task.of_part:  # its maps come from the layer before it, and are never copied to the device
+        return facts
     copies = measure_transfers(workload.images.cpu(), device, clock)
     return replace(facts, values={**facts.values, **copies})

@@ -122,7 +122,7 @@ def _memory_of(
     split = split_peak(allocations, gradients)
     parameters = tensor_bytes([*workload.model.parameters(), *workload.model.buffers()])
     optimizer = tensor_bytes(workload.optimizer_state())
-    other = split["other"] + tensor_bytes([workload.images, workload.target])
+    other = split["other"] + tensor_bytes(workload.task.tensors())
     return Memory(
         peak=parameters + optimizer + other + split["gradients"] + split["activations"],
         parameters=parameters,

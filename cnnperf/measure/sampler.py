@@ -95,6 +95,11 @@ class Samples:
         """Return all readings in order."""
         return [reading for group in self.groups for reading in group]
 
+    def per_call(self, calls: int) -> Samples:
+        """Return the samples of single calls, of which each round had several."""
+        groups = [[reading.divided(calls) for reading in group] for group in self.groups]
+        return replace(self, groups=groups, energy=[joules / calls for joules in self.energy])
+
     def latency(self) -> Value:
         """Return the median wall seconds with its interval."""
         return median_interval(self.wall())

@@ -19,6 +19,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from cnnperf.measure.precisions import DTYPES, PRECISIONS
+from cnnperf.measure.task import hollow_task
 from cnnperf.models.catalog import create, hollow, resolve
 from cnnperf.records.case import Case
 
@@ -114,21 +115,21 @@ def _count(case: Case) -> Work:
     # A network of another width may be too large to allocate.
     model = hollow(resolve(case.architecture), case.width) if case.width else create(case.architecture)
     model = model.to(device="meta", dtype=DTYPES[case.precision]).train(case.trains)
-    images = torch.empty(case.batch, 3, case.image_size, case.image_size, dtype=DTYPES[case.precision], device="meta")
-    target = torch.empty(case.batch, dtype=torch.int64, device="meta")
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.0, momentum=0.9) if case.phase == "train" else None
+    task = hollow_task(case).to("meta", DTYPES[case.precision]).requiring_gradients(case.trains)
+    has_optimizer = case.phase == "train" and not task.of_part
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0, momentum=0.9) if has_optimizer else None
     flops, traffic = FlopCounterMode(display=False), _Traffic()
-    live = _LiveTensors([*model.parameters(), *model.buffers(), *_momentum(optimizer), images, target])
+    live = _LiveTensors([*model.parameters(), *model.buffers(), *_momentum(optimizer), *task.tensors()])
     before = (0, 0)
     with live, flops, traffic, torch.set_grad_enabled(case.trains):  # inference mode hides operators from the modes
-        output = model(images)
+        output = model(*task.inputs)
         if case.trains:
-            loss = nn.functional.cross_entropy(output.float(), target)
+            objective = task.objective(output)
             del output
             if case.phase == "backward":
                 before = (int(flops.get_total_flops()), traffic.bytes)
                 live.restart()
-            cast(Any, loss).backward()
+            task.differentiate(objective)
         if optimizer is not None:
             optimizer.step()
     parameters = sum(parameter.numel() for parameter in model.parameters())

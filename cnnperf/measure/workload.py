@@ -5,28 +5,24 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
 from typing import Any, cast
 
 import torch
 from torch import nn
 
-from cnnperf.errors import OptionError
-from cnnperf.measure.images import images_for
 from cnnperf.measure.precisions import DTYPES, LOSS_SCALE, PRECISIONS
 from cnnperf.measure.support import check_supported
-from cnnperf.models.architecture import Architecture
-from cnnperf.models.catalog import create, resolve
+from cnnperf.measure.task import task_for
+from cnnperf.models.catalog import create
 from cnnperf.records.case import Case
 from cnnperf.records.engines import ENGINES
 
 MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 LEARNING_RATE = 1e-3
 MOMENTUM = 0.9
-SCORE_DIMENSIONS = 2  # (N, classes)
 PADDING_BYTES = 1 << 16  # upper bound of the padding before a tensor: moves it by any number of cache lines and pages
 
-Network = Callable[[torch.Tensor], torch.Tensor]
+Network = Callable[..., torch.Tensor]
 
 
 class Workload:
@@ -34,10 +30,9 @@ class Workload:
 
     Attributes:
         case: The case.
-        model: Network from (N, 3, H, W) to (N, classes), in the phase's mode, on the case's device.
-        images: Input, (N, 3, H, W), in the case's precision and layout.
-        target: Class numbers, (N,), int64.
-        output: Output of the last round, (N, classes); None unless `keep_output` is set.
+        model: Network from (N, 3, H, W) to (N, classes), or part of one, in the phase's mode, on the case's device.
+        task: Inputs in the case's precision and layout, and target.
+        output: Output of the last round; None unless `keep_output` is set.
         keep_output: Whether rounds keep their output; never set during timed rounds.
     """
 
@@ -64,20 +59,24 @@ class Workload:
             device=case.device, dtype=DTYPES[case.precision]
         )
         self.model = _with_layout(model, self._layout).train(case.trains)
-        images = images_for(case, input_kind, seed).to(device=case.device, dtype=DTYPES[case.precision])
-        self.images = images.contiguous(memory_format=self._layout)
+        task = task_for(case, input_kind, seed).to(case.device, DTYPES[case.precision], self._layout)
+        self.task = task.requiring_gradients(case.trains)
         self.network: Network = self.model
         self.output: torch.Tensor | None = None
         self.keep_output = False
         self.loss: torch.Tensor | None = None
         self._padding: list[torch.Tensor] = []
         self._mark: Callable[[str], None] = _nothing
-        self.target = self._make_target(seed)
         self.optimizer = self._make_optimizer()
         self.scaler = self._make_scaler()
         self._scaler_state = None if self.scaler is None else self.scaler.state_dict()
         self._initial = [tensor.detach().clone() for tensor in self._state()]
         self.setup, self.run = self._phase()
+
+    @property
+    def images(self) -> torch.Tensor:
+        """First input: images, (N, 3, H, W), or a feature map, (N, C, H, W)."""
+        return self.task.inputs[0]
 
     def compile(self) -> None:
         """Wrap the network in `torch.compile`, which compiles at the first call."""
@@ -104,9 +103,9 @@ class Workload:
         self._clear_gradients()
 
     def gradients(self) -> dict[str, torch.Tensor]:
-        """Return the gradients of the last round's loss by parameter name; empty for the forward phase."""
-        named = self.model.named_parameters()
-        gradients = {name: parameter.grad for name, parameter in named if parameter.grad is not None}
+        """Return the gradients of the last round by parameter name, and of maps; empty for the forward phase."""
+        named = (*self.model.named_parameters(), *self._named_maps())
+        gradients = {name: tensor.grad for name, tensor in named if tensor.grad is not None}
         if self.scaler is None or self.optimizer is not None:  # the scaler's step has unscaled them
             return gradients
         return {name: gradient / self.scaler.get_scale() for name, gradient in gradients.items()}
@@ -132,7 +131,8 @@ class Workload:
             tensor.data = self._moved(initial)
         for tensor in self.optimizer_state():
             tensor.data = self._moved(tensor)
-        self.images = self._moved(self.images)
+        for tensor in self.task.tensors():
+            tensor.data = self._moved(tensor)
 
     def reset(self) -> None:
         """Drop output, loss and gradients, and restore all initial values in place."""
@@ -158,13 +158,8 @@ class Workload:
         self._padding.append(torch.empty(size, dtype=torch.uint8, device=tensor.device))
         return tensor.detach().clone()
 
-    def _make_target(self, seed: int) -> torch.Tensor:
-        classes = count_classes(resolve(self.case.architecture), self.case.image_size)
-        generator = torch.Generator().manual_seed(seed)
-        return torch.randint(classes, (self.case.batch,), generator=generator).to(self.case.device)
-
     def _make_optimizer(self) -> torch.optim.Optimizer | None:
-        if self.case.phase != "train":
+        if self.case.phase != "train" or self.task.of_part:
             return None
         return torch.optim.SGD(self.model.parameters(), lr=LEARNING_RATE, momentum=MOMENTUM)
 
@@ -191,16 +186,17 @@ class Workload:
 
     def _backward(self) -> None:
         self._mark("backward")
-        cast(Any, self.loss).backward()
+        self.task.differentiate(cast(torch.Tensor, self.loss))
 
     def _train(self) -> None:
         self._clear_gradients()
         loss = self._scaled(self._loss())
         self._mark("backward")
-        cast(Any, loss).backward()
+        self.task.differentiate(loss)
         del loss
-        self._mark("step")
-        self._step(cast(torch.optim.Optimizer, self.optimizer))
+        if self.optimizer is not None:
+            self._mark("step")
+            self._step(self.optimizer)
 
     def _step(self, optimizer: torch.optim.Optimizer) -> None:
         if self.scaler is None:
@@ -213,50 +209,23 @@ class Workload:
         return loss if self.scaler is None else self.scaler.scale(loss)
 
     def _loss(self) -> torch.Tensor:
-        return nn.functional.cross_entropy(self._call().float(), self.target)
+        return self.task.objective(self._call())
 
     def _call(self) -> torch.Tensor:
         if self._in_graphs:
             torch.compiler.cudagraph_mark_step_begin()
         with self._autocasting:
-            output = self.network(self.images)
+            output = self.network(*self.task.inputs)
         if self.keep_output:
             self.output = output
         return output
 
     def _clear_gradients(self) -> None:
-        for parameter in self.model.parameters():
-            parameter.grad = None
+        for tensor in (*self.model.parameters(), *self.task.inputs):
+            tensor.grad = None
 
-
-@cache
-def count_classes(architecture: Architecture, image_size: int) -> int:
-    """Return the number of scores per image, by a trial call if the catalog does not have it.
-
-    Raises:
-        OptionError: If the network has no parameters, fails in the trial, or returns another shape than (N, classes).
-    """
-    if architecture.classes is not None:
-        return architecture.classes
-    model = create(architecture).eval()
-    if next(model.parameters(), None) is None:
-        raise OptionError(f"architecture {architecture.name} has no parameters; name a network with trainable layers")
-    images = torch.randn(2, 3, image_size, image_size, generator=torch.Generator().manual_seed(0))
-    try:
-        with torch.no_grad():
-            output = model(images)
-    except Exception as error:  # a user's network may fail in any way
-        raise OptionError(
-            f"architecture {architecture.name} fails on images of shape {tuple(images.shape)}: {error}; "
-            "set the size with --cnnperf-axis image_size=N"
-        ) from error
-    if not isinstance(output, torch.Tensor) or output.dim() != SCORE_DIMENSIONS:
-        actual = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
-        raise OptionError(
-            f"architecture {architecture.name} must turn images (N, 3, H, W) into class scores (N, classes), "
-            f"not {actual}"
-        )
-    return int(output.shape[1])
+    def _named_maps(self) -> list[tuple[str, torch.Tensor]]:
+        return [(f"map {number}", tensor) for number, tensor in enumerate(self.task.inputs)]
 
 
 def _nothing(*_: object) -> None:

@@ -16,11 +16,13 @@ class Architecture:
         summary: Description in one line.
         source: Paper, section and URL, or the origin of a user's network.
         image_size: Default height and width of the images in pixels.
-        channels: Number of image channels.
+        channels: Number of channels of the images, or of the feature maps of a part at its default width.
         classes: Number of scores per image; None if unknown before the first call.
         fixed_image_size: Whether `image_size` is the only size that the network accepts.
         build_at: Function that builds the network from the channel count of its first layer, with all others in
             proportion; None if the width is fixed.
+        maps: Number of feature maps, N x `channels` x H x W, that a part of a network takes; 0 for a network, which takes
+            images. The output of a part has the shape of its first map.
         reference: Name of the textbook architecture with the same state_dict and the same results; None for a textbook
             architecture.
     """
@@ -34,4 +36,5 @@ class Architecture:
     classes: int | None = 10
     fixed_image_size: bool = False
     build_at: Callable[[int], nn.Module] | None = None
+    maps: int = 0
     reference: str | None = None

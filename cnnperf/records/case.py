@@ -86,6 +86,10 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True, cache_hash=T
         """Return the case with other values on some axes."""
         return msgspec.structs.replace(self, **axes)
 
+    def difference(self, other: Case) -> dict[str, AxisValue]:
+        """Return the axes in which another case differs, with its values."""
+        return {name: value for name, value in other.axes().items() if value != getattr(self, name)}
+
     @classmethod
     def from_axes(cls, axes: Mapping[str, AxisValue]) -> Case:
         """Build a case from a mapping; a missing axis takes its default.

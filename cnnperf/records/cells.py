@@ -124,7 +124,7 @@ def _cases_of(cell: Cell, benchmark: Mapping[str, Any]) -> Iterator[dict[str, An
         case = cell.case(form)
         latency = msgspec.structs.replace(seconds, rounds=cell.rounds, unit="s")
         ratios = [
-            {"axes": _difference(case, cell.case(denominator)), "ratio": msgspec.to_builtins(ratio)}
+            {"axes": case.difference(cell.case(denominator)), "ratio": msgspec.to_builtins(ratio)}
             for numerator, denominator, ratio in cell.ratios()
             if numerator == form
         ]
@@ -137,11 +137,6 @@ def _cases_of(cell: Cell, benchmark: Mapping[str, Any]) -> Iterator[dict[str, An
             "stopped": cell.stopped,
         }
         yield {"name": case.id(), "fullname": f"{block}::{case.id()}", "extra_info": info, "stats": {}}
-
-
-def _difference(case: Case, other: Case) -> dict[str, Any]:
-    """Return the axes in which another case differs, with its values."""
-    return {name: value for name, value in other.axes().items() if value != getattr(case, name)}
 
 
 def _architecture(part: str, form: str) -> str:

@@ -179,7 +179,7 @@ def _check_together(options: Options) -> None:
     options.schedule()
     plan = options.plan()
     if options.patterns or plan.overrides:
-        from cnnperf.measure.workload import count_classes
+        from cnnperf.measure.classes import count_classes
 
         for architecture in options.architectures():
             for size in {case.image_size for case in plan.cases(architecture)}:
