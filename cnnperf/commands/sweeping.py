@@ -20,7 +20,7 @@ from cnnperf.commands.command import (
 from cnnperf.errors import OptionError
 from cnnperf.exit_status import ExitStatus
 from cnnperf.records.case import PHASES, PRECISIONS
-from cnnperf.records.engines import ENGINES, USUAL_ENGINES
+from cnnperf.records.engines import NETWORK_ENGINES, USUAL_ENGINES
 
 if TYPE_CHECKING:
     from cnnperf.suite.bench_run import BenchRun
@@ -76,8 +76,8 @@ def _sweep(args: argparse.Namespace) -> int:
 def _plan(args: argparse.Namespace, values: tuple[int, ...], step: float) -> Sweep:
     """Return the sweep; raises an error if a part of it cannot be measured."""
     import cnnperf.fusion  # noqa: F401 - completes the catalog
-    from cnnperf.measure.devices import devices_for
     from cnnperf.measure.classes import count_classes
+    from cnnperf.measure.devices import devices_for
     from cnnperf.models.catalog import resolve
     from cnnperf.suite.sweep import Sweep, default_values
 
@@ -223,7 +223,7 @@ def _sweep_arguments(parser: argparse.ArgumentParser) -> None:
     add("--device", default="auto", help="auto (CPU, and CUDA if present), cpu, cuda or cuda:N (default: auto)")
     usual = " and ".join(USUAL_ENGINES)
     text = f"engine to measure; repeatable (default: {usual} over batch, else {USUAL_ENGINES[0]})"
-    add("--engine", action="append", choices=tuple(ENGINES), help=text)
+    add("--engine", action="append", choices=NETWORK_ENGINES, help=text)
     add("--precision", default="fp32", choices=PRECISIONS, help="number format (default: fp32)")
     text = "batch of a sweep over another axis (default: by architecture)"
     add("--batch", type=_count_from_one, metavar="N", help=text)

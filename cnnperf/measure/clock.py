@@ -28,7 +28,6 @@ class Reading:
     event: float | None = None
     setup: float = 0.0
 
-
     def divided(self, calls: int) -> Reading:
         """Return the times of one of several calls that were read together."""
         event = None if self.event is None else self.event / calls

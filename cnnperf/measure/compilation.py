@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 
 import torch
 
 from cnnperf.measure.workload import Workload
+
+RECOMPILE_LIMIT = 64  # networks of one class in a block, in training and in inference
 
 
 @dataclass(frozen=True)
@@ -41,10 +45,23 @@ def load_compiler() -> float:
     return time.perf_counter() - start
 
 
-def compile_first_round(workload: Workload) -> CompileFacts | None:
-    """Run the first round of a workload with a reset compiler and counters; keep its gradients.
+@contextmanager
+def fresh_compiler() -> Iterator[None]:
+    """Reset the compiler for a block of cases, which are compiled one after the other and then all called.
 
-    Without the reset, the recompile limit of an earlier case could silently make this case run eagerly.
+    Without the reset, the recompile limit of an earlier block could silently make a case run eagerly. The limit counts
+    per code object, and networks of one class share theirs, so that it is raised for the block.
+    """
+    load_compiler()
+    from torch._dynamo import config
+
+    torch.compiler.reset()
+    with config.patch(recompile_limit=RECOMPILE_LIMIT):
+        yield
+
+
+def compile_first_round(workload: Workload) -> CompileFacts | None:
+    """Run the first round of a workload with reset counters; keep its gradients. Call it within `fresh_compiler`.
 
     Returns:
         The facts; None if nothing was compiled.
@@ -53,7 +70,6 @@ def compile_first_round(workload: Workload) -> CompileFacts | None:
     from torch._inductor import metrics
 
     load_compiler()
-    torch.compiler.reset()
     counters.clear()
     metrics.reset()
     seconds = _timed_round(workload)

@@ -7,10 +7,9 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import torch
-from torch import nn
 
 from cnnperf.errors import WrongResult
 from cnnperf.measure.precisions import by_operands

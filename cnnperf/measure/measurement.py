@@ -133,26 +133,23 @@ class Laboratory:
             The result of each case, or the reason why there is none: an UnsupportedCase where this machine cannot run
             it, an OutOfMemory, or a WrongResult where its results are wrong or a catalog network has graph breaks.
         """
-        results: dict[Case, Measured | CnnperfError] = {}
-        ready: list[Prepared] = []
         try:
             self.prepare(cases[0])
         except CnnperfError as error:
             return dict.fromkeys(cases, error)
-        with self._in_force(cases[0]), compilation.many_networks():
-            for case in cases:
-                try:
-                    with out_of_memory_told():
-                        check_supported(case)
-                        ready.append(self._ready(case))
-                except CnnperfError as error:
-                    results[case] = error
-            return results | self._sampled(name, ready, asked)
+        with self._in_force(cases[0]), compilation.fresh_compiler():
+            results = self._side_by_side(name, cases, asked)
+        # Where memory does not hold all of them at once, each may still be measured by itself.
+        alone = [case for case, found in results.items() if isinstance(found, OutOfMemory) and len(cases) > 1]
+        for case in alone:
+            release_caches(case)
+            results |= self.measure_block("", [case], [])
+        return results
 
     def latency(self, case: Case) -> float:
         """Return only the median seconds of one call; raise as `measure` does for an unsupported case."""
         check_supported(case)
-        with out_of_memory_told(), self._in_force(case):
+        with out_of_memory_told(), self._in_force(case), compilation.fresh_compiler():
             workload = self._prepare(case)
             compilation.compile_first_round(workload)
             return sample(workload, self.make_clock(torch.device(case.device)), self.schedule).latency().value
@@ -173,7 +170,7 @@ class Laboratory:
         return fits
 
     def _try(self, case: Case) -> None:
-        with out_of_memory_told(), self._in_force(case):
+        with out_of_memory_told(), self._in_force(case), compilation.fresh_compiler():
             workload = self._prepare(case)
             compilation.compile_first_round(workload)
             workload.run_once()
@@ -195,6 +192,20 @@ class Laboratory:
             workload = self._prepare(case)
             workload.run_once()
             return self._references.verify(workload)
+
+    def _side_by_side(
+        self, name: str, cases: Sequence[Case], asked: Sequence[tuple[Case, Case]]
+    ) -> dict[Case, Measured | CnnperfError]:
+        results: dict[Case, Measured | CnnperfError] = {}
+        ready: list[Prepared] = []
+        for case in cases:
+            try:
+                with out_of_memory_told():
+                    check_supported(case)
+                    ready.append(self._ready(case))
+            except CnnperfError as error:
+                results[case] = error
+        return results | self._sampled(name, ready, asked)
 
     def _ready(self, case: Case) -> Prepared:
         start = time.perf_counter()

@@ -32,11 +32,16 @@ def check_supported(case: Case) -> None:
     engine = ENGINES[case.engine]
     if engine.cuda_only and case.device_type == "cpu":
         raise UnsupportedCase(f"{case.engine}: {engine.cuda_only}")
+    row = resolve(case.architecture)
+    if engine.rotates and not row.maps:
+        raise UnsupportedCase(f"{case.engine}: only parts of networks are replayed; use cudagraphs")
+    if precision.scales_loss and row.maps:
+        raise UnsupportedCase(f"{case.precision}: a part of a network has no loss to scale")
     if precision.operands == "bf16" and case.device_type == "cuda" and not torch.cuda.is_bf16_supported():
         raise UnsupportedCase("this CUDA device does not compute in bf16")
     if case.threads > (cores := cpu_cores()):
         raise UnsupportedCase(f"{case.threads} threads: this process may use {cores} cores")
-    if reason := reason_not_fused(resolve(case.architecture), case.device_type):
+    if reason := reason_not_fused(row, case.device_type):
         raise UnsupportedCase(reason)
     if case.world_size > 1:
         raise UnsupportedCase("several processes; use `torchrun -m cnnperf.scaling`")

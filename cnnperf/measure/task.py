@@ -51,6 +51,10 @@ class Task:
             tensor.requires_grad_(trains and self.of_part)
         return self
 
+    def copy(self, trains: bool) -> Task:  # noqa: FBT001 - the phase says it
+        """Return the same task at other addresses."""
+        return Task(tuple(tensor.detach().clone() for tensor in self.inputs), self.target).requiring_gradients(trains)
+
     def objective(self, output: torch.Tensor) -> torch.Tensor:
         """Return the tensor whose gradients are wanted: the loss of a network, the output of a part."""
         return output if self.of_part else nn.functional.cross_entropy(output.float(), self.target)

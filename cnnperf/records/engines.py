@@ -16,13 +16,18 @@ class Engine:
         compile_options: Keyword arguments of `torch.compile`; None where nothing is compiled.
         cuda_only: Reason why only CUDA devices have it; empty where every device does.
         replays_graphs: Whether calls replay CUDA graphs: their memory is a pool of its own, which is not measured.
+        rotates: Whether a replay takes several calls over sets of maps that together exceed the cache, timed on the
+            device; only for parts of networks.
     """
 
     name: str
     compile_options: Mapping[str, Any] | None = None
     cuda_only: str = ""
     replays_graphs: bool = False
+    rotates: bool = False
 
+
+_REPLAYS = "replays of CUDA graphs need a CUDA device; on the CPU the engines are eager and compile"
 
 _TABLE = (
     Engine("eager"),
@@ -33,7 +38,11 @@ _TABLE = (
         cuda_only="CUDA graphs are of a CUDA device; on the CPU the engine is compile",
         replays_graphs=True,
     ),
+    Engine("replay", cuda_only=_REPLAYS, replays_graphs=True, rotates=True),
+    Engine("compile_replay", {}, cuda_only=_REPLAYS, replays_graphs=True, rotates=True),
 )
 ENGINES: Mapping[str, Engine] = {engine.name: engine for engine in _TABLE}
+NETWORK_ENGINES = tuple(engine.name for engine in _TABLE if not engine.rotates)
+"""Engines that run whole networks."""
 USUAL_ENGINES = tuple(engine.name for engine in _TABLE if not engine.cuda_only)
 """Engines that every device has."""

@@ -52,7 +52,9 @@ def decode_run(data: bytes, source: str = "") -> Run | None:
     """
     try:
         file = _FILE.decode(data)
-        if (file.cnnperf is None and file.machine_info is None) or (file.cnnperf and file.cnnperf.schema not in UNCHANGED):
+        if (file.cnnperf is None and file.machine_info is None) or (
+            file.cnnperf and file.cnnperf.schema not in UNCHANGED
+        ):
             return None
         return _run(file, source)
     except (msgspec.MsgspecError, RunFileError, RecursionError):

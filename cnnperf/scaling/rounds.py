@@ -96,4 +96,3 @@ def _round(step: Subject | None, communicator: Communicator, clock: Clock) -> fl
     """Return this process's seconds, 0 where it has no part."""
     communicator.barrier()
     return 0.0 if step is None else take_round(step, clock).wall
-

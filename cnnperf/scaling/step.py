@@ -12,6 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from cnnperf.errors import WrongResult
 from cnnperf.measure.images import images_for
+from cnnperf.measure.task import Task
 from cnnperf.measure.workload import Network, Workload
 from cnnperf.records.case import Case
 from cnnperf.scaling.communicator import Group
@@ -36,7 +37,7 @@ class Step:
         own = case.replace(world_size=1)
         self.workload = Workload(own)
         images = images_for(own, "synthetic", seed=rank).to(self.workload.images.device)
-        self.workload.images = images.contiguous()
+        self.workload.task = Task((images.contiguous(),), self.workload.task.target)
         self._parallel: DistributedDataParallel | None = None
 
     def join(self, group: Group) -> None:

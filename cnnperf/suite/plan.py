@@ -13,7 +13,7 @@ from cnnperf.measure.support import cpu_cores
 from cnnperf.models.architecture import Architecture
 from cnnperf.models.catalog import check_width
 from cnnperf.records.case import AXES, AXIS_BY_NAME, LAYOUTS, PHASES, AxisValue, Case
-from cnnperf.records.engines import ENGINES, USUAL_ENGINES
+from cnnperf.records.engines import NETWORK_ENGINES, USUAL_ENGINES
 
 OVERRIDABLE = tuple(axis.name for axis in AXES if axis.overridable)
 NESTING = ("threads", "width", "batch", "image_size", "precision", "layout", "phase", "engine")
@@ -38,7 +38,7 @@ SWEPT_PHASES = ("forward", "train")
 FULL_PRECISIONS = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "tf32", "bf16", "fp16")}
 PRACTICE: Mapping[str, Axes] = {
     "cpu": {"precision": ("fp32", "amp"), "engine": USUAL_ENGINES},
-    "cuda": {"precision": ("tf32", "amp"), "engine": tuple(ENGINES)},
+    "cuda": {"precision": ("tf32", "amp"), "engine": NETWORK_ENGINES},
 }
 """Kind of device to what people who want speed run there, in `SWEPT_PHASES` and channels_last."""
 PYTORCH_DEFAULT: Axes = {"precision": ("conv_tf32",), "layout": ("contiguous",), "engine": ("eager",)}
