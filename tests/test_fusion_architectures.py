@@ -141,7 +141,7 @@ def test_a_name_behind_the_prefix_that_is_unknown_is_refused(name):
 
 def test_a_prefix_has_one_meaning(monkeypatch):
     monkeypatch.setattr(catalog, "_PREFIXES", dict(catalog._PREFIXES))
-    with pytest.raises(OptionError, match="'fused:' is taken"):
+    with pytest.raises(OptionError, match="'fused:' is registered already"):
         register_prefix("fused:", resolve)
 
 

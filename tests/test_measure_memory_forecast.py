@@ -151,6 +151,10 @@ def test_after_an_attempt_the_caches_of_the_gpu_are_handed_back(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(True))
     laboratory = exhausted(most=0)
-    monkeypatch.setattr(laboratory, "_try", lambda case: Laboratory._try(laboratory, Case("lenet5", batch=case.batch)))
+    monkeypatch.setattr(
+        laboratory,
+        "_run_two_rounds",
+        lambda case: Laboratory._run_two_rounds(laboratory, Case("lenet5", batch=case.batch)),
+    )
     assert not laboratory.fits(Case("lenet5", device="cuda"))
     assert emptied == [True]

@@ -1,1 +1,1 @@
-"""Measure one case: workload, clock, sampler, memory, work, ceilings, environment and findings."""
+"""Measurement of one case: workload, clock, sampler, memory, work, ceilings, environment and findings."""

@@ -150,7 +150,7 @@ class Laboratory:
         """Return only the median seconds of one call; raise as `measure` does for an unsupported case."""
         check_supported(case)
         with out_of_memory_told(), self._in_force(case), compilation.fresh_compiler():
-            workload = self._prepare(case)
+            workload = self._workload_of(case)
             compilation.compile_first_round(workload)
             return sample(workload, self.make_clock(torch.device(case.device)), self.schedule).latency().value
 
@@ -161,7 +161,7 @@ class Laboratory:
         out of memory, so that `memory_forecast` has to predict it.
         """
         try:
-            self._try(case)
+            self._run_two_rounds(case)
         except OutOfMemory:
             fits = False
         else:
@@ -169,9 +169,9 @@ class Laboratory:
         release_caches(case)
         return fits
 
-    def _try(self, case: Case) -> None:
+    def _run_two_rounds(self, case: Case) -> None:
         with out_of_memory_told(), self._in_force(case), compilation.fresh_compiler():
-            workload = self._prepare(case)
+            workload = self._workload_of(case)
             compilation.compile_first_round(workload)
             workload.run_once()
 
@@ -189,7 +189,7 @@ class Laboratory:
         """Check the results of one case without timing it; raise as `measure` does."""
         check_supported(case)
         with out_of_memory_told(), self._in_force(case):
-            workload = self._prepare(case)
+            workload = self._workload_of(case)
             workload.run_once()
             return self._references.verify(workload)
 
@@ -210,7 +210,7 @@ class Laboratory:
     def _ready(self, case: Case) -> Prepared:
         start = time.perf_counter()
         work = count_work(case)
-        workload = self._prepare(case)
+        workload = self._workload_of(case)
         load_seconds = compilation.load_compiler()
         facts = compilation.compile_first_round(workload)
         _check_graph(case, facts)
@@ -306,7 +306,7 @@ class Laboratory:
         with in_force(case), cudnn_benchmark(enabled=self.cudnn_benchmark):
             yield
 
-    def _prepare(self, case: Case) -> Workload:
+    def _workload_of(self, case: Case) -> Workload:
         workload = self._new_workload(case)
         if case.compiled:
             workload.compile()

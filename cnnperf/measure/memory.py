@@ -1,7 +1,7 @@
 """Peak memory of one round and its split by use.
 
-Memory is the same on both devices: bytes requested from PyTorch's allocator, before rounding. CPU allocations come from
-the profiler's events, CUDA allocations from the caching allocator's trace (`allocator_trace`). Both include temporaries
+On both devices, memory means bytes requested from PyTorch's allocator, before rounding. CPU allocations come from the
+profiler's events, CUDA allocations from the caching allocator's trace (`allocator_trace`). Both include temporaries
 inside operators, which tracking live tensors misses. The resident set of the process is never used.
 """
 

@@ -164,7 +164,8 @@ def _left_in_groups(root: Path) -> Iterator[float]:
         groups = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
     except OSError:
         return
-    for controllers, path in (line.split(":", 2)[1:] for line in groups):
+    for line in groups:
+        _, controllers, path = line.split(":", 2)
         mount = root / "sys/fs/cgroup" / ("memory" if controllers else "")
         if controllers in ("", "memory"):
             group = mount / path.lstrip("/")
@@ -182,7 +183,8 @@ VERSIONS = {
 
 def _left(folder: Path, limit: str, usage: str, droppable: str) -> Iterator[float]:
     try:
-        most, used = ((folder / name).read_text(encoding="utf-8").strip() for name in (limit, usage))
+        most = (folder / limit).read_text(encoding="utf-8").strip()
+        used = (folder / usage).read_text(encoding="utf-8").strip()
     except OSError:
         return
     if most.isdecimal() and used.isdecimal() and int(most) < _UNLIMITED:

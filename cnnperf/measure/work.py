@@ -119,20 +119,21 @@ def _count(case: Case) -> Work:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0, momentum=0.9) if has_optimizer else None
     flops, traffic = FlopCounterMode(display=False), _Traffic()
     live = _LiveTensors([*model.parameters(), *model.buffers(), *_momentum(optimizer), *task.tensors()])
-    before = (0, 0)
+    untimed_flop = untimed_bytes = 0
     with live, flops, traffic, torch.set_grad_enabled(case.trains):  # inference mode hides operators from the modes
         output = model(*task.inputs)
         if case.trains:
             objective = task.objective(output)
             del output
             if case.phase == "backward":
-                before = (int(flops.get_total_flops()), traffic.bytes)
+                untimed_flop, untimed_bytes = int(flops.get_total_flops()), traffic.bytes
                 live.restart()
             task.differentiate(objective)
         if optimizer is not None:
             optimizer.step()
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    return Work(parameters, int(flops.get_total_flops()) - before[0], traffic.bytes - before[1], live.peak)
+    flop = int(flops.get_total_flops()) - untimed_flop
+    return Work(parameters, flop, traffic.bytes - untimed_bytes, live.peak)
 
 
 def _momentum(optimizer: torch.optim.Optimizer | None) -> list[torch.Tensor]:
