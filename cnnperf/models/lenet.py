@@ -55,13 +55,6 @@ class LeNet5(nn.Module):
         he_initialize(self)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Compute class scores.
-
-        Args:
-            images: N x 3 x 32 x 32.
-
-        Returns:
-            Scores, N x 10, not normalized.
-        """
+        """Compute class scores, N x 10 and not normalized, of images, N x 3 x 32 x 32."""
         scores: Tensor = self.classifier(self.features(images))
         return scores

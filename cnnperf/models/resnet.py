@@ -52,14 +52,7 @@ class ResNet18(nn.Module):
         he_initialize(self)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Compute class scores.
-
-        Args:
-            images: N x 3 x H x W.
-
-        Returns:
-            Scores, N x 10, not normalized.
-        """
+        """Compute class scores, N x 10 and not normalized, of images, N x 3 x H x W."""
         # Shapes at full width and 32 x 32 images.
         x = torch.relu(self.bn1(self.conv1(images)))  # 64 x 32 x 32
         x = self.stage1(x)  # 64 x 32 x 32
@@ -72,14 +65,7 @@ class ResNet18(nn.Module):
 
 
 def stage(in_channels: int, channels: int, stride: int, se_block: SEFactory | None) -> nn.Sequential:
-    """Build a stage of two blocks, from N x in_channels x H x W to N x channels x H/stride x W/stride.
-
-    Args:
-        in_channels: Channels of the input.
-        channels: Channels of the output.
-        stride: Stride of the first convolution.
-        se_block: Builder of each SE block; None for blocks without.
-    """
+    """Build a stage of two blocks, from N x in_channels x H x W to N x channels x H/stride x W/stride."""
     return nn.Sequential(
         BasicBlock(in_channels, channels, stride, se_block), BasicBlock(channels, channels, 1, se_block)
     )
@@ -93,14 +79,7 @@ class BasicBlock(nn.Module):
     """
 
     def __init__(self, in_channels: int, channels: int, stride: int, se_block: SEFactory | None) -> None:
-        """Build the block.
-
-        Args:
-            in_channels: Channels of the input.
-            channels: Channels of the output.
-            stride: Stride of the first convolution, which divides height and width.
-            se_block: Builder of the SE block; None for a block without.
-        """
+        """Build the block; the stride is that of the first convolution, and `se_block` may be None."""
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, channels, kernel_size=3, stride=stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(channels)
@@ -111,14 +90,7 @@ class BasicBlock(nn.Module):
         self.shortcut = nn.Identity() if same_shape else projection(in_channels, channels, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Transform a feature map.
-
-        Args:
-            x: N x in_channels x H x W.
-
-        Returns:
-            N x channels x H/stride x W/stride, rounded up.
-        """
+        """Transform x, N x in_channels x H x W, into N x channels x H/stride x W/stride, rounded up."""
         out: Tensor = torch.relu(self.bn1(self.conv1(x)))
         out = self.se(self.bn2(self.conv2(out)))
         return torch.relu(out + self.shortcut(x))

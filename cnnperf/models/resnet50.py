@@ -33,11 +33,7 @@ class ResNet50(nn.Module):
     """
 
     def __init__(self, se_block: SEFactory | None = None) -> None:
-        """Build the network.
-
-        Args:
-            se_block: Builder of each block's SE block; None for a network without.
-        """
+        """Build the network; `se_block` builds each block's SE block, None omits them."""
         super().__init__()
         self.conv1 = nn.Conv2d(3, WIDTH, kernel_size=7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(WIDTH)
@@ -50,14 +46,7 @@ class ResNet50(nn.Module):
         he_initialize(self)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Compute class scores.
-
-        Args:
-            images: N x 3 x H x W.
-
-        Returns:
-            Scores, N x 1000, not normalized.
-        """
+        """Compute class scores, N x 1000 and not normalized, of images, N x 3 x H x W."""
         # Shapes at 224 x 224 images.
         x = torch.relu(self.bn1(self.conv1(images)))  # 64 x 112 x 112
         x = self.pool(x)  # 64 x 56 x 56
@@ -85,15 +74,7 @@ def se_resnet50() -> ResNet50:
 
 
 def stage(in_channels: int, width: int, stride: int, depth: int, se_block: SEFactory | None) -> nn.Sequential:
-    """Build a stage of bottlenecks, from N x in_channels x H x W to N x 4 width x H/stride x W/stride.
-
-    Args:
-        in_channels: Channels of the input.
-        width: Channels of the 3x3 convolutions.
-        stride: Stride of the first bottleneck.
-        depth: Number of bottlenecks.
-        se_block: Builder of each SE block; None for bottlenecks without.
-    """
+    """Build `depth` bottlenecks, from N x in_channels x H x W to N x 4 width x H/stride x W/stride."""
     blocks = [Bottleneck(in_channels, width, stride, se_block)]
     blocks += [Bottleneck(EXPANSION * width, width, 1, se_block) for _ in range(depth - 1)]
     return nn.Sequential(*blocks)
@@ -107,14 +88,7 @@ class Bottleneck(nn.Module):
     """
 
     def __init__(self, in_channels: int, width: int, stride: int, se_block: SEFactory | None) -> None:
-        """Build the block.
-
-        Args:
-            in_channels: Channels of the input.
-            width: Channels of the 3x3 convolution; the output has four times as many.
-            stride: Stride of the 3x3 convolution, which divides height and width.
-            se_block: Builder of the SE block; None for a block without.
-        """
+        """Build the block; width and stride are those of the 3x3 convolution, and `se_block` may be None."""
         super().__init__()
         channels = EXPANSION * width
         self.conv1 = nn.Conv2d(in_channels, width, kernel_size=1, bias=False)
@@ -128,14 +102,7 @@ class Bottleneck(nn.Module):
         self.shortcut = nn.Identity() if same_shape else projection(in_channels, channels, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Transform a feature map.
-
-        Args:
-            x: N x in_channels x H x W.
-
-        Returns:
-            N x 4 width x H/stride x W/stride, rounded up.
-        """
+        """Transform x, N x in_channels x H x W, into N x 4 width x H/stride x W/stride, rounded up."""
         out: Tensor = torch.relu(self.bn1(self.conv1(x)))
         out = torch.relu(self.bn2(self.conv2(out)))
         out = self.se(self.bn3(self.conv3(out)))

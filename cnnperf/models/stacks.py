@@ -48,14 +48,7 @@ class Stack(nn.Module):
         he_initialize(self)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Compute class scores.
-
-        Args:
-            images: N x 3 x H x W.
-
-        Returns:
-            Scores, N x 10, not normalized.
-        """
+        """Compute class scores, N x 10 and not normalized, of images, N x 3 x H x W."""
         x = torch.relu(self.stem(images))
         x = self.blocks(x)
         x = x.mean(dim=(2, 3))
@@ -71,12 +64,7 @@ class StackBlock(nn.Module):
     """
 
     def __init__(self, channels: int, *, shortcut: bool) -> None:
-        """Build the block.
-
-        Args:
-            channels: C, the channels of input and output.
-            shortcut: Whether the input is added before the last ReLU.
-        """
+        """Build the block of C `channels`; with `shortcut`, the input is added before the last ReLU."""
         super().__init__()
         self.conv1 = nn.Conv2d(channels, channels, kernel_size=3, padding=1)
         self.bn1 = nn.BatchNorm2d(channels)
