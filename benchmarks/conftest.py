@@ -6,7 +6,6 @@ from cnnperf.suite.plugin import configure_pytest_benchmark, options_of
 
 STUDIES = ("test_depth.py", "test_gradient_flow.py", "test_pooling.py", "test_squeeze_excitation.py")
 ONLY_BY_NAME = ("test_se_fusion.py", "test_scaling.py", *STUDIES)
-FUSION_KEY = pytest.StashKey()
 SCALING_KEY = pytest.StashKey()
 
 
@@ -15,7 +14,6 @@ def pytest_configure(config):
     configure_pytest_benchmark(config)
     if any(_named(config, name) for name in STUDIES):  # no cases of cnnperf, so that its summary has nothing of them
         config.option.benchmark_quiet = False
-    config.stash[FUSION_KEY] = []
     config.stash[SCALING_KEY] = []
     # A network that warns is still measured; only the project's own tests turn warnings into errors.
     for line in ("default", "ignore:.*torch.jit.script_method", "ignore:Benchmark fixture was not used"):
@@ -54,15 +52,6 @@ def benchmark_epoch(benchmark):
         assert found.validation
 
     return measure
-
-
-@pytest.fixture(scope="session")
-def fusion_records(request):
-    """Collect the records of the fusion benchmark for the table at the end."""
-    from cnnperf.measure.allocator import apply_policy
-
-    apply_policy(options_of(request.config).cpu_allocator)
-    return request.config.stash[FUSION_KEY]
 
 
 @pytest.fixture(scope="session")
@@ -111,12 +100,6 @@ def pytest_benchmark_update_json(config, output_json):
 
     for run in config.stash[SCALING_KEY]:
         output_json.setdefault("cnnperf", facts_of(run))
-    if config.stash[FUSION_KEY]:
-        from cnnperf.measure.environment import read_environment
-
-        options = options_of(config)
-        environment = read_environment(cpu_allocator=options.cpu_allocator, input_kind=options.input_kind)
-        output_json.setdefault("cnnperf", facts_of(Run(suite="fusion", environment=environment)))
 
 
 def pytest_terminal_summary(terminalreporter, config):
@@ -125,10 +108,4 @@ def pytest_terminal_summary(terminalreporter, config):
 
         terminalreporter.section("scaling", sep="=")
         for line in scaling_lines(config.stash[SCALING_KEY][0]):
-            terminalreporter.write_line(line)
-    if config.stash[FUSION_KEY]:
-        from cnnperf.report.fusion import fusion_lines
-
-        terminalreporter.section("fusion", sep="=")
-        for line in fusion_lines(config.stash[FUSION_KEY]):
             terminalreporter.write_line(line)

@@ -13,6 +13,7 @@ from cnnperf.fusion.modules import has_hooks
 from cnnperf.fusion.native import functions as native
 from cnnperf.fusion.norm import BatchNorm, frozen, is_batch_norm
 from cnnperf.fusion.tail import SE, fused_tail
+from cnnperf.models.parts import Tail
 from cnnperf.models.resnet import BasicBlock
 from cnnperf.models.resnet50 import Bottleneck
 
@@ -43,6 +44,14 @@ class FusedBottleneck(Bottleneck):
         """Transform a feature map; the shapes are those of `Bottleneck`."""
         layers = ((self.conv1, self.bn1), (self.conv2, self.bn2), (self.conv3, self.bn3))
         return fused_block(x, layers, self.se, self.shortcut)  # type: ignore[arg-type]  # an SE block, by `fuse`
+
+
+class FusedTail(Tail):
+    """`Tail` as one fused function; parameters and state_dict are the same."""
+
+    def forward(self, x: Tensor, shortcut: Tensor) -> Tensor:
+        """Transform a map and its shortcut, both N x C x H x W."""
+        return fused_tail(x, shortcut, self.norm, self.se)
 
 
 def fused_block(x: Tensor, layers: tuple[Layer, ...], se: SE, shortcut: Callable[[Tensor], Tensor]) -> Tensor:

@@ -8,7 +8,7 @@ from typing import cast
 
 from torch import nn
 
-from cnnperf.fusion.block import FusedBasicBlock, FusedBottleneck
+from cnnperf.fusion.block import FusedBasicBlock, FusedBottleneck, FusedTail
 from cnnperf.fusion.foreign import FOREIGN, FusedForeignSE, reason_to_leave_foreign
 from cnnperf.fusion.foreign_block import (
     FOREIGN_BLOCKS,
@@ -19,6 +19,7 @@ from cnnperf.fusion.foreign_block import (
 from cnnperf.fusion.modules import has_hooks, key_of
 from cnnperf.fusion.norm import is_batch_norm
 from cnnperf.fusion.se_block import FusedSEBlock
+from cnnperf.models.parts import Tail
 from cnnperf.models.resnet import BasicBlock
 from cnnperf.models.resnet50 import Bottleneck
 from cnnperf.models.squeeze_excitation import SEBlock
@@ -26,11 +27,12 @@ from cnnperf.models.squeeze_excitation import SEBlock
 FUSED_FORMS: dict[type[nn.Module], type[nn.Module]] = {
     BasicBlock: FusedBasicBlock,
     Bottleneck: FusedBottleneck,
+    Tail: FusedTail,
     SEBlock: FusedSEBlock,
 }
 """The class of a module that can be fused to the class that computes the same faster from the same attributes."""
 
-LAST_NORMS: dict[type[nn.Module], str] = {BasicBlock: "bn2", Bottleneck: "bn3"}
+LAST_NORMS: dict[type[nn.Module], str] = {BasicBlock: "bn2", Bottleneck: "bn3", Tail: "norm"}
 """The class of a block of this project to the name of the BatchNorm that its SE block follows."""
 
 FUSED_FOREIGN = (FusedForeignSE, FusedForeignBlock)
@@ -106,7 +108,7 @@ def _reason_to_leave(module: nn.Module) -> str | None:
     kind = type(module)
     if kind in FUSED_FORMS.values() or kind in FUSED_FOREIGN:
         return "it is fused already"
-    if isinstance(module, BasicBlock | Bottleneck):
+    if isinstance(module, BasicBlock | Bottleneck | Tail):
         return _reason_to_leave_block(module)
     if block_key_of(kind) in FOREIGN_BLOCKS:
         return reason_to_leave_foreign_block(module)
@@ -118,7 +120,7 @@ def _reason_to_leave(module: nn.Module) -> str | None:
     return f"the {name} of {library} is not known, only that of torchvision or timm" if name in _NAMES else ""
 
 
-def _reason_to_leave_block(block: BasicBlock | Bottleneck) -> str | None:
+def _reason_to_leave_block(block: BasicBlock | Bottleneck | Tail) -> str | None:
     kind = type(block)
     if isinstance(block.se, nn.Identity):
         return ""

@@ -21,8 +21,8 @@ class Architecture:
         fixed_image_size: Whether `image_size` is the only size that the network accepts.
         build_at: Function that builds the network from the channel count of its first layer, with all others in
             proportion; None if the width is fixed.
-        maps: Number of feature maps, N x `channels` x H x W, that a part of a network takes; 0 for a network, which takes
-            images. The output of a part has the shape of its first map.
+        maps: Number of feature maps, N x `channels` x H x W, that a part of a network takes; 0 for a network, which
+            takes images. The output of a part has the shape of its first map.
         reference: Name of the textbook architecture with the same state_dict and the same results; None for a textbook
             architecture.
     """

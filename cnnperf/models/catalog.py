@@ -17,6 +17,7 @@ from cnnperf.models.architecture import Architecture
 from cnnperf.models.brought import from_factory, from_timm
 from cnnperf.models.initialization import seeded
 from cnnperf.models.lenet import LeNet5
+from cnnperf.models.parts import from_parts
 from cnnperf.models.resnet import ResNet18
 from cnnperf.models.spelling import did_you_mean
 from cnnperf.models.squeeze_excitation import SEBlock
@@ -85,7 +86,7 @@ _ROWS = {row.name: row for row in ARCHITECTURES}
 CATALOG: Mapping[str, Architecture] = MappingProxyType(_ROWS)
 """All architectures by name, in the order of reports."""
 
-_PREFIXES: dict[str, Callable[[str], Architecture]] = {"timm:": from_timm}
+_PREFIXES: dict[str, Callable[[str], Architecture]] = {"part:": from_parts, "timm:": from_timm}
 """Functions that resolve a whole name, by the prefix of the name."""
 
 

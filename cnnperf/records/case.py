@@ -108,6 +108,11 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True, cache_hash=T
         return self.device.partition(":")[0]
 
     @property
+    def of_part(self) -> bool:
+        """Whether the architecture is a part of a network, which takes feature maps."""
+        return self.architecture.removeprefix("fused:").startswith("part:")
+
+    @property
     def compiled(self) -> bool:
         """Whether the engine uses torch.compile."""
         engine = ENGINES.get(self.engine)  # a file may name one that this version does not know

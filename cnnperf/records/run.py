@@ -80,6 +80,13 @@ class CaseRecord(msgspec.Struct, frozen=True):
         """Seconds of the rounds, one tuple a group; raises RunFileError where they are damaged."""
         return self.rounds.groups
 
+    def over(self, other: CaseRecord) -> Value | None:
+        """Return the paired ratio to another case of the block; None where the run holds none."""
+        if not self.block or self.block != other.block:
+            return None
+        found = (each.ratio for each in self.ratios if self.case.replace(**each.axes) == other.case)
+        return next(found, None)
+
     def unit(self, metric: str) -> str:
         """Return the unit of a value: that of the file, or of the metric."""
         return self.values[metric].unit or (METRICS[metric].unit if metric in METRICS else "")

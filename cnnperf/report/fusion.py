@@ -5,23 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from cnnperf.records.fusion import FUSED, TEXTBOOK, FusionRecord
 from cnnperf.records.metrics import Value
 from cnnperf.report.cases import ratio_text
 from cnnperf.report.layout import Row, escape, grid
+from cnnperf.runs.forms import COMPILE, COST_OF_SE, EAGER, FUSED, FUSED_COMPILE, OWN, FormRow
 from cnnperf.units import ABSENT, format_factor, format_percent, format_quantity
 
 PARTS = {
     "se": "Squeeze-and-Excitation alone",
     "tail": "tail of a block (BatchNorm, SE, shortcut, ReLU)",
     "block": "block (two 3x3 convolutions, SE, shortcut)",
-    "network": "ResNet-18 with SE",
 }
-PHASES = {False: "inference", True: "forward and backward"}
-OURS_COMPILED = "fused-compile"
+PHASES = {"forward": "inference", "train": "forward and backward"}
+FORMS = (EAGER, COMPILE, FUSED, FUSED_COMPILE)
 LEGEND_OF_DEVICES = (
-    "; on a GPU these times are the device's: calls captured in a graph, more buffers than fit its cache; "
-    "host: one synchronized call; expected: the least passes at the speed of the copy."
+    "; replayed: device time of calls captured in a CUDA graph, over more buffers than fit the cache; "
+    "expected: the least passes at the speed of the copy."
 )
 LEGEND = (
     "eager, compile: the textbook formula; fused: ours; fused-compile: ours within torch.compile of the whole part; "
@@ -36,116 +35,116 @@ class Table:
     """One kind of table.
 
     Attributes:
-        suffix: Follows the title.
-        header: Of the columns after the shape.
-        row: Gives their cells.
+        suffix: Text after the title.
+        header: Names of the columns after the shape.
+        cells: Function that returns the cells of a row.
     """
 
     suffix: str
     header: Row
-    row: Callable[[FusionRecord], Row]
+    cells: Callable[[FormRow], Row]
 
 
-def fusion_lines(records: Sequence[FusionRecord]) -> list[str]:
-    """Return the tables for a terminal, none without records."""
+def fusion_lines(rows: Sequence[FormRow]) -> list[str]:
+    """Return the tables for a terminal; none without rows."""
     lines: list[str] = []
-    for title, table, chosen in _tables(records):
-        lines += ["", title, *grid(("", *table.header), [(_shape(one), *table.row(one)) for one in chosen])]
-    lines += [f"no device time: {reason}" for one in records for reason in one.not_captured.values()]
-    return [*lines, "", *_legend(records).split("; ")] if lines else []
+    for title, table, chosen in _tables(rows):
+        lines += ["", title, *grid(("", *table.header), [(_shape(row), *table.cells(row)) for row in chosen])]
+    return [*lines, "", *_legend(rows).split("; ")] if lines else []
 
 
-def fusion_markdown(records: Sequence[FusionRecord]) -> str:
-    """Return the same as Markdown, a table for each title."""
-    tables = [_markdown(*each) for each in _tables(records)]
-    return "\n\n".join([*tables, f"{_legend(records)} n: timed rounds of each form."])
+def fusion_markdown(rows: Sequence[FormRow]) -> str:
+    """Return the same tables as Markdown."""
+    tables = [_markdown(*each) for each in _tables(rows)]
+    return "\n\n".join([*tables, f"{_legend(rows)} n: timed rounds of each form."])
 
 
-def _legend(records: Sequence[FusionRecord]) -> str:
-    return LEGEND + (LEGEND_OF_DEVICES if any(one.host_seconds for one in records) else ".")
+def _legend(rows: Sequence[FormRow]) -> str:
+    return LEGEND + (LEGEND_OF_DEVICES if any(row.replayed for row in rows) else ".")
 
 
-def _markdown(title: str, table: Table, records: Sequence[FusionRecord]) -> str:
-    kept = [index for index in range(len(table.header)) if any(table.row(one)[index] != ABSENT for one in records)]
-    header = ("shape", *(table.header[index] for index in kept), "n")
+def _markdown(title: str, table: Table, rows: Sequence[FormRow]) -> str:
+    cells = [table.cells(row) for row in rows]
+    filled = [index for index in range(len(table.header)) if any(each[index] != ABSENT for each in cells)]
+    header = ("shape", *(table.header[index] for index in filled), "n")
     rule = ("---", *("---:" for _ in header[1:]))
-    rows = ((_shape(one), *(table.row(one)[index] for index in kept), str(one.rounds)) for one in records)
-    return f"{escape(title)}:\n\n" + "\n".join(f"| {' | '.join(row)} |" for row in (header, rule, *rows))
+    body = [
+        (_shape(row), *(each[index] for index in filled), str(_rounds(row)))
+        for row, each in zip(rows, cells, strict=True)
+    ]
+    return f"{escape(title)}:\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in (header, rule, *body))
 
 
-def _tables(records: Sequence[FusionRecord]) -> Iterator[tuple[str, Table, list[FusionRecord]]]:
-    """Yield each table that has something to show: its title, its kind and its records."""
-    for title in dict.fromkeys(map(_title, records)):
-        chosen = [one for one in records if _title(one) == title]
-        for table in (FORMS, HOST, _libraries(chosen), TAX):
-            if any(cell != ABSENT for one in chosen for cell in table.row(one)):
+def _rounds(row: FormRow) -> int | str:
+    fused = row.seconds(FUSED)
+    return ABSENT if fused is None or fused.rounds is None else fused.rounds
+
+
+def _tables(rows: Sequence[FormRow]) -> Iterator[tuple[str, Table, list[FormRow]]]:
+    """Yield each table that has cells: its title, its kind and its rows."""
+    for title in dict.fromkeys(map(_title, rows)):
+        chosen = [row for row in rows if _title(row) == title]
+        for table in (TIMES, EXPECTED, _libraries(chosen), COST):
+            if any(cell != ABSENT for row in chosen for cell in table.cells(row)):
                 yield title + table.suffix, table, chosen
 
 
-def _title(record: FusionRecord) -> str:
-    words = (PARTS.get(record.part, record.part), PHASES[record.trains], record.precision, record.layout)
-    return ", ".join(words if record.device == "cpu" else (*words, record.device))
+def _title(row: FormRow) -> str:
+    case = row.case
+    words = [PARTS.get(row.part, row.part), PHASES[case.phase], case.precision, case.layout]
+    words += [] if case.device == "cpu" else [case.device]
+    return ", ".join([*words, "replayed"] if row.replayed else words)
 
 
-def _shape(record: FusionRecord) -> str:
-    return "x".join(map(str, record.shape))
+def _shape(row: FormRow) -> str:
+    return "x".join(map(str, (row.case.batch, row.case.width, row.case.image_size, row.case.image_size)))
 
 
-def _form_cells(record: FusionRecord) -> Row:
-    seconds = (record.seconds.get(form) for form in (*TEXTBOOK, FUSED, OURS_COMPILED))
-    times = (ABSENT if one is None else format_quantity(one.value, "s") for one in seconds)
-    eager, compiled = (_ratio(record.over_fused.get(form)) for form in TEXTBOOK)
-    alike = record.over_fused_compile  # where both were compiled, that is the comparison
-    against = (compiled, ABSENT) if alike is None else (ABSENT, ratio_text(alike))
-    floor = ABSENT if record.over_floor is None else f"{format_factor(record.over_floor.value)}x"
-    return (*times, eager, *against, floor)
+def _time_cells(row: FormRow) -> Row:
+    times = (_time(row.seconds(form)) for form in FORMS)
+    alike = row.ratio(COMPILE, FUSED_COMPILE)  # where both were compiled, that is the comparison
+    compiled = row.ratio(COMPILE, FUSED) if alike is None else None
+    floor = row.over_floor()
+    ratios = (_ratio(value) for value in (row.ratio(EAGER, FUSED), compiled, alike))
+    return (*times, *ratios, ABSENT if floor is None else f"{format_factor(floor.value)}x")
+
+
+def _time(value: Value | None) -> str:
+    return ABSENT if value is None else format_quantity(value.value, "s")
 
 
 def _ratio(value: Value | None) -> str:
     return ABSENT if value is None else ratio_text(value)
 
 
-def _host_cells(record: FusionRecord) -> Row:
-    times = (record.host_seconds.get(form) for form in (*TEXTBOOK, FUSED, OURS_COMPILED))
-    expected = () if not record.host_seconds else (record.floor_seconds, record.seconds[FUSED])
-    return (*(_time(one) for one in times), *(_time(one) for one in expected or (None, None)))
+def _expected_cells(row: FormRow) -> Row:
+    floor, fused = (row.floor_seconds(), row.seconds(FUSED)) if row.replayed else (None, None)
+    return _time_with_doubt(floor), _time_with_doubt(fused)
 
 
-def _time(value: Value | None) -> str:
-    """Write a time with its half-width: `31.2 µs ±1.1%`."""
-    if value is None:
-        return ABSENT
-    return f"{format_quantity(value.value, 's')} ±{format_percent(value.half_width)}"
+def _time_with_doubt(value: Value | None) -> str:
+    """Return a time with its half-width: `31.2 µs ±1.1%`."""
+    return ABSENT if value is None else f"{format_quantity(value.value, 's')} ±{format_percent(value.half_width)}"
 
 
-def _libraries(records: Sequence[FusionRecord]) -> Table:
-    """Return the table of the forms that other libraries bring, whichever were installed."""
-    known = (*TEXTBOOK, FUSED, OURS_COMPILED, "plain", "plain-compile")
-    names = tuple(dict.fromkeys(form for one in records for form in one.over_fused if form not in known))
-
-    def cells(record: FusionRecord) -> Row:
-        return tuple(ratio_text(record.over_fused[name]) if name in record.over_fused else ABSENT for name in names)
-
-    return Table(", other libraries over ours", names, cells)
+def _libraries(rows: Sequence[FormRow]) -> Table:
+    """Return the table of the forms of other libraries, for those that were installed."""
+    names = tuple(dict.fromkeys(form for row in rows for form in row.forms if form not in OWN))
+    return Table(", other libraries over ours", names, lambda row: tuple(_ratio(row.ratio(name, FUSED)) for name in names))
 
 
-def _tax_cells(record: FusionRecord) -> Row:
-    return tuple(_tax(record.over_plain.get(form)) for form in TAX.header)
+def _cost_cells(row: FormRow) -> Row:
+    return tuple(_cost(row.ratio(*pair)) for pair in COST_OF_SE)
 
 
-def _tax(ratio: Value | None) -> str:
-    """Write what SE adds, to the time without, with its interval: `6.1% [5.0%, 7.2%]`."""
+def _cost(ratio: Value | None) -> str:
+    """Return the share that SE adds to the time without it, with its interval: `6.1% [5.0%, 7.2%]`."""
     if ratio is None or ratio.low is None or ratio.high is None:
         return ABSENT
-    value, low, high = (format_percent(one - 1) for one in (ratio.value, ratio.low, ratio.high))
+    value, low, high = (format_percent(end - 1) for end in (ratio.value, ratio.low, ratio.high))
     return f"{value} [{low}, {high}]"
 
 
-RATIOS = ("eager/fused", "compile/fused", "compile/fused-compile")
-FORMS = Table("", (*TEXTBOOK, FUSED, OURS_COMPILED, *RATIOS, "floor"), _form_cells)
-HOST = Table(
-    ", host time; expected and measured",
-    (*TEXTBOOK, FUSED, OURS_COMPILED, "expected", "measured"),
-    _host_cells,
-)
-TAX = Table(", what SE adds", (*TEXTBOOK, FUSED, OURS_COMPILED), _tax_cells)
+TIMES = Table("", (*FORMS, "eager/fused", "compile/fused", "compile/fused-compile", "floor"), _time_cells)
+EXPECTED = Table(", expected and measured", ("expected", "measured"), _expected_cells)
+COST = Table(", what SE adds", tuple(form for form, _ in COST_OF_SE), _cost_cells)

@@ -14,14 +14,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from cnnperf.errors import CnnperfError
 from cnnperf.exit_status import ExitStatus
 from cnnperf.measure.allocator import apply_policy
 from cnnperf.measure.checks import machine_findings
 from cnnperf.measure.environment import Record, load_average, read_environment
-from cnnperf.measure.measurement import Laboratory, Measured
+from cnnperf.measure.measured import Measured
+from cnnperf.measure.measurement import Laboratory
 from cnnperf.measure.replicas import Replicas
 from cnnperf.records.case import Case
 from cnnperf.records.metrics import Value, with_units
@@ -31,8 +30,10 @@ from cnnperf.report.layout import wrap
 from cnnperf.report.terminal import render_run
 from cnnperf.report.verdicts import comparison_lines
 from cnnperf.runs.baseline import Baseline
+from cnnperf.runs.pairs import compared_cases
 from cnnperf.runs.swept import with_sweeps
 from cnnperf.runs.verdicts import Comparison
+from cnnperf.suite.blocks import Block
 from cnnperf.suite.options import Options
 from cnnperf.units import format_duration, format_percent, format_quantity
 
@@ -44,6 +45,7 @@ class BenchRun:
     Attributes:
         options: The checked options.
         planned: Number of cases; None where only measuring shows it.
+        blocks: Block of each case; a case without one is measured alone.
         laboratory: Measures a case.
         records: Records of the finished cases.
         not_measured: Cases that were not measured, with the reason.
@@ -70,11 +72,12 @@ class BenchRun:
     comparison: Comparison | None = None
     not_compared: str = ""
     step: float | None = None
+    blocks: Mapping[Case, Block] = field(default_factory=dict)
     compile_seconds: float = 0.0
     round_seconds: float = 0.0
     _started: float = field(default_factory=time.perf_counter)
     _spent: list[float] = field(default_factory=list)
-    _case_started: float = 0.0
+    _results: dict[Case, Measured | CnnperfError] = field(default_factory=dict)
     _began: Run = field(default_factory=Run)
 
     @classmethod
@@ -107,22 +110,25 @@ class BenchRun:
         self.journal = Journal(folder, self.run())
 
     def announce(self, case: Case) -> str:
-        """Return the progress line of a case that is about to be measured, and start its duration."""
-        self._case_started = time.perf_counter()
+        """Return the beginning of the progress line of a case."""
         number = len(self.records) + self._tried() + 1
         of = f"{number}" if self.planned is None else f"{number:>{len(str(self.planned))}}/{self.planned}"
         return f"[{of}] {case.label()} "
 
     def measure(self, case: Case) -> Measured:
-        """Measure one case.
+        """Measure one case, and with the first case of a block all cases of the block.
 
         Raises:
             UnsupportedCase: If the case cannot run here; record that with `skip`.
             WrongResult: If its results are wrong; the run keeps nothing of it.
         """
-        self.laboratory.prepare(case)
-        self._case_started = time.perf_counter()  # preparing the device is no part of the case's own duration
-        measured = self.laboratory.measure(case)
+        if case not in self._results:
+            block = self.blocks.get(case) or Block("", (case,))
+            asked = compared_cases(block.cases)
+            self._results |= self.laboratory.measure_block(block.name, block.cases, asked)
+        measured = self._results.pop(case)
+        if isinstance(measured, CnnperfError):
+            raise measured
         if self.replicas is not None:
             others = self.replicas.latencies(case)
             measured = replace(measured, processes=(measured.values["latency"].value, *others))
@@ -137,12 +143,11 @@ class BenchRun:
             measured: Measurement of the case.
             test: Full name of the test or command that measured it.
         """
-        seconds = time.perf_counter() - self._case_started
-        record = msgspec.structs.replace(measured.record(test), seconds=seconds)
+        record = measured.record(test)
         self.records.append(record)
         if self.journal:
             self.journal.add(record)
-        self._spent.append(seconds)
+        self._spent.append(measured.duration)
         latency = record.values["latency"]
         rate = format_quantity(record.values["throughput"].value, "images/s")
         time_text = format_quantity(latency.value, "s")

@@ -58,8 +58,8 @@ STATE_KEY: pytest.StashKey[PluginState] = pytest.StashKey()
 
 MARKER = "cnnperf"
 MARKER_HELP = (
-    "cnnperf(*architectures, own=False): measure these architectures of the catalog; with own=True, the user's own "
-    "networks, which --cnnperf-architecture names"
+    "cnnperf(*architectures, own=False, part=''): measure these architectures of the catalog; with own=True, the user's "
+    "own networks, which --cnnperf-architecture names; with part='se', every form of this part of a network"
 )
 
 
@@ -146,10 +146,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture
 def cnnperf_case(request: pytest.FixtureRequest) -> Case:
     """Return the case of this test; each axis is a parameter of the test."""
-    from cnnperf.records.case import AXES, Case
-
-    parameters = cast(Any, request.node).callspec.params
-    return Case(**{axis.name: parameters[axis.name] for axis in AXES})
+    return _case_of(request.node)
 
 
 @pytest.fixture
@@ -267,6 +264,10 @@ def _value(config: pytest.Config, key: str) -> Any:
 
 
 def _cases(options: Options, marker: pytest.Mark) -> list[Case]:
+    if part := marker.kwargs.get("part"):
+        from cnnperf.suite.parts import part_cases
+
+        return part_cases(options, part)
     plan = options.plan()
     rows = options.architectures()
     if marker.kwargs.get("own"):
@@ -283,17 +284,22 @@ def _has_case(item: pytest.Item) -> bool:
     return parameters is not None and isinstance(parameters.params.get("architecture"), str)
 
 
+def _case_of(item: pytest.Item) -> Case:
+    from cnnperf.records.case import AXES, Case
+
+    parameters = cast(Any, item).callspec.params
+    return Case(**{axis.name: parameters[axis.name] for axis in AXES})
+
+
 def _of_other_shards(config: pytest.Config, items: list[pytest.Item]) -> list[pytest.Item]:
     """Return the tests that belong to other shards."""
     state = config.stash[STATE_KEY]
     shard = state.options.shard
     if shard is None or not items:
         return []
-    from cnnperf.records.case import AXES, Case
     from cnnperf.records.shards import assign, digest
 
-    points = [cast(Any, item).callspec.params for item in items]
-    cases = [Case(*(point[axis.name] for axis in AXES)) for point in points]
+    cases = [_case_of(item) for item in items]
     shards = assign(cases, state.durations, shard.count)
     state.of_cases = digest(cases)
     return [item for item, case in zip(items, cases, strict=True) if shards[case] != shard.number]
@@ -304,12 +310,14 @@ def _run(request: pytest.FixtureRequest) -> BenchRun:
     config, state = request.config, request.config.stash[STATE_KEY]
     if state.run is None:
         from cnnperf.suite.bench_run import BenchRun
+        from cnnperf.suite.blocks import blocks_of
 
-        planned = sum(item.get_closest_marker(MARKER) is not None for item in request.session.items)
+        items = [item for item in request.session.items if item.get_closest_marker(MARKER)]
         try:
-            state.run = BenchRun.begin(state.options, planned, state.baseline)
+            state.run = BenchRun.begin(state.options, len(items), state.baseline)
         except CnnperfError as error:
             pytest.exit(f"cnnperf: {error}", returncode=ExitStatus.UNUSABLE)
+        state.run.blocks = blocks_of((item.nodeid.partition("[")[0], _case_of(item)) for item in items)
         state.run.of_cases = state.of_cases
         if any(config.getoption(f"benchmark_{name}") for name in ("autosave", "save", "json")):
             commit = config.hook.pytest_benchmark_generate_commit_info(config=config)

@@ -1,0 +1,116 @@
+"""The forms of a part of a network, as the fusion benchmark measures them: one row a part, phase and shape."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from cnnperf.records.case import Case
+from cnnperf.records.engines import ENGINES
+from cnnperf.records.metrics import Value
+from cnnperf.records.run import CaseRecord
+from cnnperf.runs.pairs import latency_ratio
+
+EAGER, COMPILE, FUSED, FUSED_COMPILE, PLAIN, PLAIN_COMPILE, COPY = (
+    "eager", "compile", "fused", "fused-compile", "plain", "plain-compile", "copy",
+)  # fmt: skip
+OWN = frozenset({EAGER, COMPILE, FUSED, FUSED_COMPILE, PLAIN, PLAIN_COMPILE, COPY})
+"""Forms that are not of another library."""
+
+COST_OF_SE = ((EAGER, PLAIN), (COMPILE, PLAIN_COMPILE), (FUSED, PLAIN), (FUSED_COMPILE, PLAIN_COMPILE))
+"""Forms of a part with SE, and the form without SE that runs in the same way."""
+
+FLOOR_PASSES = {("se", "forward"): 2.0, ("se", "train"): 5.0, ("tail", "forward"): 3.0, ("tail", "train"): 10.0}
+"""Passes over a map that a part needs at least. Inference of the tail reads x again for the scaling, from cache where a
+sample fits there. Convolutions do not wait for memory, so that blocks have no such floor."""
+
+MASK_BYTES = 2  # of the tail in training: written once, read once
+ITEM_BYTES = {"bf16": 2}
+"""Bytes of a number of a map; 4 in other precisions."""
+
+
+@dataclass(frozen=True)
+class FormRow:
+    """A part at one shape, with all its forms.
+
+    Attributes:
+        part: `se`, `tail` or `block`.
+        case: A case of the row, without its architecture and engine.
+        replayed: Whether calls were replayed and timed on a GPU.
+        forms: Record by form.
+    """
+
+    part: str
+    case: Case
+    replayed: bool
+    forms: Mapping[str, CaseRecord]
+
+    def seconds(self, form: str) -> Value | None:
+        """Return the median seconds of one call, None without the form."""
+        return self.forms[form].values.get("latency") if form in self.forms else None
+
+    def ratio(self, numerator: str, denominator: str) -> Value | None:
+        """Return the ratio of two forms, None where one is missing."""
+        if not self.forms.keys() >= {numerator, denominator}:
+            return None
+        return latency_ratio(self.forms[numerator], self.forms[denominator])
+
+    @property
+    def floor_passes(self) -> float | None:
+        """Passes over a map that the part needs at least, or None."""
+        passes = FLOOR_PASSES.get((self.part, self.case.phase))
+        masked = (self.part, self.case.phase) == ("tail", "train")
+        masks = MASK_BYTES / ITEM_BYTES.get(self.case.precision, 4) if masked else 0.0
+        return None if passes is None else passes + masks
+
+    def over_floor(self) -> Value | None:
+        """Return the ratio of the fused form to its least passes at the speed of the copy, or None."""
+        ratio, passes = self.ratio(FUSED, COPY), self.floor_passes
+        return None if ratio is None or passes is None else ratio.scaled(2 / passes)
+
+    def floor_seconds(self) -> Value | None:
+        """Return the seconds of the least passes at the speed of the copy, or None."""
+        copy, passes = self.seconds(COPY), self.floor_passes
+        return None if copy is None or passes is None else copy.scaled(passes / 2)
+
+
+def form_of(case: Case) -> tuple[str, str]:
+    """Return part and form of the case of a part: `part:se` compiled is `se` and `compile`."""
+    fused = case.architecture.startswith("fused:")
+    part, _, variant = case.architecture.rpartition(":")[2].partition("_")
+    engine = ENGINES.get(case.engine)
+    compiled = engine is not None and engine.compile_options is not None
+    plain = FUSED if fused else variant
+    if not plain:
+        return part, COMPILE if compiled else EAGER
+    return part, f"{plain}-compile" if compiled else plain
+
+
+def form_rows(cases: Mapping[Case, CaseRecord]) -> list[FormRow]:
+    """Return the rows of the parts among the cases of a run, in the order of measuring."""
+    rows: dict[tuple[str, Case, bool], dict[str, CaseRecord]] = {}
+    for case, record in cases.items():
+        if case.of_part:
+            part, form = form_of(case)
+            rows.setdefault((part, *_place(case)), {})[form] = record
+    return [FormRow(part, case, replayed, forms) for (part, case, replayed), forms in rows.items()]
+
+
+def compared_forms(cases: Iterable[Case]) -> Iterator[tuple[Case, Case]]:
+    """Yield numerator and denominator of each ratio between forms that the fusion benchmark shows."""
+    rows: dict[tuple[str, Case, bool], dict[str, Case]] = {}
+    for case in cases:
+        if case.of_part:
+            part, form = form_of(case)
+            rows.setdefault((part, *_place(case)), {})[form] = case
+    for forms in rows.values():
+        others = [form for form in forms if form not in OWN]
+        pairs = [(form, FUSED) for form in (EAGER, COMPILE, *others)]
+        pairs += [(FUSED, COPY), (COMPILE, FUSED_COMPILE), *COST_OF_SE]
+        yield from ((forms[above], forms[below]) for above, below in pairs if above in forms and below in forms)
+
+
+def _place(case: Case) -> tuple[Case, bool]:
+    """Return what the forms of a row share."""
+    engine = ENGINES.get(case.engine)
+    return case.replace(architecture="", engine="eager"), engine is not None and engine.rotates
