@@ -144,10 +144,10 @@ def _history_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "case", nargs="?", default="*", metavar="CASE", help="glob over architectures or labels of cases (default: all)"
     )
-    text = "metric to search (default: latency); anchor_ratio is comparable across machines"
+    text = "a metric of `cnnperf list metrics` (default: latency); anchor_ratio is comparable across machines"
     add("--metric", default="latency", help=text)
     add("--least", default="2.5%", metavar="PERCENT", help="smallest shift to report (default: 2.5%%)")
-    add("--machine", metavar="NAME", help="only runs of this machine, named as in the frame (default: all)")
+    add("--machine", metavar="NAME", help="only runs of this machine, as `cnnperf export` names it (default: all)")
     add("--since", metavar="TIME", help="only runs at or after this time, such as 2026-01-31")
     add("--until", metavar="TIME", help="only runs before this time")
     text = "text file of acknowledged shifts (default: acknowledged-shifts.txt, if it exists)"

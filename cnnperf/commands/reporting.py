@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 EPILOG = """\
 examples:
   cnnperf report --html report.html                 # the latest run, with the history of all saved runs
-  cnnperf report results/cpu.json --md report.md --png figures
+  cnnperf report results/cpu-synthetic.json --md report.md --png figures
   cnnperf report latest~1 --svg figures --chart 'latency-*' --dark
 
 Needs the extra `report`: pip install "cnnperf[report]"

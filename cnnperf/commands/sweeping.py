@@ -217,7 +217,7 @@ def _sweep_arguments(parser: argparse.ArgumentParser) -> None:
     text = "a name of the catalog, package.module:factory, timm:NAME, or fused:NAME"
     add("architecture", metavar="ARCHITECTURE", help=text)
     add("--over", required=True, choices=AXES, help="axis to vary")
-    text = "values of the axis (default: batch is doubled, threads from 1 to all cores, others by architecture)"
+    text = "values of the axis (default: batch is doubled from 1; threads 1 to all cores; others by architecture)"
     add("--values", metavar="N,N", help=text)
     add("--phase", action="append", choices=PHASES, help="phase to measure; repeatable (default: forward and train)")
     add("--device", default="auto", help="auto (CPU, and CUDA if present), cpu, cuda or cuda:N (default: auto)")

@@ -55,7 +55,7 @@ exit status:
 
 PARTS = ("counters", "time")
 _SECONDS_PER_UNIT = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
-_TIME_FORMATS = "in seconds, or such as 90s, 10m, 1h"
+_TIME_FORMATS = "seconds, or a time such as 90s, 10m, 1h"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,8 +65,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--base", required=True, metavar="REV", help="commit, tag or branch to compare with")
     add("--head", metavar="REV", help="commit, tag or branch to measure (default: the work tree as it is)")
     add("--allow", action="append", default=[], metavar="PERCENT", help=TOLERANCE_HELP.replace("%", "%%"))
-    add("--time-budget", default="10m", metavar="TIME", help=f"budget for all timing {_TIME_FORMATS} (default: 10m)")
-    add("--only", choices=PARTS, help="compare only counters, or only time")
+    add("--time-budget", default="10m", metavar="TIME", help=f"budget for all timing: {_TIME_FORMATS} (default: 10m)")
+    add("--only", choices=PARTS, help="compare only counters and results, or only time")
     text = "let this counter get worse, such as flop; repeatable"
     add("--accept", action="append", default=[], metavar="COUNTER", help=text)
     text = (
@@ -94,7 +94,7 @@ def add_bisect_arguments(parser: argparse.ArgumentParser) -> None:
     add("--good", required=True, metavar="REV", help="a commit before the regression")
     add("--bad", required=True, metavar="REV", help="a commit with the regression")
     add("--allow", action="append", default=[], metavar="PERCENT", help="largest acceptable slowdown (default: 5%%)")
-    text = f"budget for timing each commit {_TIME_FORMATS} (default: 5m)"
+    text = f"budget for timing each commit: {_TIME_FORMATS} (default: 5m)"
     add("--time-budget", default="5m", metavar="TIME", help=text)
     add("--only", choices=PARTS, default="time", help="what became worse (default: time)")
     parser.set_defaults(accept=[], head=None, base_python=sys.executable, samples=None, save=None)

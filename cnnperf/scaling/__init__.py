@@ -1,4 +1,4 @@
-"""Training on several processes: how throughput grows with them, and what their communication costs.
+"""Training on several processes: throughput against the number of processes, and the cost of communication.
 
-Started by `torchrun --nproc-per-node N -m cnnperf.scaling`.
+Run it with `torchrun --nproc-per-node N -m cnnperf.scaling`.
 """

@@ -15,57 +15,57 @@ from cnnperf.records.writing import check_folder, check_out
 from cnnperf.report.scaling import scaling_lines
 from cnnperf.scaling.arguments import Place, Request, parser, request_of
 from cnnperf.scaling.communicator import TorchrunCommunicator
-from cnnperf.scaling.monitor import HeartbeatMonitor, MonitorThread, SignalThread, leave
+from cnnperf.scaling.monitor import HeartbeatMonitor, MonitorThread, SignalThread, exit_now
 from cnnperf.scaling.run import ScalingRun
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure as one process of several, and return the exit status."""
-    given = parser().parse_args(arguments)
+    args = parser().parse_args(arguments)
     try:
         place = Place.here()
-        request = request_of(given, place)
+        request = request_of(args, place)
     except CnnperfError as error:
-        if os.environ.get("RANK", "") in ("", "0"):  # one of many that all say the same
+        if os.environ.get("RANK", "") in ("", "0"):  # all processes have the same error
             print_error(f"cnnperf: {error}")
         return ExitStatus.UNUSABLE
     signals = SignalThread()
     signals.start()
     try:
         communicator = TorchrunCommunicator(place, request.device, request.timeout)
-        _agree(communicator, request)
+        _check_agreement(communicator, request)
     except (RuntimeError, OSError) as error:
-        print_error(f"cnnperf: process {place.rank}: the others cannot be reached: {_first_line(error)}")
+        print_error(f"cnnperf: process {place.rank}: the other processes cannot be reached: {_first_line(error)}")
         return ExitStatus.FAILED
     except CnnperfError as error:
         if place.rank == 0:
             print_error(f"cnnperf: {error}")
         return ExitStatus.UNUSABLE
     signals.stop()
-    return _measure(
-        ScalingRun(request, communicator, _device(place, request), print_error if place.rank == 0 else _nowhere)
-    )
+    progress = print_error if place.rank == 0 else _ignore
+    return _measure(ScalingRun(request, communicator, _device(place, request), progress))
 
 
-def _agree(communicator: TorchrunCommunicator, request: Request) -> None:
-    """See that all processes were asked for the same, and that the first one can write what they find.
+def _check_agreement(communicator: TorchrunCommunicator, request: Request) -> None:
+    """Check that all processes have the same arguments, and that the first one can write the run file.
 
     Raises:
-        CnnperfError: In every process, if not.
+        CnnperfError: If not, in every process.
     """
     facts = communicator.all_gather(request.facts())
     for rank, own in enumerate(facts):
-        unlike = [f"{name} {facts[0][name]} and {value}" for name, value in own.items() if value != facts[0][name]]
-        if unlike:
+        different = [f"{name} {facts[0][name]} and {value}" for name, value in own.items() if value != facts[0][name]]
+        if different:
             raise OptionError(
-                f"processes 0 and {rank} would measure different things: {', '.join(unlike)}; give every machine the "
-                "same arguments, and --device and --threads where machines differ"
+                f"processes 0 and {rank} would measure different things: {', '.join(different)}; give all machines the "
+                "same arguments, including --device and --threads if the machines differ"
             )
-    if refusal := communicator.broadcast(_refusal(request) if communicator.rank == 0 else ""):
-        raise CnnperfError(refusal)
+    if error := communicator.broadcast(_writing_error(request) if communicator.rank == 0 else ""):
+        raise CnnperfError(error)
 
 
-def _refusal(request: Request) -> str:
+def _writing_error(request: Request) -> str:
+    """Return why the run file cannot be written, empty if it can."""
     try:
         (check_out if request.out else check_folder)(request.out or request.storage)
     except CnnperfError as error:
@@ -82,28 +82,27 @@ def _device(place: Place, request: Request) -> torch.device:
 
 
 def _measure(run: ScalingRun) -> int:
-    communicator, kept_in = run.communicator, run.begin()
+    communicator, journal = run.communicator, run.begin()
 
-    def tell(reason: str) -> None:
-        print_error(f"\ncnnperf: {reason}; what was measured before is kept in {kept_in}, which `cnnperf show` reads")
+    def report(reason: str) -> None:
+        print_error(f"\ncnnperf: {reason}; the cases measured so far are in {journal}, which `cnnperf show` reads")
 
-    watch = MonitorThread(
-        HeartbeatMonitor(communicator.rank, communicator.peers, run.request.timeout), communicator.signs(), tell
-    )
-    watch.start()
+    monitor = HeartbeatMonitor(communicator.rank, communicator.peers, run.request.timeout)
+    watchdog = MonitorThread(monitor, communicator.heartbeats(), report)
+    watchdog.start()
     try:
         run.measure()
         communicator.barrier()
     except CnnperfError as error:
-        tell(f"process {communicator.rank}: {error}")
-        watch.end(ExitStatus.UNUSABLE)
-    except Exception as error:  # noqa: BLE001 - told, and the process ends
+        report(f"process {communicator.rank}: {error}")
+        watchdog.end(ExitStatus.UNUSABLE)
+    except Exception as error:  # noqa: BLE001 - reported, and the process ends
         if _is_loss(error):
-            watch.miss(_first_line(error))
-        tell(f"process {communicator.rank}: {traceback.format_exc()}")
-        watch.end(ExitStatus.FAILED)
-    watch.stop()
-    communicator.leave()
+            watchdog.await_cause(_first_line(error))
+        report(f"process {communicator.rank}: {traceback.format_exc()}")
+        watchdog.end(ExitStatus.FAILED)
+    watchdog.stop()
+    communicator.close()
     return _save(run) if communicator.rank == 0 else ExitStatus.OK
 
 
@@ -118,14 +117,14 @@ def _save(run: ScalingRun) -> int:
 
 
 def _is_loss(error: BaseException) -> bool:
-    """Tell whether a process was missed: what the backends raise then has no class in common."""
-    said = str(error).lower()
-    known = isinstance(error, torch.distributed.DistError) or "gloo" in said or "connection" in said
+    """Return whether an error means that another process was lost; the backends have no common class for it."""
+    text = str(error).lower()
+    known = isinstance(error, torch.distributed.DistError) or "gloo" in text or "connection" in text
     return isinstance(error, RuntimeError) and known
 
 
-def _nowhere(_: str) -> None:
-    """Tell nobody: the first process tells."""
+def _ignore(_: str) -> None:
+    """Print nothing: only the first process prints progress."""
 
 
 def _first_line(error: BaseException) -> str:
@@ -133,4 +132,4 @@ def _first_line(error: BaseException) -> str:
 
 
 if __name__ == "__main__":
-    leave(main())
+    exit_now(main())

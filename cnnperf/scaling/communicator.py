@@ -14,11 +14,11 @@ from cnnperf.scaling.arguments import Place
 from cnnperf.scaling.monitor import Peer
 
 T = TypeVar("T")
-Group = Any  # distributed.ProcessGroup, which a build of PyTorch may lack
+Group = Any  # distributed.ProcessGroup, which some builds of PyTorch lack
 
 
 class Communicator(Protocol):
-    """One of the processes that measure together."""
+    """Connection of this process to the others that measure with it."""
 
     @property
     def rank(self) -> int:
@@ -32,35 +32,46 @@ class Communicator(Protocol):
         """Wait until every process has called this."""
 
     def all_gather(self, own: T) -> list[T]:
-        """Return what every process gives, by rank, in every process."""
+        """Return the values that all processes pass, by rank; every process has to call it."""
 
     def broadcast(self, value: T) -> T:
-        """Return what the first process gives, in every process."""
+        """Return the value that the first process passes; every process has to call it."""
 
 
 class TorchrunCommunicator:
-    """One of the processes that torchrun started.
+    """Communicator of a process that torchrun started.
 
-    What is measured crosses by gloo on the CPU and NCCL on CUDA; meeting and telling is done by gloo in any case.
+    Measured communication uses gloo on the CPU and NCCL on CUDA. The methods of `Communicator` always use gloo.
+
+    Attributes:
+        rank: Rank of this process, from 0.
+        size: Number of processes.
+        backend: `gloo` or `nccl`, for measured communication.
+        peers: Host and process id of each process, by rank.
     """
 
     def __init__(self, place: Place, device: str, timeout: float) -> None:
-        """Join the others.
+        """Connect to the other processes.
+
+        Args:
+            place: Place of this process.
+            device: `cpu` or `cuda`.
+            timeout: Seconds to wait for another process, now and in every call.
 
         Raises:
-            RuntimeError: If they cannot be reached within the timeout, which is in seconds.
+            RuntimeError: If the others cannot be reached within the timeout.
         """
         self.rank, self.size, self.backend = place.rank, place.size, "nccl" if device == "cuda" else "gloo"
-        self._waiting = timedelta(seconds=timeout)
-        self._store, _, _ = next(iter(rendezvous("env://", timeout=self._waiting)))
+        self._timeout = timedelta(seconds=timeout)
+        self._store, _, _ = next(iter(rendezvous("env://", timeout=self._timeout)))
         distributed.init_process_group(
             "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo",
-            timeout=self._waiting,
+            timeout=self._timeout,
             store=distributed.distributed_c10d.PrefixStore("cnnperf", self._store),
             rank=place.rank,
             world_size=place.size,
         )
-        self._control = distributed.new_group(backend="gloo", timeout=self._waiting)
+        self._control = distributed.new_group(backend="gloo", timeout=self._timeout)
         self.peers: list[Peer] = self.all_gather((platform.node(), os.getpid()))
 
     def barrier(self) -> None:
@@ -68,42 +79,42 @@ class TorchrunCommunicator:
         distributed.barrier(group=self._control)
 
     def all_gather(self, own: T) -> list[T]:
-        """Return what every process gives, by rank, in every process."""
-        everyone: list[Any] = [None] * self.size
-        distributed.all_gather_object(everyone, own, group=self._control)
-        return everyone
+        """Return the values that all processes pass, by rank; every process has to call it."""
+        values: list[Any] = [None] * self.size
+        distributed.all_gather_object(values, own, group=self._control)
+        return values
 
     def broadcast(self, value: T) -> T:
-        """Return what the first process gives, in every process."""
-        box = [value]
-        distributed.broadcast_object_list(box, src=0, group=self._control)
-        return box[0]
+        """Return the value that the first process passes; every process has to call it."""
+        values = [value]
+        distributed.broadcast_object_list(values, src=0, group=self._control)
+        return values[0]
 
     def subgroup(self, count: int) -> Group:
-        """Return the group of the first processes, so many; every process has to ask for it."""
-        # A timeout of its own, or it would be half an hour.
-        return distributed.new_group(list(range(count)), timeout=self._waiting)
+        """Return the group of the first `count` processes; every process has to call it."""
+        # Without a timeout the group would have PyTorch's default of half an hour.
+        return distributed.new_group(list(range(count)), timeout=self._timeout)
 
-    def signs(self) -> StoreHeartbeats:
-        """Return the signs of life of all processes, by a connection of their own."""
+    def heartbeats(self) -> StoreHeartbeats:
+        """Return the heartbeats of all processes, over a separate connection."""
         return StoreHeartbeats(self._store.clone(), self.size)
 
-    def leave(self) -> None:
+    def close(self) -> None:
         """Destroy the process group."""
         distributed.destroy_process_group()
 
 
 class StoreHeartbeats:
-    """Heartbeats of all processes in the store that torchrun keeps."""
+    """Heartbeats of all processes in torchrun's store."""
 
     def __init__(self, store: Any, size: int) -> None:
-        """Take the store and the number of processes."""
-        self._store, self._keys = store, [f"cnnperf/sign/{rank}" for rank in range(size)]
+        """Set the store and the number of processes."""
+        self._store, self._keys = store, [f"cnnperf/heartbeat/{rank}" for rank in range(size)]
 
-    def leave(self, rank: int, sign: str) -> None:
-        """Leave a sign for the others."""
-        self._store.set(self._keys[rank], sign)
+    def send(self, rank: int, heartbeat: str) -> None:
+        """Store the heartbeat of a process."""
+        self._store.set(self._keys[rank], heartbeat)
 
     def read(self) -> list[str]:
-        """Return the last sign of each process, each of which has left one."""
-        return [sign.decode() for sign in self._store.multi_get(self._keys)]
+        """Return the last heartbeat of each process; blocks until each has sent one."""
+        return [heartbeat.decode() for heartbeat in self._store.multi_get(self._keys)]

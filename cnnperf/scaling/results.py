@@ -1,4 +1,4 @@
-"""From the samples of all processes to the records of a run file. Plain numbers: nothing here runs anything."""
+"""From the samples of all processes to the records of a run file."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Arm:
     """One way to train: a number of processes, each on its own batch.
 
     Attributes:
-        kind: `WEAK`, where each process has the batch of the one that is alone, or `STRONG`, where they share it.
-        case: What each process does; `world_size` of them take part.
-        communicated: Bytes that one process hands to collective operations in a step, 0 for one that is alone.
+        kind: `WEAK` if each process has the whole batch of a single process, `STRONG` if the processes share it.
+        case: The case of each process; `world_size` processes take part.
+        communicated: Bytes that one process passes to collective operations in a step; 0 for a single process.
     """
 
     kind: str
@@ -31,17 +31,17 @@ class Arm:
 
     @property
     def name(self) -> str:
-        """Return the name of its steps among the subjects."""
+        """Return the name of the steps as a subject of sampling."""
         return f"{self.kind} {self.case.world_size}"
 
     @property
     def silent(self) -> str:
-        """Return the name of its steps without communication."""
+        """Return the name of the steps without communication."""
         return f"{self.name} without communication"
 
 
 def arms_of(case: Case, sizes: list[int]) -> list[Arm]:
-    """Return the ways to train of a case of one process: alone first, then weak and strong for each larger size."""
+    """Return the ways to train a case: on one process, then weak and then strong on each larger number of processes."""
     larger = [size for size in sizes if size > 1]
     weak = [Arm(WEAK, case.replace(world_size=size)) for size in larger]
     strong = [Arm(STRONG, case.replace(world_size=size, batch=case.batch // size)) for size in larger]
@@ -53,8 +53,8 @@ def record_of(arm: Arm, alone: Arm, gathered: Gathered) -> CaseRecord:
 
     Args:
         arm: The arm.
-        alone: The one of a single process, against which efficiency is.
-        gathered: The samples of all.
+        alone: The arm of a single process, to which efficiency is relative.
+        gathered: The samples of all processes.
     """
     return CaseRecord(
         case=arm.case,
@@ -69,8 +69,9 @@ def record_of(arm: Arm, alone: Arm, gathered: Gathered) -> CaseRecord:
 def values_of(arm: Arm, alone: Arm, gathered: Gathered) -> dict[str, Value]:
     """Return the values of an arm by metric name.
 
-    Efficiency is the throughput of n processes over n times that of one, from rounds that ran side by side: with T the
-    seconds of a step, T(1, batch) / T(n, batch) for weak scaling and T(1, batch) / (n T(n, batch / n)) for strong.
+    Efficiency is the throughput of n processes over n times that of one, from rounds in turns: with T(n, batch) the
+    seconds of a step, it is T(1, batch) / T(n, batch) for weak and T(1, batch) / (n T(n, batch / n)) for strong
+    scaling. The share of communication is 1 minus the ratio of a step without communication to a step with it.
 
     Source: J. L. Gustafson, "Reevaluating Amdahl's Law", 1988, for the two kinds of scaling.
     """
@@ -79,21 +80,26 @@ def values_of(arm: Arm, alone: Arm, gathered: Gathered) -> dict[str, Value]:
     values = {"latency": latency, "throughput": latency.scaled_inverse(size * arm.case.batch)}
     if size == 1:
         return values
-    faster = together.ratio(alone.name, arm.name)
-    efficiency = faster if arm.kind == WEAK else faster.scaled(1 / size)
-    kept = together.ratio(arm.silent, arm.name)
+    speedup = together.ratio(alone.name, arm.name)
+    efficiency = speedup if arm.kind == WEAK else speedup.scaled(1 / size)
     return values | {
         f"{arm.kind}_efficiency": efficiency,
         "communicated": Value(arm.communicated),
-        "communication_share": Value(1 - kept.value, *_turned(kept), kept.rounds),
+        "communication_share": _complement(together.ratio(arm.silent, arm.name)),
     }
 
 
 def _ranks(arm: Arm, gathered: Gathered) -> Mapping[str, tuple[tuple[float, ...], ...]]:
-    kinds = {"step": arm.name, "without_communication": arm.silent}
-    of_kind = {kind: gathered.ranks[name] for kind, name in kinds.items() if name in gathered.ranks}
-    return {kind: tuple(map(tuple, processes)) for kind, processes in of_kind.items()}
+    """Return the seconds of the rounds of each process, by kind of step and rank."""
+    ranks = {}
+    for kind, name in (("step", arm.name), ("without_communication", arm.silent)):
+        if name in gathered.ranks:
+            ranks[kind] = tuple(tuple(seconds) for seconds in gathered.ranks[name])
+    return ranks
 
 
-def _turned(value: Value) -> tuple[float | None, float | None]:
-    return tuple(None if end is None else 1 - end for end in (value.high, value.low))  # type: ignore[return-value]  # two
+def _complement(value: Value) -> Value:
+    """Return 1 minus a value, with its interval."""
+    low = None if value.high is None else 1 - value.high
+    high = None if value.low is None else 1 - value.low
+    return Value(1 - value.value, low, high, value.rounds)

@@ -1,4 +1,4 @@
-"""Rounds of several numbers of processes in turn, so that what disturbs the machine meets them all."""
+"""Rounds on several numbers of processes in turns, so that disturbances of the machine affect all of them alike."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Gathered:
     """Samples of all processes.
 
     Attributes:
-        together: Seconds by subject and group: those of a round are its slowest process's.
-        ranks: By subject and process, the seconds of all rounds.
+        together: Seconds of rounds by subject and group; a round takes as long as its slowest process.
+        ranks: Seconds of all rounds by subject and process.
     """
 
     together: PairedSamples
@@ -31,16 +31,16 @@ class Gathered:
 def sample_ranks(
     steps: Mapping[str, Subject | None], anchor: str, communicator: Communicator, clock: Clock, schedule: Schedule
 ) -> Gathered:
-    """Take rounds of all subjects in turn, in groups at fresh placements, until all ratios to one of them are narrow.
+    """Sample all subjects in turns, in groups at fresh placements, until all ratios to the anchor are narrow.
 
-    All processes meet before each round. The first one decides when it is enough, and all of them get all samples.
+    All processes synchronize before each round. The first process decides when to stop; all get all samples.
 
     Args:
-        steps: By name, the same names in every process; None where this process has no part in a subject.
-        anchor: The subject to which all others are compared.
+        steps: Subjects by name, with the same names in every process; None if this process takes no part in a subject.
+        anchor: Name of the subject to which all others are compared.
         communicator: The processes.
-        clock: Of this process's device.
-        schedule: As for one case; its budget is that of each subject.
+        clock: Clock of this process's device.
+        schedule: Schedule as for one case; its budget is that of each subject.
 
     Raises:
         WrongResult: If a clock jumped.
@@ -52,19 +52,21 @@ def sample_ranks(
         rounds = schedule.rounds_in_group(_warm_up(steps, communicator, clock) / len(steps))
         asked, stopped = [(anchor, name) for name in steps if name != anchor], ""
         while not stopped:
-            everyone = communicator.all_gather(_take_group(steps, rounds, len(groups[anchor]), communicator, clock))
+            own_seconds = _take_group(steps, rounds, len(groups[anchor]), communicator, clock)
+            all_seconds = communicator.all_gather(own_seconds)
             for name in steps:
-                parts = [own[name] for own in everyone if name in own]
-                groups[name].append(slowest(parts))
-                for kept, part in zip(ranks.setdefault(name, [[] for _ in parts]), parts, strict=True):
-                    kept.extend(part)
+                processes = [seconds[name] for seconds in all_seconds if name in seconds]
+                groups[name].append(slowest(processes))
+                ranks.setdefault(name, [[] for _ in processes])
+                for collected, seconds in zip(ranks[name], processes, strict=True):
+                    collected.extend(seconds)
             stopped = communicator.broadcast(reason_to_stop(groups, asked, schedule))
     return Gathered(PairedSamples(groups, stopped), ranks)
 
 
-def slowest(parts: list[list[float]]) -> list[float]:
-    """Return the seconds of each round: those of its slowest process."""
-    return [max(seconds) for seconds in zip(*parts, strict=True)]
+def slowest(processes: list[list[float]]) -> list[float]:
+    """Return the seconds of the slowest process in each round."""
+    return [max(seconds) for seconds in zip(*processes, strict=True)]
 
 
 def _warm_up(steps: Mapping[str, Subject | None], communicator: Communicator, clock: Clock) -> float:
@@ -86,13 +88,13 @@ def _take_group(
         _round(step, communicator, clock)
     seconds: dict[str, list[float]] = {name: [] for name, step in steps.items() if step is not None}
     for name in draw_order(list(steps), rounds, number):
-        taken = _round(steps[name], communicator, clock)
+        duration = _round(steps[name], communicator, clock)
         if name in seconds:
-            seconds[name].append(taken)
+            seconds[name].append(duration)
     return seconds
 
 
 def _round(step: Subject | None, communicator: Communicator, clock: Clock) -> float:
-    """Return this process's seconds, 0 where it has no part."""
+    """Run one round and return this process's wall seconds, 0 if it takes no part."""
     communicator.barrier()
     return 0.0 if step is None else take_round(step, clock).wall

@@ -32,27 +32,25 @@ from cnnperf.scaling.rounds import sample_ranks
 from cnnperf.scaling.step import Silent, Step, communicated_bytes
 from cnnperf.units import format_percent, format_quantity
 
-Tell = Callable[[str], None]
-
 
 @dataclass
 class ScalingRun:
-    """One scaling run, which keeps every record as soon as it is measured.
+    """One scaling run, which saves every record in a journal as soon as it is measured.
 
     Attributes:
-        request: What is asked for.
+        request: Parameters of the run.
         communicator: The processes.
-        device: This process's.
-        tell: Prints progress; the first process's alone.
-        records: Finished cases.
+        device: Device of this process.
+        progress: Receives lines of progress.
+        records: Records of measured cases.
         not_measured: Cases that were not measured, with the reason.
-        journal: Of the first process; None before `begin` and in the others.
+        journal: Journal of the first process; None before `begin`, and in the other processes.
     """
 
     request: Request
     communicator: TorchrunCommunicator
     device: torch.device
-    tell: Tell
+    progress: Callable[[str], None]
     records: list[CaseRecord] = field(default_factory=list)
     not_measured: list[NotMeasured] = field(default_factory=list)
     journal: Journal | None = None
@@ -62,11 +60,11 @@ class ScalingRun:
 
     @property
     def sizes(self) -> list[int]:
-        """Return the numbers of processes."""
+        """Return the numbers of processes on which each network is measured."""
         return sizes_up_to(self.communicator.size)
 
     def begin(self) -> str:
-        """Set threads and memory policy, open the journal, and return its path, which every process gets."""
+        """Set threads and memory policy, open the journal, and return its path in every process."""
         torch.set_num_threads(self.request.threads)
         policy = apply_policy("retain")
         if self.communicator.rank == 0:
@@ -95,18 +93,18 @@ class ScalingRun:
         count = len(self.request.architectures)
         for number, architecture in enumerate(self.request.architectures, start=1):
             case = self._case(architecture)
-            told = "1 process" if self.communicator.size == 1 else f"{', '.join(map(str, self.sizes))} processes"
-            self.tell(f"[{number}/{count}] {architecture.name}, batch {case.batch}, on {told}")
+            sizes = "1 process" if self.communicator.size == 1 else f"{', '.join(map(str, self.sizes))} processes"
+            self.progress(f"[{number}/{count}] {architecture.name}, batch {case.batch}, on {sizes}")
             with in_force(case):
                 reason = self._measure(case)
             if reason:
                 self._skip(case, reason)
 
     def save(self) -> Path:
-        """Write the run file and delete the journal; only in the first process.
+        """Write the run file, delete the journal, and return the path of the file; only for the first process.
 
         Raises:
-            CnnperfError: If it cannot be written; the journal is still there.
+            CnnperfError: If the file cannot be written; the journal stays.
         """
         path = self.request.out or numbered_path(self.request.storage)
         save_run(path, self.record())
@@ -123,36 +121,44 @@ class ScalingRun:
         )
 
     def _measure(self, case: Case) -> str:
-        """Measure one network, or return why not where that is so in any process."""
+        """Measure one network; return why it cannot be measured in some process, empty if it was measured."""
         arms = arms_of(case, self.sizes)
-        built, reason = self._attempt(lambda: self._build(arms))
-        if reasons := [one for one in self.communicator.all_gather(reason) if one]:
-            return reasons[0]
+        built, own_reason = self._build(arms)
+        for reason in self.communicator.all_gather(own_reason):
+            if reason:
+                return reason
         steps: dict[str, Subject | None] = {}
-        for place, (arm, step) in enumerate(zip(arms, built, strict=True)):
+        for index, (arm, step) in enumerate(zip(arms, built, strict=True)):
             steps[arm.name] = step
             if arm.case.world_size > 1:
                 steps[arm.silent] = None if step is None else Silent(step)
-                arms[place] = replace(arm, communicated=self._join(arm.case, step))
-        schedule = Schedule(self.request.seconds, self.request.interval)
+                arms[index] = replace(arm, communicated=self._join(arm.case, step))
+        schedule = Schedule(self.request.budget, self.request.interval)
         gathered = sample_ranks(steps, arms[0].name, self.communicator, clock_for(self.device), schedule)
         if self.communicator.rank == 0:
             for arm in arms:
-                self._keep(record_of(arm, arms[0], gathered))
+                self._add(record_of(arm, arms[0], gathered))
         return ""
 
-    def _build(self, arms: list[Arm]) -> list[Step | None]:
-        """Build the steps that this process has a part in, and see that one alone computes what it should."""
-        steps = [Step(self._here(arm.case), self.communicator.rank) if self._takes_part(arm) else None for arm in arms]
-        for step in steps:
-            if step is not None:
-                step.run()  # where memory runs out here, all give up together; later it ends the run
-        if steps[0] is not None:
-            References(Workload).verify(steps[0].workload)
-        return steps
+    def _build(self, arms: list[Arm]) -> tuple[list[Step | None], str]:
+        """Build and verify the steps of this process, None for arms without it; or return why they cannot run."""
+        steps: list[Step | None] = []
+        try:
+            with out_of_memory_told():
+                for arm in arms:
+                    takes_part = self.communicator.rank < arm.case.world_size
+                    steps.append(Step(self._here(arm.case), self.communicator.rank) if takes_part else None)
+                for step in steps:
+                    if step is not None:
+                        step.run()  # out of memory here skips the network in all processes; later it ends the run
+                if steps[0] is not None:
+                    References(Workload).verify(steps[0].workload)
+        except UnsupportedCase as error:
+            return [], f"process {self.communicator.rank}: {error}"
+        return steps, ""
 
     def _join(self, case: Case, step: Step | None) -> int:
-        """Let a step average its gradients, and return how many bytes it communicates, 0 where it has no part."""
+        """Let a step average its gradients, and return the bytes that it communicates, 0 without a step."""
         group = self._groups[case.world_size]
         if step is None:
             return 0
@@ -160,32 +166,21 @@ class ScalingRun:
         step.check_average()
         return communicated_bytes(self._here(case), group)
 
-    def _takes_part(self, arm: Arm) -> bool:
-        return self.communicator.rank < arm.case.world_size
-
     def _here(self, case: Case) -> Case:
         return case.replace(device=str(self.device))
 
-    def _attempt(self, build: Callable[[], list[Step | None]]) -> tuple[list[Step | None], str]:
-        """Return what building gives, or why it gives nothing here."""
-        try:
-            with out_of_memory_told():
-                return build(), ""
-        except UnsupportedCase as error:
-            return [], f"process {self.communicator.rank}: {error}"
-
-    def _keep(self, record: CaseRecord) -> None:
+    def _add(self, record: CaseRecord) -> None:
         self.records.append(record)
         if self.journal is not None:
             self.journal.add(record)
-        self.tell(f"  {result_line(record)}")
+        self.progress(f"  {result_line(record)}")
 
     def _skip(self, case: Case, reason: str) -> None:
         for arm in arms_of(case, self.sizes):
             self.not_measured.append(NotMeasured(arm.case.axes(), reason))
             if self.journal is not None:
                 self.journal.skip(self.not_measured[-1])
-        self.tell(f"  not measured: {reason}")
+        self.progress(f"  not measured: {reason}")
 
     def _case(self, architecture: Architecture) -> Case:
         batch = self.request.batch_for(architecture.name, self.sizes)
@@ -197,13 +192,14 @@ class ScalingRun:
 
 
 def result_line(record: CaseRecord) -> str:
-    """Return one line for a finished case."""
+    """Return the line of progress of a measured case."""
     size, batch, values = record.case.world_size, record.case.batch, record.values
     kind = next((name for name in (WEAK, STRONG) if f"{name}_efficiency" in values), "")
     words = [f"{size} process{'es' * (size > 1)}, batch {batch}{' each' * bool(kind)}"]
     words.append(format_quantity(values["latency"].value, "s"))
     words.append(format_quantity(values["throughput"].value, "images/s"))
     if kind:
-        found = values[f"{kind}_efficiency"]
-        words.append(f"{kind} efficiency {format_percent(found.value)} [{found.low:.1%}, {found.high:.1%}]")
+        efficiency = values[f"{kind}_efficiency"]
+        interval = f"[{efficiency.low:.1%}, {efficiency.high:.1%}]"
+        words.append(f"{kind} efficiency {format_percent(efficiency.value)} {interval}")
     return ", ".join(words)

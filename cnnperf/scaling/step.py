@@ -1,4 +1,4 @@
-"""The training step of one process among several, as a subject to time."""
+"""The training step of one process among several, as a subject of sampling."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from cnnperf.measure.workload import Network, Workload
 from cnnperf.records.case import Case
 from cnnperf.scaling.communicator import Group
 
-TOLERANCE = 1e-4  # of averaged gradients: only the order of a few additions differs
+TOLERANCE = 1e-4  # relative error of averaged gradients: only the order of a few additions differs
 
 
 class Step:
-    """A training step on this process's own batch: alone, or with the mean of all gradients once it has joined."""
+    """A training step on this process's own batch; after `join`, with gradients averaged over a group of processes."""
 
     def __init__(self, case: Case, rank: int) -> None:
         """Build network, images and optimizer.
 
         Args:
-            case: What each of `world_size` processes does; its device is this process's.
-            rank: Of this process: each has other images.
+            case: Case of each of `world_size` processes, on the device of this process.
+            rank: Rank of this process, and the seed of its images.
 
         Raises:
             UnsupportedCase: If the case cannot be run here.
@@ -41,26 +41,27 @@ class Step:
         self._parallel: DistributedDataParallel | None = None
 
     def join(self, group: Group) -> None:
-        """Average gradients over a group of processes from now on; each of them has to join."""
+        """Average gradients over a group of processes from now on; all of them have to join."""
         self._parallel = _parallel(self.workload, group)
         self.workload.network = cast(Network, self._parallel)
 
     def setup(self) -> None:
-        """Do nothing: a step of training needs no set-up."""
+        """Do nothing: a training step needs no set-up."""
 
     def run(self) -> None:
-        """Do one step."""
+        """Run one step."""
         if self._parallel is not None:
-            # DistributedDataParallel goes by the step before: after a silent one it leaves out the buffers.
+            # DistributedDataParallel keeps the setting of the previous step: after one without communication it would
+            # not synchronize the buffers.
             self._parallel.require_forward_param_sync = True
         self.workload.run()
 
     def relocate(self) -> None:
-        """Put everything that a step touches at fresh addresses and restore its initial values."""
+        """Move all tensors of a step to fresh addresses, with their initial values."""
         self.workload.relocate()
 
     def run_silently(self) -> None:
-        """Do one step in which gradients and buffers stay as they are in each process."""
+        """Run one step without communication of gradients and buffers."""
         if self._parallel is None:
             self.workload.run()
             return
@@ -69,22 +70,21 @@ class Step:
             self.workload.run()
 
     def check_average(self) -> None:
-        """See that every process gets the mean of all processes' gradients.
+        """Check that this process gets the mean of the gradients of all processes.
 
         Raises:
-            WrongResult: If it does not.
+            WrongResult: If a gradient differs by more than `TOLERANCE`.
         """
         expected = self._gradients(self.run_silently)
         for gradient in expected.values():
             distributed.all_reduce(gradient, group=cast(DistributedDataParallel, self._parallel).process_group)
             gradient.div_(self.case.world_size)
-        found = self._gradients(self.run)
         scale = max(float(gradient.norm()) for gradient in expected.values())
-        for name, gradient in found.items():
+        for name, gradient in self._gradients(self.run).items():
             distance = float((gradient - expected[name]).norm())
             if not distance <= TOLERANCE * max(float(expected[name].norm()), 1e-2 * scale):
                 raise WrongResult(
-                    f"{self.case.label()}: the gradient of {name} is {distance:.3g} away from the mean over the "
+                    f"{self.case.label()}: the gradient of {name} differs by {distance:.3g} from the mean over the "
                     "processes; nothing was timed"
                 )
         self.workload.reset()
@@ -96,50 +96,50 @@ class Step:
 
 
 class Silent:
-    """The same step without communication; the difference is the time spent waiting."""
+    """The same step without communication; the difference in time is spent waiting."""
 
     def __init__(self, step: Step) -> None:
-        """Take the step, whose memory is shared."""
+        """Wrap a step, with which the tensors are shared."""
         self._step = step
 
     def setup(self) -> None:
         """Do nothing."""
 
     def run(self) -> None:
-        """Do one step without communication."""
+        """Run one step without communication."""
         self._step.run_silently()
 
     def relocate(self) -> None:
-        """Stay where the step is."""
+        """Do nothing: the step relocates the shared tensors."""
 
 
 def communicated_bytes(case: Case, group: Group) -> int:
-    """Count the bytes that one process hands to collective operations in a step.
+    """Count the bytes that one process passes to collective operations in a step.
 
-    That is what DistributedDataParallel puts into its buckets of gradients, counted by a hook of its own, and the
-    buffers (BatchNorm's running statistics) that the first process gives to all. What crosses the wire depends on the
-    algorithm; a ring moves 2 (n - 1) / n times the gradients.
+    They are the gradients in the buckets of DistributedDataParallel, counted by a communication hook, and the buffers
+    (BatchNorm's running statistics) that the first process broadcasts. The bytes on the wire depend on the algorithm;
+    a ring moves 2 (n - 1) / n times the gradients.
 
     Source: https://docs.pytorch.org/docs/stable/ddp_comm_hooks.html.
     """
     workload = Workload(case.replace(world_size=1))
-    network, seen = _parallel(workload, group), [0]
+    network, sizes = _parallel(workload, group), list[int]()
 
-    # A hook's annotations must be PyTorch's own classes, not their names.
-    network.register_comm_hook(None, lambda _, bucket: _counted(bucket, seen, group))
+    # No annotations: those of a hook must be PyTorch's classes, not strings.
+    network.register_comm_hook(None, lambda _, bucket: _counted(bucket, sizes, group))
     workload.network = cast(Network, network)
-    for _ in range(2):  # the buckets are laid out anew after the first step
-        seen.append(0)
+    for _ in range(2):  # DistributedDataParallel rebuilds its buckets after the first step
+        sizes.clear()
         workload.run()
-    return seen[-1] + sum(buffer.nbytes for buffer in workload.model.buffers())
+    return sum(sizes) + sum(buffer.nbytes for buffer in workload.model.buffers())
 
 
-def _counted(bucket: Any, seen: list[int], group: Group) -> torch.futures.Future[Tensor]:
-    seen[-1] += bucket.buffer().nbytes
+def _counted(bucket: Any, sizes: list[int], group: Group) -> torch.futures.Future[Tensor]:
+    sizes.append(bucket.buffer().nbytes)
     return allreduce_hook(group, bucket)
 
 
 def _parallel(workload: Workload, group: Group) -> DistributedDataParallel:
     device = workload.images.device
-    where: dict[str, Any] = {"device_ids": [device.index]} if device.type == "cuda" else {}
-    return DistributedDataParallel(workload.model, process_group=group, **where)
+    devices = [device.index] if device.type == "cuda" else None
+    return DistributedDataParallel(workload.model, device_ids=devices, process_group=group)
