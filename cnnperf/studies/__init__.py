@@ -1,4 +1,4 @@
-"""Questions about architectures, answered from measurements with their doubt: gradient flow, pooling, SE, depth."""
+"""Studies that answer questions about architectures by measuring: gradient flow, pooling, SE, depth."""
 
 from cnnperf.stats.growth import Growth, fit_growth
 from cnnperf.studies.gradient_flow import GradientFlow, compare_gradient_flow

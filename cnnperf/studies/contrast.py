@@ -1,4 +1,4 @@
-"""Two networks that differ in one thing, trained alike on the same images, seed by seed."""
+"""Two networks that differ in one thing, trained by the same recipe on the same images, seed by seed."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ SIDES = ("base", "candidate")
 
 @dataclass(frozen=True)
 class Contrast:
-    """Two sides that are compared.
+    """Two networks to compare.
 
     Attributes:
-        name: Of the study.
-        base: Name of the network without.
-        candidate: Name of the network with.
-        builds: Both networks, base first, each drawn from PyTorch's generator on the CPU.
-        recipe: How both are trained.
-        facts: What else a seed depends on, such as the width.
+        name: Name of the study.
+        base: Name of the network without the change.
+        candidate: Name of the network with the change.
+        builds: Functions that build base and candidate, with parameters from PyTorch's generator on the CPU.
+        recipe: Recipe by which both are trained.
+        facts: Further settings on which the result of a seed depends, such as the width.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Contrast:
     facts: Mapping[str, Any]
 
     def settings(self, device: str) -> dict[str, Any]:
-        """Return what a finished seed depends on, as plain values."""
+        """Return all settings on which the result of a seed depends, as plain values."""
         return {"study": self.name, **asdict(self.recipe), **self.facts, "device": device, "torch": torch.__version__}
 
 
@@ -58,13 +58,13 @@ class Progress(Protocol):
     """Receiver of the progress of a study."""
 
     def epoch(self) -> None:
-        """Note that an epoch of one side has ended."""
+        """Record the end of an epoch of one side."""
 
     def skip(self, parts: int) -> None:
-        """Note epochs that need not be run, because they are finished or the time is up."""
+        """Record epochs that are not run, because they are finished or the time budget is used up."""
 
     def note(self, text: str) -> None:
-        """Note what happens."""
+        """Record the current activity."""
 
 
 def run_contrast(
@@ -77,27 +77,27 @@ def run_contrast(
     progress: Progress,
     now: Callable[[], float] = time.perf_counter,
 ) -> list[Pair]:
-    """Train both networks for each seed that is not finished yet, and return all finished ones.
+    """Train both networks for each seed that is not finished yet, and return all finished pairs.
 
-    Both sides have the same split, the same order of batches and the same seed of their parameters, and take turns in
-    which is first, so that a drift of the machine falls on both. After the first, a seed begins only if one fits into
-    the time that is left, judged by the longest so far.
+    Both sides have the same split, the same order of batches and the same seed of their parameters. They alternate in
+    which is trained first, so that a drift of the machine affects both. After the first, a seed begins only if the
+    remaining time is at least that of the longest seed so far.
 
     Args:
-        contrast: What is compared.
-        seeds: Which.
-        ledger: Keeps each seed as soon as both its sides are finished.
-        device: Where it is computed.
-        seconds: How long all may take.
-        progress: Is told of each epoch.
-        now: Time in seconds.
+        contrast: The networks to compare.
+        seeds: Seeds to train.
+        ledger: File of finished seeds; each is added as soon as both sides are trained.
+        device: Device to train on.
+        seconds: Time budget of all seeds.
+        progress: Receives the progress.
+        now: Clock in seconds.
 
     Returns:
-        The finished pairs among the seeds, in their order.
+        The finished pairs, in the order of the seeds.
     """
-    begun = now()
-    kept = pairs_of(ledger, list(ledger.rows))
-    longest = max((pair.base.seconds + pair.candidate.seconds for pair in kept), default=0.0)
+    start = now()
+    finished = pairs_of(ledger, list(ledger.rows))
+    longest = max((pair.base.seconds + pair.candidate.seconds for pair in finished), default=0.0)
     missing = [seed for seed in seeds if seed not in ledger.rows]
     epochs = len(SIDES) * contrast.recipe.epochs
     progress.skip(epochs * (len(seeds) - len(missing)))
@@ -105,14 +105,14 @@ def run_contrast(
         progress.note("warming up")
         _warm_up(contrast, device)
     for number, seed in enumerate(missing):
-        started = now()
-        if longest and started - begun + longest > seconds:
+        seed_start = now()
+        if longest and seed_start - start + longest > seconds:
             progress.skip(epochs * (len(missing) - number))
-            progress.note("the time is up")
+            progress.note("the time budget is used up")
             break
         progress.note(f"seed {seed}")
-        ledger.add(seed, _pair(contrast, seed, device, first=seed % 2, progress=progress))
-        longest = max(longest, now() - started)
+        ledger.add(seed, _train_pair(contrast, seed, device, first=seed % 2, progress=progress))
+        longest = max(longest, now() - seed_start)
     return pairs_of(ledger, seeds)
 
 
@@ -123,24 +123,25 @@ def pairs_of(ledger: Ledger, seeds: Sequence[int]) -> list[Pair]:
 
 
 def seeds_path(folder: Path, name: str) -> Path:
-    """Return where the finished seeds of a study are kept."""
+    """Return the path of the file of finished seeds of a study."""
     return folder / f"{name}.seeds.jsonl"
 
 
-def _pair(contrast: Contrast, seed: int, device: str, *, first: int, progress: Progress) -> dict[str, Any]:
+def _train_pair(contrast: Contrast, seed: int, device: str, *, first: int, progress: Progress) -> dict[str, Any]:
+    """Train both sides with one seed, that with index `first` first, and return their results by side."""
     split = split_digits(seed, contrast.recipe.image_size).to(device)
-    found: dict[str, Any] = {}
-    for place in (first, 1 - first):
+    results: dict[str, Any] = {}
+    for index in (first, 1 - first):
         with seeded(seed):
-            network = contrast.builds[place]()
+            network = contrast.builds[index]()
         network.to(device)
-        trained = train(network, split, contrast.recipe, seed, told=lambda _: progress.epoch())
-        found[SIDES[place]] = asdict(trained)
-    return found
+        trained = train(network, split, contrast.recipe, seed, on_epoch=lambda _: progress.epoch())
+        results[SIDES[index]] = asdict(trained)
+    return results
 
 
 def _warm_up(contrast: Contrast, device: str) -> None:
-    """Train both sides a little, so that the first seed does not pay for what the libraries do once."""
+    """Train both sides for one epoch, so that the time of the first seed has no one-time work of the libraries."""
     split = split_digits(0, contrast.recipe.image_size).to(device)
     recipe = Recipe(epochs=1, batch=contrast.recipe.batch, image_size=contrast.recipe.image_size)
     for build in contrast.builds:

@@ -1,4 +1,4 @@
-"""The contrasts there are: pooling, Squeeze-and-Excitation, and shortcuts at depth."""
+"""The contrasts of the studies: pooling, Squeeze-and-Excitation, and shortcuts at depth."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from cnnperf.studies.contrast import Contrast
 from cnnperf.studies.training import Recipe
 
 REDUCTION, LEAST_HIDDEN = 16, 4
-"""The reduction of the paper, and the hidden units that the narrowest block of the full width has with it."""
+"""The reduction of the paper (Hu et al., 2017), and the hidden units that it gives the narrowest block at width 64."""
 
 
 def pooling(epochs: int) -> Contrast:
-    """Return average against max pooling in LeNet-5."""
+    """Return the contrast of average pooling (base) and max pooling in LeNet-5."""
     builds = partial(LeNet5, "average"), partial(LeNet5, "max")
     return Contrast("pooling", "lenet5_avg", "lenet5", builds, Recipe(epochs), {})
 
 
 def squeeze_excitation(epochs: int, width: int) -> Contrast:
-    """Return ResNet-18 without against with Squeeze-and-Excitation.
+    """Return the contrast of ResNet-18 without (base) and with Squeeze-and-Excitation.
 
     Args:
-        epochs: Of training.
+        epochs: Epochs of training.
         width: Channels of the first stage. Below the paper's 64, blocks keep at least `LEAST_HIDDEN` hidden units.
 
     Raises:
-        OptionError: If the width is so small that no block could have them.
+        OptionError: If the width is below `LEAST_HIDDEN`.
     """
     if width < LEAST_HIDDEN:
         raise OptionError(f"--width is at least {LEAST_HIDDEN}, not {width}; the paper's is 64")
@@ -42,10 +42,15 @@ def squeeze_excitation(epochs: int, width: int) -> Contrast:
 
 
 def depth(epochs: int, blocks: int, channels: int) -> Contrast:
-    """Return plain against residual stacks.
+    """Return the contrast of plain (base) and residual stacks, on images of 16 x 16 pixels.
+
+    Args:
+        epochs: Epochs of training.
+        blocks: Blocks of two convolutions in a stack.
+        channels: Channels of every block.
 
     Raises:
-        OptionError: If there are no blocks or channels.
+        OptionError: If `blocks` or `channels` is below 1.
     """
     if blocks < 1 or channels < 1:
         raise OptionError(f"--blocks and --channels are at least 1, not {blocks} and {channels}")

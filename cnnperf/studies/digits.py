@@ -1,7 +1,7 @@
-"""Real images that a package ships: scikit-learn's handwritten digits, split by a seed.
+"""Real images without a download: scikit-learn's handwritten digits, split by a seed.
 
 Source: Alpaydin and Kaynak, "Optical Recognition of Handwritten Digits", UCI Machine Learning Repository, 1998,
-https://doi.org/10.24432/C50P49, of which scikit-learn ships the 1,797 test images of 8 x 8 pixels.
+https://doi.org/10.24432/C50P49. scikit-learn ships its 1,797 test images of 8 x 8 pixels.
 """
 
 from __future__ import annotations
@@ -20,7 +20,12 @@ SHARES = {"training": 0.6, "validation": 0.2, "test": 0.2}
 
 @dataclass(frozen=True)
 class Part:
-    """Images, (N, 3, H, W) float32, and their classes, (N,) int64."""
+    """Images and their classes.
+
+    Attributes:
+        images: (N, 3, H, W), float32.
+        classes: (N,), int64, from 0 to 9.
+    """
 
     images: Tensor
     classes: Tensor
@@ -30,18 +35,18 @@ class Part:
         return len(self.classes)
 
     def to(self, device: str) -> Part:
-        """Return it on a device."""
+        """Return a copy on a device."""
         return Part(self.images.to(device), self.classes.to(device))
 
 
 @dataclass(frozen=True)
 class Split:
-    """Three parts without an image in common.
+    """Three disjoint parts of the images.
 
     Attributes:
-        training: What a network is trained on.
-        validation: What is looked at during training.
-        test: What is looked at once, at the end.
+        training: Images to train on.
+        validation: Images for the accuracy during training.
+        test: Images for the accuracy at the end; used once.
     """
 
     training: Part
@@ -49,15 +54,17 @@ class Split:
     test: Part
 
     def to(self, device: str) -> Split:
-        """Return it on a device."""
+        """Return a copy on a device."""
         return Split(self.training.to(device), self.validation.to(device), self.test.to(device))
 
 
 def split_digits(seed: int, image_size: int = 32) -> Split:
-    """Return the digits split at random by a seed, 60 : 20 : 20, scaled bilinearly and normalised by the training part.
+    """Return the digits, split at random 60 : 20 : 20.
+
+    Images are scaled bilinearly, and normalised by mean and standard deviation of the training part.
 
     Args:
-        seed: Of the split.
+        seed: Seed of the split.
         image_size: Height and width in pixels.
 
     Raises:
@@ -69,7 +76,7 @@ def split_digits(seed: int, image_size: int = 32) -> Split:
     ends = [int(SHARES["training"] * len(order)), int((SHARES["training"] + SHARES["validation"]) * len(order))]
     training = images[order[: ends[0]]]
     images = ((images - training.mean()) / training.std()).expand(-1, 3, -1, -1).contiguous()
-    return Split(*(Part(images[places], classes[places]) for places in order.tensor_split(ends)))
+    return Split(*(Part(images[indices], classes[indices]) for indices in order.tensor_split(ends)))
 
 
 def check_digits() -> None:
@@ -86,5 +93,5 @@ def _digits() -> tuple[Tensor, Tensor]:
     """Return all images, (1797, 1, 8, 8), and their classes."""
     with needs_extra("study", "a study of digits"):
         from sklearn.datasets import load_digits
-    found = load_digits()
-    return torch.tensor(found.images, dtype=torch.float32)[:, None], torch.tensor(found.target, dtype=torch.int64)
+    digits = load_digits()
+    return torch.tensor(digits.images, dtype=torch.float32)[:, None], torch.tensor(digits.target, dtype=torch.int64)

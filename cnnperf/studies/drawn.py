@@ -1,4 +1,4 @@
-"""The figures of the studies, as charts of the same make as those of the reports."""
+"""The figures of the studies, as charts like those of the reports."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ THEORY = "batch statistics, in theory 1.2112 a layer"
 
 
 def contrast_chart(contrast: Contrast, pairs: Sequence[Pair]) -> Chart:
-    """Return the difference of the test accuracies, seed by seed, above the accuracies during training."""
+    """Return the chart of the difference in test accuracy by seed, above the accuracies during training."""
     rows = [*_difference_rows(pairs), *_curve_rows(contrast, pairs)]
     base = alt.Chart(alt.NamedData(name="study"))
     title = f"points of accuracy on the test images, {contrast.candidate} minus {contrast.base}"
@@ -43,17 +43,16 @@ def contrast_chart(contrast: Contrast, pairs: Sequence[Pair]) -> Chart:
         )
         .properties(width=WIDTH, height=HEIGHT)
     )
-    drawn = alt.vconcat(differences, curves)
-    told = f"{contrast.candidate} against {contrast.base}: {len(pairs)} seeds, the mean with its 95 % interval"
-    return Chart(contrast.name, "Studies", told, "study", rows, drawn)
+    caption = f"{contrast.candidate} against {contrast.base}: {len(pairs)} seeds, the mean with its 95 % interval"
+    return Chart(contrast.name, "Studies", caption, "study", rows, alt.vconcat(differences, curves))
 
 
 def flow_chart(flows: Sequence[GradientFlow], *, theory: bool) -> Chart:
-    """Return the mean absolute gradient at the input against depth, each family with its seeds.
+    """Return the chart of the mean absolute gradient at the input against depth, by family and seed.
 
     Args:
-        flows: Of several depths and both families.
-        theory: Whether the line of `BATCH_NORM_GROWTH` belongs beside them.
+        flows: Gradient flows of several depths and both families.
+        theory: Whether to draw the line of `BATCH_NORM_GROWTH` too.
     """
     rows: list[Row] = [
         {"family": flow.family, "layers": flow.layers()[0], "value": rounded(value), "seed": seed}
@@ -77,9 +76,9 @@ def flow_chart(flows: Sequence[GradientFlow], *, theory: bool) -> Chart:
     if theory:
         predicted = base.transform_filter(alt.datum.family == THEORY).mark_line(strokeDash=[6, 4])
         layers.append(predicted.encode(x=x, y=y, color=color))
-    drawn = alt.layer(*layers).properties(width=WIDTH, height=320)
     title = "Gradient at the input of a stack against its depth, without and with shortcuts"
-    return Chart("gradient-flow", "Studies", title, "study", rows, drawn)
+    drawing = alt.layer(*layers).properties(width=WIDTH, height=320)
+    return Chart("gradient-flow", "Studies", title, "study", rows, drawing)
 
 
 def _difference_rows(pairs: Sequence[Pair]) -> list[Row]:
@@ -102,7 +101,7 @@ def _curve_rows(contrast: Contrast, pairs: Sequence[Pair]) -> list[Row]:
 
 
 def _theory_rows(plain: Sequence[GradientFlow]) -> list[Row]:
-    """Draw the theory through the shallowest stack: it says how gradients grow, not how large they are."""
+    """Return the line of the theory through the shallowest stack: it predicts growth, not the size of gradients."""
     depths = [flow.layers()[0] for flow in plain]
     start = median(plain[depths.index(min(depths))].at_input())
     ends = {layers: start * BATCH_NORM_GROWTH ** (layers - min(depths)) for layers in (min(depths), max(depths))}

@@ -1,4 +1,4 @@
-"""The study of gradient flow: several depths, both families, the growth across depths and what it means."""
+"""The study of gradient flow: gradients of plain and residual stacks of several depths, and their growth."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ COLUMNS = (
 
 
 def growth_over_depths(flows: Sequence[GradientFlow]) -> Growth:
-    """Return the growth a layer of the mean absolute gradient at the input, fitted over stacks of several depths.
+    """Fit the growth per layer of the mean absolute gradient at the input over stacks of several depths.
 
     Args:
-        flows: Of one family, with the same seeds.
+        flows: Gradient flows of one family, with the same seeds.
     """
     seeds = [list(series) for series in zip(*(flow.at_input() for flow in flows), strict=True)]
     return fit_growth([flow.layers()[0] for flow in flows], seeds)
 
 
 def flow_outcome(flows: Sequence[GradientFlow], where: str) -> Outcome:
-    """Return what the study found.
+    """Return the outcome of the study.
 
     Args:
-        flows: Of at least two depths, plain and residual, all with the same seeds and otherwise the same setting.
+        flows: Gradient flows of both families at two depths or more, with the same seeds and settings otherwise.
         where: Machine, device and versions.
     """
     setting = flows[0].setting
     growths = {family: growth_over_depths(_of(flows, family)) for family in FAMILIES}
     depths = list(dict.fromkeys(flow.setting.num_blocks for flow in flows))
-    by_place = {(flow.family, _blocks(flow)): flow for flow in flows}
-    rows = [(str(blocks), *(_mean_text(by_place[family, blocks]) for family in FAMILIES)) for blocks in depths]
+    by_stack = {(flow.family, flow.setting.num_blocks): flow for flow in flows}
+    rows = [(str(blocks), *(_mean_text(by_stack[family, blocks]) for family in FAMILIES)) for blocks in depths]
     rows.append(("growth a layer", *(_growth_text(growths[family]) for family in FAMILIES)))
     rows.append(("at first, later", *(_halves_text(growths[family]) for family in FAMILIES)))
     rows.append(("verdict", *(growths[family].verdict for family in FAMILIES)))
@@ -56,18 +56,18 @@ def flow_outcome(flows: Sequence[GradientFlow], where: str) -> Outcome:
 
 
 def _answer(setting: Setting, growths: dict[str, Growth]) -> list[str]:
-    how = f"{NORMALIZED[setting.normalization]}, {setting.initialization} initialisation"
+    settings = f"{NORMALIZED[setting.normalization]}, {setting.initialization} initialisation"
     sentences = [
         f"The gradient of the {family} stack {_verb(growth)} towards the input: {_growth_text(growth)} a layer over "
-        f"all; {growth.reason} ({how}, {growth.seeds} seeds)."
+        f"all; {growth.reason} ({settings}, {growth.seeds} seeds)."
         for family, growth in growths.items()
     ]
     plain = growths["plain"]
     if setting.normalization == "batch":
-        off = plain.rate / BATCH_NORM_GROWTH - 1
+        deviation = plain.rate / BATCH_NORM_GROWTH - 1
         sentences.append(
             f"Theory for plain ReLU networks with batch statistics, wide and with large batches, is "
-            f"{BATCH_NORM_GROWTH:.4f} a layer (Yang et al., 2019): the fit is {off:+.1%} away from it."
+            f"{BATCH_NORM_GROWTH:.4f} a layer (Yang et al., 2019): the fit is {deviation:+.1%} away from it."
         )
     return [*sentences, "A larger gradient is not a healthier one: training wants about the same size at every depth."]
 
@@ -92,17 +92,12 @@ def _of(flows: Sequence[GradientFlow], family: str) -> list[GradientFlow]:
     return [flow for flow in flows if flow.family == family]
 
 
-def _blocks(flow: GradientFlow) -> int:
-    return flow.setting.num_blocks
-
-
 def _samples(flows: Sequence[GradientFlow]) -> pd.DataFrame:
-    rows = [
-        (
-            *("gradient-flow", flow.family, _blocks(flow), flow.setting.normalization, flow.setting.initialization),
-            *(flow.setting.batch, seed, block, layers, flow.absolute[number][block], flow.norms[number][block]),
-        )
-        for flow, (number, seed) in ((flow, one) for flow in flows for one in enumerate(flow.seeds))
-        for block, layers in enumerate(flow.layers())
-    ]
+    rows = []
+    for flow in flows:
+        setting = flow.setting
+        labels = "gradient-flow", flow.family, setting.num_blocks, setting.normalization, setting.initialization
+        for seed, absolute, norms in zip(flow.seeds, flow.absolute, flow.norms, strict=True):
+            for block, layers in enumerate(flow.layers()):
+                rows.append((*labels, setting.batch, seed, block, layers, absolute[block], norms[block]))
     return pd.DataFrame(rows, columns=list(COLUMNS))

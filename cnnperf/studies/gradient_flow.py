@@ -1,4 +1,4 @@
-"""Gradients in deep stacks of blocks, with shortcuts and without: how large they are at each block, how they grow."""
+"""Gradients in deep stacks of blocks, with shortcuts and without: their size at each block, and their growth."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ LAYERS = 2
 """Convolutions of a block, each with its normalisation."""
 
 FAMILIES: Mapping[str, bool] = {"plain": False, "residual": True}
-"""The kinds of stacks, and whether their blocks have a shortcut."""
+"""Whether blocks have a shortcut, by family of stacks."""
 
 SETTLING = 4
-"""Batches from which running statistics are taken."""
+"""Number of batches over which running statistics are averaged."""
 
 NORMALIZATIONS = ("batch", "running", "none")
 INITIALIZATIONS: Mapping[str, Callable[[nn.Module], None]] = {"default": lambda _: None, "he": he_initialize}
@@ -29,17 +29,17 @@ INITIALIZATIONS: Mapping[str, Callable[[nn.Module], None]] = {"default": lambda 
 
 @dataclass(frozen=True)
 class Setting:
-    """Stacks of a study of gradient flow, and their inputs.
+    """Stack of a study of gradient flow, and its input.
 
     Attributes:
-        num_blocks: Blocks of two convolutions each.
-        normalization: `batch` (statistics of the batch, as in training), `running` (those of `SETTLING` batches that
-            went through before, as in evaluation) or `none`.
+        num_blocks: Number of blocks, of two convolutions each.
+        normalization: `batch` (statistics of the batch, as in training), `running` (statistics of `SETTLING` earlier
+            batches, as in evaluation) or `none`.
         initialization: `default` (PyTorch's) or `he`.
-        batch: Images.
-        channels: Of every block.
+        batch: Number of images.
+        channels: Channels of every block.
         image_size: Height and width in pixels.
-        device: Where it is computed.
+        device: Device to compute on.
     """
 
     num_blocks: int = 10
@@ -54,7 +54,7 @@ class Setting:
         """Check the values.
 
         Raises:
-            OptionError: If one is not among those that there are.
+            OptionError: If a name is unknown, or a number below 1.
         """
         for name, allowed in (("normalization", NORMALIZATIONS), ("initialization", tuple(INITIALIZATIONS))):
             if getattr(self, name) not in allowed:
@@ -70,10 +70,10 @@ class GradientFlow:
 
     Attributes:
         family: `plain` or `residual`.
-        setting: What was looked at.
-        seeds: Of the parameters and the input.
+        setting: The stack and its input.
+        seeds: Seeds of parameters and input.
         absolute: For each seed, the mean absolute gradient at the input of each block and at the output of the last.
-        norms: For each seed, the root mean square of the gradient at the same places.
+        norms: For each seed, the root mean square of the gradient at the same positions.
     """
 
     family: str
@@ -91,12 +91,12 @@ class GradientFlow:
         return [series[0] for series in self.absolute]
 
     def layers(self) -> list[int]:
-        """Return for each place how many layers the gradient has passed on its way from the output."""
+        """Return the number of layers between each position of `absolute` and the output."""
         blocks = self.setting.num_blocks
-        return [LAYERS * (blocks - place) for place in range(blocks + 1)]
+        return [LAYERS * (blocks - position) for position in range(blocks + 1)]
 
     def growth(self) -> Growth:
-        """Return the growth of the norm a layer within the stack, and what it means."""
+        """Fit the growth of the norm per layer within the stack, with its verdict."""
         return fit_growth(self.layers(), self.norms)
 
 
@@ -113,23 +113,23 @@ def compare_gradient_flow(
     """Compare the gradients in a plain stack with those in a residual one.
 
     The loss is the sum over all outputs of the last block; gradients are those with respect to the inputs of the
-    blocks. `float()` of a side is the mean absolute gradient at the input of the whole stack. A larger one is not a
-    better one: see `GradientFlow.growth` for what it means.
+    blocks. `float()` of a side is the mean absolute gradient at the input of the whole stack. A larger gradient is not
+    a better one: the verdict of `GradientFlow.growth` says whether it is stable over depth.
 
     Args:
-        num_blocks: Blocks of two 3x3 convolutions with normalisation and ReLU each.
-        seed: The first seed, of parameters and input alike.
-        seeds: How many seeds, one after the other; with one there is no interval and so no verdict.
+        num_blocks: Number of blocks, of two 3x3 convolutions with normalisation and ReLU each.
+        seed: First seed of parameters and input.
+        seeds: Number of successive seeds; a single one gives no interval, and therefore no verdict.
         normalization: `batch`, `running` or `none`; see `Setting`.
         initialization: `default` or `he`.
-        batch: N of the input, which is normal noise of N x 64 x 32 x 32; `measure_flow` takes other shapes.
-        device: Where it is computed.
+        batch: N of the input, which is normal noise of (N, 64, 32, 32); `measure_flow` takes other shapes.
+        device: Device to compute on.
 
     Returns:
         The plain and the residual side.
 
     Raises:
-        OptionError: If a value is not allowed; the message says which are.
+        OptionError: If a value is not allowed; the message lists the allowed ones.
     """
     setting = Setting(num_blocks, normalization, initialization, batch, device=device)
     if seeds < 1:
@@ -140,10 +140,12 @@ def compare_gradient_flow(
 
 def measure_flow(family: str, setting: Setting, seeds: Sequence[int]) -> GradientFlow:
     """Measure one family of stacks, one seed after the other."""
-    gradients = [list(_gradients(family, setting, seed)) for seed in seeds]
-    absolute = tuple(tuple(float(one.abs().mean()) for one in series) for series in gradients)
-    norms = tuple(tuple(float(one.square().mean().sqrt()) for one in series) for series in gradients)
-    return GradientFlow(family, setting, tuple(seeds), absolute, norms)
+    absolute, norms = [], []
+    for seed in seeds:
+        gradients = list(_gradients(family, setting, seed))
+        absolute.append(tuple(float(gradient.abs().mean()) for gradient in gradients))
+        norms.append(tuple(float(gradient.square().mean().sqrt()) for gradient in gradients))
+    return GradientFlow(family, setting, tuple(seeds), tuple(absolute), tuple(norms))
 
 
 def _gradients(family: str, setting: Setting, seed: int) -> Iterator[Tensor]:
@@ -155,20 +157,20 @@ def _gradients(family: str, setting: Setting, seed: int) -> Iterator[Tensor]:
         shape = (setting.batch, setting.channels, setting.image_size, setting.image_size)
         images = [torch.randn(shape) for _ in range(SETTLING + 1)]
     stack.to(setting.device)
-    _normalize(blocks, setting, [one.to(setting.device) for one in images[1:]])
+    _normalize(blocks, setting, [batch.to(setting.device) for batch in images[1:]])
     maps = [images[0].to(setting.device).requires_grad_()]
     for block in blocks:
         maps.append(block(maps[-1]))
         maps[-1].retain_grad()
     maps[-1].sum().backward()
-    for one in maps:
-        if one.grad is None:
+    for feature_map in maps:
+        if feature_map.grad is None:
             raise RuntimeError("a feature map got no gradient, though the output depends on it")
-        yield one.grad.double()
+        yield feature_map.grad.double()
 
 
 def _normalize(blocks: Sequence[StackBlock], setting: Setting, images: Sequence[Tensor]) -> None:
-    """Let the blocks normalise as the setting says."""
+    """Set the normalisation of the blocks; `images` are the batches for running statistics."""
     stack = nn.Sequential(*blocks)
     if setting.normalization == "none":
         for block in blocks:
@@ -176,7 +178,7 @@ def _normalize(blocks: Sequence[StackBlock], setting: Setting, images: Sequence[
     if setting.normalization == "running":
         for layer in stack.modules():
             if isinstance(layer, nn.BatchNorm2d):
-                layer.momentum = None  # the plain average of all batches
+                layer.momentum = None  # running statistics become the plain average over all batches
         with torch.no_grad():
             for batch in images:
                 stack(batch)

@@ -1,4 +1,4 @@
-"""Finished seeds on disk, so that a study that was interrupted goes on where it was."""
+"""Finished seeds on disk, from which an interrupted study resumes."""
 
 from __future__ import annotations
 
@@ -13,15 +13,20 @@ SETTINGS = "settings"
 
 
 class Ledger:
-    """A file with one line a finished seed, under the settings that all of them were made with."""
+    """JSON Lines file with the common settings in the first line, and one finished seed in each further line.
+
+    Attributes:
+        path: Path of the file.
+        rows: Results by finished seed.
+    """
 
     def __init__(self, path: Path, settings: Mapping[str, Any], *, restart: bool = False) -> None:
-        """Read what is there, or begin.
+        """Read the file, or create it.
 
         Args:
-            path: Of the file, JSON Lines.
-            settings: Plain values that a finished seed depends on.
-            restart: Throw away what is there.
+            path: Path of the file.
+            settings: Plain values on which the result of a seed depends.
+            restart: Whether to delete finished seeds.
 
         Raises:
             RunFileError: If the file cannot be read or written, or was made with other settings.
@@ -38,7 +43,7 @@ class Ledger:
             raise RunFileError(f"{path}: cannot be written: {error.strerror}; choose another --out FOLDER") from error
 
     def add(self, seed: int, row: Mapping[str, Any]) -> None:
-        """Keep a finished seed at once.
+        """Append a finished seed to the file.
 
         Raises:
             RunFileError: If the file cannot be written.
@@ -51,26 +56,25 @@ class Ledger:
         self.rows[seed] = dict(row)
 
     def _read(self, settings: Mapping[str, Any]) -> None:
-        """Read the finished seeds; a last line that was cut is a seed that was not finished."""
+        """Read the finished seeds; an incomplete last line is dropped."""
         try:
             first, *lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
-            made = json.loads(first)[SETTINGS]
+            old = json.loads(first)[SETTINGS]
             rows = [json.loads(line) for line in lines if line.endswith("\n")]
             self.rows = {int(row.pop("seed")): row for row in rows}
         except OSError as error:
             raise RunFileError(f"{self.path}: cannot be read: {error.strerror}") from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise RunFileError(
-                f"{self.path}: not the seeds of a study ({error}); --restart throws them away"
+                f"{self.path}: not the seeds of a study ({error}); --restart replaces the file"
             ) from error
-        # As JSON has them: a tuple comes back as a list.
-        wanted = json.loads(json.dumps(settings))
-        names = [name for name in {**made, **wanted} if made.get(name) != wanted.get(name)]
+        new = json.loads(json.dumps(settings))  # as in the file: a tuple becomes a list
+        names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
         if names:
-            told = "; ".join(f"{name} was {made.get(name)}, now {wanted.get(name)}" for name in names)
+            changes = "; ".join(f"{name} was {old.get(name)}, now {new.get(name)}" for name in names)
             raise RunFileError(
-                f"{self.path}: made with other settings ({told}); choose another --out FOLDER, or throw them away with "
-                "--restart"
+                f"{self.path}: made with other settings ({changes}); choose another --out FOLDER, or delete the "
+                "finished seeds with --restart"
             )
         if lines and not lines[-1].endswith("\n"):
             self.path.write_text("".join([first, *lines[:-1]]), encoding="utf-8")

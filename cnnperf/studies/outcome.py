@@ -1,4 +1,4 @@
-"""What a study leaves behind: samples, a table, a figure, and sentences that say what they mean."""
+"""The outcome of a study: its answer in sentences, a table, a figure and the samples."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ class Outcome:
     """Results of a study.
 
     Attributes:
-        name: Of the study, and of its files.
+        name: Name of the study and of its files.
         answer: Sentences, the conclusion first.
-        header: Of the table.
-        rows: Of the table.
-        samples: The tidy frame behind it.
+        header: Header of the table.
+        rows: Rows of the table.
+        samples: Tidy frame of all samples.
         chart: The figure.
-        where: Machine, device and versions on which it was found.
+        where: Machine, device and versions.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Outcome:
         return str(tabulate(self.rows, self.header, tablefmt="github", disable_numparse=True))
 
     def write(self, folder: Path) -> list[Path]:
-        """Write samples, table and figure, each whole or not at all.
+        """Write samples, table and figure, each atomically, and return the paths.
 
         Raises:
             CnnperfError: If a file cannot be written.
@@ -54,6 +54,8 @@ class Outcome:
             "svg": self.chart.svg(),
             "png": self.chart.png(),
         }
-        for ending, content in files.items():
-            write_whole(folder / f"{self.name}.{ending}", content)
-        return [folder / f"{self.name}.{ending}" for ending in files]
+        paths = []
+        for suffix, content in files.items():
+            paths.append(folder / f"{self.name}.{suffix}")
+            write_whole(paths[-1], content)
+        return paths

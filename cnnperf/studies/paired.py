@@ -1,4 +1,4 @@
-"""What two sides differ by over seeds, each seed on both sides, and whether that decides anything."""
+"""Paired differences of two sides over seeds, with confidence intervals."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cnnperf.errors import OptionError
 
 CONFIDENCE = 0.95
 LEAST_PAIRS = 5
-"""Below which nothing is decided: accuracies come in steps, and a few equal differences have no spread."""
+"""Fewest pairs for a decision: accuracies are discrete, and a few equal differences have no spread."""
 
 
 @dataclass(frozen=True)
@@ -21,10 +21,10 @@ class Difference:
     """Mean difference of pairs, candidate minus base.
 
     Attributes:
-        mean: Of the differences, in their unit.
-        low: Lower end of the 95 % interval; minus infinity for a single pair.
-        high: Upper end.
-        pairs: How many.
+        mean: Mean of the differences, in their unit.
+        low: Lower end of the 95 % confidence interval; minus infinity for a single pair.
+        high: Upper end of the interval; infinity for a single pair.
+        pairs: Number of pairs.
     """
 
     mean: float
@@ -34,30 +34,30 @@ class Difference:
 
     @property
     def decided(self) -> bool:
-        """Tell whether the interval leaves zero out, and there are pairs enough to trust it."""
+        """Return whether the interval excludes zero, and there are at least `LEAST_PAIRS` pairs."""
         return self.pairs >= LEAST_PAIRS and (self.low > 0 or self.high < 0)
 
 
 def paired_difference(base: Sequence[float], candidate: Sequence[float], overlap: float = 0.0) -> Difference:
-    """Return the mean difference of pairs with the interval of Student's t.
+    """Return the mean difference of pairs with the confidence interval of Student's t.
 
     Source: Student, "The Probable Error of a Mean", Biometrika 6, 1908, https://doi.org/10.1093/biomet/6.1.1, for
-    differences within pairs as in its section IX. Pairing takes out what both sides share: split, order of batches.
-    Where each pair is another split of the same data, differences are not independent, and the variance of their mean
+    differences within pairs as in its section IX. Pairing removes what both sides share: split and order of batches.
+    If each pair is another split of the same data, differences are not independent, and the variance of their mean
     is `s^2 (1 / n + n_test / n_train)` instead of `s^2 / n`: Nadeau and Bengio, "Inference for the Generalization
     Error", Machine Learning 52, 2003, section 3, https://doi.org/10.1023/A:1024068626366.
 
     Args:
-        base: One value a seed.
-        candidate: One value a seed, in the same order.
-        overlap: Test images over training images where pairs are splits of the same data; 0 where they are independent.
+        base: One value per seed.
+        candidate: One value per seed, in the same order.
+        overlap: Test images over training images if pairs are splits of the same data; 0 if they are independent.
 
     Raises:
-        OptionError: If the sides are not equally long, are empty, or hold a value that is not finite.
+        OptionError: If the sides differ in length, are empty, or have a value that is not finite.
     """
     if len(base) != len(candidate) or not base:
         raise OptionError(
-            f"pairs need as many values on both sides, at least one; there are {len(base)} and {len(candidate)}"
+            f"pairs need equally many values on both sides, at least one; there are {len(base)} and {len(candidate)}"
         )
     differences = [after - before for before, after in zip(base, candidate, strict=True)]
     if not all(map(math.isfinite, differences)):
@@ -71,11 +71,11 @@ def paired_difference(base: Sequence[float], candidate: Sequence[float], overlap
 
 
 def paired_ratio(base: Sequence[float], candidate: Sequence[float]) -> Difference:
-    """Return the geometric mean of candidate over base minus 1, with its interval: 0.02 is 2 % more.
+    """Return the geometric mean of candidate over base, minus 1, with its confidence interval: 0.02 is 2 % more.
 
     Args:
-        base: One value above 0 a seed.
-        candidate: One value above 0 a seed, in the same order.
+        base: One value above 0 per seed.
+        candidate: One value above 0 per seed, in the same order.
 
     Raises:
         OptionError: As `paired_difference`, and if a value is not above 0.

@@ -1,4 +1,4 @@
-"""The studies as they are run: from what was chosen to an outcome."""
+"""Running the studies: from their settings to an outcome."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ class Choice:
     """Choices for a study of training.
 
     Attributes:
-        seeds: How many, from 0 on.
-        folder: Where finished seeds are kept.
-        epochs: Of each training.
+        seeds: Number of seeds, from 0 on.
+        folder: Folder of the file of finished seeds.
+        epochs: Epochs of each training.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
-        seconds: How long the study may take.
-        restart: Whether finished seeds are thrown away.
-        width: Of ResNet-18; None for the full one on CUDA and a quarter of it on the CPU.
-        blocks: Of the stacks.
-        channels: Of the stacks.
+        seconds: Time budget of the study.
+        restart: Whether to delete finished seeds.
+        width: Channels of the first stage of ResNet-18; None for 64 on CUDA and 16 on the CPU.
+        blocks: Number of blocks of the stacks.
+        channels: Channels of the stacks.
     """
 
     seeds: int
@@ -77,14 +77,14 @@ def training_study(name: str, choice: Choice, progress: Progress) -> Outcome:
 
     Args:
         name: `pooling`, `squeeze-excitation` or `depth`.
-        choice: What was chosen.
-        progress: Is told of each epoch.
+        choice: The choices.
+        progress: Receives the progress.
 
     Raises:
-        OptionError: If a value cannot be, or the device does not exist.
+        OptionError: If a value is not allowed, or the device does not exist.
         RunFileError: If finished seeds were made with other settings.
     """
-    device = devices_for(choice.device, "--device")[-1]  # auto: CUDA where there is one
+    device = devices_for(choice.device, "--device")[-1]  # for auto, CUDA comes last if it is present
     contrast = _contrast(name, replace(choice, device=device))
     check_digits()
     settings = contrast.settings(device) | {"where": where_of(device)}
@@ -92,12 +92,12 @@ def training_study(name: str, choice: Choice, progress: Progress) -> Outcome:
     seeds = range(choice.seeds)
     pairs = run_contrast(contrast, seeds, ledger, device=device, seconds=choice.seconds, progress=progress)
     progress.note("memory")
-    held = peaks(contrast, device)
+    memory = peaks(contrast, device)
     return Outcome(
         name,
-        answer(contrast, pairs, held),
+        answer(contrast, pairs, memory),
         ("", contrast.base, contrast.candidate, "difference [95 % interval]"),
-        table_rows(pairs, held),
+        table_rows(pairs, memory),
         samples_of(contrast, pairs),
         contrast_chart(contrast, pairs),
         where_of(device),
@@ -105,7 +105,7 @@ def training_study(name: str, choice: Choice, progress: Progress) -> Outcome:
 
 
 def where_of(device: str) -> str:
-    """Return machine, device and versions in one sentence."""
+    """Return processor or device, threads and versions as one text."""
     if device.startswith("cuda"):
         chip = f"{torch.cuda.get_device_name(device)}, CUDA {torch.version.cuda}"
     else:
@@ -117,21 +117,22 @@ def flow_study(depths: Sequence[int], setting: Setting, seeds: int, progress: Pr
     """Run the study of gradient flow.
 
     Args:
-        depths: Numbers of blocks, at least two.
-        setting: What else is looked at.
-        seeds: How many, from 0 on.
-        progress: Is told of each depth and family.
+        depths: Numbers of blocks of the stacks, at least two different ones.
+        setting: Setting of all stacks, apart from their blocks.
+        seeds: Number of seeds, from 0 on.
+        progress: Receives the progress, one part for each depth and family.
 
     Raises:
         OptionError: If there are fewer than two depths, or no seeds.
     """
     if len(set(depths)) < LEAST_DEPTHS or seeds < 1:
         raise OptionError(
-            f"--depths takes at least {LEAST_DEPTHS} different numbers of blocks and --seeds at least 1; given are "
+            f"--depths takes at least {LEAST_DEPTHS} different numbers of blocks and --seeds at least 1, not "
             f"{list(depths)} and {seeds}"
         )
+    stacks = [replace(setting, num_blocks=blocks) for blocks in sorted(set(depths))]  # checks all before measuring
     flows = []
-    for stack in [replace(setting, num_blocks=blocks) for blocks in sorted(set(depths))]:
+    for stack in stacks:
         for family in FAMILIES:
             progress.note(f"{family}, {stack.num_blocks} blocks")
             flows.append(measure_flow(family, stack, range(seeds)))
@@ -140,12 +141,9 @@ def flow_study(depths: Sequence[int], setting: Setting, seeds: int, progress: Pr
 
 
 def peaks(contrast: Contrast, device: str) -> Bytes:
-    """Return the bytes at the peak of a training step of both sides, as the benchmarks measure them."""
-    base, candidate = (
-        _peak(name, build, contrast, device)
-        for name, build in zip((contrast.base, contrast.candidate), contrast.builds, strict=True)
-    )
-    return base, candidate
+    """Return the peak bytes of a training step of both sides, measured as in the benchmarks."""
+    base, candidate = contrast.builds
+    return _peak(contrast.base, base, contrast, device), _peak(contrast.candidate, candidate, contrast, device)
 
 
 def _peak(name: str, build: Build, contrast: Contrast, device: str) -> int:
@@ -158,13 +156,11 @@ def _peak(name: str, build: Build, contrast: Contrast, device: str) -> int:
 
 
 def _contrast(name: str, choice: Choice) -> Contrast:
-    usual = FULL_WIDTH if choice.device.startswith("cuda") else SMALL_WIDTH
-    width = usual if choice.width is None else choice.width
-    makers = {
-        "pooling": lambda: contrasts.pooling(choice.epochs),
-        "squeeze-excitation": lambda: contrasts.squeeze_excitation(choice.epochs, width),
-        "depth": lambda: contrasts.depth(choice.epochs, choice.blocks, choice.channels),
-    }
-    if name not in makers:
-        raise OptionError(f"there is no study of training {name!r}; there are {', '.join(makers)}")
-    return makers[name]()
+    if name == "pooling":
+        return contrasts.pooling(choice.epochs)
+    if name == "squeeze-excitation":
+        default = FULL_WIDTH if choice.device.startswith("cuda") else SMALL_WIDTH
+        return contrasts.squeeze_excitation(choice.epochs, default if choice.width is None else choice.width)
+    if name == "depth":
+        return contrasts.depth(choice.epochs, choice.blocks, choice.channels)
+    raise OptionError(f"there is no study of training {name!r}; there are pooling, squeeze-excitation and depth")

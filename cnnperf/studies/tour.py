@@ -1,4 +1,4 @@
-"""A walk through the architectures in the order in which a student meets them, told by the networks themselves."""
+"""A tour of the architectures in teaching order; all numbers come from the networks themselves."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cnnperf.report.layout import grid, wrap
 from cnnperf.studies.gradient_flow import Setting, measure_flow
 
 Step = tuple[str, str, int]
-"""What a layer is, the shape of what comes out of it, and its parameters."""
+"""Name of a layer, shape of its output without the batch, and number of its parameters."""
 
 HEADER = ("layer", "output", "parameters")
 SHOWN = (nn.Conv2d, nn.Linear, nn.MaxPool2d, nn.AvgPool2d, BasicBlock)
@@ -28,27 +28,22 @@ def tour_lines() -> list[str]:
 
 
 def steps_of(network: nn.Module, image: Tensor, shown: tuple[type[nn.Module], ...] = SHOWN) -> list[Step]:
-    """Return what a network's layers do to an image, in the order in which it passes them.
+    """Return the layers of a network in the order in which an image passes them.
 
     Args:
-        network: From (N, C, H, W).
-        image: (N, C, H, W).
-        shown: Kinds of layers to tell of; what is inside one that is told of is not told apart.
+        network: Network of images.
+        image: Image of shape (N, C, H, W).
+        shown: Classes of the layers to return; layers inside such a layer are left out.
     """
     steps: list[Step] = []
-    inside = {
-        id(part)
-        for layer in network.modules()
-        if isinstance(layer, shown)
-        for part in layer.modules()
-        if part is not layer
-    }
+    candidates = [layer for layer in network.modules() if isinstance(layer, shown)]
+    inside = {id(part) for layer in candidates for part in layer.modules() if part is not layer}
 
-    def note(layer: nn.Module, _: object, output: Tensor) -> None:
-        steps.append((_named(layer), _shape(output), _parameters(layer)))
+    def record(layer: nn.Module, _: object, output: Tensor) -> None:
+        steps.append((_layer_name(layer), _shape(output), _parameters(layer)))
 
-    layers = [layer for layer in network.modules() if isinstance(layer, shown) and id(layer) not in inside]
-    handles = [layer.register_forward_hook(note) for layer in layers]
+    layers = [layer for layer in candidates if id(layer) not in inside]
+    handles = [layer.register_forward_hook(record) for layer in layers]
     network.eval()
     with torch.no_grad():
         network(image)
@@ -58,12 +53,12 @@ def steps_of(network: nn.Module, image: Tensor, shown: tuple[type[nn.Module], ..
 
 
 def _lenet() -> Iterator[str]:
-    yield "1. LeNet-5 (LeCun et al., 1998): two convolutions that see, three linear layers that decide"
-    yield from _told("lenet5")
+    yield "1. LeNet-5 (LeCun et al., 1998): two convolutions extract features, three linear layers classify"
+    yield from _layer_table("lenet5")
     yield from wrap(
-        "The features halve the map twice by pooling. Replacing max pooling by average pooling changes no parameter "
-        f"({_parameters(LeNet5('average')):,} either way); whether it changes accuracy is what `cnnperf study pooling` "
-        "asks."
+        "Pooling halves height and width twice. Replacing max pooling by average pooling changes no parameter "
+        f"({_parameters(LeNet5('average')):,} either way); `cnnperf study pooling` measures whether it changes "
+        "accuracy."
     )
 
 
@@ -76,34 +71,34 @@ def _stacks() -> Iterator[str]:
         f"The mean absolute gradient at the input of ten blocks is {plain:.2f} without and {residual:.2f} with "
         "shortcuts (one seed, batch statistics, summed output). Larger is not healthier: at 30 blocks the plain one is "
         "in the thousands. `cnnperf study gradient-flow` measures how it grows, `cnnperf study depth` which stack "
-        "trains."
+        "becomes more accurate."
     )
 
 
 def _resnet() -> Iterator[str]:
     yield "3. ResNet-18 (He et al., 2015, with the stem for small images): eight residual blocks in four stages"
-    yield from _told("resnet18")
+    yield from _layer_table("resnet18")
     plain, gated = _parameters(create("resnet18")), _parameters(create("se_resnet18"))
     gates = [module for module in create("se_resnet18").modules() if isinstance(module, SEBlock)]
     yield ""
     yield "4. Squeeze-and-Excitation (Hu et al., 2017): each block's channels are scaled by a gate"
-    more = gated - plain
+    added = gated - plain
     yield from wrap(
-        f"{len(gates)} gates add {more:,} parameters to {plain:,}: {more / plain:.2%}. The smallest "
+        f"{len(gates)} gates add {added:,} parameters to {plain:,}: {added / plain:.2%}. The smallest "
         f"has {gates[0].reduce.in_features} channels and {gates[0].reduce.out_features} hidden units, the largest "
         f"{gates[-1].reduce.in_features} and {gates[-1].reduce.out_features}. `pytest benchmarks/test_resnet.py` "
-        "tells what that costs in time, `cnnperf study squeeze-excitation` what it brings."
+        "measures their cost in time, `cnnperf study squeeze-excitation` their gain in accuracy."
     )
 
 
-def _told(name: str) -> Iterator[str]:
+def _layer_table(name: str) -> Iterator[str]:
     network, image = create(name), torch.zeros(1, 3, 32, 32)
     rows: Sequence[Step] = [("image", _shape(image), 0), *steps_of(network, image)]
     yield from grid(HEADER, [(label, shape, f"{count:,}") for label, shape, count in rows])
     yield f"  {_parameters(network):,} parameters in all"
 
 
-def _named(layer: nn.Module) -> str:
+def _layer_name(layer: nn.Module) -> str:
     if isinstance(layer, nn.Conv2d):
         return f"convolution {layer.kernel_size[0]}x{layer.kernel_size[1]}"
     if isinstance(layer, BasicBlock):

@@ -1,4 +1,4 @@
-"""Training a network by a recipe: AdamW with a one-cycle schedule, the same order of batches for the same seed."""
+"""Training by a recipe: AdamW with a one-cycle schedule; a seed determines the order of batches."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from cnnperf.studies.digits import Part, Split
 class Recipe:
     """Recipe of a training.
 
-    Source of the schedule: Smith and Topin, "Super-Convergence", 2017, https://arxiv.org/abs/1708.07120, as
-    `torch.optim.lr_scheduler.OneCycleLR` has it; of the optimizer: Loshchilov and Hutter, "Decoupled Weight Decay
+    Source of the schedule: Smith and Topin, "Super-Convergence", 2017, https://arxiv.org/abs/1708.07120, as in
+    `torch.optim.lr_scheduler.OneCycleLR`. Source of the optimizer: Loshchilov and Hutter, "Decoupled Weight Decay
     Regularization", 2017, https://arxiv.org/abs/1711.05101.
 
     Attributes:
-        epochs: Over the training part.
+        epochs: Epochs over the training part.
         batch: Images of a step; an incomplete last batch is left out.
         rate: Highest learning rate.
         decay: Decoupled weight decay.
-        target: Accuracy on the validation part, the time to which is noted.
+        target: Accuracy on the validation part, to which the time is measured.
         image_size: Height and width in pixels.
     """
 
@@ -44,12 +44,12 @@ class Trained:
     """Results of one training.
 
     Attributes:
-        accuracy: On the test part after the last epoch, a fraction.
+        accuracy: Accuracy on the test part after the last epoch, a fraction.
         validation: Accuracy on the validation part after each epoch.
-        seconds: Training took, without the looks at the validation part.
-        images: Trained on, each as often as it was.
-        epochs_to_target: After which the validation accuracy first was the target's; None where it never was.
-        seconds_to_target: Of training until then.
+        seconds: Duration of training, without validation.
+        images: Number of images trained on; an image counts once for each epoch.
+        epochs_to_target: Epochs until the validation accuracy first reached the target; None if it never did.
+        seconds_to_target: Seconds of training until then.
     """
 
     accuracy: float
@@ -61,12 +61,12 @@ class Trained:
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Trained:
-        """Return what JSON kept of it."""
+        """Read the result from its JSON."""
         return cls(**{**row, "validation": tuple(row["validation"])})
 
     @property
     def rate(self) -> float:
-        """Return the images trained on a second."""
+        """Return the images trained on per second."""
         return self.images / self.seconds
 
 
@@ -77,20 +77,20 @@ def train(
     seed: int,
     *,
     now: Callable[[], float] = time.perf_counter,
-    told: Callable[[int], None] = lambda _: None,
+    on_epoch: Callable[[int], None] = lambda _: None,
 ) -> Trained:
     """Train a network in place.
 
     Args:
-        network: From (N, 3, H, W) to (N, 10) scores, on the device of the split.
+        network: Network from images (N, 3, H, W) to scores (N, 10), on the device of the split.
         split: The images.
-        recipe: How.
-        seed: Of the order of the batches.
-        now: Time in seconds.
-        told: Called after each epoch with the number of it, from 1.
+        recipe: The recipe.
+        seed: Seed of the order of the batches.
+        now: Clock in seconds.
+        on_epoch: Called after each epoch with its number, from 1.
 
     Returns:
-        Accuracies and times. On CUDA a time is read when the device has finished.
+        Accuracies and times. On CUDA, the device is synchronized before a time is read.
     """
     device = split.training.images.device
     steps = len(split.training) // recipe.batch
@@ -99,17 +99,17 @@ def train(
     generator = torch.Generator().manual_seed(seed)
     seconds, validation, ends = 0.0, [], []
     for epoch in range(recipe.epochs):
-        begun = now()
+        start = now()
         network.train()
         for images, classes in _batches(split.training, recipe.batch, generator):
             _step(network, images, classes, optimizer)
             schedule.step()
-        _wait(device)
-        seconds += now() - begun
+        _synchronize(device)
+        seconds += now() - start
         ends.append(seconds)
         validation.append(accuracy(network, split.validation))
-        told(epoch + 1)
-    reached = next((number for number, value in enumerate(validation) if value >= recipe.target), None)
+        on_epoch(epoch + 1)
+    reached = next((epoch for epoch, value in enumerate(validation) if value >= recipe.target), None)
     return Trained(
         accuracy=accuracy(network, split.test),
         validation=tuple(validation),
@@ -121,11 +121,11 @@ def train(
 
 
 def accuracy(network: nn.Module, part: Part) -> float:
-    """Return the share of images that a network puts into their class."""
+    """Return the share of images that a network classifies correctly."""
     network.eval()
     with torch.no_grad(), _autocast(part.images.device):
-        found = torch.cat([network(images).argmax(dim=1) for images in part.images.split(256)])
-    return float((found == part.classes).float().mean())
+        predicted = torch.cat([network(images).argmax(dim=1) for images in part.images.split(256)])
+    return float((predicted == part.classes).float().mean())
 
 
 def _step(network: nn.Module, images: Tensor, classes: Tensor, optimizer: torch.optim.Optimizer) -> None:
@@ -137,16 +137,16 @@ def _step(network: nn.Module, images: Tensor, classes: Tensor, optimizer: torch.
 
 
 def _autocast(device: torch.device) -> torch.autocast:
-    """Compute in bf16 on CUDA; on the CPU it was seen to make small networks several times slower."""
+    """Return autocast to bf16 on CUDA, disabled on the CPU, where it made small networks several times slower."""
     return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
 
 
 def _batches(part: Part, size: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
     order = torch.randperm(len(part), generator=generator).to(part.classes.device)
-    for places in order[: len(part) // size * size].split(size):
-        yield part.images[places], part.classes[places]
+    for indices in order[: len(part) // size * size].split(size):
+        yield part.images[indices], part.classes[indices]
 
 
-def _wait(device: torch.device) -> None:
+def _synchronize(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
