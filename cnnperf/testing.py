@@ -1,6 +1,6 @@
-"""Fakes for tests: a scripted clock, a subject whose calls take scripted times, made histories and made CUDA runs.
+"""Fakes for tests: a scripted clock and subject, and generated histories and CUDA runs.
 
-Nothing here looks at a real clock, so a test that uses it gives the same answer on any machine under any load.
+No fake reads a real clock, so that a test gives the same result on any machine under any load.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from itertools import chain, repeat
+from itertools import chain, product, repeat
 from pathlib import Path
 from typing import Any
 
@@ -23,23 +23,23 @@ from cnnperf.records.run import CaseRecord, Run, Scalar
 from cnnperf.records.writing import document_of, save_run
 
 WORK = {"forward": 1, "backward": 2, "train": 3}
-"""Work of each phase of a made run, in that of a forward pass."""
+"""Work of each phase of a generated run, relative to a forward pass."""
 
 LAUNCH_BOUND = 0.7
-"""Share of the event's seconds below which a made call on CUDA has the finding `launch-bound`."""
+"""A generated call on CUDA has the finding `launch-bound` if device time over event time is below this."""
 
 
 class ScriptedClock:
-    """A clock on which time passes only as the script says.
+    """A clock on which time passes only by a script.
 
-    Each call that is read takes the next scripted duration, plus whatever it spends in `sleep`.
+    Each call that is read takes the next scripted duration, plus the seconds that it spends in `sleep`.
     """
 
     def __init__(self, durations: Iterator[float] | list[float] | float) -> None:
-        """Take seconds for successive calls; a single number stands for all calls, a list repeats its last.
+        """Set the script.
 
         Args:
-            durations: Seconds of each call.
+            durations: Seconds of successive calls. The last value of a list repeats; a number holds for all calls.
         """
         if isinstance(durations, int | float):
             durations = [float(durations)]
@@ -52,12 +52,12 @@ class ScriptedClock:
         return self._now
 
     def sleep(self, seconds: float) -> None:
-        """Let time pass inside a call without computing."""
+        """Let wall time pass inside a call, but no CPU time."""
         self._now += seconds
         self._slept += seconds
 
     def read(self, call: Call) -> Reading:
-        """Run the call and return what the script says it took; sleeping takes no CPU time."""
+        """Run the call and return its scripted wall and CPU seconds."""
         start, slept = self._now, self._slept
         call()
         self._now += next(self._durations)
@@ -67,43 +67,43 @@ class ScriptedClock:
 
 @dataclass
 class ScriptedSubject:
-    """A subject that counts what is asked of it.
+    """A subject that records its calls.
 
     Attributes:
-        body: Run inside each timed call.
-        events: `setup`, `run` and `relocate` in the order in which they happened.
+        body: Function to call inside each timed call.
+        events: Names of the calls in their order: `setup`, `run` and `relocate`.
     """
 
     body: Callable[[], None] = lambda: None
     events: list[str] = field(default_factory=list)
 
     def setup(self) -> None:
-        """Note the set-up."""
+        """Record the set-up."""
         self.events.append("setup")
 
     def run(self) -> None:
-        """Note the timed call and run the body."""
+        """Record the timed call and call the body."""
         self.events.append("run")
         self.body()
 
     def relocate(self) -> None:
-        """Note the move."""
+        """Record the relocation."""
         self.events.append("relocate")
 
 
 @dataclass(frozen=True)
 class MadeHistory:
-    """A history of runs whose truth is known.
+    """A generated history of runs with a known level shift.
 
     Attributes:
-        runs: How many, each of a commit of its own.
-        cases: In each run.
-        rounds: Raw ones of each case.
-        spread: From run to run, as a standard deviation of logs.
-        shift: From the middle of the history on, every case takes longer by this fraction.
-        seed: Of everything.
-        machines: That take turns.
-        days: From run to run.
+        runs: Number of runs, each of another commit.
+        cases: Number of cases in each run.
+        rounds: Number of raw rounds of each case.
+        spread: Spread between runs, as the standard deviation of log seconds.
+        shift: Relative slowdown of every case from the middle of the history on.
+        seed: Seed of all random numbers.
+        machines: Number of machines, which alternate.
+        days: Days between two runs.
     """
 
     runs: int = 40
@@ -140,9 +140,8 @@ class MadeHistory:
         )
 
     def _cases(self) -> list[Case]:
-        return [
-            Case(f"network{index // len(PHASES)}", PHASES[index % len(PHASES)], batch=8) for index in range(self.cases)
-        ]
+        phases = len(PHASES)
+        return [Case(f"network{index // phases}", PHASES[index % phases], batch=8) for index in range(self.cases)]
 
     def _record(self, case: Case, factor: float, generator: random.Random) -> CaseRecord:
         level = 1e-3 * (1 + len(case.label())) * factor * math.exp(generator.gauss(0, self.spread))
@@ -160,20 +159,21 @@ class MadeHistory:
 
 @dataclass(frozen=True)
 class MadeDevices:
-    """Made run of one machine with a CPU and a CUDA device, whose times follow a simple model.
+    """A generated run of one machine with a CPU and a CUDA device, whose times follow a simple model.
 
-    A forward call needs `seconds_an_image` on the CPU, training three times that, and a call on the device either over
-    `gain`. The host needs `launch_seconds` at least for a call on the device. Nothing in it was measured.
+    A forward pass takes `seconds_an_image` per image on the CPU, a training step three times that. The device takes
+    the same time divided by `gain`. A call on the device takes at least `launch_seconds` on the host. Nothing in the
+    run was measured.
 
     Attributes:
-        devices: Measured devices; `("cuda",)` and `("cpu",)` are runs of one of them.
+        devices: Devices of the run: `cpu`, `cuda` or both.
         architectures: Names of the networks.
-        phases: Measured phases.
-        batches: Measured batches; from three on they are a sweep.
-        forms: Precision, layout and engine of the cases on CUDA. On the CPU they are measured where PyTorch has them.
-        seconds_an_image: Of one image on the CPU.
+        phases: Phases of the run.
+        batches: Batches of the run; three or more are a sweep.
+        forms: Precision, layout and engine of the cases on CUDA. The CPU has those of them that PyTorch supports.
+        seconds_an_image: Seconds of a forward pass of one image on the CPU.
         gain: CPU seconds over device seconds for a full device.
-        launch_seconds: Host seconds that a call on CUDA takes at least.
+        launch_seconds: Least host seconds of a call on CUDA.
         half_width: Relative half-width of every interval.
         cpu: Model of the CPU.
         gpu: Model of the GPU.
@@ -230,15 +230,12 @@ class MadeDevices:
 
     def cases(self) -> list[Case]:
         """Return the cases in the order of measuring; the CPU has neither TF32 nor CUDA graphs."""
-        return [
-            Case(architecture, phase, device, engine, precision, layout, batch)
-            for device in self.devices
-            for architecture in self.architectures
-            for phase in self.phases
-            for batch in self.batches
-            for precision, layout, engine in self.forms
-            if device != "cpu" or (precision in {"fp32", "amp"} and engine in {"eager", "compile"})
-        ]
+        cases = []
+        axes = product(self.devices, self.architectures, self.phases, self.batches, self.forms)
+        for device, architecture, phase, batch, (precision, layout, engine) in axes:
+            if device != "cpu" or (precision in {"fp32", "amp"} and engine in {"eager", "compile"}):
+                cases.append(Case(architecture, phase, device, engine, precision, layout, batch))
+        return cases
 
     def record(self, case: Case) -> CaseRecord:
         """Return the record of a case."""
@@ -258,12 +255,12 @@ class MadeDevices:
         return CaseRecord(case, with_units(values), findings=findings, test=f"made::{case.id()}")
 
     def seconds(self, case: Case) -> dict[str, float]:
-        """Return the seconds of a case by metric: those of a call, and of copying its images to the device."""
+        """Return the seconds of a call of a case, and of copying its images to the device, by metric."""
         on_cpu = case.batch * self.seconds_an_image * WORK[case.phase] * (0.9 if case.engine == "compile" else 1.0)
         if case.device == "cpu":
             return {"latency": on_cpu}
-        faster = {"conv_tf32": 2.0, "tf32": 3.0, "amp": 6.0}.get(case.precision, 1.0)
-        device = on_cpu / (self.gain * faster)
+        speedup = {"conv_tf32": 2.0, "tf32": 3.0, "amp": 6.0}.get(case.precision, 1.0)
+        device = on_cpu / (self.gain * speedup)
         event = max(device, 0.9 * self.launch_seconds)
         copy = case.batch * 3 * case.image_size**2 * 4 / 20e9
         return {
