@@ -96,7 +96,6 @@ def _asked_of_scaling(options):
 def pytest_benchmark_update_json(config, output_json):
     """Say in the file of a run without cases of the plugin what machine it was."""
     from cnnperf.records.encoding import facts_of
-    from cnnperf.records.run import Run
 
     for run in config.stash[SCALING_KEY]:
         output_json.setdefault("cnnperf", facts_of(run))

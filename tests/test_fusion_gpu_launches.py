@@ -73,7 +73,7 @@ def test_a_training_tail_is_six_launches_and_seven_allocations_of_which_four_are
     leaves = [one.requires_grad_() for one in (x, shortcut, *parameters)]
     running = torch.zeros(64), torch.ones(64), torch.tensor(0), momentum
     with Operations() as operations:
-        out = gpu.train_tail(*leaves[:2], type(parameters)(*leaves[2:]), EPS, running)
+        out = gpu.Tail.apply(EPS, running, *leaves)
         gradients = torch.autograd.grad(out, leaves, grad)
     assert launches.names == FORWARD + BACKWARD
     assert operations.counts == {"empty_like": 4, "new_empty": 3}

@@ -40,7 +40,7 @@ class Task:
         """Return the task on a device, with images, maps and gradients in a dtype and a memory format."""
 
         def moved(tensor: torch.Tensor) -> torch.Tensor:
-            return tensor.to(device=device, dtype=dtype, memory_format=layout)
+            return tensor.detach().to(device=device, dtype=dtype, memory_format=layout)
 
         target = moved(self.target) if self.of_part else self.target.to(device)
         return Task(tuple(map(moved, self.inputs)), target)

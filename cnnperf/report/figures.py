@@ -72,7 +72,7 @@ def _sections(name: str, run: Run) -> list[str]:
         f"{escape(format_text(stored))}; n is the number of timed rounds:\n\n{_table(view, stored)}"
         for stored in distinct(view.single, format_of)
     ]
-    fusion = [fusion_markdown(run.fusion)] if run.fusion else []
+    fusion = [fusion_markdown(view.forms)] if view.forms else []
     scaling = [table] if (table := scaling_markdown(run)) else []
     return [f"{title}, {machine}.", *tables, *scaling, *fusion]
 

@@ -130,7 +130,9 @@ def _time_with_doubt(value: Value | None) -> str:
 def _libraries(rows: Sequence[FormRow]) -> Table:
     """Return the table of the forms of other libraries, for those that were installed."""
     names = tuple(dict.fromkeys(form for row in rows for form in row.forms if form not in OWN))
-    return Table(", other libraries over ours", names, lambda row: tuple(_ratio(row.ratio(name, FUSED)) for name in names))
+    return Table(
+        ", other libraries over ours", names, lambda row: tuple(_ratio(row.ratio(name, FUSED)) for name in names)
+    )
 
 
 def _cost_cells(row: FormRow) -> Row:

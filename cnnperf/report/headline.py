@@ -17,7 +17,7 @@ FUSION_ONLY = "This run holds the fusion benchmark alone, whose tables `cnnperf 
 def headline(view: RunView) -> list[str]:
     """Return sentences: what was measured, what compiling and Squeeze-and-Excitation do, and what is to be doubted."""
     cases, run = view.cases, view.run
-    if not cases and run.fusion:
+    if not cases and view.forms:
         return [f"{FUSION_ONLY}."]
     if not cases:
         return [f"No case was measured{f': {run.not_measured[0].reason}' if run.not_measured else ''}."]

@@ -44,9 +44,9 @@ def render_run(run: Run) -> list[str]:
         *cost_comparison(view),
         *scaling_lines(run),
         *sweep_lines(run),
-        *fusion_lines(run.fusion),
+        *fusion_lines(view.forms),
         *not_measured_lines(run),
         *doubt_lines(run),
-        *([] if run.fusion else effort_lines(run)),
+        *effort_lines(run),
     ]
     return [shorten(printable(line), WIDTH) for line in lines]

@@ -13,6 +13,7 @@ from cnnperf.records.run import CaseRecord, Run
 from cnnperf.report.doubts import Doubt, doubts, not_measured
 from cnnperf.report.rows import Row, case_rows, memory_rows, ratio_rows
 from cnnperf.report.sweeps import Answer, answers_of
+from cnnperf.runs.forms import FormRow, form_rows
 from cnnperf.runs.pairs import Pair, Share, pairs_of, shares_of
 
 
@@ -30,7 +31,16 @@ class RunView:
 
     @cached_property
     def cases(self) -> Mapping[Case, CaseRecord]:
-        """Records of the measured cases."""
+        """Records of the measured networks."""
+        return {case: record for case, record in self._all.items() if not case.of_part}
+
+    @cached_property
+    def forms(self) -> list[FormRow]:
+        """Parts of networks with their forms."""
+        return form_rows(self._all)
+
+    @cached_property
+    def _all(self) -> Mapping[Case, CaseRecord]:
         return {record.case: record for record in self.run.cases}
 
     @cached_property

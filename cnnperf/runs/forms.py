@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from cnnperf.records.case import Case
 from cnnperf.records.engines import ENGINES
 from cnnperf.records.metrics import Value
 from cnnperf.records.run import CaseRecord
-from cnnperf.runs.pairs import latency_ratio
+from cnnperf.runs.pairs import comparisons_of, latency_ratio
 
 EAGER, COMPILE, FUSED, FUSED_COMPILE, PLAIN, PLAIN_COMPILE, COPY = (
     "eager", "compile", "fused", "fused-compile", "plain", "plain-compile", "copy",
@@ -108,6 +108,12 @@ def compared_forms(cases: Iterable[Case]) -> Iterator[tuple[Case, Case]]:
         pairs = [(form, FUSED) for form in (EAGER, COMPILE, *others)]
         pairs += [(FUSED, COPY), (COMPILE, FUSED_COMPILE), *COST_OF_SE]
         yield from ((forms[above], forms[below]) for above, below in pairs if above in forms and below in forms)
+
+
+def compared_cases(cases: Sequence[Case]) -> list[tuple[Case, Case]]:
+    """Return numerator and denominator of every ratio that is shown of some cases."""
+    networks = [(two.numerator, two.denominator) for two in comparisons_of(cases)]
+    return [*networks, *compared_forms(cases)]
 
 
 def _place(case: Case) -> tuple[Case, bool]:

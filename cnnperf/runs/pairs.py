@@ -1,34 +1,35 @@
-"""Every ratio between the cases of one run as data: what it asks, which cases it compares, value, interval, verdict."""
+"""Every ratio between the cases of one run as data: the two cases, the value, its confidence interval and a verdict."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from cnnperf.records.case import Case
 from cnnperf.records.metrics import Value
 from cnnperf.records.run import CaseRecord
-from cnnperf.stats.ratio import ratio, recovered_share, sees_difference
+from cnnperf.stats.ratio import ratio, recovered_share, sees_difference, total
 from cnnperf.units import format_factor
 
 ABOVE, BELOW, UNSURE, UNKNOWN = "above", "below", "unsure", "unknown"
 """Verdicts on a ratio: its interval lies above 1 or below 1, includes 1, or does not exist."""
 
 ENGINE, DEVICE, PART = "engine", "device", "cost"
-"""Kinds of questions: two engines, two devices, or two networks that differ in one part."""
+"""Kinds of pairs: two engines, two devices, or two networks that differ in one part."""
 
 Cases = Mapping[Case, CaseRecord]
+MISSING = Value(math.nan)
 
 
 @dataclass(frozen=True)
 class Question:
-    """A question about a part: its cost is the ratio of two architectures that differ in it alone.
+    """Two architectures that differ in one part, whose cost is the ratio of their latencies.
 
     Attributes:
-        title: The part.
-        candidate: The architecture that has it.
-        baseline: The architecture that does without.
+        title: Name of the part.
+        candidate: Architecture with the part.
+        baseline: Architecture without it.
     """
 
     title: str
@@ -38,13 +39,13 @@ class Question:
 
 @dataclass(frozen=True)
 class Recovery:
-    """A question about an improvement: how much of the cost of a part it takes back.
+    """Three architectures that show how much of the cost of a part an improvement recovers.
 
     Attributes:
-        title: What is taken back.
-        plain: The architecture without the part.
-        costly: The architecture with it.
-        improved: The architecture that computes the same for less.
+        title: Description of the share.
+        plain: Architecture without the part.
+        costly: Architecture with it.
+        improved: Architecture that computes the same as `costly`, faster.
     """
 
     title: str
@@ -67,24 +68,29 @@ RECOVERIES = (
 
 
 @dataclass(frozen=True)
-class Pair:
-    """Two cases that differ in one thing, and the ratio of their latencies.
+class Comparison:
+    """Two cases that differ in one thing.
 
     Attributes:
         kind: `ENGINE`, `DEVICE` or `PART`.
-        subject: The case that the question is about: the other engine, the case on CUDA, the network with the part.
+        subject: The case with the other engine, on CUDA, or with the part.
         numerator: Case whose latency is divided.
         denominator: Case by whose latency it is divided.
-        ratio: With its interval.
-        question: Of a part; else None.
+        question: Question of a `PART`; else None.
     """
 
     kind: str
     subject: Case
     numerator: Case
     denominator: Case
-    ratio: Value
     question: Question | None = None
+
+
+@dataclass(frozen=True)
+class Pair(Comparison):
+    """Two cases that differ in one thing, and the ratio of their latencies with its interval."""
+
+    ratio: Value = MISSING
 
     @property
     def verdict(self) -> str:
@@ -94,12 +100,12 @@ class Pair:
 
 @dataclass(frozen=True)
 class Share:
-    """The share of a cost that an improvement takes back.
+    """Share of a cost that an improvement recovers.
 
     Attributes:
-        recovery: The question.
-        subject: The improved case.
-        share: With its interval; NaN where no cost was seen that could be recovered.
+        recovery: The three architectures.
+        subject: Case of the improved one.
+        share: The share with its interval; NaN where the part has no visible cost.
     """
 
     recovery: Recovery
@@ -112,25 +118,83 @@ class Share:
         return bool(self.share.low and self.share.high and self.share.low * self.share.high > 0)
 
 
+def value_of(record: CaseRecord | None, metric: str) -> Value:
+    """Return the value of a metric; NaN where there is no record or no such value."""
+    missing = Value(math.nan)
+    return missing if record is None else record.values.get(metric, missing)
+
+
+def latency_ratio(numerator: CaseRecord, denominator: CaseRecord) -> Value:
+    """Return the ratio of two latencies: the paired one where the cases were measured side by side."""
+    if (paired := numerator.over(denominator)) is not None:
+        return paired
+    if (paired := denominator.over(numerator)) is not None:
+        return paired.scaled_inverse(1.0)
+    return ratio(value_of(numerator, "latency"), value_of(denominator, "latency"))
+
+
+def ratio_with_copy(on_cpu: CaseRecord, on_cuda: CaseRecord, copy: str) -> Value:
+    """Return the latency on the CPU over that on CUDA plus the time of a copy, given by its metric."""
+    seconds = total(value_of(on_cuda, "latency"), value_of(on_cuda, copy))
+    return ratio(value_of(on_cpu, "latency"), seconds)
+
+
+def copy_share(record: CaseRecord, copy: str) -> Value:
+    """Return the time of a copy, given by its metric, over the latency of a call without it."""
+    return ratio(value_of(record, copy), value_of(record, "latency"))
+
+
+def queued_latency(record: CaseRecord) -> Value:
+    """Return the seconds of a call among many in the queue of the device."""
+    images = float(record.case.batch)
+    return ratio(Value(images, images, images), value_of(record, "queued_throughput"))
+
+
+def counterpart(case: Case, kind: str) -> Case | None:
+    """Return the case that a case is compared with: in eager mode (`ENGINE`), or on the CPU (`DEVICE`)."""
+    if kind == ENGINE:
+        return None if case.engine == "eager" else case.replace(engine="eager")
+    return case.replace(device="cpu") if case.device_type == "cuda" else None
+
+
 def pairs_of(cases: Cases) -> tuple[Pair, ...]:
     """Return the ratios of latencies between the cases of a run: engines, then devices, then parts."""
-    return (*_engines(cases), *_devices(cases), *_parts(cases))
+    return tuple(
+        Pair(
+            two.kind,
+            two.subject,
+            two.numerator,
+            two.denominator,
+            two.question,
+            latency_ratio(cases[two.numerator], cases[two.denominator]),
+        )
+        for two in comparisons_of(cases)
+    )
+
+
+def comparisons_of(cases: Collection[Case]) -> Iterator[Comparison]:
+    """Yield the comparisons between cases: engines, then devices, then parts. Parts of networks have `forms`."""
+    networks = [case for case in cases if not case.of_part]
+    yield from _engines(networks)
+    yield from _devices(networks)
+    yield from _parts(networks)
 
 
 def shares_of(cases: Cases) -> tuple[Share, ...]:
-    """Return the shares of costs that improvements take back."""
-    return tuple(share for recovery in RECOVERIES for case in cases for share in _shares(cases, recovery, case))
-
-
-def _shares(cases: Cases, recovery: Recovery, case: Case) -> Iterator[Share]:
-    names = (recovery.plain, recovery.costly, recovery.improved)
-    three = [case.replace(architecture=name) for name in names]
-    if case.architecture == recovery.improved and all(one in cases for one in three):
-        yield Share(recovery, case, recovered_share(*(_latency(cases, one) for one in three)))
+    """Return the shares of costs that improvements recover."""
+    shares = []
+    for recovery in RECOVERIES:
+        for case in cases:
+            names = (recovery.plain, recovery.costly, recovery.improved)
+            three = [cases.get(case.replace(architecture=name)) for name in names]
+            if case.architecture == recovery.improved and None not in three:
+                share = recovered_share(*(value_of(record, "latency") for record in three))
+                shares.append(Share(recovery, case, share))
+    return tuple(shares)
 
 
 def verdict_on(quotient: Value) -> str:
-    """Return the verdict on a ratio; an interval that ends at a number written as 1.00 includes 1."""
+    """Return the verdict on a ratio. An interval with an end that is written as 1.00 includes 1."""
     if math.isnan(quotient.value) or quotient.low is None or quotient.high is None:
         return UNKNOWN
     if not sees_difference(quotient) or format_factor(1.0) in map(format_factor, (quotient.low, quotient.high)):
@@ -138,38 +202,31 @@ def verdict_on(quotient: Value) -> str:
     return ABOVE if quotient.value > 1 else BELOW
 
 
-def _engines(cases: Cases) -> Iterator[Pair]:
+def _engines(cases: Collection[Case]) -> Iterator[Comparison]:
     """Compare every engine with eager, or with the first one where a case was not measured in eager mode."""
-    engines: dict[Case, list[Case]] = {}
+    first: dict[Case, Case] = {}
     for case in cases:
-        engines.setdefault(case.replace(engine="eager"), []).append(case)
+        first.setdefault(case.replace(engine="eager"), case)
+    present = frozenset(cases)
     for case in cases:
         eager = case.replace(engine="eager")
-        reference = eager if eager in cases else engines[eager][0]
+        reference = eager if eager in present else first[eager]
         if case != reference:
-            yield _pair(cases, ENGINE, case, reference, case)
+            yield Comparison(ENGINE, case, reference, case)
 
 
-def _devices(cases: Cases) -> Iterator[Pair]:
+def _devices(cases: Collection[Case]) -> Iterator[Comparison]:
+    present = frozenset(cases)
     for case in cases:
-        if case.device_type == "cuda" and (on_cpu := case.replace(device="cpu")) in cases:
-            yield _pair(cases, DEVICE, case, on_cpu, case)
+        on_cpu = counterpart(case, DEVICE)
+        if on_cpu in present:
+            yield Comparison(DEVICE, case, on_cpu, case)
 
 
-def _parts(cases: Cases) -> Iterator[Pair]:
+def _parts(cases: Collection[Case]) -> Iterator[Comparison]:
+    present = frozenset(cases)
     for question in QUESTIONS:
         for case in cases:
             baseline = case.replace(architecture=question.baseline)
-            if case.architecture == question.candidate and baseline in cases:
-                yield _pair(cases, PART, case, case, baseline, question)
-
-
-def _pair(
-    cases: Cases, kind: str, subject: Case, numerator: Case, denominator: Case, question: Question | None = None
-) -> Pair:
-    quotient = ratio(_latency(cases, numerator), _latency(cases, denominator))
-    return Pair(kind, subject, numerator, denominator, quotient, question)
-
-
-def _latency(cases: Cases, case: Case) -> Value:
-    return cases[case].values.get("latency", Value(math.nan))
+            if case.architecture == question.candidate and baseline in present:
+                yield Comparison(PART, case, case, baseline, question)

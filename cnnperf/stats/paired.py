@@ -24,10 +24,10 @@ Groups = Sequence[Sequence[float]]
 def paired_ratio(numerator: Groups, denominator: Groups) -> Value:
     """Return the ratio of two cases of a block.
 
-    The datum is the log of the ratio of the medians of one cycle. The estimate is the 10 % trimmed mean of the data, and
-    the interval that of Tukey and McLaughlin ("Less vulnerable confidence and significance procedures for location based
-    on a single sample", Sankhya A 25, 1963). It holds without the assumption that cycles are alike, only that pairs are
-    drawn independently: each cycle has fresh memory placements and an order of its own.
+    The datum is the log of the ratio of the medians of one cycle. The estimate is the 10 % trimmed mean of the data.
+    The interval is that of Tukey and McLaughlin ("Less vulnerable confidence and significance procedures for location
+    based on a single sample", Sankhya A 25, 1963). It needs independent pairs: each cycle has fresh memory placements
+    and an order of its own.
 
     Args:
         numerator: Cycles of the case whose latency is divided.

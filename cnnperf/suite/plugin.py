@@ -58,8 +58,8 @@ STATE_KEY: pytest.StashKey[PluginState] = pytest.StashKey()
 
 MARKER = "cnnperf"
 MARKER_HELP = (
-    "cnnperf(*architectures, own=False, part=''): measure these architectures of the catalog; with own=True, the user's "
-    "own networks, which --cnnperf-architecture names; with part='se', every form of this part of a network"
+    "cnnperf(*architectures, own=False, part=''): measure these architectures of the catalog; with own=True, the "
+    "user's own networks, which --cnnperf-architecture names; with part='se', every form of this part of a network"
 )
 
 
