@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from cnnperf.errors import UnsupportedCase, WrongResult
-from cnnperf.measure import cells, graph_replay
-from cnnperf.measure.cells import Cell, all_cells, measure_cell
+from cnnperf.measure import graph_replay, rotation
 from cnnperf.measure.clock import Reading
 from cnnperf.measure.graph_replay import LEAST_REPLAY, MOST_CALLS, Replayed, sets_for
-from cnnperf.measure.sampler import Schedule
-from cnnperf.records.run import Run
-from cnnperf.report.terminal import render_run
-from cnnperf.stats.paired import PairedSamples
+from cnnperf.measure.measurement import Laboratory
+from cnnperf.measure.sampler import Samples, Schedule
+from cnnperf.measure.support import check_supported
+from cnnperf.measure.workload import Workload
+from cnnperf.records.case import Case
 
 
 @dataclass
@@ -98,138 +98,100 @@ def test_the_sets_of_buffers_are_twice_the_cache_and_at_least_three(size, sets):
 
 
 def test_seconds_of_a_replay_are_divided_among_its_calls():
-    together = PairedSamples({"a": [[2.0, 4.0]], "b": [[1.0, 1.0]]}, "budget").per_call({"a": 2, "b": 1})
-    assert together.groups == {"a": [[1.0, 2.0]], "b": [[1.0, 1.0]]}
-    assert together.ratio("a", "b").value == 1.5
+    samples = Samples(groups=[[Reading(2.0, 1.0), Reading(4.0, 0.0)]], energy=[6.0]).per_call(2)
+    assert samples.wall() == [[1.0, 2.0]]
+    assert samples.groups[0][0].cpu == 0.5
+    assert samples.energy == [3.0]
+
+
+PART = Case("fused:part:tail", "train", layout="channels_last", batch=2, image_size=4, width=16)
 
 
 class FakeGraph:
     """Stands for `torch.cuda.CUDAGraph`: a replay runs on the CPU what was captured."""
 
-    def replay(self):
-        self.function()
+    def __init__(self, function):
+        self.replay = function
+        function()
 
 
 @pytest.fixture
-def cuda(monkeypatch):
-    """Let cells of CUDA run on the CPU, whose calls take the seconds of the real clock's stand-in."""
-    ticks = iter(range(1, 1_000_000))
+def replays(monkeypatch):
+    """Let replays run on the CPU; each takes as long as it has to."""
 
     class Replays:
         def __init__(self, _):
             pass
 
-        def now(self):
-            return 0.0
-
         def read(self, call):
             call()
-            return Reading(LEAST_REPLAY * (1 + next(ticks) % 3 / 100), 0.0)
+            return Reading(LEAST_REPLAY, 0.0)
 
-    def capture(function):
-        function()
-        graph = FakeGraph()
-        graph.function = function
-        return graph
-
-    @contextmanager
-    def nothing(_):
-        seen.append("strict")
-        yield
-
-    seen = []
-    properties = type("Properties", (), {"L2_cache_size": 1 << 10})
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: properties)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: type("Properties", (), {"L2_cache_size": 1}))
     monkeypatch.setattr(torch.cuda, "device", lambda _: nullcontext())
-    monkeypatch.setattr(cells, "ReplayClock", Replays)
-    monkeypatch.setattr(graph_replay.Replayed.__init__, "__defaults__", (capture,))
-    monkeypatch.setattr(cells, "clock_for", lambda _: Replays(None))
-    monkeypatch.setattr(cells, "allowed_tf32", nothing)
-    monkeypatch.setattr(cells, "_on_cpu", None)
-    return seen
+    monkeypatch.setattr(rotation, "ReplayClock", Replays)
 
 
-class Fixed(cells.Part):
-    """A part whose calls write where its first ones did, as replays do."""
+class InPlace(Workload):
+    """Workload whose calls write where its first ones did, as replays do."""
 
-    def run(self):
-        super().run()
-        present, kept = self.sets[self._present], self.__dict__.setdefault("kept", {})
-        written = [present.output, *(one.grad for one in present.maps if one.grad is not None)]
-        for place, one in zip(kept.setdefault(self._present, written), written, strict=True):
-            place.copy_(one)
-        present.output, *gradients = kept[self._present]
-        for one, gradient in zip(present.maps, gradients, strict=bool(gradients)):
-            one.grad = gradient
-
-
-def cell_on(monkeypatch, part="tail", trains=True):
-    made = cells._build
-    monkeypatch.setattr(cells, "Part", Fixed)
-
-    def build(cell, sets=1):
-        return made(Cell(cell.part, cell.trains, cell.shape, cell.layout, cell.precision, "cpu"), sets)
-
-    monkeypatch.setattr(cells, "_build", build)
-    monkeypatch.setattr(
-        cells, "_copy", lambda cell, sets=1: {cells.COPY: cells.Copy(cell.shape, cell.precision, "cpu", sets)}
-    )
-    return Cell(part, trains, (2, 16, 4, 4), "channels_last", "fp32", "cuda")
+    def run_in_place(self, run):
+        run()
+        written = [self.output, *(tensor.grad for tensor in self.task.inputs)]
+        first = self.__dict__.setdefault("first", {}).setdefault(id(self.task), written)
+        for place, tensor in zip(first, written, strict=True):
+            place.data.copy_(tensor.detach())
+        self.output = first[0]
+        for tensor, gradient in zip(self.task.inputs, first[1:], strict=True):
+            tensor.grad = gradient
 
 
-def test_a_cell_of_a_gpu_has_device_and_host_seconds_and_what_is_expected(cuda, monkeypatch):
-    together, record = measure_cell(cell_on(monkeypatch), Schedule(budget=1e-2))
-    forms = {"eager", "compile", "fused"}
-    assert set(record.seconds) == forms | {cells.COPY}
-    assert set(record.host_seconds) == forms
-    assert record.calls == dict.fromkeys([*record.seconds], 3)
-    assert record.seconds["fused"].value == pytest.approx(LEAST_REPLAY / 3, rel=0.05)
-    passes = record.floor_passes
-    assert record.floor_seconds.value == pytest.approx(passes / 2 * record.seconds[cells.COPY].value)
-    assert together.groups.keys() == record.seconds.keys()
-    assert cuda == ["strict"]
+def in_place(case, spoil=lambda _: None):
+    workload = InPlace(case)
+    run = workload.run
+
+    def run_and_spoil():
+        workload.run_in_place(run)
+        spoil(workload)
+
+    workload.run = run_and_spoil
+    return workload
 
 
-def test_a_graph_that_writes_something_else_than_a_call_is_refused(cuda, monkeypatch):
-    cell, runs = cell_on(monkeypatch), []
-
-    class Wrong(Fixed):
-        def run(self):
-            super().run()
-            runs.append(1)
-            if len(runs) > 40:  # after the calls that are compared with
-                self.sets[self._present].output *= 1.1
-
-    monkeypatch.setattr(cells, "Part", Wrong)
-    with pytest.raises(WrongResult, match=r"a replay of `.*` is 0.1 of its norm away from that of a call"):
-        measure_cell(cell, Schedule(budget=1e-3))
+def test_a_part_is_replayed_over_sets_of_maps(replays):
+    calls = rotation.replayed(in_place(PART), FakeGraph)
+    assert calls.calls == 3
 
 
-def test_a_form_that_cannot_be_captured_keeps_its_host_time_and_the_others_all(cuda, monkeypatch):
-    cell, made = cell_on(monkeypatch), cells.Replayed
+def test_a_graph_that_writes_something_else_than_a_call_is_refused(replays):
+    runs = []
 
-    def replay(name, *given):
-        if name.endswith("compile"):
-            raise UnsupportedCase(f"{name} cannot be captured into a CUDA graph: it waits")
-        return made(name, *given)
+    def spoil(workload):
+        runs.append(1)
+        if len(runs) > 4:  # after the call that is compared with, and the capture
+            workload.output.data *= 1.1
 
-    monkeypatch.setattr(cells, "Replayed", replay)
-    _, record = measure_cell(cell, Schedule(budget=1e-3))
-    assert "it waits" in record.not_captured["compile"]
-    assert "compile" not in record.seconds
-    assert {"eager", "compile", "fused"} == set(record.host_seconds)
-    lines = render_run(Run(fusion=(record,)))
-    assert any(line.startswith("no device time: ") for line in lines)
+    with pytest.raises(WrongResult, match=r"a replay is 0.1 of its norm away from a call"):
+        rotation.replayed(in_place(PART, spoil), FakeGraph)
 
 
 def test_nothing_that_a_call_reads_or_writes_lies_where_the_next_one_s_does():
-    part = cells.Part("tail", "fused", (2, 16, 4, 4), trains=True, layout="contiguous", precision="fp32", sets=3)
+    workload = Workload(PART)
+    sets = rotation.Rotation(workload, 3)
+    tensors = []
     for _ in range(3):
-        part.setup()
-        part.run()
-        part.turn()
-    tensors = [one for each in part.sets for one in (*each.maps, *(m.grad for m in each.maps), each.grad, each.output)]
-    assert len({one.data_ptr() for one in tensors}) == len(tensors) == 3 * 6
+        sets.setup()
+        sets.run()
+        tensors += [*workload.task.inputs, *(tensor.grad for tensor in workload.task.inputs)]
+        sets.turn()
+    tensors += sets._outputs
+    assert len({tensor.data_ptr() for tensor in tensors}) == len(tensors) == 3 * 5
+
+
+def test_only_parts_are_replayed(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with pytest.raises(UnsupportedCase, match="only parts of networks are replayed"):
+        check_supported(Case("lenet5", device="cuda", engine="replay"))
 
 
 def test_after_a_failed_capture_the_stream_is_the_one_from_before_and_the_first_error_is_told(monkeypatch):
@@ -263,18 +225,18 @@ def test_after_a_failed_capture_the_stream_is_the_one_from_before_and_the_first_
     assert graph_replay.reason_of(caught.value) == "it waits for the device"
 
 
-def test_a_short_run_on_a_gpu_has_what_matters_most_first():
-    found = all_cells(("cuda",), full=False)
-    assert len(found) == 64
-    assert found[0] == Cell("tail", True, (512, 64, 32, 32), "channels_last", "fp32", "cuda")
-    assert {cell.part for cell in found} == {"tail", "se"}
-    half = found[:32]
-    assert {cell.layout for cell in half} == {"channels_last"}
-    assert {cell.part for cell in all_cells(("cuda",), full=True)} == {"se", "tail", "block", "network"}
-
-
 @pytest.mark.gpu
-@pytest.mark.parametrize("trains", [True, False])
-def test_a_cell_is_measured_on_a_device(trains):
-    _, record = measure_cell(Cell("tail", trains, (32, 64, 32, 32), "channels_last", "fp32", "cuda"), Schedule(0.05))
-    assert record.seconds["fused"].value <= record.host_seconds["fused"].value
+@pytest.mark.parametrize("phase", ["train", "forward"])
+def test_the_forms_of_a_part_are_measured_on_a_device(phase):
+    cases = [
+        Case(architecture, phase, "cuda", engine, layout="channels_last", batch=32, image_size=32, width=64)
+        for architecture in ("part:tail", "fused:part:tail")
+        for engine in ("eager", "replay")
+    ]
+    laboratory = Laboratory(Schedule(0.05))
+    seconds = {}
+    for engine in ("eager", "replay"):
+        block = [case for case in cases if case.engine == engine]
+        found = laboratory.measure_block(engine, block, [tuple(block)])
+        seconds[engine] = found[block[1]].values["latency"].value
+    assert seconds["replay"] <= seconds["eager"]

@@ -1,13 +1,14 @@
 """Subjects side by side, on a scripted clock."""
 
 import math
+import random
 from collections import Counter
 from itertools import chain, pairwise, repeat
 
 import pytest
 
 from cnnperf.errors import WrongResult
-from cnnperf.measure.paired import draw_order, sample_together
+from cnnperf.measure.paired import draw_order, sample_block, sample_together
 from cnnperf.measure.sampler import Schedule
 from cnnperf.testing import ScriptedClock, ScriptedSubject
 
@@ -52,13 +53,48 @@ def test_every_round_has_an_order_of_its_own_in_which_no_subject_follows_itself(
         assert max(pairs.values()) <= 2 * min(pairs.values())
 
 
-def test_the_rounds_are_taken_in_the_order_that_was_drawn():
+def test_in_each_cycle_every_subject_has_one_turn_in_an_order_that_is_drawn_anew():
     clock, order = ScriptedClock(0.01), []
-    subjects = {name: ScriptedSubject(body=lambda name=name: order.append(name)) for name in "abc"}
-    together = sample_together(subjects, clock, Schedule(budget=0.4, least_groups=1, settled_groups=1))
-    rounds = len(together.groups["a"][0])
-    drawn = draw_order(["a", "b", "c"], rounds, seed=1)
-    assert "".join(order).startswith("aaabbbccc" + "abc" + "".join(drawn))
+    subjects = {name: ScriptedSubject() for name in "abc"}
+    asked = [("a", "b"), ("c", "b")]
+    samples = sample_block(subjects, clock, Schedule(budget=3.0, interval=0.0), asked, after_turn=order.append)
+    cycles = ["".join(order[start : start + 3]) for start in range(0, len(order), 3)]
+    assert {"".join(sorted(cycle)) for cycle in cycles} == {"abc"}
+    assert len(set(cycles)) > 3
+    assert {len(each.groups) for each in samples.values()} == {len(cycles)}
+
+
+def test_a_turn_lasts_some_forty_milliseconds_or_one_round():
+    clock = ScriptedClock(repeat(1e-9))
+    subjects = {
+        name: ScriptedSubject(body=lambda seconds=seconds: clock.sleep(seconds))
+        for name, seconds in (("short", 1e-3), ("long", 0.3))
+    }
+    samples = sample_block(subjects, clock, Schedule(), [("short", "long")])
+    assert {len(group) for group in samples["short"].groups} == {39}
+    assert {len(group) for group in samples["long"].groups} == {1}
+
+
+def test_only_the_ratios_that_are_asked_for_end_the_sampling():
+    noise = random.Random(0)
+    clock = ScriptedClock(repeat(1e-9))
+    bodies = {
+        "steady": lambda: clock.sleep(1e-3),
+        "alike": lambda: clock.sleep(2e-3),
+        "wild": lambda: clock.sleep(noise.choice((1e-3, 9e-3))),
+    }
+    subjects = {name: ScriptedSubject(body=body) for name, body in bodies.items()}
+    stopped = {
+        pair: sample_block(subjects, clock, Schedule(budget=0.2), [pair])["wild"].stopped
+        for pair in (("alike", "steady"), ("wild", "steady"))
+    }
+    assert stopped == {("alike", "steady"): "interval", ("wild", "steady"): "budget"}
+
+
+def test_a_block_of_one_ends_with_its_latency():
+    clock = ScriptedClock(0.001)
+    samples = sample_block({"only": ScriptedSubject()}, clock, Schedule(), [])
+    assert samples["only"].stopped == "interval"
 
 
 def test_every_group_of_every_subject_begins_at_a_fresh_placement():
@@ -70,7 +106,8 @@ def test_every_group_of_every_subject_begins_at_a_fresh_placement():
 
 
 def test_ratios_that_stay_wide_end_with_the_budget():
-    clock = ScriptedClock(iter([0.001, 0.009, 0.004] * 100_000))
+    noise = random.Random(0)
+    clock = ScriptedClock(noise.choice((0.001, 0.009, 0.004)) for _ in range(100_000))
     together = sample_together(pair(clock, 0.0, 0.0), clock, Schedule(budget=0.3, interval=1e-6))
     assert together.stopped == "budget"
     spent = sum(sum(map(sum, groups)) for groups in together.groups.values())

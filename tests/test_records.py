@@ -15,10 +15,9 @@ from cnnperf.errors import RunFileError
 from cnnperf.records.case import AXES, Case
 from cnnperf.records.files import read_run
 from cnnperf.records.finding import Finding
-from cnnperf.records.fusion import FusionRecord
 from cnnperf.records.metrics import METRICS, Value, with_units
 from cnnperf.records.rounds import Rounds
-from cnnperf.records.run import CaseRecord, ForeignRecord, NotMeasured, Run
+from cnnperf.records.run import CaseRecord, ForeignRecord, NotMeasured, Over, Run
 from cnnperf.records.writing import Journal, save_run
 from cnnperf.testing import MadeHistory
 
@@ -35,6 +34,7 @@ ROUNDS = st.lists(st.lists(SECONDS, min_size=1, max_size=4), max_size=3).map(Rou
 RANKS = st.dictionaries(
     st.sampled_from(["step", "without_communication"]), st.lists(st.lists(SECONDS).map(tuple)).map(tuple), max_size=2
 )
+OTHER_AXES = st.fixed_dictionaries({}, optional={"engine": TEXTS, "batch": COUNTS})
 RECORDS = st.builds(
     CaseRecord,
     CASES,
@@ -46,13 +46,10 @@ RECORDS = st.builds(
     RANKS,
     TEXTS,
     NAMES,
-)
-INTERVALS = st.builds(Value, NUMBERS, NUMBERS, NUMBERS)
-FORMS = st.dictionaries(st.sampled_from(["eager", "compile", "fused", "timm"]), INTERVALS).map(
-    lambda forms: dict.fromkeys(("eager", "compile", "fused"), Value(1.0, 0.9, 1.1)) | forms
-)
-CELLS = st.builds(
-    FusionRecord, TEXTS, st.booleans(), st.lists(COUNTS).map(tuple), TEXTS, TEXTS, FORMS, FORMS, COUNTS, NAMES
+    TEXTS,
+    st.lists(st.builds(Over, st.fixed_dictionaries({}, optional={"engine": TEXTS, "batch": COUNTS}), VALUES)).map(
+        tuple
+    ),
 )
 FOREIGN = st.builds(ForeignRecord, NAMES, st.builds(Value, SECONDS, rounds=st.none() | COUNTS))
 MISSING = st.builds(NotMeasured, st.fixed_dictionaries({}, optional={"device": TEXTS, "batch": COUNTS}), TEXTS)
@@ -66,7 +63,6 @@ RUNS = st.builds(
     suite=TEXTS,
     planned=st.none() | COUNTS,
     cases=st.lists(RECORDS, max_size=3).map(tuple),
-    fusion=st.lists(CELLS, max_size=1).map(tuple),
     foreign=st.lists(FOREIGN, max_size=2).map(tuple),
     not_measured=st.lists(MISSING, max_size=2).map(tuple),
     findings=st.lists(FINDINGS, max_size=2).map(tuple),

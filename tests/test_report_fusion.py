@@ -8,13 +8,17 @@ from documents import document
 
 from cnnperf.cli import main
 from cnnperf.errors import RunFileError
-from cnnperf.measure import cells
-from cnnperf.measure.cells import Cell, all_cells, floor_passes, measure_cell
+from cnnperf.measure.measurement import Laboratory
 from cnnperf.measure.sampler import Schedule
+from cnnperf.records.case import Case
 from cnnperf.records.reading import parse_document
 from cnnperf.records.run import Run
 from cnnperf.records.writing import document_of
 from cnnperf.report.terminal import render
+from cnnperf.report.view import RunView
+from cnnperf.runs.forms import FormRow, compared_cases
+from cnnperf.suite.options import Options
+from cnnperf.suite.parts import FORMS, part_cases
 from cnnperf.testing import ScriptedClock
 
 RECORD = {
@@ -24,13 +28,15 @@ RECORD = {
     "layout": "channels_last",
     "precision": "fp32",
     "seconds": {
-        form: {"value": s, "low": s, "high": s} for form, s in (("eager", 4e-3), ("compile", 6e-3), ("fused", 2e-3))
+        form: {"value": s, "low": s, "high": s}
+        for form, s in (("eager", 4e-3), ("compile", 6e-3), ("fused", 2e-3), ("copy", 2e-3 / 7))
     },
     "over_fused": {
         "eager": {"value": 2.0, "low": 1.9, "high": 2.1},
         "compile": {"value": 3.0, "low": 0.9, "high": 3.3},
     },
     "over_floor": {"value": 1.234, "low": 1.2, "high": 1.3},
+    "floor_passes": 10.5,
     "rounds": 42,
 }
 
@@ -42,18 +48,18 @@ ON_A_GPU = {
         form: {"value": s, "low": 0.9 * s, "high": 1.1 * s}
         for form, s in (("eager", 5e-3), ("compile", 7e-3), ("fused", 3e-3))
     },
-    "floor_seconds": {"value": 1.5e-3, "low": 1.4e-3, "high": 1.6e-3},
 }
 
 
 def test_of_a_gpu_the_host_s_time_stands_apart_and_the_measured_beside_the_expected():
     lines = render(run_of(ON_A_GPU))
-    title = next(place for place, line in enumerate(lines) if line.endswith("host time; expected and measured"))
-    row = next(line for line in lines[title:] if "32x64x16x16" in line)
-    found = [cell.strip() for cell in row.split("  ") if cell.strip()]
-    assert found[1:] == ["5.00 ms ±10%", "7.00 ms ±10%", "3.00 ms ±10%", "1.50 ms ±6.7%", "2.00 ms ±0%"]
-    assert "calls captured" in " ".join(lines)
-    assert "calls captured" not in " ".join(render(run_of(RECORD)))
+    title = "tail (BatchNorm, SE, shortcut, ReLU), training, fp32, channels_last, cuda"
+    (host,) = [lines[at + 2] for at, line in enumerate(lines) if line == title]
+    assert host.split()[1:7] == ["5.00", "ms", "7.00", "ms", "3.00", "ms"]
+    at = lines.index(f"{title}, replayed, expected")
+    assert lines[at + 2].split("  ")[-2:] == ["1.50 ms ±0%", "2.00 ms ±0%"]
+    assert "CUDA graph" in " ".join(lines)
+    assert "CUDA graph" not in " ".join(render(run_of(RECORD)))
 
 
 def run_of(record):
@@ -62,7 +68,7 @@ def run_of(record):
 
 def test_the_summary_shows_each_form_with_its_ratio():
     lines = render(run_of(RECORD))
-    assert "tail of a block (BatchNorm, SE, shortcut, ReLU), forward and backward, fp32, channels_last" in lines
+    assert "tail (BatchNorm, SE, shortcut, ReLU), training, fp32, channels_last" in lines
     (row,) = [line for line in lines if "32x64x16x16" in line]
     assert row.split() == [
         "32x64x16x16",
@@ -88,11 +94,14 @@ BLOCK = RECORD | {
     "part": "block",
     "trains": False,
     "device": "cuda:0",
-    "seconds": RECORD["seconds"] | {"fused-compile": {"value": 1e-3, "low": 1e-3, "high": 1e-3}},
+    "seconds": RECORD["seconds"]
+    | {form: {"value": 1e-3, "low": 1e-3, "high": 1e-3} for form in ("fused-compile", "plain", "plain-compile")},
     "over_floor": None,
     "over_fused_compile": {"value": 1.5, "low": 1.4, "high": 1.6},
     "over_plain": {
         "eager": {"value": 1.2, "low": 1.1, "high": 1.3},
+        "compile": {"value": 1.3, "low": 1.2, "high": 1.4},
+        "fused": {"value": 1.1, "low": 1.05, "high": 1.2},
         "fused-compile": {"value": 1.021, "low": 0.985, "high": 1.03},
     },
 }
@@ -103,8 +112,9 @@ def test_what_se_adds_is_shown_in_percent_where_there_is_a_part_without():
     title = "block (two 3x3 convolutions, SE, shortcut), inference, fp32, channels_last, cuda:0"
     assert title in lines
     header, row = lines[lines.index(f"{title}, what SE adds") + 1 :][:2]
-    assert header.split() == ["eager", "fused-compile"]
-    assert row.split()[1:] == ["20%", "[10%,", "30%]", "2.1%", "[-1.5%,", "3.0%]"]
+    assert header.split() == ["eager", "compile", "fused", "fused-compile"]
+    assert row.split()[1:4] == ["20%", "[10%,", "30%]"]
+    assert row.split()[-3:] == ["2.1%", "[-1.5%,", "3.0%]"]
     (first,) = [line for line in lines if "eager/fused" in line]
     assert first.split()[-2:] == ["eager/fused", "compile/fused-compile"]
 
@@ -112,6 +122,7 @@ def test_what_se_adds_is_shown_in_percent_where_there_is_a_part_without():
 def test_the_forms_of_other_libraries_have_a_table_of_their_own():
     record = copy.deepcopy(RECORD)
     record["over_fused"]["timm-compile"] = {"value": 1.5, "low": 1.4, "high": 1.6}
+    record["seconds"]["timm-compile"] = {"value": 3e-3, "low": 3e-3, "high": 3e-3}
     lines = render(run_of(record))
     at = next(index for index, line in enumerate(lines) if line.endswith("other libraries over ours"))
     assert lines[at + 1].split() == ["timm-compile"]
@@ -119,23 +130,46 @@ def test_the_forms_of_other_libraries_have_a_table_of_their_own():
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
-@pytest.mark.parametrize(("part", "trains"), [("se", True), ("tail", False), ("block", False)])
-def test_a_measured_cell_is_a_record_that_reads(monkeypatch, part, trains):
-    monkeypatch.setattr(cells, "clock_for", lambda _: ScriptedClock(0.001))
-    cell = Cell(part, trains, (2, 16, 4, 4), "channels_last", "fp32")
-    together, record = measure_cell(cell, Schedule(budget=0.01))
-    (found,) = parse_document(json.loads(json.dumps(document_of(Run(fusion=(record,)))))).fusion
-    assert found == record
-    assert found.rounds == sum(map(len, together.groups["fused"])) > 0
-    assert (found.over_floor is None) == (part == "block")
-    assert set(found.over_plain) == ({"eager", "compile", "fused", "fused-compile"} if part == "block" else set())
+@pytest.mark.parametrize(("part", "phase"), [("se", "train"), ("tail", "forward"), ("block", "forward")])
+def test_the_forms_of_a_part_are_measured_side_by_side_and_read_back_with_their_ratios(part, phase):
+    options = Options(("cpu",), axes=("batch=2", "width=16", "image_size=4", "layout=channels_last", f"phase={phase}"))
+    cases = part_cases(options, part)
+    laboratory = Laboratory(Schedule(budget=0.01), make_clock=lambda _: ScriptedClock(0.001))
+    asked = compared_cases(cases)
+    measured = laboratory.measure_block("block", cases, asked)
+    records = tuple(measured[case].record(case.id()) for case in cases)
+    found = parse_document(json.loads(json.dumps(document_of(Run(cases=records)))))
+    assert found.cases == records
+    assert {record.block for record in records} == {"block"}
+    by_case = {record.case: record for record in records}
+    assert len(asked) == sum(len(record.ratios) for record in records)
+    for above, below in asked:
+        assert by_case[above].over(by_case[below]).value == pytest.approx(1.0)
+    (row,) = RunView(found).forms
+    assert (row.over_floor() is None) == (part == "block")
+    assert ("plain" in row.forms) == (part == "block")
 
 
-def test_every_cell_has_an_id_of_its_own_and_full_adds_precisions_and_stages():
-    default, full = (all_cells(("cpu",), full=full) for full in (False, True))
-    assert len({cell.id() for cell in full}) == len(full) > len(default)
-    assert {cell.precision for cell in default} == {"fp32"}
+def test_every_case_has_an_id_of_its_own_and_full_adds_precisions_and_stages():
+    default, full = (
+        [case for part in FORMS for case in part_cases(Options(("cpu",), suite=suite), part)]
+        for suite in ("default", "full")
+    )
+    assert len({case.id() for case in full}) == len(full) > len(default)
+    assert {case.precision for case in default} == {"fp32"}
     assert set(default) < set(full)
+
+
+def test_a_short_run_on_a_gpu_has_what_matters_most_first(monkeypatch):
+    monkeypatch.setattr(Options, "devices_here", lambda _: ("cuda",))
+    cases = [case for part in FORMS for case in part_cases(Options(), part)]
+    assert {case.architecture.rpartition(":")[2].partition("_")[0] for case in cases} == {"se", "tail"}
+    tails = part_cases(Options(), "tail")
+    first = Case("part:tail", "train", "cuda", "eager", "fp32", "channels_last", batch=512, image_size=32, width=64)
+    assert tails[0] == first
+    assert {case.layout for case in tails[: len(tails) // 2]} == {"channels_last"}
+    assert {case.engine for case in tails} == {"eager", "compile", "replay", "compile_replay"}
+    assert "part:block" in {case.architecture for case in part_cases(Options(suite="full"), "block")}
 
 
 def test_a_run_without_the_benchmark_has_no_table():
@@ -176,13 +210,14 @@ def test_a_damaged_record_is_named(path, where):
 
 
 @pytest.mark.parametrize(
-    ("part", "trains", "precision", "passes"),
+    ("part", "phase", "precision", "passes"),
     [
-        ("tail", True, "fp32", 10.5),
-        ("tail", True, "bf16", 11.0),
-        ("tail", False, "fp32", 3.0),
-        ("se", True, "bf16", 5.0),
+        ("tail", "train", "fp32", 10.5),
+        ("tail", "train", "bf16", 11.0),
+        ("tail", "forward", "fp32", 3.0),
+        ("se", "train", "bf16", 5.0),
+        ("block", "train", "fp32", None),
     ],
 )
-def test_the_floor_counts_the_mask_in_maps(part, trains, precision, passes):
-    assert floor_passes(Cell(part, trains, (1, 1, 1, 1), "contiguous", precision)) == passes
+def test_the_floor_counts_the_mask_in_maps(part, phase, precision, passes):
+    assert FormRow(part, Case(phase=phase, precision=precision), replayed=False, forms={}).floor_passes == passes

@@ -17,6 +17,7 @@ from cnnperf import compare_runs, load_runs, load_samples
 from cnnperf.report.fusion import fusion_markdown
 from cnnperf.report.markdown import run_markdown
 from cnnperf.report.terminal import render_run
+from cnnperf.report.view import RunView
 from cnnperf.runs import read_runs
 
 RESULTS = Path(__file__).parents[1] / "results"
@@ -66,7 +67,8 @@ def test_the_numbers_of_its_summary_are_what_they_were(name):
 @pytest.mark.parametrize("name", NAMED)
 def test_the_numbers_of_its_report_are_what_they_were(name):
     ((_, run),) = read_runs(NAMED[name])
-    parts = [run_markdown(name, run), fusion_markdown(run.fusion) if run.fusion else ""]
+    forms = RunView(run).forms
+    parts = [run_markdown(name, run), fusion_markdown(forms) if forms else ""]
     text = numbers("\n".join(parts).splitlines())
     assert text == golden(f"results/{name}.markdown.txt", text)
 

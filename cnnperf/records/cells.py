@@ -6,7 +6,7 @@ As cases they are architectures and engines of one block.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -21,6 +21,14 @@ TEXTBOOK = ("eager", "compile")
 NETWORKS = {"": "se_resnet18", "fused": "se_resnet18_fused", "plain": "resnet18"}
 """Architecture by form, of the part `network`."""
 
+ENGINES = {
+    (False, False): "eager",
+    (True, False): "compile",
+    (False, True): "replay",
+    (True, True): "compile_replay",
+}
+"""Engine by whether a form is compiled, and whether its calls were replayed."""
+
 _COMPILED = "-compile"
 
 
@@ -33,10 +41,11 @@ class Cell(msgspec.Struct, frozen=True):
         shape: N, C, H, W.
         layout: `contiguous` or `channels_last`.
         precision: `fp32` or `bf16`.
-        seconds: Median seconds of one call by form.
+        seconds: Median seconds of one call by form: on a GPU those of replays, else of synchronized calls.
         over_fused: Ratio of each other form to the fused one.
         rounds: Number of rounds of each form.
         device: `cpu` or `cuda:N`.
+        host_seconds: Median seconds of one synchronized call by form, where `seconds` are those of replays.
         over_floor: Ratio of the fused form to the seconds of its least passes; None for a part without them.
         over_fused_compile: Ratio of the compiled textbook form to the fused one inside torch.compile, or None.
         over_plain: Ratio of each form with SE to the same part without, run in the same way.
@@ -53,6 +62,7 @@ class Cell(msgspec.Struct, frozen=True):
     over_fused: dict[str, Value]
     rounds: Count
     device: str = "cpu"
+    host_seconds: dict[str, Value] = {}
     over_floor: Value | None = None
     over_fused_compile: Value | None = None
     over_plain: dict[str, Value] = {}
@@ -69,11 +79,12 @@ class Cell(msgspec.Struct, frozen=True):
             missing = sorted(forms - getattr(self, name).keys())
             if missing:
                 raise ValueError(f"{missing[0]!r} is missing in {name}")
-        for value in (*self.seconds.values(), *(value for *_, value in self.ratios())):
+        floor = () if self.over_floor is None else (self.over_floor,)
+        for value in (*self.seconds.values(), *floor, *(value for *_, value in self.ratios())):
             if value.low is None or value.high is None:
                 raise ValueError(f"{'low' if value.low is None else 'high'!r} is missing in an interval")
 
-    def case(self, form: str) -> Case:
+    def case(self, form: str, *, replayed: bool) -> Case:
         """Return the case of a form."""
         batch, channels, height, _ = self.shape
         compiled = form.endswith(_COMPILED) or form == "compile"
@@ -82,7 +93,7 @@ class Cell(msgspec.Struct, frozen=True):
             architecture=_architecture(self.part, form.removesuffix("compile").removesuffix("-")),
             phase="train" if self.trains else "forward",
             device=self.device,
-            engine="compile" if compiled else "eager",
+            engine=ENGINES[compiled, replayed],
             precision=self.precision,
             layout=self.layout,
             **sizes,
@@ -92,7 +103,7 @@ class Cell(msgspec.Struct, frozen=True):
         """Yield numerator, denominator and value of each ratio."""
         for form, ratio in self.over_fused.items():
             yield form, FUSED, ratio
-        if self.over_floor is not None and self.floor_passes:
+        if self.over_floor is not None and self.floor_passes and COPY in self.seconds:
             yield FUSED, COPY, self.over_floor.scaled(self.floor_passes / 2)
         if self.over_fused_compile is not None:
             yield "compile", f"{FUSED}{_COMPILED}", self.over_fused_compile
@@ -119,24 +130,36 @@ def cells_to_cases(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _cases_of(cell: Cell, benchmark: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    block = str(benchmark.get("name") or cell.part)
+    name = str(benchmark.get("name") or cell.part)
+    replayed = bool(cell.host_seconds)
     for form, seconds in cell.seconds.items():
-        case = cell.case(form)
-        latency = msgspec.structs.replace(seconds, rounds=cell.rounds, unit="s")
+        case = cell.case(form, replayed=replayed)
         ratios = [
-            {"axes": case.difference(cell.case(denominator)), "ratio": msgspec.to_builtins(ratio)}
-            for numerator, denominator, ratio in cell.ratios()
-            if numerator == form
+            {
+                "axes": case.difference(cell.case(below, replayed=replayed)),
+                "ratio": msgspec.to_builtins(ratio),
+            }
+            for above, below, ratio in cell.ratios()
+            if above == form
         ]
-        info = {
-            "cnnperf": 1,
-            "axes": case.axes(),
-            "metrics": {"latency": msgspec.to_builtins(latency)},
-            "block": block,
-            "ratios": ratios,
-            "stopped": cell.stopped,
-        }
-        yield {"name": case.id(), "fullname": f"{block}::{case.id()}", "extra_info": info, "stats": {}}
+        yield _benchmark(name, case, seconds, cell, ratios)
+    for form, seconds in cell.host_seconds.items():
+        yield _benchmark(f"{name}-host", cell.case(form, replayed=False), seconds, cell, [])
+
+
+def _benchmark(
+    block: str, case: Case, seconds: Value, cell: Cell, ratios: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    latency = msgspec.structs.replace(seconds, rounds=cell.rounds, unit="s")
+    info = {
+        "cnnperf": 1,
+        "axes": case.axes(),
+        "metrics": {"latency": msgspec.to_builtins(latency)},
+        "block": block,
+        "ratios": ratios,
+        "stopped": cell.stopped,
+    }
+    return {"name": case.id(), "fullname": f"{block}::{case.id()}", "extra_info": info, "stats": {}}
 
 
 def _architecture(part: str, form: str) -> str:

@@ -13,10 +13,10 @@ from cnnperf.units import ABSENT, format_factor, format_percent, format_quantity
 
 PARTS = {
     "se": "Squeeze-and-Excitation alone",
-    "tail": "tail of a block (BatchNorm, SE, shortcut, ReLU)",
+    "tail": "tail (BatchNorm, SE, shortcut, ReLU)",
     "block": "block (two 3x3 convolutions, SE, shortcut)",
 }
-PHASES = {"forward": "inference", "train": "forward and backward"}
+PHASES = {"forward": "inference", "train": "training"}
 FORMS = (EAGER, COMPILE, FUSED, FUSED_COMPILE)
 LEGEND_OF_DEVICES = (
     "; replayed: device time of calls captured in a CUDA graph, over more buffers than fit the cache; "
@@ -148,5 +148,5 @@ def _cost(ratio: Value | None) -> str:
 
 
 TIMES = Table("", (*FORMS, "eager/fused", "compile/fused", "compile/fused-compile", "floor"), _time_cells)
-EXPECTED = Table(", expected and measured", ("expected", "measured"), _expected_cells)
+EXPECTED = Table(", expected", ("expected", "measured"), _expected_cells)
 COST = Table(", what SE adds", tuple(form for form, _ in COST_OF_SE), _cost_cells)

@@ -63,9 +63,9 @@ def part_cases(options: Options, part: str) -> list[Case]:
 def _on_device(part: str, device: str, overrides: Axes, *, full: bool) -> Iterator[Case]:
     on_cpu = device == "cpu"
     axes: Axes = {
-        "phase": ("train", "forward"),
-        "precision": ("fp32", "bf16") if full or not on_cpu else ("fp32",),
         "layout": LAYOUTS if on_cpu else LAYOUTS[::-1],  # the most wanted first, for a run that is cut off
+        "precision": ("fp32", "bf16") if full or not on_cpu else ("fp32",),
+        "phase": ("train", "forward"),
     }
     axes |= {name: values for name, values in overrides.items() if name not in (*SHAPES, "engine")}
     engines = overrides.get("engine", USUAL_ENGINES if on_cpu else CUDA_ENGINES)
