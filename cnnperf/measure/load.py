@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Protocol
 
 import msgspec
@@ -114,25 +115,19 @@ def _add_update(updates: list[_Count], count: _Count) -> None:
 
 
 def _load_of(readings: _Readings) -> Load:
-    pairs = list(zip(readings.updates, readings.updates[1:], strict=False))
     clocks = [state.sm_clock for state in readings.states]
     reasons = (reason for state in readings.states for reason in state.slowdowns)
-    whole = (readings.updates[0], readings.updates[-1]) if pairs else None
     return Load(
         sm_clock=Value(statistics.median(clocks), min(clocks), max(clocks), len(clocks)) if clocks else None,
-        power=_over(whole, pairs, lambda a, b: (b.joules - a.joules) / (b.seconds - a.seconds)),
-        energy=_over(whole, pairs, lambda a, b: (b.joules - a.joules) / (b.calls - a.calls)),
+        power=_rate(readings.updates, lambda a, b: (b.joules - a.joules) / (b.seconds - a.seconds)),
+        energy=_rate(readings.updates, lambda a, b: (b.joules - a.joules) / (b.calls - a.calls)),
         slowdowns=tuple(dict.fromkeys(reasons)),
     )
 
 
-def _over(
-    whole: tuple[_Count, _Count] | None,
-    pairs: Sequence[tuple[_Count, _Count]],
-    rate: Callable[[_Count, _Count], float],
-) -> Value | None:
-    """Return the rate over all counts, which depends least on their ends, with the interval of the rates of `pairs`."""
-    if whole is None:
+def _rate(updates: Sequence[_Count], rate: Callable[[_Count, _Count], float]) -> Value | None:
+    """Return the rate over all updates, which depends least on their ends, with the interval of successive rates."""
+    if len(updates) < 2:  # noqa: PLR2004 - a rate needs two
         return None
-    parts = median_interval([[rate(*pair)] for pair in pairs])
-    return msgspec.structs.replace(parts, value=rate(*whole))
+    successive = median_interval([[rate(*pair)] for pair in pairwise(updates)])
+    return msgspec.structs.replace(successive, value=rate(updates[0], updates[-1]))

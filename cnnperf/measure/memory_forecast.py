@@ -63,7 +63,7 @@ def process_memory(root: Path = Path("/")) -> Process | None:
 class Forecast:
     """Forecast of the CPU memory of the cases of one sweep.
 
-    It learns from the peak of the process, which at its creation must not exceed what the process holds.
+    It reads the peak of the process, which must not exceed what the process holds when the forecast is created.
     """
 
     def __init__(self, look: Callable[[], Process | None] = process_memory) -> None:

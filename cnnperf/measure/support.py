@@ -72,7 +72,7 @@ def _threads(case: Case) -> Iterator[None]:
 
 
 def _compiled_threads(case: Case) -> AbstractContextManager[None]:
-    """Set the thread count of generated code, which is fixed in the code; the compile cache looks at settings only."""
+    """Set Inductor's `cpp.threads`: generated code contains its thread count, but cache keys contain only settings."""
     if not case.threads or not case.compiled:
         return nullcontext()
     from torch._inductor import config
