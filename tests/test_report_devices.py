@@ -311,7 +311,7 @@ def test_report_of_several_files_makes_markdown_and_no_page(folder, capsys):
     assert main(["report", str(folder), "--md", str(folder / "all.md")]) == 0
     assert "not comparable" in (folder / "all.md").read_text()
     assert main(["report", str(folder), "--html", str(folder / "all.html")]) == 2
-    assert "2 runs, one is needed" in capsys.readouterr().err
+    assert "names 2 runs, but one is needed" in capsys.readouterr().err
 
 
 def test_of_many_networks_a_terminal_gets_one_table_and_where_the_rest_is():

@@ -116,7 +116,7 @@ def test_no_seed_begins_that_would_end_after_the_time(tmp_path):
         one, range(10), ledger(tmp_path, one), progress=(watching := Watching()), seconds=95, now=lambda: next(clock)
     )
     assert len(found) == 4  # the fifth would begin at 90 s and end at 100 s
-    assert watching.notes[-1] == "the time is up"
+    assert watching.notes[-1] == "the time budget is used up"
     assert watching.epochs + watching.skipped == 10 * 2 * RECIPE.epochs
 
 

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, TextIO
 
 from cnnperf.errors import CnnperfError, RunFileError
 from cnnperf.extras import missing_package
+from cnnperf.output import write_whole
 
 if TYPE_CHECKING:
+    from cnnperf.report.drawing import Chart
     from cnnperf.runs import Run
 
 
@@ -79,41 +81,34 @@ def runs_of(text: str, args: argparse.Namespace) -> list[tuple[str, Run]]:
     return choose_runs(text, args.runs)
 
 
-def run_of(text: str, args: argparse.Namespace) -> tuple[str, Run]:
-    """Return the only run that a text names, with its own name.
+def only_run(text: str, runs: list[tuple[str, Run]]) -> tuple[str, Run]:
+    """Return the only one of the runs that a text names.
 
     Raises:
         RunFileError: If there are several.
     """
-    return only_run(text, runs_of(text, args))
-
-
-def only_run(text: str, runs: list[tuple[str, Run]]) -> tuple[str, Run]:
-    """Return the only one of the runs that a text names; raises as `run_of` does."""
     if len(runs) > 1:
         raise RunFileError(f"{text} names {len(runs)} runs, but one is needed; name one file, such as {runs[-1][0]}")
     return runs[0]
 
 
-def read_text(path: Path) -> str:
-    """Return the text of a file.
+def write_file(path: Path, content: str | bytes) -> None:
+    """Write a file and print its path; raises as `write_whole` does."""
+    write_whole(path, content)
+    print_lines([f"wrote {path}"])
 
-    Raises:
-        RunFileError: If it cannot be read.
-    """
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RunFileError(f"{path}: cannot be read as text: {error}") from error
+
+def write_pictures(charts: Iterable[Chart], args: argparse.Namespace, theme: str = "light") -> None:
+    """Write charts into the folders of `--png` and `--svg`."""
+    for chart in charts:
+        if args.png:
+            write_file(args.png / f"{chart.name}.png", chart.png(theme))
+        if args.svg:
+            write_file(args.svg / f"{chart.name}.svg", chart.svg(theme))
 
 
 def check_packages(packages: Sequence[str], extra: str, purpose: str) -> None:
-    """Check that packages are installed, before work that needs them begins.
-
-    Args:
-        packages: Names of the packages.
-        extra: The extra of cnnperf that has them.
-        purpose: What they are needed for, such as `a study`.
+    """Check before work such as `a study` that the packages of an extra are installed.
 
     Raises:
         CnnperfError: If a package is missing.

@@ -9,11 +9,10 @@ from cnnperf.commands.command import (
     Command,
     add_storage,
     file_path,
+    only_run,
     print_bytes,
     print_error,
     print_lines,
-    read_text,
-    run_of,
     runs_of,
     storage_place,
 )
@@ -98,7 +97,8 @@ def _repeat(args: argparse.Namespace) -> int:
     from cnnperf.report.repetition import repeat_lines
     from cnnperf.runs.repeat import repeat_of
 
-    repeat = repeat_of(run_of(args.first, args)[1], run_of(args.second, args)[1])
+    (_, first), (_, second) = (only_run(name, runs_of(name, args)) for name in (args.first, args.second))
+    repeat = repeat_of(first, second)
     print_lines(repeat_lines(repeat))
     return ExitStatus.OK if repeat.agree else ExitStatus.FAILED
 
@@ -107,7 +107,10 @@ def _figures(args: argparse.Namespace) -> int:
     from cnnperf.output import write_whole
     from cnnperf.report.figures import figures, replace_figures
 
-    old = read_text(args.document)
+    try:
+        old = args.document.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RunFileError(f"{args.document}: cannot be read as text: {error}") from error
     new = replace_figures(old, figures(runs_of(args.run_name, args)))
     write_whole(args.document, new)
     print_lines([f"{args.document}: figures {'are up to date' if new == old else 'replaced'}"])

@@ -18,6 +18,8 @@ from cnnperf.commands.command import (
     print_lines,
     runs_of,
     step_summary,
+    write_file,
+    write_pictures,
 )
 from cnnperf.errors import CnnperfError, OptionError, RunFileError
 from cnnperf.exit_status import ExitStatus
@@ -49,13 +51,13 @@ def _report(args: argparse.Namespace) -> int:
     if args.html:
         from cnnperf.report.html import page_of
 
-        _write(args.html, page_of(name, run, *_history(args)))
+        write_file(args.html, page_of(name, run, *_history(args)))
     if args.md or args.step_summary:
         from cnnperf.report.markdown import runs_markdown
 
         text = runs_markdown(runs)
         if args.md:
-            _write(args.md, text)
+            write_file(args.md, text)
         if args.step_summary:
             append(step_summary(), text)
     if args.png or args.svg:
@@ -67,7 +69,6 @@ def _pictures(run: Run, args: argparse.Namespace) -> None:
     from cnnperf.report.charts import charts_of
     from cnnperf.report.view import RunView
 
-    theme = "dark" if args.dark else "light"
     charts = charts_of(RunView(run))
     selected = [chart for chart in charts if fnmatchcase(chart.name, args.chart)]
     if not charts:
@@ -75,18 +76,7 @@ def _pictures(run: Run, args: argparse.Namespace) -> None:
     if not selected:
         names = ", ".join(chart.name for chart in charts)
         raise OptionError(f"--chart {args.chart}: there is no such chart; there are {names}")
-    for chart in selected:
-        if args.png:
-            _write(args.png / f"{chart.name}.png", chart.png(theme))
-        if args.svg:
-            _write(args.svg / f"{chart.name}.svg", chart.svg(theme))
-
-
-def _write(path: Path, content: str | bytes) -> None:
-    from cnnperf.output import write_whole
-
-    write_whole(path, content)
-    print_lines([f"wrote {path}"])
+    write_pictures(selected, args, "dark" if args.dark else "light")
 
 
 def _history(args: argparse.Namespace) -> tuple[list[Series], list[Change]]:

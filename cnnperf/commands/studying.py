@@ -59,12 +59,7 @@ class Bar:
 
     def __init__(self, total: int, unit: str) -> None:
         """Prepare a bar of `total` parts, each called `unit`."""
-        from tqdm import tqdm
-
-        self._total = total
-        self._create: Callable[[int], tqdm[NoReturn]] = lambda total: tqdm(
-            total=total, unit=unit, file=sys.stderr, dynamic_ncols=True
-        )
+        self._total, self._unit = total, unit
         self._bar: tqdm[NoReturn] | None = None
 
     def epoch(self) -> None:
@@ -91,7 +86,9 @@ class Bar:
 
     def _shown(self) -> tqdm[NoReturn]:
         if self._bar is None:  # `not self._bar` is true for a bar without parts
-            self._bar = self._create(self._total)
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=self._total, unit=self._unit, file=sys.stderr, dynamic_ncols=True)
         return self._bar
 
 

@@ -16,6 +16,7 @@ from cnnperf.commands.command import (
     print_lines,
     set_environment,
     write_error,
+    write_pictures,
 )
 from cnnperf.errors import OptionError
 from cnnperf.exit_status import ExitStatus
@@ -50,10 +51,9 @@ def _sweep(args: argparse.Namespace) -> int:
     from cnnperf.records.writing import check_folder
     from cnnperf.suite.sweep import SweepRunner
 
-    if not args.out:
-        check_folder(args.runs)
-    for folder in _folders(args).values():
-        check_folder(folder)
+    for folder in (None if args.out else args.runs, args.png, args.svg):
+        if folder:
+            check_folder(folder)
     session, path = _begin(args, sweep), _path(args)
     runner, interrupted = SweepRunner(sweep, session, write_error), False
     try:
@@ -137,23 +137,10 @@ def _save(session: BenchRun, path: Path) -> None:
 
 
 def _draw(session: BenchRun, args: argparse.Namespace) -> None:
-    if not (args.png or args.svg):
-        return
-    from cnnperf.output import write_whole
-    from cnnperf.report.sweep_charts import sweep_charts
+    if args.png or args.svg:
+        from cnnperf.report.sweep_charts import sweep_charts
 
-    for chart in sweep_charts(session.run()):
-        if args.png:
-            write_whole(args.png / f"{chart.name}.png", chart.png())
-        if args.svg:
-            write_whole(args.svg / f"{chart.name}.svg", chart.svg())
-        print_lines(f"wrote {folder / chart.name}.{kind}" for kind, folder in _folders(args).items())
-
-
-def _folders(args: argparse.Namespace) -> dict[str, Path]:
-    """Return the folders of pictures by format."""
-    folders = {"png": args.png, "svg": args.svg}
-    return {kind: folder for kind, folder in folders.items() if folder}
+        write_pictures(sweep_charts(session.run()), args)
 
 
 def _check_before(args: argparse.Namespace) -> None:
@@ -163,7 +150,7 @@ def _check_before(args: argparse.Namespace) -> None:
         CnnperfError: If a package is missing, or the run could not be written.
         OptionError: If two options contradict each other, or a number is out of range.
     """
-    if _folders(args):
+    if args.png or args.svg:
         check_packages(PICTURES, "report", "a picture")
     from cnnperf.runs.fleet.location import is_dataset
 

@@ -114,15 +114,16 @@ def step_command(request: Request) -> list[str]:
 
 def _search(side: Side, good: str, bad: str, command: Sequence[str], progress: Callable[[str], None]) -> list[str]:
     """Bisect in the checkout of a side, and return the lines of `Found.commits`."""
-    top = Path(_git(side.folder, "rev-parse", "--show-toplevel"))
-    _git(top, "bisect", "start", bad, good)
-    run = ["git", "-C", str(top), "bisect", "run", "sh", "-c", STEP, str(side.folder), *command]
+    top = Repository(side.folder).git("rev-parse", "--show-toplevel")
+    checkout = Repository(Path(top))
+    checkout.git("bisect", "start", bad, good)
+    run = ["git", "-C", top, "bisect", "run", "sh", "-c", STEP, str(side.folder), *command]
     status = _run(run, progress)
     if status not in ENDED:
         raise CnnperfError(f"git bisect run ended with status {status}: a step was killed or could not be started")
-    refs = _git(top, "for-each-ref", "--format=%(refname)", "refs/bisect").split()
+    refs = checkout.git("for-each-ref", "--format=%(refname)", "refs/bisect").split()
     goods = [ref for ref in refs if ref.startswith("refs/bisect/good-")]
-    return _git(top, "log", "--format=%H %s", "refs/bisect/bad", "--not", *goods).splitlines()
+    return checkout.git("log", "--format=%H %s", "refs/bisect/bad", "--not", *goods).splitlines()
 
 
 def _run(command: Sequence[str], progress: Callable[[str], None]) -> int:
@@ -137,11 +138,3 @@ def _run(command: Sequence[str], progress: Callable[[str], None]) -> int:
             os.killpg(process.pid, signal.SIGTERM)
             raise
     return process.returncode
-
-
-def _git(folder: Path, *arguments: str) -> str:
-    command = ["git", "-C", str(folder), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - no shell, fixed program
-    if done.returncode != 0:
-        raise CnnperfError(f"git {' '.join(arguments[:2])} failed: {done.stderr.strip() or done.stdout.strip()}")
-    return done.stdout.strip()

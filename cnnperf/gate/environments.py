@@ -35,13 +35,7 @@ def differing(base: Path, candidate: Path) -> list[str]:
 
 @contextmanager
 def interpreter_of(base: Side, candidate: Side, python: str, progress: Callable[[str], None]) -> Iterator[str]:
-    """Provide the interpreter of the base.
-
-    Args:
-        base: The base.
-        candidate: The candidate.
-        python: Path of an interpreter; or `AUTO` to create an environment if dependencies differ, removed at the end.
-        progress: Receives lines of progress.
+    """Provide the interpreter `python` for the base; for `AUTO`, one in a temporary environment if dependencies differ.
 
     Raises:
         CnnperfError: If the environment cannot be created.

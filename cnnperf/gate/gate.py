@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import Any
 
@@ -223,15 +223,8 @@ def _count(passes: Sequence[Sequence[object]]) -> int:
 def samples_of(all_series: Sequence[Series]) -> Iterator[Mapping[str, Any]]:
     """Yield the seconds of all rounds as plain JSON, one entry a case, so that another rule can be applied to them."""
     for series in all_series:
-        yield {
-            "axes": series.case.axes(),
-            "first": _plain(series.first),
-            "second": _plain(series.second),
-        }
+        yield {"axes": series.case.axes(), "first": _plain(series.first), "second": _plain(series.second)}
 
 
 def _plain(passes: Sequence[Sequence[Placement]]) -> list[list[dict[str, Any]]]:
-    return [
-        [{"wall": dict(placement.wall), "cpu": dict(placement.cpu)} for placement in placements]
-        for placements in passes
-    ]
+    return [[asdict(placement) for placement in placements] for placements in passes]

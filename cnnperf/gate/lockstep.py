@@ -61,13 +61,7 @@ class Placement:
     cpu: Mapping[str, Sequence[float]]
 
     def log_ratio(self, numerator: str, denominator: str, estimator: str = ESTIMATOR, *, cpu: bool = False) -> float:
-        """Return the log of one side's time over another's.
-
-        Args:
-            numerator: Name of the side above the fraction bar.
-            denominator: Name of the side below it.
-            estimator: Key of `ESTIMATORS`.
-            cpu: Whether to compare CPU seconds instead of wall seconds.
+        """Return the log of one side's wall or CPU time over another's, by one of `ESTIMATORS`.
 
         Raises:
             CnnperfError: If either time is not above 0.
@@ -99,11 +93,6 @@ class Lockstep:
 
         Each side has its own seed. With a common one all would pad their memory alike, pass after pass, and the
         placements would not be independent draws.
-
-        Args:
-            axes: Axes of the case.
-            input_kind: `synthetic` or `photos`.
-            allocator: Policy of CPU memory.
 
         Raises:
             CannotMeasure: If a side cannot build the case; the message names the side.

@@ -11,7 +11,6 @@ import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any, Protocol, Self
 
 from cnnperf.errors import CnnperfError
@@ -65,9 +64,7 @@ class Stoppable(ABC):
         """Return itself."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Stop the process."""
         self.stop()
 
@@ -85,12 +82,7 @@ class ForkServer(Stoppable):
         modules: Sequence[str] = EAGER_MODULES,
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        """Start the process.
-
-        Args:
-            python: Path of the interpreter.
-            modules: Modules to load before forking.
-            environment: Environment variables, or None for those of this process; `WORKER_ENVIRONMENT` is added.
+        """Start an interpreter that loads modules; its environment, by default this one, gets `WORKER_ENVIRONMENT`.
 
         Raises:
             CnnperfError: If the interpreter cannot be started.

@@ -57,7 +57,7 @@ class Repository:
             raise CnnperfError(
                 f"{folder} is not in the work tree of a git repository; run the gate in the repository of the base"
             )
-        self._subfolder = self._git("rev-parse", "--show-prefix")
+        self._subfolder = self.git("rev-parse", "--show-prefix")
 
     def resolve(self, revision: str) -> str:
         """Return the full hash of a revision.
@@ -68,7 +68,7 @@ class Repository:
         parsed = self._run("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
         if parsed.returncode == 0:
             return parsed.stdout.strip()
-        if self._git("rev-parse", "--is-shallow-repository") == "true":
+        if self.git("rev-parse", "--is-shallow-repository") == "true":
             raise CnnperfError(
                 f"revision {revision!r} is not in this shallow clone; fetch it with `git fetch --unshallow`, or "
                 "`git fetch --depth=1 origin REVISION`"
@@ -87,7 +87,7 @@ class Repository:
         Raises:
             CnnperfError: If the repository has no commit yet.
         """
-        dirty = bool(self._git("status", "--porcelain", "--untracked-files=no"))
+        dirty = bool(self.git("status", "--porcelain", "--untracked-files=no"))
         return Side("work tree", self.resolve("HEAD"), dirty, self._folder)
 
     @contextmanager
@@ -118,7 +118,7 @@ class Repository:
 
     def remove_left_behind(self) -> list[Path]:
         """Remove the worktrees of gates that were killed: the process whose id is in their name does not exist."""
-        lines = self._git("worktree", "list", "--porcelain").splitlines()
+        lines = self.git("worktree", "list", "--porcelain").splitlines()
         trees = [Path(line.removeprefix("worktree ")) for line in lines if line.startswith("worktree ")]
         abandoned = [tree for tree in trees if _owner_is_dead(tree.parent.name)]
         for tree in abandoned:
@@ -129,10 +129,15 @@ class Repository:
         self._run("worktree", "remove", "--force", "--", str(tree))
         shutil.rmtree(tree.parent, ignore_errors=True)
 
-    def _git(self, *arguments: str) -> str:
+    def git(self, *arguments: str) -> str:
+        """Run git in the folder and return its output.
+
+        Raises:
+            CnnperfError: If git fails.
+        """
         done = self._run(*arguments)
         if done.returncode != 0:
-            raise CnnperfError(f"git {arguments[0]} failed: {_last_line(done.stderr)}")
+            raise CnnperfError(f"git {' '.join(arguments[:2])} failed: {_last_line(done.stderr or done.stdout)}")
         return done.stdout.strip()
 
     def _succeeds(self, *arguments: str) -> bool:

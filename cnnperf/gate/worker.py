@@ -126,13 +126,9 @@ def answer_all(worker: Worker, read: Any, write: Any) -> None:
 
 
 def run_worker(paths: list[str], folder: str, connection: int, output: int) -> None:
-    """Import from the side's folders, and answer requests until the gate closes the connection.
+    """Import from the side's `paths`, and answer requests until the gate closes the connection.
 
-    Args:
-        paths: Folders to import from.
-        folder: Working directory.
-        connection: Descriptor of a socket.
-        output: Descriptor of a file for the standard output and error.
+    `connection` is the descriptor of a socket, `output` that of a file for the standard output and error.
     """
     os.dup2(output, 1)
     os.dup2(output, 2)

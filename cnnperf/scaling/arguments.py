@@ -113,10 +113,6 @@ class Request:
     def batch_for(self, name: str, sizes: Sequence[int]) -> int:
         """Return the batch of one process of an architecture, a multiple of each of the numbers of processes.
 
-        Args:
-            name: Name of the architecture.
-            sizes: Numbers of processes.
-
         Raises:
             OptionError: If `batch` is not such a multiple.
         """
@@ -134,11 +130,7 @@ class Request:
 
 def sizes_up_to(size: int) -> list[int]:
     """Return the numbers of processes that are measured: 1, 2, 4, ... and `size`."""
-    sizes, power = [], 1
-    while power < size:
-        sizes.append(power)
-        power *= 2
-    return [*sizes, size]
+    return [*(1 << power for power in range((size - 1).bit_length())), size]
 
 
 def local_path(text: str) -> Path:

@@ -11,7 +11,7 @@ from torch import distributed
 from torch.distributed.rendezvous import rendezvous
 
 from cnnperf.scaling.arguments import Place
-from cnnperf.scaling.monitor import Peer
+from cnnperf.scaling.monitor import Peer, StoreHeartbeats
 
 T = TypeVar("T")
 Group = Any  # distributed.ProcessGroup, which some builds of PyTorch lack
@@ -102,19 +102,3 @@ class TorchrunCommunicator:
     def close(self) -> None:
         """Destroy the process group."""
         distributed.destroy_process_group()
-
-
-class StoreHeartbeats:
-    """Heartbeats of all processes in torchrun's store."""
-
-    def __init__(self, store: Any, size: int) -> None:
-        """Set the store and the number of processes."""
-        self._store, self._keys = store, [f"cnnperf/heartbeat/{rank}" for rank in range(size)]
-
-    def send(self, rank: int, heartbeat: str) -> None:
-        """Store the heartbeat of a process."""
-        self._store.set(self._keys[rank], heartbeat)
-
-    def read(self) -> list[str]:
-        """Return the last heartbeat of each process; blocks until each has sent one."""
-        return [heartbeat.decode() for heartbeat in self._store.multi_get(self._keys)]

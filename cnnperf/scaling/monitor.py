@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
 from cnnperf.exit_status import ExitStatus
 
@@ -30,14 +30,20 @@ Peer = tuple[str, int]
 """Host and process id."""
 
 
-class Heartbeats(Protocol):
-    """Store of the heartbeats of all processes."""
+class StoreHeartbeats:
+    """Heartbeats of all processes in torchrun's store."""
+
+    def __init__(self, store: Any, size: int) -> None:
+        """Set the store and the number of processes."""
+        self._store, self._keys = store, [f"cnnperf/heartbeat/{rank}" for rank in range(size)]
 
     def send(self, rank: int, heartbeat: str) -> None:
         """Store the heartbeat of a process."""
+        self._store.set(self._keys[rank], heartbeat)
 
     def read(self) -> list[str]:
-        """Return the last heartbeat of each process, by rank."""
+        """Return the last heartbeat of each process, by rank; blocks until each has sent one."""
+        return [heartbeat.decode() for heartbeat in self._store.multi_get(self._keys)]
 
 
 @dataclass
@@ -134,7 +140,7 @@ class HeartbeatMonitor:
 class MonitorThread(threading.Thread):
     """Thread that sends the heartbeats of one process, watches those of the others, and ends the process."""
 
-    def __init__(self, monitor: HeartbeatMonitor, heartbeats: Heartbeats, report: Callable[[str], None]) -> None:
+    def __init__(self, monitor: HeartbeatMonitor, heartbeats: StoreHeartbeats, report: Callable[[str], None]) -> None:
         """Prepare the thread.
 
         Args:
@@ -162,11 +168,7 @@ class MonitorThread(threading.Thread):
             self._wait()
 
     def await_cause(self, cause: str) -> None:
-        """Block until the watchdog knows which process is lost and ends this one; for the main thread, after an error.
-
-        Args:
-            cause: The error.
-        """
+        """Block the main thread after an error until the watchdog knows which process is lost and ends this one."""
         self._monitor.cause, self._monitor.state = cause, LOST
         self.join()
 
