@@ -216,7 +216,10 @@ class MadeDevices:
             "threads": 16,
             "torch": "2.11.0",
             "cudnn_benchmark": False,
+            "gpu_model": self.gpu if on_cuda else None,
         }
+        if on_cuda:
+            environment |= {"gpu_driver": "600.1", "gpu_power_limit_w": 700.0, "cudnn": 91002}
         records = tuple(map(self.record, self.cases()))
         return Run(
             machine_info={"node": "made", "cpu": {"brand_raw": self.cpu}},
@@ -224,7 +227,7 @@ class MadeDevices:
             time=datetime(2026, 1, 1, tzinfo=UTC),
             suite="default",
             planned=len(records),
-            environment=environment | (gpu if on_cuda else {"gpu_model": None}),
+            environment=environment,
             cases=records,
         )
 

@@ -17,6 +17,8 @@ from cnnperf.commands.command import (
     step_summary,
 )
 from cnnperf.exit_status import ExitStatus
+from cnnperf.gate.arguments import add_arguments, add_bisect_arguments, request_of
+from cnnperf.records.tolerance import TOLERANCE_HELP, parse_tolerance
 
 if TYPE_CHECKING:
     from cnnperf.runs.verdicts import Comparison
@@ -25,7 +27,6 @@ MD_HELP = "also write the report as Markdown to this file"
 
 
 def _compare(args: argparse.Namespace) -> int:
-    from cnnperf.records.tolerance import parse_tolerance
     from cnnperf.runs.comparison import compare_sides
 
     tolerance = parse_tolerance(args.allow)
@@ -35,8 +36,6 @@ def _compare(args: argparse.Namespace) -> int:
 
 
 def _compare_arguments(parser: argparse.ArgumentParser) -> None:
-    from cnnperf.records.tolerance import TOLERANCE_HELP
-
     add = parser.add_argument
     add("base", metavar="BASE", help=RUN_HELP)
     add("candidate", metavar="CANDIDATE", help=RUN_HELP)
@@ -47,7 +46,6 @@ def _compare_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _gate(args: argparse.Namespace) -> int:
-    from cnnperf.gate.arguments import request_of
     from cnnperf.gate.command import run_gate
 
     _check_output(args)
@@ -55,14 +53,11 @@ def _gate(args: argparse.Namespace) -> int:
 
 
 def _gate_arguments(parser: argparse.ArgumentParser) -> None:
-    from cnnperf.gate.arguments import add_arguments
-
     add_arguments(parser)
     add_markdown(parser, MD_HELP)
 
 
 def _bisect(args: argparse.Namespace) -> int:
-    from cnnperf.gate.arguments import request_of
     from cnnperf.gate.bisect import run_bisect
     from cnnperf.report.verdicts import comparison_lines
 
@@ -78,12 +73,6 @@ def _bisect(args: argparse.Namespace) -> int:
         return ExitStatus.UNSURE
     print_lines([f"{args.case} became worse in {found.commits[0]}"])
     return ExitStatus.OK
-
-
-def _bisect_arguments(parser: argparse.ArgumentParser) -> None:
-    from cnnperf.gate.arguments import add_bisect_arguments
-
-    add_bisect_arguments(parser)
 
 
 def _check_output(args: argparse.Namespace) -> None:
@@ -119,5 +108,7 @@ COMPARING = (
         _compare_arguments,
     ),
     Command("gate", "measure a commit and the work tree side by side and report regressions", _gate, _gate_arguments),
-    Command("bisect", "find the commit in which a case became worse, by measuring again", _bisect, _bisect_arguments),
+    Command(
+        "bisect", "find the commit in which a case became worse, by measuring again", _bisect, add_bisect_arguments
+    ),
 )

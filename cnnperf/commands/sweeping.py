@@ -48,13 +48,13 @@ def _sweep(args: argparse.Namespace) -> int:
     values, step = _values(args.values), _step(args.step)
     _check_before(args)
     sweep = _plan(args, values, step)
-    from cnnperf.records.writing import check_folder
+    from cnnperf.records.writing import check_folder, numbered_path
     from cnnperf.suite.sweep import SweepRunner
 
     for folder in (None if args.out else args.runs, args.png, args.svg):
         if folder:
             check_folder(folder)
-    session, path = _begin(args, sweep), _path(args)
+    session, path = _begin(args, sweep), args.out or numbered_path(args.runs)
     runner, interrupted = SweepRunner(sweep, session, write_error), False
     try:
         runner.run()
@@ -119,12 +119,6 @@ def _begin(args: argparse.Namespace, sweep: Sweep) -> BenchRun:
 def _count(sweep: Sweep) -> int | None:
     """Return the number of cases; None if the batch is doubled, because the end is not known."""
     return len(list(sweep.all_values())) * sum(map(len, sweep.groups())) if sweep.values else None
-
-
-def _path(args: argparse.Namespace) -> Path:
-    from cnnperf.records.writing import numbered_path
-
-    return args.out or numbered_path(args.runs)
 
 
 def _save(session: BenchRun, path: Path) -> None:

@@ -130,11 +130,7 @@ class Repository:
         shutil.rmtree(tree.parent, ignore_errors=True)
 
     def git(self, *arguments: str) -> str:
-        """Run git in the folder and return its output.
-
-        Raises:
-            CnnperfError: If git fails.
-        """
+        """Run git in the folder and return its output, or raise a `CnnperfError` if it fails."""
         done = self._run(*arguments)
         if done.returncode != 0:
             raise CnnperfError(f"git {' '.join(arguments[:2])} failed: {_last_line(done.stderr or done.stdout)}")

@@ -14,7 +14,7 @@ from cnnperf.exit_status import ExitStatus
 from cnnperf.records.writing import check_folder, check_out
 from cnnperf.report.scaling import scaling_lines
 from cnnperf.scaling.arguments import Place, Request, parser, request_of
-from cnnperf.scaling.communicator import TorchrunCommunicator
+from cnnperf.scaling.communicator import Communicator
 from cnnperf.scaling.monitor import HeartbeatMonitor, MonitorThread, SignalThread, exit_now
 from cnnperf.scaling.run import ScalingRun
 
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signals = SignalThread()
     signals.start()
     try:
-        communicator = TorchrunCommunicator(place, request.device, request.timeout)
+        communicator = Communicator(place, request.device, request.timeout)
         _check_agreement(communicator, request)
     except (RuntimeError, OSError) as error:
         print_error(f"cnnperf: process {place.rank}: the other processes cannot be reached: {_first_line(error)}")
@@ -42,11 +42,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print_error(f"cnnperf: {error}")
         return ExitStatus.UNUSABLE
     signals.stop()
-    progress = print_error if place.rank == 0 else _ignore
+    progress = print_error if place.rank == 0 else lambda _: None
     return _measure(ScalingRun(request, communicator, _device(place, request), progress))
 
 
-def _check_agreement(communicator: TorchrunCommunicator, request: Request) -> None:
+def _check_agreement(communicator: Communicator, request: Request) -> None:
     """Check that all processes have the same arguments, and that the first one can write the run file.
 
     Raises:
@@ -121,10 +121,6 @@ def _is_loss(error: BaseException) -> bool:
     text = str(error).lower()
     known = isinstance(error, torch.distributed.DistError) or "gloo" in text or "connection" in text
     return isinstance(error, RuntimeError) and known
-
-
-def _ignore(_: str) -> None:
-    """Print nothing: only the first process prints progress."""
 
 
 def _first_line(error: BaseException) -> str:

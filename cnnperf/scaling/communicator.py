@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from datetime import timedelta
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from torch import distributed
 from torch.distributed.rendezvous import rendezvous
@@ -17,31 +17,11 @@ T = TypeVar("T")
 Group = Any  # distributed.ProcessGroup, which some builds of PyTorch lack
 
 
-class Communicator(Protocol):
-    """Connection of this process to the others that measure with it."""
+class Communicator:
+    """Connection of a process that torchrun started to the others that measure with it.
 
-    @property
-    def rank(self) -> int:
-        """Rank of this process, from 0."""
-
-    @property
-    def size(self) -> int:
-        """Number of processes."""
-
-    def barrier(self) -> None:
-        """Wait until every process has called this."""
-
-    def all_gather(self, own: T) -> list[T]:
-        """Return the values that all processes pass, by rank; every process has to call it."""
-
-    def broadcast(self, value: T) -> T:
-        """Return the value that the first process passes; every process has to call it."""
-
-
-class TorchrunCommunicator:
-    """Communicator of a process that torchrun started.
-
-    Measured communication uses gloo on the CPU and NCCL on CUDA. The methods of `Communicator` always use gloo.
+    Measured communication uses gloo on the CPU and NCCL on CUDA. `barrier`, `all_gather` and `broadcast` always use
+    gloo.
 
     Attributes:
         rank: Rank of this process, from 0.

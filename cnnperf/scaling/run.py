@@ -26,7 +26,7 @@ from cnnperf.records.commit import commit_info
 from cnnperf.records.run import CaseRecord, NotMeasured, Run
 from cnnperf.records.writing import Journal, numbered_path, save_run
 from cnnperf.scaling.arguments import Request, sizes_up_to
-from cnnperf.scaling.communicator import Group, TorchrunCommunicator
+from cnnperf.scaling.communicator import Communicator, Group
 from cnnperf.scaling.results import STRONG, WEAK, Arm, arms_of, record_of
 from cnnperf.scaling.rounds import sample_ranks
 from cnnperf.scaling.step import Silent, Step, communicated_bytes
@@ -48,7 +48,7 @@ class ScalingRun:
     """
 
     request: Request
-    communicator: TorchrunCommunicator
+    communicator: Communicator
     device: torch.device
     progress: Callable[[str], None]
     records: list[CaseRecord] = field(default_factory=list)
