@@ -204,12 +204,6 @@ class MadeDevices:
     def run(self) -> Run:
         """Return the record of the run."""
         on_cuda = any(device != "cpu" for device in self.devices)
-        gpu: dict[str, Scalar] = {
-            "gpu_model": self.gpu,
-            "gpu_driver": "600.1",
-            "gpu_power_limit_w": 700.0,
-            "cudnn": 91002,
-        }
         environment: dict[str, Scalar] = {
             "cpu_model": self.cpu,
             "cpu_count": 16,

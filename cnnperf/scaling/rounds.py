@@ -29,11 +29,7 @@ class Gathered:
 
 
 def sample_ranks(
-    steps: Mapping[str, Subject | None],
-    anchor: str,
-    communicator: Communicator,
-    clock: Clock,
-    schedule: Schedule,
+    steps: Mapping[str, Subject | None], anchor: str, communicator: Communicator, clock: Clock, schedule: Schedule
 ) -> Gathered:
     """Sample all subjects in turns, in groups at fresh placements, until all ratios to the anchor are narrow.
 
