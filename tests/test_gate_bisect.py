@@ -87,7 +87,7 @@ def test_every_step_has_the_tolerances_that_were_given():
 def test_a_change_that_is_not_confirmed_is_not_searched_for(repository, capsys):
     commit_all(repository, PLAIN, PLAIN)
     assert bisect("HEAD~1", "HEAD") == 3
-    assert "HEAD is not surely worse than HEAD~1" in capsys.readouterr().out
+    assert "HEAD is not significantly worse than HEAD~1" in capsys.readouterr().out
 
 
 def test_a_good_commit_that_came_later_is_told_before_anything_is_measured(repository, capsys):

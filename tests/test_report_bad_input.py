@@ -109,7 +109,7 @@ def test_a_run_of_which_every_case_failed(save, capsys):
     assert main(["report", "run.json", "--html", "a.html", "--md", "a.md", "--png", "drawn"]) == 2
     told = capsys.readouterr()
     assert told.out.splitlines() == ["wrote a.html", "wrote a.md"]
-    assert "nothing to draw, because it has no case that was measured" in told.err
+    assert "there are no charts, because the run has no measured case" in told.err
 
 
 def test_reasons_and_findings_of_any_length_fit_into_a_comment(save, tmp_path, capsys):
@@ -198,7 +198,7 @@ def test_an_empty_path_is_a_usage_error(save, capsys):
     save(benchmark())
     with pytest.raises(SystemExit, match="2"):
         main(["report", "run.json", "--html", ""])
-    assert "a path is needed" in capsys.readouterr().err
+    assert "the path is empty" in capsys.readouterr().err
 
 
 def through_a_shell(command, folder, **environment):

@@ -51,10 +51,10 @@ class Series:
         """Add the placements of one pass, and judge the series if the number of them is one of `LOOKS`."""
         if self.alarm is None:
             self.first.append(placements)
-            self._look(rule.of(self.case))
+            self._judge_first(rule.of(self.case))
         else:
             self.second.append(placements)
-            self._confirm(rule.of(self.case))
+            self._judge_second(rule.of(self.case))
 
     def passes(self) -> list[list[Placement]]:
         """Return the placements of both measurements by pass."""
@@ -90,7 +90,7 @@ class Series:
             state = "a slowdown is not confirmed yet" if self.alarm else "undecided"
             self.decided = Judgement("unsure", f"{state}; {reason}", found)
 
-    def _look(self, rule: Rule) -> None:
+    def _judge_first(self, rule: Rule) -> None:
         count = _count(self.first)
         if count not in LOOKS:
             return
@@ -102,7 +102,7 @@ class Series:
         elif count == LOOKS[-1]:
             self.decided = Judgement("unsure", f"{judgement.reason} after {count} re-instantiations", judgement.found)
 
-    def _confirm(self, rule: Rule) -> None:
+    def _judge_second(self, rule: Rule) -> None:
         count = _count(self.second)
         if count < _count(self.first) or count not in LOOKS:
             return
