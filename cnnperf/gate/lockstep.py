@@ -48,7 +48,7 @@ class Turn:
 
     @classmethod
     def of(cls, seconds: float) -> Turn:
-        """Return the turn for a case whose rounds take so many seconds."""
+        """Return the turn for rounds that take `seconds` each."""
         rounds = min(MOST_ROUNDS, max(1, math.ceil(TURN_SECONDS / max(seconds, 1e-9))))
         return cls(rounds, int(seconds < COLD_SECONDS))
 
