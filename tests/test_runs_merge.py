@@ -8,7 +8,7 @@ from documents import benchmark, document, foreign
 from cnnperf import load_runs
 from cnnperf.cli import main
 from cnnperf.records.files import read_run
-from cnnperf.runs.swept import with_sweeps
+from cnnperf.runs.sweeps import with_sweeps
 
 ENVIRONMENT = {"cpu_model": "Example CPU", "cpu_count": 2, "load_average": 0.1}
 

@@ -16,7 +16,7 @@ from cnnperf.models.catalog import resolve
 from cnnperf.records.case import Case
 from cnnperf.records.metrics import Value
 from cnnperf.runs.frame import frame_of_runs
-from cnnperf.runs.swept import with_sweeps
+from cnnperf.runs.sweeps import with_sweeps
 from cnnperf.suite.bench_run import BenchRun
 from cnnperf.suite.options import Options
 from cnnperf.suite.plan import Plan, thread_counts

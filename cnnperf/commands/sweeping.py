@@ -123,7 +123,7 @@ def _count(sweep: Sweep) -> int | None:
 
 def _save(session: BenchRun, path: Path) -> None:
     from cnnperf.records.writing import save_run
-    from cnnperf.runs.swept import with_sweeps
+    from cnnperf.runs.sweeps import with_sweeps
 
     save_run(path, with_sweeps(session.run()))
     if session.journal is not None:

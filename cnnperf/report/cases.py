@@ -1,4 +1,4 @@
-"""The cases of a run as the report looks at them: by axes, and in the order in which they were measured."""
+"""Cases and values of a run as reports write them."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import TypeVar
 
 from cnnperf.records.case import AXIS_BY_NAME, LATER, Case
 from cnnperf.records.metrics import Value
-from cnnperf.runs.pairs import UNSURE, Cases, verdict_on
-from cnnperf.units import ABSENT, format_factor, format_percent, format_ratio
+from cnnperf.runs.pairs import UNSURE, verdict_on
+from cnnperf.units import ABSENT, format_factor, format_percent, format_quantity, format_ratio
 
 Format = tuple[str, str, int, tuple[str, ...]]
 Key = TypeVar("Key", bound=Hashable)
 
 
 def format_of(case: Case) -> Format:
-    """Return in what form a case runs: precision, layout, images' size in pixels, and words for what is not usual."""
+    """Return the format of a case: precision, layout, image size in pixels, and words for later axes that are set."""
     return case.precision, case.layout, case.image_size, tuple(case.sizes(LATER))
 
 
 def format_text(stored: Format) -> str:
-    """Return the words for `format_of`: `fp32, contiguous, 32 x 32 images`."""
+    """Write the result of `format_of`: `fp32, contiguous, 32 x 32 images`."""
     precision, layout, size, others = stored
     return ", ".join((precision, layout, f"{size} x {size} images", *others))
 
@@ -37,10 +37,9 @@ def phases_of(cases: Iterable[Case]) -> list[str]:
     return sorted(distinct(cases, lambda case: case.phase), key=lambda phase: order.get(phase, len(order)))
 
 
-def value_of(cases: Cases, case: Case, metric: str) -> Value:
-    """Return a value of a case, NaN where the case or the metric is missing."""
-    record = cases.get(case)
-    return Value(math.nan) if record is None else record.values.get(metric, Value(math.nan))
+def count_text(number: int, noun: str) -> str:
+    """Write a number of things: `1 case`, `2 cases`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def ratio_text(quotient: Value) -> str:
@@ -54,7 +53,24 @@ def ratio_text(quotient: Value) -> str:
 
 
 def share_text(share: Value) -> str:
-    """Return a share with its interval."""
+    """Write a share with its interval: `40% [35%, 45%]`."""
     if math.isnan(share.value) or share.low is None or share.high is None:
         return format_percent(share.value)
     return f"{format_percent(share.value)} [{format_percent(share.low)}, {format_percent(share.high)}]"
+
+
+def rate_text(images: float) -> str:
+    """Write images per second without the unit, which the header of a table names: `12.3k`."""
+    return format_quantity(images, "images/s").removesuffix("images/s").rstrip()
+
+
+def half_width_text(measured: Value) -> str:
+    """Write the half-width of an interval to follow a value: ` ±2.1%`; empty where there is none."""
+    half = measured.half_width
+    return f" ±{format_percent(half)}" if math.isfinite(half) and half >= 0 else ""
+
+
+def quantity_text(measured: Value, unit: str) -> str:
+    """Write a value with the half-width of its interval: `1.23 ms ±2.1%`; images per second without their unit."""
+    text = rate_text(measured.value) if unit == "images/s" else format_quantity(measured.value, unit)
+    return text + half_width_text(measured)

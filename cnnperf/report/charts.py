@@ -1,4 +1,4 @@
-"""The charts: each one specification, of which page, PNG and SVG are made by Vega-Altair."""
+"""The charts: Vega-Altair specifications from which page, PNG and SVG are made."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import Any
 from cnnperf.extras import needs_extra
 from cnnperf.records.case import PHASES
 from cnnperf.records.engines import ENGINES
-from cnnperf.report.drawing import Chart, belongs
-from cnnperf.report.rows import Row, ceiling_rows
+from cnnperf.report.drawing import GREY, Chart, belongs
+from cnnperf.report.rows import Row
 from cnnperf.report.sweep_charts import sweep_charts
 from cnnperf.report.view import RunView
+from cnnperf.runs.roofline import Ceiling, ceilings_of
 
 with needs_extra("report", "a figure or page"):
     import altair as alt
@@ -23,18 +24,19 @@ MEMORY_HEIGHT = 17
 
 
 def charts_of(view: RunView) -> list[Chart]:
-    """Return all charts for which a run has something to show."""
-    run, cases, memory, ratios = view.run, view.case_rows, view.memory_rows, view.ratio_rows
+    """Return all charts for which a run has data."""
+    cases, memory, ratios = view.case_rows, view.memory_rows, view.ratio_rows
     phases = [phase for phase in PHASES if any(row["phase"] == phase for row in cases)]
-    charts = [_interval_chart("latency", phase, cases) for phase in phases]
-    charts += [_interval_chart("throughput", phase, cases) for phase in phases]
+    charts = [_interval_chart(metric, phase, cases) for metric in INTERVALS for phase in phases]
     charts += [_memory_chart(phase, memory) for phase in phases if any(row["phase"] == phase for row in memory)]
     for kind in RATIOS:
-        wanted = [{"kind": kind, "phase": phase} for phase in phases]
-        charts += [_ratio_chart(where, ratios) for where in wanted if any(belongs(row, where) for row in ratios)]
-    if run.ceilings and any(row["intensity"] for row in cases):
-        charts.append(_roofline(cases, ceiling_rows(run)))
-    return charts + sweep_charts(run)
+        for phase in phases:
+            where = {"kind": kind, "phase": phase}
+            if any(belongs(row, where) for row in ratios):
+                charts.append(_ratio_chart(where, ratios))
+    if view.run.ceilings and any(row["intensity"] for row in cases):
+        charts.append(_roofline(cases, ceilings_of(view.run)))
+    return charts + sweep_charts(view.run)
 
 
 @dataclass(frozen=True)
@@ -42,12 +44,12 @@ class Ratio:
     """Look of one kind of ratio chart.
 
     Attributes:
-        section: Heading.
-        title: Before the phase.
+        section: Heading of the section.
+        title: Title in front of the phase.
         axis: Title of the axis.
-        even: Where it makes no difference, or None.
-        scale: Of the axis.
-        number: Format of its numbers.
+        even: Value without a difference, or None.
+        scale: Type of the scale.
+        number: Format of the numbers of the axis.
     """
 
     section: str
@@ -70,151 +72,106 @@ RATIOS: Mapping[str, Ratio] = {
     ),
 }
 INTERVALS = {
-    "latency": ("Latency", "seconds a call, logarithmic", SECONDS, "~s"),
-    "throughput": ("Throughput", "images a second, logarithmic", "format(datum.value, '~s')", "~s"),
+    "latency": ("Latency", "seconds a call, logarithmic", SECONDS),
+    "throughput": ("Throughput", "images a second, logarithmic", "format(datum.value, '~s')"),
 }
 
 
 def _interval_chart(metric: str, phase: str, rows: Sequence[Row]) -> Chart:
-    section, title, label, number = INTERVALS[metric]
-    x = alt.X(
-        f"{metric}:Q",
-        title=title,
-        scale=alt.Scale(type="log", nice=False, padding=12),
-        axis=alt.Axis(labelExpr=label, tickCount=4),
-    )
-    tooltip = [
-        alt.Tooltip("label:N", title="case"),
-        alt.Tooltip(f"{metric}:Q", title=metric, format=f".3{number.removeprefix('~')}"),
-        alt.Tooltip(f"{metric}_low:Q", title="from", format=f".3{number.removeprefix('~')}"),
-        alt.Tooltip(f"{metric}_high:Q", title="to", format=f".3{number.removeprefix('~')}"),
-        alt.Tooltip(f"{metric}_rounds:Q", title="rounds"),
-        alt.Tooltip("doubt:N", title="to doubt"),
-    ]
+    section, title, label = INTERVALS[metric]
+    ends = {metric: metric, f"{metric}_low": "from", f"{metric}_high": "to"}
     common = {
-        "y": _rows_axis(),
-        "yOffset": alt.YOffset("engine:N", sort=list(ENGINES)),
-        "color": _color("engine"),
-        "tooltip": tooltip,
+        **_by_engine(),
+        "tooltip": [
+            alt.Tooltip("label:N", title="case"),
+            *(alt.Tooltip(f"{name}:Q", title=text, format=".3s") for name, text in ends.items()),
+            alt.Tooltip(f"{metric}_rounds:Q", title="rounds"),
+            alt.Tooltip("doubt:N", title="to doubt"),
+        ],
     }
     base = _over("cases")
     line = base.mark_rule(strokeWidth=3, opacity=0.5).encode(
         x=alt.X(f"{metric}_low:Q", title=title), x2=f"{metric}_high:Q", **common
     )
-    point = base.mark_point(filled=True, size=70, opacity=1).encode(
-        x=x, shape=alt.Shape("engine:N", legend=None, sort=list(ENGINES)), **common
-    )
-    layered = _sized(line + point)
-    return Chart(f"{metric}-{phase}", section, f"{section}, {phase}", "cases", rows, layered, {"phase": phase})
+    scale = alt.Scale(type="log", nice=False, padding=12)
+    x = alt.X(f"{metric}:Q", title=title, scale=scale, axis=alt.Axis(labelExpr=label, tickCount=4))
+    shape = alt.Shape("engine:N", legend=None, sort=list(ENGINES))
+    point = base.mark_point(filled=True, size=70, opacity=1).encode(x=x, shape=shape, **common)
+    title = f"{section}, {phase}"
+    return Chart(f"{metric}-{phase}", section, title, "cases", rows, _sized(line + point), {"phase": phase})
 
 
 def _memory_chart(phase: str, rows: Sequence[Row]) -> Chart:
-    chart = (
-        _over("memory")
-        .mark_bar()
-        .encode(
-            y=_rows_axis(),
-            x=alt.X("sum(mib):Q", title="MiB at the peak", axis=alt.Axis(tickCount=5)),
-            color=alt.Color("part:N", sort=None, legend=alt.Legend()),
-            order=alt.Order("order:Q"),
-            tooltip=[alt.Tooltip("label:N", title="case"), "part:N", alt.Tooltip("mib:Q", title="MiB", format=".4g")],
-        )
-    )
-    return Chart(
-        f"memory-{phase}",
-        "Memory",
-        f"Memory at the peak, {phase}",
-        "memory",
-        rows,
-        chart.properties(width="container", height=alt.Step(MEMORY_HEIGHT)),
-        {"phase": phase},
-    )
+    bars = _over("memory").mark_bar()
+    chart = bars.encode(
+        y=_rows_axis(),
+        x=alt.X("sum(mib):Q", title="MiB at the peak", axis=alt.Axis(tickCount=5)),
+        color=alt.Color("part:N", sort=None, legend=alt.Legend()),
+        order=alt.Order("order:Q"),
+        tooltip=[alt.Tooltip("label:N", title="case"), "part:N", alt.Tooltip("mib:Q", title="MiB", format=".4g")],
+    ).properties(width="container", height=alt.Step(MEMORY_HEIGHT))
+    title = f"Memory at the peak, {phase}"
+    return Chart(f"memory-{phase}", "Memory", title, "memory", rows, chart, {"phase": phase})
 
 
 def _ratio_chart(where: Mapping[str, str], rows: Sequence[Row]) -> Chart:
     kind, phase = where["kind"], where["phase"]
-    about = RATIOS[kind]
+    look = RATIOS[kind]
     base = _over("ratios")
     common = {
-        "y": _rows_axis(),
-        "yOffset": alt.YOffset("engine:N", sort=list(ENGINES)),
-        "color": _color("engine"),
-        "tooltip": [alt.Tooltip("label:N", title="case"), alt.Tooltip("told:N", title=about.axis.partition(",")[0])],
+        **_by_engine(),
+        "tooltip": [alt.Tooltip("label:N", title="case"), alt.Tooltip("told:N", title=look.axis.partition(",")[0])],
     }
-    scale = alt.Scale(type=about.scale, nice=False, padding=12, zero=False)
-    line = base.mark_rule(strokeWidth=3, opacity=0.5).encode(x=alt.X("low:Q", title=about.axis), x2="high:Q", **common)
-    opacity = alt.condition(alt.datum.seen == "difference seen", alt.value(1), alt.value(0.35))
+    scale = alt.Scale(type=look.scale, nice=False, padding=12, zero=False)
+    line = base.mark_rule(strokeWidth=3, opacity=0.5).encode(x=alt.X("low:Q", title=look.axis), x2="high:Q", **common)
     point = base.mark_point(filled=True, size=70).encode(
-        x=alt.X("ratio:Q", title=about.axis, scale=scale, axis=alt.Axis(format=about.number, tickCount=4)),
-        opacity=opacity,
+        x=alt.X("ratio:Q", title=look.axis, scale=scale, axis=alt.Axis(format=look.number, tickCount=4)),
+        opacity=alt.condition(alt.datum.seen == "difference seen", alt.value(1), alt.value(0.35)),
         **common,
     )
-    # A screen reader would be told of a layer that is empty.
-    layers = [line, point] if any(row["low"] is not None for row in rows if belongs(row, where)) else [point]
-    marks = alt.layer(*([] if about.even is None else [_line_at(about.even)]), *layers)
-    return Chart(f"{kind}-{phase}", about.section, f"{about.title}, {phase}", "ratios", rows, _sized(marks), where)
+    layers = [] if look.even is None else [_line_at(look.even)]
+    if any(row["low"] is not None for row in rows if belongs(row, where)):  # a screen reader reads an empty layer out
+        layers.append(line)
+    title = f"{look.title}, {phase}"
+    return Chart(f"{kind}-{phase}", look.section, title, "ratios", rows, _sized(alt.layer(*layers, point)), where)
 
 
 def _line_at(even: float) -> Any:
     values = alt.InlineData(values=[{"even": even}])
-    return alt.Chart(values).mark_rule(strokeDash=[4, 4], color="#888888").encode(x="even:Q")
+    return alt.Chart(values).mark_rule(strokeDash=[4, 4], color=GREY).encode(x="even:Q")
 
 
-def _roofline(rows: Sequence[Row], ceilings: Sequence[Row]) -> Chart:
-    lines = [
-        {
-            **row,
-            "intensity": intensity,
-            "flop_rate": min(float(row["bandwidth"] or 0) * intensity, float(row["rate"] or 0)),
-        }
-        for row in ceilings
-        for knee in [float(row["knee"] or 1)]
-        for intensity in (knee / 64, knee, knee * 64)
+def _roofline(rows: Sequence[Row], ceilings: Sequence[Ceiling]) -> Chart:
+    lines = []
+    for ceiling in ceilings:
+        for intensity in (ceiling.knee / 64, ceiling.knee, ceiling.knee * 64):
+            name = f"{ceiling.device} {ceiling.precision}"
+            lines.append({"name": name, "intensity": intensity, "flop_rate": ceiling.flop_rate(intensity)})
+    scale, axis = alt.Scale(type="log", nice=False), alt.Axis(format="~s", tickCount=4)
+    x = alt.X("intensity:Q", title="flop for each byte that must move, logarithmic", scale=scale, axis=axis)
+    y = alt.Y("flop_rate:Q", title="flop/s, logarithmic", scale=scale, axis=axis)
+    roof = alt.Chart(alt.InlineData(values=lines)).mark_line(color=GREY)
+    points = _over("cases").mark_point(filled=True, size=60, opacity=0.85)
+    tooltip = [
+        alt.Tooltip("label:N", title="case"),
+        alt.Tooltip("flop_rate:Q", title="flop/s", format=".3s"),
+        alt.Tooltip("intensity:Q", title="flop/byte", format=".3s"),
     ]
-    scale = alt.Scale(type="log", nice=False)
-    x = alt.X(
-        "intensity:Q",
-        title="flop for each byte that must move, logarithmic",
-        scale=scale,
-        axis=alt.Axis(format="~s", tickCount=4),
-    )
-    y = alt.Y("flop_rate:Q", title="flop/s, logarithmic", scale=scale, axis=alt.Axis(format="~s", tickCount=4))
-    roof = (
-        alt.Chart(alt.InlineData(values=lines))
-        .mark_line(color="#888888")
-        .encode(x=x, y=y, detail="name:N", tooltip=["name:N"])
-    )
-    point = (
-        _over("cases")
-        .mark_point(filled=True, size=60, opacity=0.85)
-        .encode(
-            x=x,
-            y=y,
-            color=_color("engine"),
-            shape=alt.Shape("phase:N", legend=alt.Legend()),
-            tooltip=[
-                alt.Tooltip("label:N", title="case"),
-                alt.Tooltip("flop_rate:Q", title="flop/s", format=".3s"),
-                alt.Tooltip("intensity:Q", title="flop/byte", format=".3s"),
-            ],
-        )
+    chart = roof.encode(x=x, y=y, detail="name:N", tooltip=["name:N"]) + points.encode(
+        x=x, y=y, color=_color("engine"), shape=alt.Shape("phase:N", legend=alt.Legend()), tooltip=tooltip
     )
     title = "Roofline: what was reached under the ceilings of a copy and a matrix product"
-    return Chart("roofline", "Roofline", title, "cases", rows, (roof + point).properties(width="container", height=340))
+    return Chart("roofline", "Roofline", title, "cases", rows, chart.properties(width="container", height=340))
 
 
 def rounds_chart() -> Any:
     """Return the chart of the raw rounds of one case, from the rows `rounds`."""
+    axis = alt.Axis(labelExpr=SECONDS, tickCount=5)
     chart = (
         _over("rounds")
         .mark_tick(thickness=2, opacity=0.6)
         .encode(
-            x=alt.X(
-                "seconds:Q",
-                title="seconds a call",
-                scale=alt.Scale(zero=False),
-                axis=alt.Axis(labelExpr=SECONDS, tickCount=5),
-            ),
+            x=alt.X("seconds:Q", title="seconds a call", scale=alt.Scale(zero=False), axis=axis),
             y=alt.Y("placement:O", title="group of rounds (on the CPU: placement in memory)"),
             tooltip=[alt.Tooltip("seconds:Q", title="seconds", format=".4s"), "placement:O"],
         )
@@ -236,11 +193,10 @@ def history_chart() -> Any:
     shifted = base.transform_filter(alt.datum.shift != "")
     line = base.mark_line(opacity=0.5).encode(x=x, y=y)
     point = base.mark_point(filled=True, size=40).encode(x=x, y=y, tooltip=tooltip)
-    rule = shifted.mark_rule(strokeDash=[4, 4], strokeWidth=2, color="#888888").encode(x=x, tooltip=tooltip)
-    text = shifted.mark_text(align="left", dx=5, dy=8, baseline="top", color="#888888").encode(
-        x=x, y=alt.value(0), text="shift:N"
-    )
-    return (rule + line + point + text).properties(width="container", height=260)
+    rule = shifted.mark_rule(strokeDash=[4, 4], strokeWidth=2, color=GREY).encode(x=x, tooltip=tooltip)
+    text = shifted.mark_text(align="left", dx=5, dy=8, baseline="top", color=GREY)
+    label = text.encode(x=x, y=alt.value(0), text="shift:N")
+    return (rule + line + point + label).properties(width="container", height=260)
 
 
 def _over(dataset: str) -> Any:
@@ -249,6 +205,11 @@ def _over(dataset: str) -> Any:
 
 def _rows_axis() -> Any:
     return alt.Y("row:N", title=None, sort=None)
+
+
+def _by_engine() -> dict[str, Any]:
+    """Return the encodings of a row per case, with an offset and a colour per engine."""
+    return {"y": _rows_axis(), "yOffset": alt.YOffset("engine:N", sort=list(ENGINES)), "color": _color("engine")}
 
 
 def _color(field: str) -> Any:

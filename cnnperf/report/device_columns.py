@@ -7,13 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from cnnperf.records.metrics import Value
-from cnnperf.report.cases import ratio_text
-from cnnperf.runs.device_records import COPIES, DeviceRow, image_bytes, is_positive, value
-from cnnperf.runs.devices import DIFFERENT_MACHINES, DIFFERENT_RUNS
+from cnnperf.report.cases import quantity_text, rate_text, ratio_text
+from cnnperf.runs.device_records import COPIES, DeviceRow, finding_text, image_bytes, is_positive
+from cnnperf.runs.devices import NOT_COMPARABLE
+from cnnperf.runs.pairs import value_of
 from cnnperf.units import ABSENT, format_percent, format_quantity
 
 MARK = "!"
-NOT_COMPARABLE = "not comparable"
 
 _TIMES_LEGEND = (
     "All numbers are measured; none is an expectation. wall: host seconds of one call, synchronized before and "
@@ -34,18 +34,8 @@ LEGEND = (
     f"{ABSENT}: not measured, or no case on the CPU to compare with. {MARK}: doubtful, see the notes.",
 )
 
-
-@dataclass(frozen=True)
-class Column:
-    """One column of the table.
-
-    Attributes:
-        name: Header.
-        cell: Text of a row.
-    """
-
-    name: str
-    cell: Callable[[DeviceRow], str]
+Cell = Callable[[DeviceRow], str]
+"""Text of a row in one column."""
 
 
 @dataclass(frozen=True)
@@ -53,87 +43,73 @@ class Layout:
     """One table of the section.
 
     Attributes:
-        columns: All but the first, which names the row.
-        caption: Words above it; empty for none.
-        shown: Whether a row is part of it.
-        doubts: What speaks against the numbers that it shows of a row.
+        columns: Columns by header, but the first, which names the row.
+        caption: Text above the table; empty for none.
+        shown: Returns whether a row belongs to the table.
+        doubts: Returns the reasons to distrust the numbers that the table shows of a row.
     """
 
-    columns: tuple[Column, ...]
+    columns: dict[str, Cell]
     caption: str = ""
     shown: Callable[[DeviceRow], bool] = lambda _: True
     doubts: Callable[[DeviceRow], list[str]] = DeviceRow.doubts
 
 
-def _time(name: str, *, interval: bool) -> Column:
+def _time(name: str, *, interval: bool = True) -> Cell:
     def cell(row: DeviceRow) -> str:
         if row.case.device_type == "cpu" and name != "wall":
             return ""
         measured = row.times().get(name)
         if measured is None:
             return ABSENT
-        return with_doubt(measured) if interval else format_quantity(measured.value, "s")
+        return quantity_text(measured, "s") if interval else format_quantity(measured.value, "s")
 
-    return Column(name, cell)
+    return cell
 
 
-def _metric(name: str, metric: str, unit: str) -> Column:
+def _metric(metric: str, unit: str) -> Cell:
     def cell(row: DeviceRow) -> str:
-        measured = value(row.record, metric)
-        text = format_quantity(measured.value, unit) if is_positive(measured) else ABSENT
-        return text.removesuffix("images/s").rstrip()
+        measured = value_of(row.record, metric)
+        if not is_positive(measured):
+            return ABSENT
+        return rate_text(measured.value) if unit == "images/s" else format_quantity(measured.value, unit)
 
-    return Column(name, cell)
+    return cell
 
 
 def _rounds(row: DeviceRow) -> str:
-    rounds = value(row.record, "latency").rounds
+    rounds = value_of(row.record, "latency").rounds
     return ABSENT if rounds is None else str(rounds)
 
 
 def _busy(row: DeviceRow) -> str:
-    return "" if row.case.device_type == "cpu" else _metric("busy", "device_busy", "ratio").cell(row)
+    return "" if row.case.device_type == "cpu" else _metric("device_busy", "ratio")(row)
 
 
 def _ratio(row: DeviceRow) -> str:
     if row.against_cpu is None:
         return ""
-    if row.against_cpu.reason in (DIFFERENT_RUNS, DIFFERENT_MACHINES):
-        return NOT_COMPARABLE
-    return _marked(row, ratio_text(row.against_cpu.value))
+    if row.against_cpu.reason in NOT_COMPARABLE:
+        return "not comparable"
+    return _marked(row, row.against_cpu.value)
 
 
-def _copied_ratio(metric: str) -> Callable[[DeviceRow], str]:
+def _copied_ratio(metric: str) -> Cell:
     def cell(row: DeviceRow) -> str:
-        found = None if row.against_cpu is None else row.against_cpu.with_copies.get(metric)
-        return ABSENT if found is None else _marked(row, ratio_text(found))
+        quotient = None if row.against_cpu is None else row.against_cpu.with_copies.get(metric)
+        return ABSENT if quotient is None else _marked(row, quotient)
 
     return cell
 
 
-def _copy_share(metric: str) -> Callable[[DeviceRow], str]:
+def _copy_share(metric: str) -> Cell:
     def cell(row: DeviceRow) -> str:
         share = row.copy_shares().get(metric)
         if share is None or not is_positive(share):
             return ABSENT
-        return f"{format_quantity(value(row.record, metric).value, 's')} ({format_percent(share.value)})"
+        return f"{format_quantity(value_of(row.record, metric).value, 's')} ({format_percent(share.value)})"
 
     return cell
-
-
-def has_copies(row: DeviceRow) -> bool:
-    """Return whether copying the images was measured for a row."""
-    return bool(row.copy_shares())
-
-
-def has_several_batches(row: DeviceRow) -> bool:
-    """Return whether the form of a row was measured at several batches, so that one of them is the best."""
-    return row.best is not None and len(row.best.batches) > 1
-
-
-def best_doubts(row: DeviceRow) -> list[str]:
-    """Return the findings of the case at the best batch, which may be another case than the row's."""
-    return [] if row.best is None else [f"{finding.kind}: {finding.seen}" for finding in row.best.record.findings]
 
 
 def _best_batch(row: DeviceRow) -> str:
@@ -141,9 +117,7 @@ def _best_batch(row: DeviceRow) -> str:
 
 
 def _best_rate(row: DeviceRow) -> str:
-    if row.best is None:
-        return ABSENT
-    return with_doubt(value(row.best.record, "throughput"), "images/s").replace(" images/s", "")
+    return ABSENT if row.best is None else quantity_text(value_of(row.best.record, "throughput"), "images/s")
 
 
 def _batches(row: DeviceRow) -> str:
@@ -153,68 +127,64 @@ def _batches(row: DeviceRow) -> str:
     return f"{first} to {last}{', at the edge' if row.best.at_edge else ''}"
 
 
-def with_doubt(measured: Value, unit: str = "s") -> str:
-    """Write a value with the half-width of its interval: `1.23 ms ±2.1%`."""
-    half = measured.half_width
-    return format_quantity(measured.value, unit) + (
-        f" ±{format_percent(half)}" if math.isfinite(half) and half >= 0 else ""
-    )
+def _marked(row: DeviceRow, quotient: Value) -> str:
+    return ratio_text(quotient) + (MARK if row.doubts() and not math.isnan(quotient.value) else "")
 
 
-def _marked(row: DeviceRow, text: str) -> str:
-    return f"{text}{MARK}" if text != ABSENT and row.doubts() else text
+def _has_copies(row: DeviceRow) -> bool:
+    return bool(row.copy_shares())
 
 
-_CALLS = (Column("batch", lambda row: str(row.case.batch)), Column("n", _rounds))
-_RATE = _metric("images/s", "throughput", "images/s")
-TIMES = (*_CALLS, *(_time(name, interval=name == "wall") for name in ("wall", "event", "device", "queued")), _RATE)
-"""For a terminal, which has room for one interval."""
-WIDE_TIMES = (*_CALLS, *(_time(name, interval=True) for name in ("wall", "event", "device", "queued")), _RATE)
-STATE = (
-    _metric("memory", "peak_memory", "B"),
-    Column("busy", _busy),
-    _metric("SM clock", "sm_clock", "Hz"),
-    _metric("power", "power", "W"),
-    _metric("energy", "energy", "J/image"),
-    Column("CPU/CUDA", _ratio),
+def _has_several_batches(row: DeviceRow) -> bool:
+    return row.best is not None and len(row.best.batches) > 1
+
+
+def _best_doubts(row: DeviceRow) -> list[str]:
+    """Return the findings of the case at the best batch, which may be another case than that of the row."""
+    return [] if row.best is None else [finding_text(finding) for finding in row.best.record.findings]
+
+
+_CALLS: dict[str, Cell] = {"batch": lambda row: str(row.case.batch), "n": _rounds}
+_RATE = {"images/s": _metric("throughput", "images/s")}
+_WALL = {"wall": _time("wall")}
+_OTHER_TIMES = ("event", "device", "queued")
+TIMES = _CALLS | _WALL | {name: _time(name, interval=False) for name in _OTHER_TIMES} | _RATE
+"""Columns for a terminal, which has space for one interval."""
+STATE = {
+    "memory": _metric("peak_memory", "B"),
+    "busy": _busy,
+    "SM clock": _metric("sm_clock", "Hz"),
+    "power": _metric("power", "W"),
+    "energy": _metric("energy", "J/image"),
+}
+_RATIO: dict[str, Cell] = {"CPU/CUDA": _ratio}
+COPIED = {name.removeprefix("copy_"): _metric(name, "s") for name in COPIES}
+_IMAGES: dict[str, Cell] = {"images": lambda row: format_quantity(image_bytes(row.case), "B")}
+_COPY_SHARES = {f"{name.removeprefix('copy_')} (of wall)": _copy_share(name) for name in COPIES}
+_COPIED_RATIOS = {f"CPU/CUDA, {name.removeprefix('copy_')}": _copied_ratio(name) for name in COPIES}
+
+_BEST = Layout(
+    {"best batch": _best_batch, "images/s there": _best_rate, "batches measured": _batches},
+    "Each at its own best batch",
+    _has_several_batches,
+    _best_doubts,
 )
-BEST = (
-    Column("best batch", _best_batch),
-    Column("images/s there", _best_rate),
-    Column("batches measured", _batches),
-)
-_IMAGES = Column("images", lambda row: format_quantity(image_bytes(row.case), "B"))
-COPIED = tuple(_metric(name.removeprefix("copy_"), name, "s") for name in COPIES)
-_COPIED_RATIOS = tuple(Column(f"CPU/CUDA, {name.removeprefix('copy_')}", _copied_ratio(name)) for name in COPIES)
-TRANSFERS = (_IMAGES, *COPIED, *_COPIED_RATIOS)
-WIDE_TRANSFERS = (
-    _IMAGES,
-    *(Column(f"{name.removeprefix('copy_')} (of wall)", _copy_share(name)) for name in COPIES),
-    *_COPIED_RATIOS,
-)
 
-_BEST_CAPTION = "Each at its own best batch"
-_TRANSFERS_CAPTION = "Images copied to the device before each call"
+
+def _transfers(copies: dict[str, Cell]) -> Layout:
+    caption = "Images copied to the device before each call"
+    return Layout(_IMAGES | copies | _COPIED_RATIOS, caption, _has_copies)
+
 
 BRIEF_TABLES = (
-    Layout(
-        (
-            *(*_CALLS, _time("wall", interval=True), _time("device", interval=False), _RATE),
-            *(column for column in STATE if column.name in {"energy", "CPU/CUDA"}),
-        )
-    ),
+    Layout(_CALLS | _WALL | {"device": _time("device", interval=False)} | _RATE | {"energy": STATE["energy"]} | _RATIO),
 )
 """The table of a terminal for a run with many networks."""
-TABLES = (
-    Layout(TIMES),
-    Layout(STATE),
-    Layout(BEST, _BEST_CAPTION, has_several_batches, best_doubts),
-    Layout(TRANSFERS, _TRANSFERS_CAPTION, has_copies),
-)
+TABLES = (Layout(TIMES), Layout(STATE | _RATIO), _BEST, _transfers(COPIED))
 """The tables of a terminal."""
 WIDE_TABLES = (
-    Layout((*WIDE_TIMES, *STATE)),
-    Layout(BEST, _BEST_CAPTION, has_several_batches, best_doubts),
-    Layout(WIDE_TRANSFERS, _TRANSFERS_CAPTION, has_copies),
+    Layout(_CALLS | _WALL | {name: _time(name) for name in _OTHER_TIMES} | _RATE | STATE | _RATIO),
+    _BEST,
+    _transfers(_COPY_SHARES),
 )
 """The tables of Markdown and HTML."""

@@ -1,20 +1,22 @@
-"""Sentences around the table of CUDA beside the CPU: the machine above it, choices, best batches and doubts below."""
+"""Text around the table of CUDA beside the CPU: the machine above it; choices, best batches and doubts below it."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from cnnperf.records.case import Case
 from cnnperf.records.run import Run, Scalar
-from cnnperf.report.cases import distinct
+from cnnperf.report.cases import count_text, distinct
 from cnnperf.report.sweeps import crossover_text
-from cnnperf.runs.device_records import DeviceBlock, DeviceRow, MissingRow, is_positive, value
-from cnnperf.runs.devices import DIFFERENT_MACHINES, DIFFERENT_RUNS
+from cnnperf.runs.device_records import DeviceBlock, DeviceRow, MissingRow, is_positive
+from cnnperf.runs.devices import NOT_COMPARABLE
+from cnnperf.runs.pairs import value_of
 from cnnperf.runs.sweeps import Rivals
 from cnnperf.units import format_quantity
 
 Runs = Sequence[tuple[str, Run]]
-"""Each with its name."""
+"""Names and runs."""
 
 MOST_NOTES = 60
 MOST_FORMS = 6
@@ -22,7 +24,7 @@ MOST_FORMS = 6
 _UNKNOWN = "not recorded"
 _ON_OFF = {True: "on", False: "off"}
 
-# Name in the environment record to words, in the order of the header.
+# Texts by name in the environment record, in the order of the header.
 _GPU: Mapping[str, Callable[[Scalar], str]] = {
     "gpu_model": "GPU {}".format,
     "gpu_driver": "driver {}".format,
@@ -38,7 +40,7 @@ _CPU: Mapping[str, Callable[[Scalar], str]] = {
 
 
 def header_texts(runs: Runs, blocks: Sequence[DeviceBlock]) -> list[str]:
-    """Return for each run with a row what it ran on, its number in front where there are several."""
+    """Return the machine of each run with a row, behind the number of the run where there are several."""
     texts = []
     for number, (name, run) in enumerate(runs, start=1):
         rows = [row for block in blocks for row in block.rows if row.run == name]
@@ -49,26 +51,30 @@ def header_texts(runs: Runs, blocks: Sequence[DeviceBlock]) -> list[str]:
 
 
 def notes_of(runs: Runs, blocks: Sequence[DeviceBlock]) -> list[tuple[str, list[str]]]:
-    """Return sentences by title: those of each network and phase, then those about rows that are missing."""
-    notes = [(title_of(block.case), list(_notes(runs, block))) for block in blocks]
-    told = [(title, texts) for title, texts in notes if texts]
-    kept, left = told[:MOST_NOTES], len(told) - MOST_NOTES
-    more = [("", [f"notes on {left} more networks are in the run file"])] if left > 0 else []
+    """Return sentences by title: those of each network and phase, then those about missing rows."""
+    all_notes = [(title_of(block.case), list(_notes(runs, block))) for block in blocks]
+    notes = [(title, texts) for title, texts in all_notes if texts]
+    more = len(notes) - MOST_NOTES
+    notes = notes[:MOST_NOTES]
+    if more > 0:
+        notes.append(("", [f"notes on {more} more networks are in the run file"]))
     missing = list(_missing(blocks))
-    return [*kept, *more, *([("Not in the table", missing)] if missing else [])]
+    return [*notes, ("Not in the table", missing)] if missing else notes
 
 
 def title_of(case: Case) -> str:
-    """Return the words for the axes that the rows of a block share."""
-    return ", ".join((case.architecture, case.phase, f"{case.image_size} x {case.image_size} images", *_sizes(case)))
+    """Return the text for the axes that the rows of a block share."""
+    sizes = case.sizes(("width", "threads", "world_size"))
+    return ", ".join((case.architecture, case.phase, f"{case.image_size} x {case.image_size} images", *sizes))
 
 
-def label_of(row: DeviceRow) -> str:
-    """Return the name of a row: what it stands for, and on the CPU the engine."""
+def label_of(runs: Runs, row: DeviceRow) -> str:
+    """Return the name of a row: number of its run if there are several, then its role, or on the CPU its engine."""
+    number = _number(runs, row.run)
     if row.case.device_type == "cpu":
-        return f"CPU {row.case.engine}"
-    number = row.case.device.partition(":")[2]
-    return f"{row.case.device} {row.role.name}" if number else row.role.name
+        return f"{number}CPU {row.case.engine}"
+    device = f"{row.case.device} " if ":" in row.case.device else ""
+    return f"{number}{device}{row.role.name}"
 
 
 def form_of(case: Case) -> str:
@@ -76,14 +82,9 @@ def form_of(case: Case) -> str:
     return f"{case.precision} {case.layout} {case.engine}"
 
 
-def run_number(runs: Runs, name: str) -> str:
-    """Return the number of a run in front of its rows, empty where there is one run only."""
+def _number(runs: Runs, name: str) -> str:
     names = [other for other, _ in runs]
     return f"[{names.index(name) + 1}] " if len(names) > 1 else ""
-
-
-def _sizes(case: Case) -> list[str]:
-    return case.sizes(("width", "threads", "world_size"))
 
 
 def _machine(run: Run, rows: Sequence[DeviceRow]) -> Iterator[str]:
@@ -100,32 +101,32 @@ def _machine(run: Run, rows: Sequence[DeviceRow]) -> Iterator[str]:
 
 
 def _facts(run: Run, table: Mapping[str, Callable[[Scalar], str]]) -> list[str]:
-    known = {name: run.environment.get(name) for name in table}
-    return [write(_UNKNOWN if known[name] is None else known[name]) for name, write in table.items()]
+    facts = {name: run.environment.get(name) for name in table}
+    return [write(_UNKNOWN if facts[name] is None else facts[name]) for name, write in table.items()]
 
 
 def _clocks(rows: Sequence[DeviceRow]) -> str:
-    clocks = [clock.value for row in rows if is_positive(clock := value(row.record, "sm_clock"))]
+    clocks = [clock.value for row in rows if is_positive(clock := value_of(row.record, "sm_clock"))]
     ends = dict.fromkeys(format_quantity(end, "Hz") for end in (min(clocks), max(clocks))) if clocks else [_UNKNOWN]
     return f"SM clock under load {' to '.join(ends)}"
 
 
 def _notes(runs: Runs, block: DeviceBlock) -> Iterator[str]:
-    for row in block.rows:
-        if row.case.device_type == "cuda" and not row.role.engines:  # its name does not say which case it is
+    labels = [(label_of(runs, row), row) for row in block.rows]
+    for label, row in labels:
+        if row.case.device_type == "cuda" and not row.role.engines:  # the name does not say which case it is
             chosen = f", the fastest of {row.chosen_from} cases" if row.chosen_from > 1 else ""
-            yield f"{run_number(runs, row.run)}{label_of(row)}: {form_of(row.case)}, batch {row.case.batch}{chosen}"
+            yield f"{label}: {form_of(row.case)}, batch {row.case.batch}{chosen}"
     for name, rivals in block.crossovers:
-        yield f"{run_number(runs, name)}crossover: {_crossover(rivals)}"
-    for row in block.rows:
-        if row.against_cpu is not None and row.against_cpu.reason in {DIFFERENT_MACHINES, DIFFERENT_RUNS}:
-            yield f"{run_number(runs, row.run)}{label_of(row)}: {row.against_cpu.reason}"
-    for row in block.rows:
-        if row.doubts():
-            yield f"{run_number(runs, row.run)}{label_of(row)}: {'; '.join(row.doubts())}"
+        yield f"{_number(runs, name)}crossover: {_crossover(rivals)}"
+    for label, row in labels:
+        if row.against_cpu is not None and row.against_cpu.reason in NOT_COMPARABLE:
+            yield f"{label}: {row.against_cpu.reason}"
+    for label, row in labels:
+        if doubts := row.doubts():
+            yield f"{label}: {'; '.join(doubts)}"
         if row.best is not None and row.best.record is not row.record and row.best.record.findings:
-            kinds = ", ".join(finding.kind for finding in row.best.record.findings)
-            yield f"{run_number(runs, row.run)}{label_of(row)}, best batch: {kinds}"
+            yield f"{label}, best batch: {', '.join(finding.kind for finding in row.best.record.findings)}"
 
 
 def _crossover(rivals: Rivals) -> str:
@@ -139,22 +140,23 @@ def _crossover(rivals: Rivals) -> str:
 
 def _missing(blocks: Sequence[DeviceBlock]) -> Iterator[str]:
     """Yield each reason once, with the number of networks and phases that it holds for."""
-    found: dict[str, int] = {}
-    for block in blocks:
-        for text in {_missing_text(one) for one in block.missing}:
-            found[text] = found.get(text, 0) + 1
-    for text, count in sorted(found.items()):
-        which = "" if count == len(blocks) else f" ({count} of {len(blocks)} networks and phases)"
-        yield text + which
+
+    def counted(text: str, count: int) -> str:
+        return text if count == len(blocks) else f"{text} ({count} of {len(blocks)} networks and phases)"
+
+    texts = [sorted({_missing_text(row) for row in block.missing}) for block in blocks]
+    counts = Counter(text for of_block in texts for text in of_block)
+    for text, count in sorted(counts.items()):
+        yield counted(text, count)
     without = sum(_lacks_crossover(block) for block in blocks)
     if without:
-        which = "" if without == len(blocks) else f" ({without} of {len(blocks)} networks and phases)"
-        yield f"crossover batch: needs three batches on both devices, as `cnnperf sweep` measures them{which}"
+        text = "crossover batch: needs three batches on both devices, as `cnnperf sweep` measures them"
+        yield counted(text, without)
     others = [case for block in blocks for case in block.others]
     if others:
         forms = distinct(others, form_of)
         more = f" and {len(forms) - MOST_FORMS} more" if len(forms) > MOST_FORMS else ""
-        cases = f"{len(others)} CUDA case{'' if len(others) == 1 else 's'}"
+        cases = count_text(len(others), "CUDA case")
         yield f"{cases} of forms without a row: {', '.join(forms[:MOST_FORMS])}{more}"
 
 

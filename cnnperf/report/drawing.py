@@ -1,4 +1,4 @@
-"""How a chart is drawn: in which colours, as which file, and by which libraries."""
+"""Drawing of charts: colours, files and libraries."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ with needs_extra("report", "a figure or page"):
 
 PNG_SCALE = 2.0
 STATIC_WIDTH = 560
+GREY = "#888888"
 MOST_CASES = 150
-"""In one chart: with more, nobody reads it and nothing draws it in a moment."""
+"""Most cases in one chart; more are neither legible nor drawn quickly."""
 
 THEMES: Mapping[str, Mapping[str, Any]] = {
     "light": {"text": "#1f2430", "grid": "#e3e6eb", "colors": ["#0b6bcb", "#c2500a", "#0a7d5a", "#8a3ffc", "#6f6f6f"]},
     "dark": {"text": "#e6e8ee", "grid": "#343a46", "colors": ["#63b3ff", "#ffab6b", "#54d6a8", "#c6a3ff", "#b0b4bd"]},
 }
-"""Colours that keep a contrast of 3 to 1 and more with the page, and that the colour-blind can tell apart."""
+"""Colours with a contrast of at least 3 to 1 to the page, which colour-blind readers can distinguish."""
 
 
 @dataclass(frozen=True)
@@ -34,13 +35,13 @@ class Chart:
     """One chart.
 
     Attributes:
-        name: Of its files and its place in the page.
-        section: Under which heading it stands.
-        title: What it shows, in words.
+        name: Name of its files and of its element in the page.
+        section: Heading of its section.
+        title: Description.
         dataset: Name of the rows that it is made from.
         rows: Those rows.
         chart: The Altair chart, without its rows.
-        where: Which of the rows it shows: those with these values.
+        where: Values by column of the rows that it shows.
     """
 
     name: str
@@ -57,19 +58,17 @@ class Chart:
         spec["description"] = self.title
         if theme is None:
             return spec
-        shown, more = self._readable()
-        spec["datasets"] = {**spec.get("datasets", {}), self.dataset: shown}
-        spec["title"] = f"{self.title}, without {more} more cases" if more else self.title
-        spec["background"] = "#ffffff" if theme == "light" else "#161a22"
-        spec["config"] = {**spec.get("config", {}), **config_of(theme)}
-        return _with_width(spec, STATIC_WIDTH)
-
-    def _readable(self) -> tuple[list[Row], int]:
-        """Return the rows of as many cases as can be told apart, and how many cases are left out."""
         rows = [row for row in self.rows if belongs(row, self.where)]
         cases = list(dict.fromkeys(row.get("id") for row in rows))
-        kept = set(cases[:MOST_CASES])
-        return [row for row in rows if row.get("id") in kept], len(cases) - len(kept)
+        shown, more = set(cases[:MOST_CASES]), len(cases) - MOST_CASES
+        rows = [row for row in rows if row.get("id") in shown]
+        spec["datasets"] = {**spec.get("datasets", {}), self.dataset: rows}
+        spec["title"] = f"{self.title}, without {more} more cases" if more > 0 else self.title
+        spec["background"] = "#ffffff" if theme == "light" else "#161a22"
+        spec["config"] = {**spec.get("config", {}), **config_of(theme)}
+        if spec.get("width") == "container":  # that of the page
+            spec["width"] = STATIC_WIDTH
+        return spec
 
     def svg(self, theme: str = "light") -> str:
         """Return the chart as SVG."""
@@ -81,7 +80,7 @@ class Chart:
 
 
 def belongs(row: Row, where: Mapping[str, str]) -> bool:
-    """Tell whether a row has the values that a chart is of."""
+    """Return whether a row has the values that a chart shows."""
     return all(row[name] == value for name, value in where.items())
 
 
@@ -123,8 +122,3 @@ def config_of(theme: str) -> dict[str, Any]:
         "view": {"stroke": None},
         "range": {"category": colors["colors"]},
     }
-
-
-def _with_width(spec: dict[str, Any], width: int) -> dict[str, Any]:
-    """Replace the width of the page, which a picture has none of."""
-    return {**spec, "width": width} if spec.get("width") == "container" else spec

@@ -1,4 +1,4 @@
-"""Runs in the formats of others: CSV and Parquet of the tidy frame, and the JSON of two services for benchmarks."""
+"""Runs in other formats: CSV and Parquet of the tidy frame, and the JSON of two benchmark services."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ def github(runs: Runs) -> bytes:
 
     Source: https://github.com/benchmark-action/github-action-benchmark#examples.
     """
-    entries = [
-        {"name": f"{record.case.label()}: {name}", "unit": METRICS[name].unit, "value": value.value, **_range(value)}
-        for _, run in runs
-        for record in run.cases
-        for name, value in _smaller_is_better(record).items()
-    ]
+    entries = []
+    for _, run in runs:
+        for record in run.cases:
+            for name, value in _smaller_is_better(record).items():
+                entry = {"name": f"{record.case.label()}: {name}", "unit": METRICS[name].unit, "value": value.value}
+                entries.append(entry | _range(value))
     return _json(entries)
 
 
@@ -55,14 +55,14 @@ def bencher(runs: Runs) -> bytes:
 
     Source: https://bencher.dev/docs/reference/bencher-metric-format/.
     """
-    found: dict[str, dict[str, dict[str, float]]] = {}
+    cases: dict[str, dict[str, dict[str, float]]] = {}
     for _, run in runs:
         for record in run.cases:
-            found[record.case.label()] = {
+            cases[record.case.label()] = {
                 name.replace("_", "-"): _bounded(value, NANO if name == "latency" else 1.0)
                 for name, value in _smaller_is_better(record).items()
             }
-    return _json(found)
+    return _json(cases)
 
 
 FORMATS: Mapping[str, Callable[[Runs], bytes]] = {

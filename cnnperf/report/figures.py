@@ -1,53 +1,42 @@
-"""The figures of a README: Markdown made from runs, between two marks that say where it goes."""
+"""The figures of a README: Markdown made from runs, between two marks in the document."""
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable
 
 from cnnperf.errors import RunFileError
 from cnnperf.records.run import CaseRecord, Run
-from cnnperf.report.cases import Format, distinct, format_of, format_text, ratio_text, value_of
+from cnnperf.report.cases import Format, distinct, format_of, format_text, quantity_text, rate_text, ratio_text
 from cnnperf.report.devices import device_markdown
 from cnnperf.report.fusion import fusion_markdown
-from cnnperf.report.layout import escape
+from cnnperf.report.layout import escape, pipe_table
 from cnnperf.report.machine import machine_facts
 from cnnperf.report.scaling import scaling_markdown
 from cnnperf.report.view import RunView
-from cnnperf.units import ABSENT, format_percent, format_quantity
+from cnnperf.runs.pairs import value_of
+from cnnperf.units import ABSENT, format_quantity
 
 BEGIN = "<!-- figures:begin -->"
 END = "<!-- figures:end -->"
 
-_HEADER = (
-    "architecture",
-    "phase",
-    "engine",
-    "device",
-    "batch",
-    "latency",
-    "n",
-    "images/s",
-    "peak memory",
-    "speed-up",
-)
-_TEXT_COLUMNS = 4  # columns set to the left, before those that hold numbers
+_TEXTS = ("architecture", "phase", "engine", "device")
+_NUMBERS = ("batch", "latency", "n", "images/s", "peak memory", "speed-up")
 
 
 def figures(runs: Iterable[tuple[str, Run]]) -> str:
-    """Return the Markdown of some runs, each under its name.
+    """Return the Markdown of some runs.
 
     Args:
-        runs: A name and the run it belongs to.
+        runs: Names and runs.
 
     Returns:
-        For each run a line that names machine, versions and commit, and a table with one row a case; at the end the
+        For each run a line that names machine, versions and commit, and a table with one row per case; at the end the
         devices of all runs side by side, where one was measured on CUDA.
     """
-    given = list(runs)
-    sections = [section for name, run in given for section in _sections(name, run)]
-    devices = device_markdown(given)
+    named = list(runs)
+    sections = [section for name, run in named for section in _sections(name, run)]
+    devices = device_markdown(named)
     return "\n\n".join([*sections, *([devices] if devices else [])])
 
 
@@ -79,21 +68,17 @@ def _sections(name: str, run: Run) -> list[str]:
 
 def _table(view: RunView, stored: Format) -> str:
     rows = [_row(view, record) for record in view.single.values() if format_of(record.case) == stored]
-    rule = ["---"] * _TEXT_COLUMNS + ["---:"] * (len(_HEADER) - _TEXT_COLUMNS)
-    return "\n".join(f"| {' | '.join(row)} |" for row in (_HEADER, rule, *rows))
+    return pipe_table([(*_TEXTS, *_NUMBERS), *rows], left=len(_TEXTS))
 
 
 def _row(view: RunView, record: CaseRecord) -> tuple[str, ...]:
-    case, cases = record.case, view.single
-    latency = value_of(cases, case, "latency")
-    gain = ratio_text(view.ratio(case.replace(engine="eager"), case))
-    doubt = "" if math.isnan(latency.half_width) else f" ±{format_percent(latency.half_width)}"
+    case, latency = record.case, value_of(record, "latency")
     return (
         *map(escape, (case.architecture, case.phase, case.engine, case.device)),
         str(case.batch),
-        f"{format_quantity(latency.value, 's')}{doubt}{' !' if record.findings else ''}",
+        f"{quantity_text(latency, 's')}{' !' if record.findings else ''}",
         ABSENT if latency.rounds is None else str(latency.rounds),
-        format_quantity(value_of(cases, case, "throughput").value, "images/s").removesuffix("images/s").rstrip(),
-        format_quantity(value_of(cases, case, "peak_memory").value, "B"),
-        gain,
+        rate_text(value_of(record, "throughput").value),
+        format_quantity(value_of(record, "peak_memory").value, "B"),
+        ratio_text(view.ratio(case.replace(engine="eager"), case)),
     )

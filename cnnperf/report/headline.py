@@ -1,4 +1,4 @@
-"""The answers of a run in a few sentences, each from its numbers, with how far they are to be trusted."""
+"""The main results of a run in a few sentences, each with its uncertainty."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from cnnperf.records.run import Run
-from cnnperf.report.cases import distinct, ratio_text
+from cnnperf.report.cases import count_text, distinct, ratio_text
 from cnnperf.report.view import RunView
 from cnnperf.runs.pairs import ABOVE, BELOW, ENGINE, QUESTIONS, UNSURE, Pair
 
@@ -15,7 +15,7 @@ FUSION_ONLY = "This run holds the fusion benchmark alone, whose tables `cnnperf 
 
 
 def headline(view: RunView) -> list[str]:
-    """Return sentences: what was measured, what compiling and Squeeze-and-Excitation do, and what is to be doubted."""
+    """Return sentences about what was measured, compiling, the cost of parts, and findings."""
     cases, run = view.cases, view.run
     if not cases and view.forms:
         return [f"{FUSION_ONLY}."]
@@ -23,15 +23,15 @@ def headline(view: RunView) -> list[str]:
         return [f"No case was measured{f': {run.not_measured[0].reason}' if run.not_measured else ''}."]
     networks = distinct(cases, lambda case: case.architecture)
     devices = ", ".join(distinct(cases, lambda case: case.device))
-    measured = f"{_count(len(cases), 'case')} of {_count(len(networks), 'network')} measured on {devices}"
+    measured = f"{count_text(len(cases), 'case')} of {count_text(len(networks), 'network')} measured on {devices}"
     missing = "".join(f"; not measured: {reason}" for reason in _reasons(run))
     return [f"{measured}{missing}.", *_compiling(view.pairs), *_costs(view.pairs), *_doubts(run)]
 
 
 def _reasons(run: Run) -> list[str]:
-    reasons = list(dict.fromkeys(one.reason for one in run.not_measured))
+    reasons = list(dict.fromkeys(entry.reason for entry in run.not_measured))
     more = len(reasons) - MOST_REASONS
-    return reasons[:MOST_REASONS] + ([f"{_count(more, 'reason')} more"] if more > 0 else [])
+    return reasons[:MOST_REASONS] + ([f"{count_text(more, 'reason')} more"] if more > 0 else [])
 
 
 def _compiling(pairs: Sequence[Pair]) -> list[str]:
@@ -39,18 +39,18 @@ def _compiling(pairs: Sequence[Pair]) -> list[str]:
     if not against_eager:
         return []
     counts = Counter(pair.verdict for pair in against_eager)
-    number = _count(len(against_eager), "case")
+    number = count_text(len(against_eager), "case")
     surely = f"Compiling is surely faster in {counts[ABOVE]} of {number}, slower in {counts[BELOW]}"
     return [f"{surely}; in {counts[UNSURE]} no difference is seen."]
 
 
 def _costs(pairs: Sequence[Pair]) -> list[str]:
-    """Return the cost of each part in a training step, or in whatever phase there is, uncompiled."""
+    """Return the cost of each part in an eager training step, or in the first phase where none was measured."""
     sentences = []
     for question in QUESTIONS:
         eager = [pair for pair in pairs if pair.question == question and pair.subject.engine == "eager"]
-        pair = next((one for one in eager if one.subject.phase == "train"), eager[0] if eager else None)
-        if pair is not None:
+        if eager:
+            pair = next((pair for pair in eager if pair.subject.phase == "train"), eager[0])
             title = f"{question.title[0].upper()}{question.title[1:]}"
             networks = f"{question.candidate} over {question.baseline}"
             sentences.append(f"{title}: {networks} is {ratio_text(pair.ratio)} ({pair.subject.phase}, eager).")
@@ -61,9 +61,5 @@ def _doubts(run: Run) -> list[str]:
     doubtful = sum(bool(record.findings) for record in run.cases)
     if not doubtful and not run.findings:
         return ["Nothing was found that speaks against these numbers."]
-    wide = f", and {_count(len(run.findings), 'finding')} about the machine" if run.findings else ""
-    return [f"{_count(doubtful, 'case')} with something to doubt{wide}."]
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    machine = f", and {count_text(len(run.findings), 'finding')} about the machine" if run.findings else ""
+    return [f"{count_text(doubtful, 'case')} with something to doubt{machine}."]

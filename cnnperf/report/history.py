@@ -1,4 +1,4 @@
-"""The history for a terminal: what changed and in which commits, then every series with its last level."""
+"""The history for a terminal: changes with their commits, then every series with its first and last level."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import median
 
 from cnnperf.records.metrics import METRICS
-from cnnperf.report.layout import WIDTH, grid, printable, shorten, wrap
+from cnnperf.report.layout import WIDTH, Row, grid, printable, shorten, wrap
 from cnnperf.runs.acknowledged import FILE, line_of
 from cnnperf.runs.series import Change, Facts, Series
 from cnnperf.stats.shifts import LEAST_RUNS
@@ -16,12 +16,12 @@ from cnnperf.units import ABSENT, format_quantity
 
 HEADER = ("", "runs", "first", "last", "changes")
 NAMING = ("cpu_model", "gpu_model", "machine", "relative to")
-LAST = 5  # runs whose median stands for an end of a series
+LAST = 5  # runs at an end of a series whose median is shown
 
 
 def history_lines(series: Sequence[Series], changes: Sequence[Change], known: Path = FILE) -> list[str]:
-    """Return the answer first, then each change, then each series, then lines for the file of known shifts."""
-    lines = [*wrap(_headline(series, changes)), *_told(changes), *_table(series, changes)]
+    """Return the result first, then each change, then each series, then lines for the file of acknowledged shifts."""
+    lines = [*wrap(_headline(series, changes)), *_changes(changes), *_table(series, changes)]
     return [*(shorten(printable(line), WIDTH) for line in lines), *_to_acknowledge(changes, known)]
 
 
@@ -30,64 +30,64 @@ def _headline(series: Sequence[Series], changes: Sequence[Change]) -> str:
     accepted = sum(bool(change.reason) for change in changes)
     mended = sum(change.worse and change.mended and not change.reason for change in changes)
     others = len(changes) - worse - accepted - mended
-    short = sum(len(one.points) < LEAST_RUNS for one in series if not METRICS[one.metric].counter)
-    parts = [f"{worse} changes for the worse", f"{accepted} acknowledged", f"{mended} mended", f"{others} others"]
-    told = f"{', '.join(parts)}, in {len(series)} series of {series[0].metric}"
-    told += f"; {short} of them have fewer than {LEAST_RUNS} runs and are not searched" if short else ""
-    unusable = sum(one.unusable for one in series)
-    return f"{told}; {unusable} values that are no numbers above 0 are left out." if unusable else f"{told}."
+    short = sum(len(line.points) < LEAST_RUNS for line in series if not METRICS[line.metric].counter)
+    counts = f"{worse} changes for the worse, {accepted} acknowledged, {mended} mended, {others} others"
+    text = f"{counts}, in {len(series)} series of {series[0].metric}"
+    text += f"; {short} of them have fewer than {LEAST_RUNS} runs and are not searched" if short else ""
+    unusable = sum(line.unusable for line in series)
+    return f"{text}; {unusable} values that are no numbers above 0 are left out." if unusable else f"{text}."
 
 
-def _told(changes: Sequence[Change]) -> list[str]:
+def _changes(changes: Sequence[Change]) -> list[str]:
     ordered = sorted(changes, key=lambda change: (not change.fails, not change.worse))
     return ["", *(line for change in ordered for line in wrap(_change(change)))] if changes else []
 
 
 def _change(change: Change) -> str:
     word = ("worse, mended since" if change.mended else "worse") if change.worse else "changed"
-    found = f"{change.ratio - 1:+.1%}"
+    size = f"{change.ratio - 1:+.1%}"
     if change.low != change.high:
-        found += f" [{change.low - 1:+.1%}, {change.high - 1:+.1%}]"
-    told = (
-        f"{change.series.case.label()}: {change.series.metric} {found} ({word}) after "
+        size += f" [{change.low - 1:+.1%}, {change.high - 1:+.1%}]"
+    text = (
+        f"{change.series.case.label()}: {change.series.metric} {size} ({word}) after "
         f"{change.last.commit or change.last.run}, at the latest in {change.first.commit or change.first.run}"
     )
     software = ", ".join(f"{name} {before} -> {after}" for name, (before, after) in change.software.items())
-    return told + (f"; with it {software}" if software else "") + (f"; known: {change.reason}" if change.reason else "")
+    return text + (f"; with it {software}" if software else "") + (f"; known: {change.reason}" if change.reason else "")
 
 
 def _table(series: Sequence[Series], changes: Sequence[Change]) -> list[str]:
     lines: list[str] = []
-    machines = list(dict.fromkeys(one.machine for one in series))
+    machines = list(dict.fromkeys(line.machine for line in series))
     for machine, name in zip(machines, _names(machines), strict=True):
-        rows = [_row(one, changes) for one in series if one.machine == machine]
+        rows = [_row(line, changes) for line in series if line.machine == machine]
         lines += ["", *wrap(f"{series[0].metric}, {name}"), *grid(HEADER, rows)]
     return lines
 
 
 def _names(machines: Sequence[Facts]) -> list[str]:
-    """Name each machine by its processors, and by what tells it from the others."""
+    """Name each machine by its processors, and by what distinguishes it from the others."""
     shared = set.intersection(*(set(machine) for machine in machines))
-    return [
-        ", ".join(f"{name} {value}" for name, value in machine if name in NAMING or (name, value) not in shared)
-        for machine in machines
-    ]
+    names = []
+    for machine in machines:
+        facts = [(name, value) for name, value in machine if name in NAMING or (name, value) not in shared]
+        names.append(", ".join(f"{name} {value}" for name, value in facts))
+    return names
 
 
-def _row(series: Series, changes: Sequence[Change]) -> tuple[str, ...]:
+def _row(series: Series, changes: Sequence[Change]) -> Row:
     unit = METRICS[series.metric].unit
-    parts = (series.points[:LAST], series.points[-LAST:]) if series.points else ()
-    ends = [median(point.value for point in part) for part in parts] or [math.nan, math.nan]
+    ends = [math.nan, math.nan]
+    if series.points:
+        ends = [median(point.value for point in part) for part in (series.points[:LAST], series.points[-LAST:])]
     texts = (format_quantity(value, unit) if math.isfinite(value) else ABSENT for value in ends)
     count = sum(change.series == series for change in changes)
     return (series.case.label(), str(len(series.points)), *texts, str(count) if count else "")
 
 
 def _to_acknowledge(changes: Sequence[Change], known: Path) -> list[str]:
-    """Return whole lines, however long: they are to be copied."""
+    """Return whole lines, however long, because they are to be copied."""
     lines = [printable(line_of(change)) for change in changes if change.fails and change.commits[-1]]
-    return (
-        ["", f"to acknowledge what is meant to be so, put into {known}:", *(f"  {line}" for line in lines)]
-        if lines
-        else []
-    )
+    if not lines:
+        return []
+    return ["", f"to acknowledge what is meant to be so, put into {known}:", *(f"  {line}" for line in lines)]

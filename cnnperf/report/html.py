@@ -1,7 +1,8 @@
-"""One page to explore a run: self-contained, so that it works without a network and by double-click."""
+"""The page of a run: one self-contained file, which works without a network and by double-click."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
@@ -9,7 +10,6 @@ from typing import Any
 from cnnperf.extras import needs_extra
 from cnnperf.records.case import PHASES
 from cnnperf.records.run import Run
-from cnnperf.report.cases import distinct
 from cnnperf.report.charts import charts_of, history_chart, rounds_chart
 from cnnperf.report.device_columns import LEGEND
 from cnnperf.report.devices import device_section
@@ -21,6 +21,7 @@ from cnnperf.report.rows import Row, history_data, round_rows, shift_rows
 from cnnperf.report.sweep_charts import sweep_rows
 from cnnperf.report.sweeps import device_crossovers
 from cnnperf.report.view import RunView
+from cnnperf.runs.pairs import value_of
 from cnnperf.runs.series import Change, Series
 from cnnperf.units import ABSENT, format_quantity
 
@@ -36,13 +37,13 @@ def page_of(name: str, run: Run, series: Sequence[Series] = (), changes: Sequenc
     """Return the page of a run.
 
     Args:
-        name: Of the run.
+        name: Name of the run.
         run: The run.
-        series: Of the history, or none.
-        changes: Found in it.
+        series: Series of the history; may be empty.
+        changes: Level shifts of these series.
 
     Returns:
-        HTML with scripts, styles and data inside.
+        HTML with scripts, styles and data.
     """
     templates = _templates()
     view = RunView(run, name)
@@ -61,7 +62,7 @@ def page_of(name: str, run: Run, series: Sequence[Series] = (), changes: Sequenc
         device_legend=LEGEND,
         sweeps=view.sweeps,
         changes=shift_rows(changes),
-        history=[one["name"] for one in history["series"]],
+        history=[entry["name"] for entry in history["series"]],
         doubts=[*map(Doubt, view.not_measured), *view.doubts],
         environment=sorted((key, value) for key, value in run.environment.items() if value is not None),
         data=_data(view, charts, history),
@@ -80,10 +81,9 @@ def _templates() -> Environment:
 
 
 def _data(view: RunView, charts: Sequence[Chart], history: Mapping[str, Any]) -> Mapping[str, Any]:
+    specs = {chart.name: {"dataset": chart.dataset, "where": chart.where, "spec": chart.spec()} for chart in charts}
     return {
-        "charts": {
-            chart.name: {"dataset": chart.dataset, "where": chart.where, "spec": chart.spec()} for chart in charts
-        },
+        "charts": specs,
         "datasets": {
             "cases": view.case_rows,
             "memory": view.memory_rows,
@@ -99,36 +99,36 @@ def _data(view: RunView, charts: Sequence[Chart], history: Mapping[str, Any]) ->
 
 
 def _filters(view: RunView) -> dict[str, list[str]]:
-    """Return the values of each axis that the page filters by, where there is something to choose from."""
-    values = {axis: distinct(view.cases, lambda case, axis=axis: str(getattr(case, axis))) for axis in FILTERS}  # type: ignore[misc]  # bound early
+    """Return the values of each axis by which the page filters."""
+    values = {axis: list(dict.fromkeys(str(getattr(case, axis)) for case in view.cases)) for axis in FILTERS}
     values["phase"] = [phase for phase in PHASES if phase in values["phase"]]
     return values
 
 
 def _tables(view: RunView) -> list[Mapping[str, str]]:
-    """Return the numbers behind the charts as texts, for those who read instead of looking."""
-    return [
-        {
-            "case": str(row["label"]),
-            "latency": _with_interval(row, "latency", "s"),
-            "images/s": _with_interval(row, "throughput", "images/s"),
-            "peak memory": format_quantity(record.values["peak_memory"].value, "B")
-            if "peak_memory" in record.values
-            else ABSENT,
-            "to doubt": str(row["doubt"]),
-        }
-        for row, record in zip(view.case_rows, view.cases.values(), strict=True)
-    ]
+    """Return the numbers of the charts as a table."""
+    rows: list[Mapping[str, str]] = []
+    for row, record in zip(view.case_rows, view.cases.values(), strict=True):
+        rows.append(
+            {
+                "case": str(row["label"]),
+                "latency": _with_interval(row, "latency", "s"),
+                "images/s": _with_interval(row, "throughput", "images/s"),
+                "peak memory": format_quantity(value_of(record, "peak_memory").value, "B"),
+                "to doubt": str(row["doubt"]),
+            }
+        )
+    return rows
 
 
 def _with_interval(row: Row, metric: str, unit: str) -> str:
-    texts = [
-        format_quantity(float(value), unit) if isinstance(value := row[name], int | float) else ABSENT
-        for name in (metric, f"{metric}_low", f"{metric}_high")
-    ]
-    return f"{texts[0]} [{texts[1]}, {texts[2]}]" if texts[0] != ABSENT else ABSENT
+    if row[metric] is None:
+        return ABSENT
+    ends = (row[name] for name in (metric, f"{metric}_low", f"{metric}_high"))
+    value, low, high = (format_quantity(math.nan if end is None else float(end), unit) for end in ends)
+    return f"{value} [{low}, {high}]"
 
 
 def _script(text: str) -> Markup:
-    """Return a script that its element cannot be ended by."""
+    """Return a script without the end tag of its element."""
     return Markup(text.replace("</script", "<\\/script"))  # noqa: S704 - vl-convert's bundle and our own file

@@ -1,4 +1,4 @@
-"""Lists for a terminal: saved runs, architectures, metrics, and what disturbs a machine."""
+"""Lists for a terminal: saved runs, architectures, metrics, and checks of a machine."""
 
 from __future__ import annotations
 
@@ -15,43 +15,37 @@ _EARLIEST = datetime.min.replace(tzinfo=UTC)
 
 
 def run_lines(runs: Iterable[tuple[str, Head]]) -> list[str]:
-    """Return a line a run, the latest last."""
-    ordered = sorted(runs, key=lambda named: named[1].time or _EARLIEST)
+    """Return a line per run, the latest last."""
+    rows = []
+    for name, head in sorted(runs, key=lambda named: named[1].time or _EARLIEST):
+        time = ABSENT if head.time is None else f"{head.time:%Y-%m-%d %H:%M}"
+        texts = (text or ABSENT for text in (head.commit, head.suite, str(head.cases), head.regressed))
+        rows.append((name, time, *texts))
     header = ("run", "time (UTC)", "commit", "suite", "cases", "worse than")
-    rows = [
-        (
-            name,
-            ABSENT if run.time is None else f"{run.time:%Y-%m-%d %H:%M}",
-            run.commit or ABSENT,
-            run.suite or ABSENT,
-            str(run.cases),
-            run.regressed or ABSENT,
-        )
-        for name, run in ordered
-    ]
     return [printable(line) for line in grid(header, rows)]
 
 
 def architecture_lines(rows: Iterable[tuple[str, str]]) -> list[str]:
-    """Return a line an architecture, from its name and summary."""
+    """Return the name and summary of each architecture."""
     return [line for name, summary in rows for line in wrap(f"{name}: {summary}")]
 
 
 def metric_lines() -> list[str]:
-    """Return a line a metric: unit, better direction, whether it is a counter, and what it is."""
+    """Return unit, better direction, kind and meaning of each metric."""
     lines: list[str] = []
     for metric in METRICS.values():
+        better = "neither way better" if metric.better == "neither" else f"{metric.better} is better"
         kind = "counter" if metric.counter else "measured"
-        lines += wrap(f"{metric.name} ({metric.unit}, {metric.better} is better, {kind}): {metric.meaning}")
-    return [line.replace("neither is better", "neither way better") for line in lines]
+        lines += wrap(f"{metric.name} ({metric.unit}, {better}, {kind}): {metric.meaning}")
+    return lines
 
 
-def doctor_lines(found: Sequence[Finding], checks: int) -> list[str]:
-    """Return what disturbs a machine, each with what it means and what mends it."""
-    if not found:
+def doctor_lines(findings: Sequence[Finding], checks: int) -> list[str]:
+    """Return the findings about a machine, each with its meaning and remedy."""
+    if not findings:
         return [f"Nothing that disturbs measurements was found in {checks} checks."]
-    lines = [f"{len(found)} of {checks} checks found something that disturbs measurements:"]
-    for finding in found:
+    lines = [f"{len(findings)} of {checks} checks found something that disturbs measurements:"]
+    for finding in findings:
         lines += ["", *wrap(f"{finding.kind}: {finding.seen}"), *wrap(f"  {finding.meaning}", rest="  ")]
         lines.append(f"  {finding.remedy}")
     return lines

@@ -1,4 +1,4 @@
-"""What a run ran on, what that machine can do at most, and how the run spent its time."""
+"""The machine of a run, its ceilings, and the share of the time that was measuring."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ from collections.abc import Callable, Mapping
 
 from cnnperf.records.run import Run, Scalar
 from cnnperf.report.layout import wrap
+from cnnperf.runs.durations import measured_share
 from cnnperf.units import format_duration, format_percent, format_quantity
 
 LEAST_MEASURED = 0.6
-"""Share of a run's time, compilation apart, that should be spent inside timed rounds."""
+"""Least share of a run's time, apart from compilation, that should be spent in timed rounds."""
 
 Write = Callable[[Scalar], str]
 
-# Name in the environment record to how it is written; what is not in the record is left out.
+# Texts by name in the environment record; what is not in the record is left out.
 _CPU: Mapping[str, Write] = {
     "cpu_model": str,
     "cpu_count": lambda value: f"{value} CPU{_plural(value)}",
@@ -37,7 +38,7 @@ def machine_lines(run: Run) -> list[str]:
 
 
 def machine_facts(run: Run) -> list[str]:
-    """Return the machine, its devices' ceilings and the suite, one text each."""
+    """Return the machine with the suite, the GPU, and the ceilings of each device, one text each."""
     cpu = _written(run.environment, _CPU)
     suite = [f"{run.suite} suite"] if run.suite else []
     facts = [f"machine: {', '.join([*cpu, *suite])}"] if cpu or suite else []
@@ -49,20 +50,18 @@ def machine_facts(run: Run) -> list[str]:
 
 
 def effort_lines(run: Run) -> list[str]:
-    """Return how many cases were measured with how many rounds, and the share of the time that was measuring."""
+    """Return the numbers of cases and rounds, and the share of the time that was measuring."""
     planned = "" if run.planned is None else f" of {run.planned} planned"
     cases = "case" if len(run.cases) == 1 and run.planned is None else "cases"
     lines = ["", f"{len(run.cases)}{planned} {cases} measured{_rounds(run)}"]
-    compiling, measuring = run.compile_seconds or 0.0, run.round_seconds
-    own = (run.wall_seconds or 0.0) - compiling
-    if measuring is None or not own > 0:
+    measured = measured_share(run)
+    if measured is None:
         return lines
-    share = measuring / own
+    compiling = run.compile_seconds or 0.0
     apart = f" (compilation {format_duration(compiling)} apart)" if compiling > 0 else ""
-    lines.append(
-        f"rounds took {format_duration(measuring)} of {format_duration(own)}{apart}: {format_percent(share)} measured"
-    )
-    if share < LEAST_MEASURED:
+    durations = f"{format_duration(measured.rounds)} of {format_duration(measured.total)}{apart}"
+    lines.append(f"rounds took {durations}: {format_percent(measured.share)} measured")
+    if measured.share < LEAST_MEASURED:
         lines.append(
             f"  under {format_percent(LEAST_MEASURED)}: most time went into set-up, checks and warm-up; "
             "raise --cnnperf-time"
@@ -84,8 +83,8 @@ def _rounds(run: Run) -> str:
 
 
 def _written(environment: Mapping[str, Scalar], table: Mapping[str, Write]) -> list[str]:
-    known = {name: environment.get(name) for name in table}
-    return [table[name](value) for name, value in known.items() if value is not None]
+    facts = {name: environment.get(name) for name in table}
+    return [table[name](value) for name, value in facts.items() if value is not None]
 
 
 def _ceiling(name: str, rate: float) -> str:

@@ -1,16 +1,17 @@
-"""What the charts show, as plain rows: one dictionary a mark, values in SI units but for memory, which is in MiB."""
+"""Data of the charts as plain rows: one dictionary per mark, with values in SI units except memory in MiB."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cnnperf.records.case import AXIS_BY_NAME, Case
 from cnnperf.records.metrics import Value
 from cnnperf.records.run import Run
-from cnnperf.report.cases import distinct, format_of, ratio_text, share_text, value_of
-from cnnperf.runs.pairs import DEVICE, ENGINE, PART, UNSURE, Cases, Pair, Share
+from cnnperf.report.cases import distinct, format_of, ratio_text, share_text
+from cnnperf.runs.pairs import DEVICE, ENGINE, UNSURE, Cases, Pair, Share, value_of
+from cnnperf.runs.roofline import intensity_of
 
 if TYPE_CHECKING:
     from cnnperf.runs.series import Change, Series
@@ -19,23 +20,23 @@ Row = dict[str, str | int | float | None]
 
 MIB = 2**20
 MEMORY_PARTS = ("parameter", "gradient", "optimizer", "activation", "other")
-DIGITS = 5  # significant ones in the page: more than any measurement here has
-_INTERVALS = ("latency", "throughput")
+DIGITS = 5  # significant digits in the page: more than any measurement here has
 
 
 def case_rows(cases: Cases) -> list[Row]:
-    """Return a row a case: its axes, its values with their intervals, and the first reason for doubt."""
+    """Return a row per case: its axes, its values with their intervals, and its findings."""
     name = Namer(cases)
     rows: list[Row] = []
     for case, record in cases.items():
         row: Row = {**axes_of(case), "row": name(case)}
-        for metric in _INTERVALS:
-            row |= _interval(metric, value_of(cases, case, metric))
-        flop, traffic = (value_of(cases, case, metric).value for metric in ("flop", "traffic"))
+        for metric in ("latency", "throughput"):
+            value = value_of(record, metric)
+            row |= {metric: rounded(value.value), f"{metric}_rounds": value.rounds}
+            row |= {f"{metric}_low": _end(value.low), f"{metric}_high": _end(value.high)}
         row |= {
-            "flop_rate": rounded(value_of(cases, case, "flop_rate").value),
-            "intensity": rounded(flop / traffic) if traffic > 0 else None,
-            "break_even": rounded(value_of(cases, case, "break_even").value),
+            "flop_rate": rounded(value_of(record, "flop_rate").value),
+            "intensity": _end(intensity_of(record)),
+            "break_even": rounded(value_of(record, "break_even").value),
             "doubt": "; ".join(finding.seen for finding in record.findings) or "none",
         }
         rows.append(row)
@@ -43,62 +44,50 @@ def case_rows(cases: Cases) -> list[Row]:
 
 
 def memory_rows(cases: Cases) -> list[Row]:
-    """Return a row a case and part of its memory at the peak."""
+    """Return a row per case and part of its memory at the peak."""
     name = Namer(cases)
-    return [
-        {
-            **axes_of(case),
-            "row": f"{case.engine} {name(case)}",
-            "part": part,
-            "order": order,
-            "mib": rounded(held / MIB),
-        }
-        for case in cases
-        for order, part in enumerate(MEMORY_PARTS)
-        if not math.isnan(held := value_of(cases, case, f"{part}_memory").value)
-    ]
+    rows: list[Row] = []
+    for case, record in cases.items():
+        for order, part in enumerate(MEMORY_PARTS):
+            held = value_of(record, f"{part}_memory").value
+            if not math.isnan(held):
+                row: Row = {**axes_of(case), "row": f"{case.engine} {name(case)}", "part": part, "order": order}
+                rows.append(row | {"mib": rounded(held / MIB)})
+    return rows
 
 
 def ratio_rows(cases: Cases, pairs: Sequence[Pair], shares: Sequence[Share]) -> list[Row]:
-    """Return a row a ratio between two cases, break-even of compilation, and share that an improvement takes back."""
+    """Return a row per ratio, break-even of compilation, and share that an improvement recovers."""
     name = Namer(cases)
-    names: dict[str, Callable[[Pair], str]] = {
-        ENGINE: lambda pair: name(pair.subject),
-        DEVICE: lambda pair: _with_batch(pair.subject),
-        PART: lambda pair: f"{pair.numerator.architecture} over {pair.denominator.architecture}",
-    }
-    shown = [pair for pair in pairs if pair.kind != ENGINE or pair.numerator.engine == "eager"]
-    ratios = [_pair_row(pair, names[pair.kind](pair)) for pair in shown]
-    break_evens = [row for case in cases for row in _break_even(cases, case, name)]
-    return [*ratios, *break_evens, *(_share_row(share) for share in shares if math.isfinite(share.share.value))]
-
-
-def _break_even(cases: Cases, case: Case, name: Namer) -> list[Row]:
-    calls = value_of(cases, case, "break_even")
-    if not math.isfinite(calls.value):
-        return []
-    return [_ratio_row("break_even", case, name(case), calls, f"{calls.value:,.0f} calls", seen=True)]
-
-
-def _pair_row(pair: Pair, name: str) -> Row:
-    row = _ratio_row(pair.kind, pair.subject, name, pair.ratio, ratio_text(pair.ratio), seen=pair.verdict != UNSURE)
-    return row if pair.question is None else {**row, "question": pair.question.title}
-
-
-def _share_row(share: Share) -> Row:
-    text = share_text(share.share)
-    return _ratio_row("recovery", share.subject, _with_batch(share.subject), share.share, text, seen=share.sure)
+    rows: list[Row] = []
+    for pair in pairs:
+        if pair.kind == ENGINE and pair.numerator.engine != "eager":
+            continue
+        label = f"{pair.numerator.architecture} over {pair.denominator.architecture}"
+        if pair.kind in {ENGINE, DEVICE}:
+            label = name(pair.subject) if pair.kind == ENGINE else _with_batch(pair.subject)
+        text, seen = ratio_text(pair.ratio), pair.verdict != UNSURE
+        row = _ratio_row(pair.kind, pair.subject, label, pair.ratio, text, seen=seen)
+        rows.append(row if pair.question is None else {**row, "question": pair.question.title})
+    for case, record in cases.items():
+        calls = value_of(record, "break_even")
+        if math.isfinite(calls.value):
+            rows.append(_ratio_row("break_even", case, name(case), calls, f"{calls.value:,.0f} calls", seen=True))
+    for share in shares:
+        if math.isfinite(share.share.value):
+            label, text = _with_batch(share.subject), share_text(share.share)
+            rows.append(_ratio_row("recovery", share.subject, label, share.share, text, seen=share.sure))
+    return rows
 
 
 def _ratio_row(kind: str, case: Case, name: str, quotient: Value, text: str, *, seen: bool) -> Row:
-    low, high = (None if end is None else rounded(end) for end in (quotient.low, quotient.high))
     return {
         **axes_of(case),
         "kind": kind,
         "row": name,
         "ratio": rounded(quotient.value),
-        "low": low,
-        "high": high,
+        "low": _end(quotient.low),
+        "high": _end(quotient.high),
         "told": text,
         "seen": "difference seen" if seen else "no difference seen",
     }
@@ -108,24 +97,8 @@ def _with_batch(case: Case) -> str:
     return f"{case.architecture}, batch {case.batch}"
 
 
-def ceiling_rows(run: Run) -> list[Row]:
-    """Return a row a device and matrix-product ceiling: rates, and the intensity where the two ceilings meet."""
-    return [
-        {
-            "device": device,
-            "name": f"{device} {name.removeprefix('matmul_rate_')}",
-            "bandwidth": rates["copy_bandwidth"],
-            "rate": rate,
-            "knee": rate / rates["copy_bandwidth"],
-        }
-        for device, rates in run.ceilings.items()
-        for name, rate in rates.items()
-        if name.startswith("matmul_rate_") and _positive(rate) and _positive(rates.get("copy_bandwidth", math.nan))
-    ]
-
-
 def round_rows(run: Run) -> dict[str, list[list[float | None]]]:
-    """Return the raw rounds in seconds by the id of the case, one list a memory placement."""
+    """Return the raw rounds in seconds by id of the case, one list per memory placement."""
     return {
         record.case.id(): [[rounded(seconds) for seconds in group] for group in record.groups]
         for record in run.cases
@@ -133,33 +106,28 @@ def round_rows(run: Run) -> dict[str, list[list[float | None]]]:
     }
 
 
-def history_data(series: Sequence[Series], changes: Sequence[Change]) -> dict[str, Any]:
-    """Return the runs once, and of each series which runs it has, its values, and its shifts by the place in it.
+def history_data(series: Sequence[Series], changes: Sequence[Change]) -> Mapping[str, Any]:
+    """Return the runs once, and for each series the numbers of its runs, its values, and its shifts by place.
 
-    Long histories are what most of a page would be, so that nothing is written twice.
+    Long histories are most of a page, so that nothing is written twice.
     """
-    runs = {point.run: point.commit or "unknown" for one in series for point in one.points}
-    places = {run: place for place, run in enumerate(runs)}
-    return {
-        "runs": list(runs.items()),
-        "series": [
-            {
-                "name": _series_name(one),
-                "runs": [places[point.run] for point in one.points],
-                "values": [rounded(point.value) for point in one.points],
-                "shifts": {
-                    str(one.points.index(change.first)): _shift_text(change)
-                    for change in changes
-                    if change.series is one
-                },
-            }
-            for one in series
-        ],
-    }
+    runs = {point.run: point.commit or "unknown" for line in series for point in line.points}
+    numbers = {run: number for number, run in enumerate(runs)}
+    entries = []
+    for line in series:
+        own = [change for change in changes if change.series is line]
+        entry = {
+            "name": _series_name(line),
+            "runs": [numbers[point.run] for point in line.points],
+            "values": [rounded(point.value) for point in line.points],
+            "shifts": {str(line.points.index(change.first)): _shift_text(change) for change in own},
+        }
+        entries.append(entry)
+    return {"runs": list(runs.items()), "series": entries}
 
 
 def shift_rows(changes: Sequence[Change]) -> list[Row]:
-    """Return a row a level shift: its series, what it was, and the first commit that surely is at the new level."""
+    """Return a row per level shift: its series, its size, and the first commit that surely is at the new level."""
     return [
         {
             "series": _series_name(change.series),
@@ -171,12 +139,12 @@ def shift_rows(changes: Sequence[Change]) -> list[Row]:
 
 
 def rounded(value: float) -> float | None:
-    """Return a number with the digits that a page needs; None for one that is not finite: JSON has no word for it."""
+    """Return a number with the digits that a page needs; None for one that is not finite, which JSON cannot hold."""
     return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None
 
 
-def _positive(value: float) -> bool:
-    return math.isfinite(value) and value > 0
+def _end(value: float | None) -> float | None:
+    return None if value is None else rounded(value)
 
 
 def _series_name(series: Series) -> str:
@@ -191,12 +159,6 @@ def _shift_text(change: Change) -> str:
 def axes_of(case: Case) -> Row:
     """Return the axes of a case, its id and its label."""
     return {"id": case.id(), "label": case.label(), **case.axes()}
-
-
-def _interval(metric: str, value: Value) -> Row:
-    ends = {"low": value.low, "high": value.high}
-    row: Row = {metric: rounded(value.value), f"{metric}_rounds": value.rounds}
-    return row | {f"{metric}_{name}": None if end is None else rounded(end) for name, end in ends.items()}
 
 
 class Namer:

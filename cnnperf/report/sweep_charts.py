@@ -11,16 +11,16 @@ from cnnperf.extras import needs_extra
 from cnnperf.records.case import LATER
 from cnnperf.records.metrics import Value
 from cnnperf.records.run import Run
-from cnnperf.report.drawing import Chart
+from cnnperf.report.drawing import GREY, Chart
 from cnnperf.report.rows import Row, axes_of, rounded
-from cnnperf.report.sweeps import crossover_text
+from cnnperf.report.sweeps import crossover_text, sides_of
 from cnnperf.runs.sweeps import LEAST, STEP, Line, efficiencies, knee_of, lines_of, rivals_of
 
 with needs_extra("report", "a figure or page"):
     import altair as alt
 
 HEIGHT = 280  # pixels
-WIDE = 20.0  # a span of values, largest over smallest, that a linear axis does not show
+WIDE = 20.0  # largest over smallest value above which the vertical axis is logarithmic
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,11 @@ class Look:
     """Look of the charts of sweeps over one axis.
 
     Attributes:
-        title: Before network and phase.
-        x: Title of the axis that is swept.
-        y: Title of the other.
-        number: Format of its numbers.
-        ideal: What would be best, as a line; None where there is no such thing.
+        title: Title in front of network and phase.
+        x: Title of the horizontal axis.
+        y: Title of the vertical axis.
+        number: Format of the numbers of the vertical axis.
+        ideal: Best possible value, drawn as a line; None where there is none.
     """
 
     title: str
@@ -51,13 +51,13 @@ LOOKS: Mapping[str, Look] = {
 
 
 def sweep_rows(run: Run) -> list[Row]:
-    """Return a row a point of each sweep: its axes, the value with its interval, and whether the knee is there."""
+    """Return a row per point of each sweep: its axes, the value with its interval, and whether the knee is there."""
     cases, step = {record.case: record for record in run.cases}, run.step or STEP
     return [row for axis in LEAST for line in lines_of(cases, axis) for row in _rows(line, step)]
 
 
 def sweep_charts(run: Run) -> list[Chart]:
-    """Return a chart for each network, phase and axis that was swept over."""
+    """Return a chart for each network, phase and axis that was swept."""
     rows = sweep_rows(run)
     crossings = _crossings(run)
     return [
@@ -94,7 +94,7 @@ def _name(line: Line) -> str:
 
 
 def _series(line: Line) -> str:
-    """Name a line by its device and engine, and by what about it is not usual."""
+    """Return the name of a line: device, engine, and the axes that do not have their default."""
     case = line.case
     words = [getattr(case, name) for name in ("precision", "layout") if not case.is_default(name)]
     sizes = [name for name in ("batch", "image_size", *LATER) if name != line.axis]
@@ -102,15 +102,14 @@ def _series(line: Line) -> str:
 
 
 def _crossings(run: Run) -> dict[str, list[Row]]:
-    """Return by sweep the batches from which on one side is faster."""
-    found: dict[str, list[Row]] = {}
+    """Return the crossovers by name of the sweep."""
+    crossings: dict[str, list[Row]] = {}
     for rivals in rivals_of({record.case: record for record in run.cases}):
         batch = rivals.crossover.batch
         if rivals.crossover.answer == "from" and batch is not None:
-            told = crossover_text(rivals)
-            row: Row = {**_ends(batch), "told": told, "short": told.rpartition(": ")[0].replace(" against ", " > ")}
-            found.setdefault(_name(rivals.challenger), []).append(row)
-    return found
+            row: Row = {**_ends(batch), "told": crossover_text(rivals), "short": " > ".join(sides_of(rivals))}
+            crossings.setdefault(_name(rivals.challenger), []).append(row)
+    return crossings
 
 
 def _chart(sweep: str, own: Sequence[Row], rows: Sequence[Row], crossings: Sequence[Row]) -> Chart:
@@ -121,7 +120,7 @@ def _chart(sweep: str, own: Sequence[Row], rows: Sequence[Row], crossings: Seque
     number = f".3{look.number.removeprefix('~')}" if look.ideal is None else look.number
     tooltip = [
         alt.Tooltip("label:N", title="case"),
-        *(alt.Tooltip(f"{name}:Q", title=title, format=number) for name, title in TOLD.items()),
+        *(alt.Tooltip(f"{name}:Q", title=title, format=number) for name, title in TOOLTIPS.items()),
     ]
     base = alt.Chart(alt.NamedData(name="sweeps"))
     band = base.mark_area(opacity=0.2).encode(x=x, y=alt.Y("low:Q", title=look.y), y2="high:Q", color=color)
@@ -137,7 +136,7 @@ def _chart(sweep: str, own: Sequence[Row], rows: Sequence[Row], crossings: Seque
     return Chart(sweep, "Sweeps", title, "sweeps", rows, drawn, {"sweep": sweep})
 
 
-TOLD = {"at": "at", "value": "value", "low": "from", "high": "to"}
+TOOLTIPS = {"at": "at", "value": "value", "low": "from", "high": "to"}
 
 
 def _x(look: Look, own: Sequence[Row]) -> Any:
@@ -157,14 +156,14 @@ def _ideal(look: Look) -> list[Any]:
     if look.ideal is None:
         return []
     data = alt.Chart(alt.InlineData(values=[{"ideal": look.ideal}]))
-    return [data.mark_rule(strokeDash=[4, 4], color="#888888").encode(y=alt.Y("ideal:Q", title=look.y))]
+    return [data.mark_rule(strokeDash=[4, 4], color=GREY).encode(y=alt.Y("ideal:Q", title=look.y))]
 
 
 def _crossing(look: Look, crossings: Sequence[Row]) -> list[Any]:
     data = alt.Chart(alt.InlineData(values=list(crossings)))
-    band = data.mark_rect(opacity=0.15, color="#888888").encode(x=alt.X("low:Q", title=look.x), x2="high:Q")
-    rule = data.mark_rule(strokeDash=[4, 4], color="#888888").encode(x=alt.X("value:Q"), tooltip=["told:N"])
-    text = data.mark_text(angle=270, align="right", dx=-6, dy=-8, color="#888888").encode(
+    band = data.mark_rect(opacity=0.15, color=GREY).encode(x=alt.X("low:Q", title=look.x), x2="high:Q")
+    rule = data.mark_rule(strokeDash=[4, 4], color=GREY).encode(x=alt.X("value:Q"), tooltip=["told:N"])
+    text = data.mark_text(angle=270, align="right", dx=-6, dy=-8, color=GREY).encode(
         x=alt.X("value:Q"), y=alt.value(0), text="short:N"
     )
     return [band, rule, text]

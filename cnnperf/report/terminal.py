@@ -1,4 +1,4 @@
-"""The summary of one run for a terminal: the answers first, then what to distrust."""
+"""The summary of one run for a terminal: results first, then findings."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from cnnperf.report.view import RunView
 
 
 def render(document: Mapping[str, object]) -> list[str]:
-    """Return the summary of a run-file document, which may hold no benchmarks at all.
+    """Return the summary of a run-file document, which may hold no benchmarks.
 
     Args:
-        document: The JSON of a run file; of a run under way, `benchmarks` and `cnnperf` are enough.
+        document: JSON of a run file. Of a run in progress, `benchmarks` and `cnnperf` are enough.
 
     Returns:
         Lines of plain text, each of at most `WIDTH` columns.

@@ -1,4 +1,4 @@
-"""A comparison for a terminal: the answer, what is behind it, and what could have been seen."""
+"""A comparison for a terminal: the result, its numbers, and the slowdown that could have been detected."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ ORDER = ("slower", "not-comparable", "gone", "unsure", "faster", "new", "same")
 
 
 def comparison_lines(result: Comparison) -> list[str]:
-    """Return the answer first, then counters, then times with what could have been seen."""
+    """Return the result first, then counters, times and the slowdown that could have been detected."""
     lines = [
         *wrap(headline_of(result)),
-        *_counters(result),
+        *(f"  {line}" for line in result_lines(result)),
         *_times(result),
         *_reasons(result),
         *_control(result),
@@ -35,31 +35,50 @@ def comparison_lines(result: Comparison) -> list[str]:
 
 
 def headline_of(result: Comparison) -> str:
-    """Return the answer in one sentence."""
-    counts = Counter(one.verdict for one in result.cases)
-    told = ", ".join(f"{counts[verdict]} {verdict}" for verdict in ORDER if counts[verdict]) or "no time measured"
+    """Return the result in one sentence."""
+    verdicts = ", ".join(counts_of(result)) or "no time measured"
     worse = sum(change.kind == "worse" and not change.accepted for change in result.counters)
-    parts = [f"{result.candidate} against {result.base}: {told}"]
     if result.withdrawn:
-        parts = [f"{result.candidate} against {result.base}: no verdict on time, because the base differs from itself"]
+        verdicts = "no verdict on time, because the base differs from itself"
+    parts = [f"{result.candidate} against {result.base}: {verdicts}"]
     parts.append(f"{worse} counters worse" if worse else f"no counter worse in {result.counted} cases")
     if result.wrong:
         parts.append(f"{len(result.wrong)} cases give wrong results")
     return f"{'; '.join(parts)} ({format_duration(result.seconds)})."
 
 
+def counts_of(result: Comparison) -> list[str]:
+    """Return the number of cases of each verdict, such as `2 slower`."""
+    counts = Counter(case.verdict for case in result.cases)
+    return [f"{counts[verdict]} {verdict}" for verdict in ORDER if counts[verdict]]
+
+
+def result_lines(result: Comparison) -> list[str]:
+    """Return a line for each wrong result and each counter that differs."""
+    lines = [f"{label}: wrong result: {reason}" for label, reason in (result.wrong or {}).items()]
+    return lines + [_change_text(change) for change in result.counters]
+
+
+def ordered(cases: Sequence[CaseVerdict]) -> list[CaseVerdict]:
+    """Return cases in the order of their verdicts."""
+    return sorted(cases, key=lambda case: ORDER.index(case.verdict))
+
+
+def verdict_row(case: CaseVerdict) -> Row:
+    """Return the cells of a case, for `HEADER`."""
+    base = ABSENT if case.base_seconds is None else format_quantity(case.base_seconds, "s")
+    if case.found is None:
+        return case.case.label(), case.verdict, ABSENT, base, ABSENT, ABSENT
+    visible = f"{expm1(case.found.visible):+.1%}"
+    return case.case.label(), case.verdict, _interval_text(case.found), base, str(case.found.count), visible
+
+
 def _times(result: Comparison) -> list[str]:
-    rows = [_row(one) for one in _sorted(result.cases)]
+    rows = [verdict_row(case) for case in ordered(result.cases)]
     return ["", f"time of {result.candidate} over {result.base}", *grid(HEADER, rows)] if rows else []
 
 
-def _counters(result: Comparison) -> list[str]:
-    lines = [f"  {label}: wrong result: {reason}" for label, reason in (result.wrong or {}).items()]
-    return lines + [f"  {change_text(change)}" for change in result.counters]
-
-
-def change_text(change: CounterChange) -> str:
-    """Write a counter or a result before and after."""
+def _change_text(change: CounterChange) -> str:
     unit = METRICS[change.name].unit if change.name in METRICS else "1"
     before, after = (ABSENT if value is None else _exact(value, unit) for value in (change.before, change.after))
     accepted = ", accepted" if change.accepted else ""
@@ -67,67 +86,48 @@ def change_text(change: CounterChange) -> str:
 
 
 def _exact(value: float, unit: str) -> str:
-    return f"{value:,.0f} {unit}".removesuffix(" 1") if float(value).is_integer() else f"{value:.9g}"
+    if not float(value).is_integer():
+        return f"{value:.9g}"
+    return f"{value:,.0f}" if unit == "1" else f"{value:,.0f} {unit}"
 
 
-def _sorted(cases: Sequence[CaseVerdict]) -> list[CaseVerdict]:
-    return sorted(cases, key=lambda one: ORDER.index(one.verdict))
-
-
-def _row(one: CaseVerdict) -> Row:
-    found = one.found
-    return (
-        one.case.label(),
-        one.verdict,
-        ABSENT if found is None else interval_text(found),
-        ABSENT if one.base_seconds is None else format_quantity(one.base_seconds, "s"),
-        ABSENT if found is None else str(found.count),
-        ABSENT if found is None else f"{expm1(found.visible):+.1%}",
-    )
-
-
-def interval_text(found: Estimate) -> str:
-    """Write a ratio less 1 with its interval."""
+def _interval_text(found: Estimate) -> str:
+    """Write a log ratio with its interval as a ratio less 1: `+2.0% [+1.0%, +3.0%]`."""
     middle, low, high = (expm1(value) for value in (found.middle, found.low, found.high))
     return f"{middle:+.1%} [{low:+.1%}, {high:+.1%}]"
 
 
 def _reasons(result: Comparison) -> list[str]:
-    """Return why, one line a reason: of many cases with the same one the first is named."""
+    """Return a line per reason with the first of its cases."""
     cases: dict[str, list[CaseVerdict]] = {}
-    for one in _sorted(result.cases):
-        if one.verdict not in {"same", "faster"}:
-            cases.setdefault(one.reason, []).append(one)
-    return (
-        ["", *(line for reason, those in cases.items() for line in wrap(f"{_names(those)}: {reason}"))] if cases else []
-    )
-
-
-def _names(cases: Sequence[CaseVerdict]) -> str:
-    first, others = cases[0].case.label(), len(cases) - 1
-    return f"{first} and {others} more" if others else first
+    for case in ordered(result.cases):
+        if case.verdict not in {"same", "faster"}:
+            cases.setdefault(case.reason, []).append(case)
+    lines = []
+    for reason, group in cases.items():
+        others = f" and {len(group) - 1} more" if len(group) > 1 else ""
+        lines += wrap(f"{group[0].case.label()}{others}: {reason}")
+    return ["", *lines] if lines else []
 
 
 def _control(result: Comparison) -> list[str]:
     if not result.withdrawn:
         return []
-    cases = ", ".join(f"{one.case.label()} {interval_text(one.found)}" for one in result.control)
-    return [
-        "",
-        *wrap(f"the base against itself should show nothing, but did: {cases}. Something disturbs this machine."),
-    ]
+    cases = ", ".join(f"{control.case.label()} {_interval_text(control.found)}" for control in result.control)
+    text = f"the base against itself should show nothing, but did: {cases}. Something disturbs this machine."
+    return ["", *wrap(text)]
 
 
 def power_text(result: Comparison) -> str:
-    """Return which slowdown could have been seen."""
-    seen = [expm1(one.found.visible) for one in result.cases if one.found is not None]
+    """Return the slowdown that could have been detected."""
+    visible = [expm1(case.found.visible) for case in result.cases if case.found is not None]
     tolerance = result.rule.tolerance
     others = "".join(f", {limit:.1%} in {glob!r}" for glob, limit in tolerance.overrides)
     allowed = f"Allowed is {tolerance.general:.1%} a case{others}; half of it is reported."
-    if not seen:
+    if not visible:
         return f"No time was measured. {allowed}"
     promise = f"False alarms: at most {result.rule.error:.0%} of runs." if result.paired else ONE_AFTER_THE_OTHER
     return (
-        f"{allowed} In the case seen best, a slowdown of {min(seen):.1%} would have been found 19 times out "
-        f"of 20, in the one seen worst, {max(seen):.1%}. {promise}"
+        f"{allowed} In the case seen best, a slowdown of {min(visible):.1%} would have been found 19 times out "
+        f"of 20, in the one seen worst, {max(visible):.1%}. {promise}"
     )

@@ -1,4 +1,4 @@
-"""The view of a run: everything that terminal, Markdown, page and pictures show of it, worked out once."""
+"""The view of a run: everything that terminal, Markdown, page and pictures show of it, computed once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class RunView:
     """A run, analysed.
 
     Attributes:
-        run: The record of the run.
+        run: Record of the run.
         name: Name of the run; empty for one that has none yet.
     """
 
@@ -60,27 +60,27 @@ class RunView:
 
     @cached_property
     def shares(self) -> tuple[Share, ...]:
-        """Shares of costs that improvements take back."""
+        """Shares of costs that improvements recover."""
         return shares_of(self.cases)
 
     @cached_property
     def case_rows(self) -> list[Row]:
-        """A row a case."""
+        """Rows of the cases."""
         return case_rows(self.cases)
 
     @cached_property
     def memory_rows(self) -> list[Row]:
-        """A row a case and part of its memory."""
+        """Rows of the cases and parts of their memory."""
         return memory_rows(self.cases)
 
     @cached_property
     def ratio_rows(self) -> list[Row]:
-        """A row a ratio or share."""
+        """Rows of the ratios and shares."""
         return ratio_rows(self.cases, self.pairs, self.shares)
 
     @cached_property
     def sweeps(self) -> list[Answer]:
-        """Answers of the sweeps."""
+        """Results of the sweeps."""
         return answers_of(self.run)
 
     @cached_property

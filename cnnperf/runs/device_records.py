@@ -1,4 +1,4 @@
-"""What stands in the table of CUDA beside the CPU, as plain records: rows, ratios, best batches."""
+"""Plain data of the table of CUDA beside the CPU: roles, rows, ratios and best batches."""
 
 from __future__ import annotations
 
@@ -11,14 +11,11 @@ from cnnperf.records.case import AxisValue, Case
 from cnnperf.records.finding import Finding
 from cnnperf.records.metrics import Value
 from cnnperf.records.run import CaseRecord
+from cnnperf.runs.pairs import copy_share, queued_latency, value_of
 from cnnperf.runs.sweeps import Rivals
-from cnnperf.stats.ratio import ratio
 
 COPIES = ("copy_pinned", "copy_pageable")
-"""The metrics of copying the images of one call to the device, in seconds."""
-
-LAUNCH_BOUND = "launch-bound"
-"""The kind of finding that says what limits a time, and does not question the time itself."""
+"""Metrics of copying the images of one call to the device, in seconds."""
 
 CHANNELS = 3
 IMAGE_ELEMENT_BYTES = 4
@@ -29,10 +26,10 @@ _TIMES = {"wall": "latency", "event": "event_latency", "device": "device_latency
 
 @dataclass(frozen=True)
 class Role:
-    """Description of the cases that may stand for a device in one row.
+    """Description of the cases that may represent a device in one row.
 
     Attributes:
-        name: The row's name.
+        name: Name of the row.
         precisions: Accepted precisions.
         layout: Accepted layout.
         engines: Accepted engines; empty for all.
@@ -44,7 +41,7 @@ class Role:
     engines: tuple[str, ...] = ("eager",)
 
     def accepts(self, axes: Mapping[str, AxisValue]) -> bool:
-        """Return whether the form of a case fits; an axis that is not given fits."""
+        """Return whether the axes of a case fit; a missing axis fits."""
         return (
             axes.get("precision", self.precisions[0]) in self.precisions
             and axes.get("layout", self.layout) == self.layout
@@ -60,7 +57,7 @@ ROLES: Mapping[str, tuple[Role, ...]] = {
     ),
     "cpu": (Role("CPU", engines=()), Role("CPU eager")),
 }
-"""The rows of each kind of device. Where several cases fit a row, the fastest sound one is taken."""
+"""Rows of each type of device. Where several cases fit a row, it shows the fastest one without a finding."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +65,7 @@ class BestBatch:
     """Batch with the largest throughput among those measured in one form.
 
     Attributes:
-        record: The case at that batch.
+        record: Record of the case at that batch.
         batches: All batches measured in that form, rising.
     """
 
@@ -77,21 +74,19 @@ class BestBatch:
 
     @property
     def at_edge(self) -> bool:
-        """Return whether it is the largest batch measured, so that a larger one may be better."""
+        """Whether it is the largest batch measured, so that a larger one may be better."""
         return self.record.case.batch == self.batches[-1]
 
 
 @dataclass(frozen=True)
 class DeviceRatio:
-    """Latency on the CPU over latency on CUDA of two cases that differ in the device alone.
-
-    The medians are those of rounds taken one case after the other: the ratio is not paired.
+    """Latency on the CPU over latency on CUDA of two cases that differ in the device alone, not paired.
 
     Attributes:
         value: The ratio; above 1 where CUDA is faster, NaN where there is none.
         reason: Why there is no ratio; empty where there is one.
-        on_cpu: The case on the CPU, or None.
-        with_copies: The ratio with the images copied before each call on CUDA, by the metric of the copy.
+        on_cpu: Record on the CPU, or None.
+        with_copies: By metric of the copy, the ratio with the images copied before each call on CUDA.
     """
 
     value: Value = field(default_factory=lambda: Value(math.nan))
@@ -102,13 +97,13 @@ class DeviceRatio:
 
 @dataclass(frozen=True)
 class DeviceRow:
-    """One case that stands for a device.
+    """Case that represents a device.
 
     Attributes:
         run: Name of the run.
-        role: What the case stands for.
-        record: The case with its values.
-        chosen_from: Number of cases that fitted the row at this batch.
+        role: Role of the case.
+        record: Record of the case.
+        chosen_from: Number of cases that fit the role at this batch.
         best: Best batch of this form; None where no throughput was measured.
         against_cpu: Ratio to the CPU; None for a row of the CPU.
     """
@@ -122,51 +117,46 @@ class DeviceRow:
 
     @property
     def case(self) -> Case:
-        """Return the axes of the case."""
+        """Axes of the case."""
         return self.record.case
 
     def times(self) -> dict[str, Value]:
-        """Return the seconds of one call by name: wall, event, device and queued, as far as they were measured."""
-        values = {name: value(self.record, metric) for name, metric in _TIMES.items()}
-        images = Value(*(float(self.case.batch),) * 3)
-        values["queued"] = ratio(images, value(self.record, "queued_throughput"))
+        """Return the measured seconds of one call by name: wall, event, device and queued."""
+        values = {name: value_of(self.record, metric) for name, metric in _TIMES.items()}
+        values["queued"] = queued_latency(self.record)
         return {name: seconds for name, seconds in values.items() if is_positive(seconds)}
 
     def copy_shares(self) -> dict[str, Value]:
-        """Return the seconds of each copy of the images over the wall time of a call that does without."""
-        copies = {name: value(self.record, name) for name in COPIES}
-        wall = value(self.record, "latency")
-        return {name: ratio(copy, wall) for name, copy in copies.items() if is_positive(copy)}
+        """Return the time of each measured copy of the images over the wall time of a call without it."""
+        measured = [name for name in COPIES if is_positive(value_of(self.record, name))]
+        return {name: copy_share(self.record, name) for name in measured}
 
     def doubts(self) -> list[str]:
-        """Return what speaks against the numbers of this row, those of its ratio included."""
-        on_cpu = None if self.against_cpu is None else self.against_cpu.on_cpu
-        of_cpu = [] if on_cpu is None else [f"the CPU's side of the ratio: {_text(one)}" for one in on_cpu.findings]
-        return [*map(_text, self.record.findings), *self._disorder(), *of_cpu]
-
-    def _disorder(self) -> list[str]:
-        """Return which time surely exceeds one that contains it."""
+        """Return the reasons to distrust the numbers of this row and of its ratio."""
+        doubts = [finding_text(finding) for finding in self.record.findings]
         times = self.times()
         present = [(name, times[name]) for name in ("device", "event", "wall") if name in times]
-        return [
-            f"times out of order: {inner} surely exceeds {outer}, which contains it; they were not read in one state"
-            for (inner, short), (outer, long) in pairwise(present)
-            if short.low is not None and long.high is not None and short.low > long.high
-        ]
+        for (inner, short), (outer, long) in pairwise(present):
+            if short.low is not None and long.high is not None and short.low > long.high:
+                doubts.append(
+                    f"times out of order: {inner} surely exceeds {outer}, which contains it; they were not read in one "
+                    "state"
+                )
+        on_cpu = None if self.against_cpu is None else self.against_cpu.on_cpu
+        of_cpu = () if on_cpu is None else on_cpu.findings
+        return [*doubts, *(f"the CPU's side of the ratio: {finding_text(finding)}" for finding in of_cpu)]
 
 
 @dataclass(frozen=True)
 class MissingRow:
-    """A row that a run has no case for.
+    """Row for which a run has no case.
 
     Attributes:
-        run: Name of the run.
         device: Device of the row.
-        role: What the row would show.
+        role: Role of the row.
         reason: Why its case was not measured; empty where the run had none.
     """
 
-    run: str
     device: str
     role: Role
     reason: str
@@ -174,14 +164,14 @@ class MissingRow:
 
 @dataclass(frozen=True)
 class DeviceBlock:
-    """The rows of one network and phase.
+    """Rows of one network and phase.
 
     Attributes:
-        case: The axes that all rows share.
-        rows: Those of each run: CUDA first, then the CPU.
+        case: Axes that all rows share.
+        rows: Rows of each run: CUDA first, then the CPU.
         missing: Rows without a case.
-        crossovers: From which batch on CUDA is faster, by run, where at least three batches were measured on both.
-        others: CUDA cases whose form no row stands for.
+        crossovers: By run, the batch from which CUDA is faster, where at least three batches were measured on both.
+        others: CUDA cases whose form has no row.
     """
 
     case: Case
@@ -189,11 +179,6 @@ class DeviceBlock:
     missing: tuple[MissingRow, ...]
     crossovers: tuple[tuple[str, Rivals], ...]
     others: tuple[Case, ...]
-
-
-def value(record: CaseRecord, metric: str) -> Value:
-    """Return the value of a metric; NaN where it was not measured."""
-    return record.values.get(metric, Value(math.nan))
 
 
 def is_positive(measured: Value) -> bool:
@@ -206,5 +191,6 @@ def image_bytes(case: Case) -> int:
     return case.batch * CHANNELS * case.image_size**2 * IMAGE_ELEMENT_BYTES
 
 
-def _text(finding: Finding) -> str:
+def finding_text(finding: Finding) -> str:
+    """Return the kind of a finding and what was observed."""
     return f"{finding.kind}: {finding.seen}"

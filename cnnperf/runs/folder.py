@@ -29,7 +29,7 @@ LEAST_FILES = 50
 
 @contextmanager
 def _without_collection() -> Iterator[None]:
-    """Suspend cyclic garbage collection: there are many records, none of them in a cycle, and searching them takes time."""
+    """Suspend cyclic garbage collection: records have no cycles, and searching many of them takes time."""
     enabled = gc.isenabled()
     gc.disable()
     try:

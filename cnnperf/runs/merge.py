@@ -16,7 +16,7 @@ from cnnperf.records.reading import Document, parse_document
 from cnnperf.records.run import MOMENTARY, CaseRecord, Run
 from cnnperf.records.shards import Shard, parse_shard
 from cnnperf.runs.files import find_files
-from cnnperf.runs.swept import with_sweeps
+from cnnperf.runs.sweeps import with_sweeps
 
 SUMMED = ("wall_seconds", "compile_seconds", "round_seconds")
 EQUAL: Mapping[str, Callable[[Run], object]] = {

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from cnnperf.errors import RunFileError
 from cnnperf.records.case import Case
 from cnnperf.records.metrics import METRICS, Value
 from cnnperf.records.run import CaseRecord, Run
-from cnnperf.stats.ratio import ratio
+from cnnperf.runs.pairs import latency_ratio, value_of
 
 
 @dataclass(frozen=True)
@@ -98,5 +97,4 @@ def _difference(case: Case, name: str, first: CaseRecord, second: CaseRecord) ->
 
 
 def _times(case: Case, first: CaseRecord, second: CaseRecord) -> Times:
-    ours, theirs = (record.values.get("latency", Value(math.nan)) for record in (first, second))
-    return Times(case, ours, theirs, ratio(theirs, ours))
+    return Times(case, value_of(first, "latency"), value_of(second, "latency"), latency_ratio(second, first))

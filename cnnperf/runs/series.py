@@ -36,7 +36,7 @@ Facts = tuple[tuple[str, Scalar], ...]
 
 
 class Point(msgspec.Struct, frozen=True, gc=False):
-    """One run in a series: its name, commit, value, software and time. There are many: they cost no garbage collection."""
+    """One run in a series: its name, commit, value, software and time; not searched by the garbage collector."""
 
     run: str
     commit: str

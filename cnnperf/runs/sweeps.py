@@ -1,30 +1,32 @@
-"""What several cases say together that differ in one number: knee, crossover batch, efficiency of threads.
+"""Results of cases that differ in one number: the knee, the crossover batch and the efficiency of threads.
 
-A sweep is no kind of run: it is found among the cases of whatever run has several batches, threads, image sizes or
+A sweep is not a kind of run. It is found among the cases of any run that has several batches, threads, image sizes or
 widths of otherwise equal cases.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 from cnnperf.records.case import AXIS_BY_NAME, Case
-from cnnperf.records.metrics import Value
-from cnnperf.records.run import CaseRecord
+from cnnperf.records.metrics import Value, with_units
+from cnnperf.records.run import CaseRecord, Run
+from cnnperf.runs.pairs import DEVICE, ENGINE, Cases, counterpart
 from cnnperf.stats.ratio import ratio
 
 LEAST: Mapping[str, int] = {"batch": 3, "threads": 2, "image_size": 2, "width": 2}
-"""The axes that are swept over, and of how many values there is something to say."""
+"""By axis that is swept, the smallest number of values of a line."""
 
 STEP = 0.05
-"""Gain of throughput below which doubling the batch is no longer worth it, unless a run says another."""
+"""Default gain of throughput below which doubling the batch is not worth it."""
 
 EFFICIENCY = "thread_efficiency"
 
 Points = Sequence[tuple[int, Value]]
+"""Values of an axis, rising, each with a measured value."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +34,9 @@ class Line:
     """Cases that differ in one axis alone.
 
     Attributes:
-        axis: The one.
-        case: What they share; the axis has its default.
-        records: By value of the axis, in rising order.
+        axis: Name of the axis.
+        case: Axes that the cases share; the swept axis has its default.
+        records: Records by value of the axis, rising.
     """
 
     axis: str
@@ -42,9 +44,9 @@ class Line:
     records: Mapping[int, CaseRecord]
 
     def points(self, metric: str) -> list[tuple[int, Value]]:
-        """Return the values of the axis, each with that of a metric, as far as it was measured."""
-        found = ((value, record.values.get(metric)) for value, record in self.records.items())
-        return [(value, measured) for value, measured in found if measured is not None and measured.value > 0]
+        """Return the values of the axis where a metric is above 0, each with its value."""
+        values = ((at, record.values.get(metric)) for at, record in self.records.items())
+        return [(at, measured) for at, measured in values if measured is not None and measured.value > 0]
 
     def at(self, value: int) -> Case:
         """Return the case at a value of the axis."""
@@ -53,12 +55,12 @@ class Line:
 
 @dataclass(frozen=True)
 class Knee:
-    """The batch after which doubling brings little.
+    """Batch whose doubling increases throughput by less than the step.
 
     Attributes:
         batch: The batch.
-        gain: Of throughput by doubling it, 0.02 for 2 %.
-        sure: Whether the interval of the gain lies below the step; if not, it is below it by its median alone.
+        gain: Gain of throughput by doubling it; 0.02 is 2 %.
+        sure: Whether the interval of the gain lies below the step; otherwise only its median does.
     """
 
     batch: int
@@ -68,14 +70,14 @@ class Knee:
 
 @dataclass(frozen=True)
 class Crossover:
-    """The batch from which on one side is faster than the other.
+    """Batch from which one side is faster than the other.
 
     Attributes:
         answer: `from`, `always` (at every batch), `never` (not at the largest) or `unsure` (at the largest).
-        batch: From which on, between the measured ones interpolated; None unless the answer is `from` or `always`.
-        first: The smallest measured batch from which on it surely is faster; None where there is none.
-        most: The largest batch of both sides.
-        earlier: Smaller batches at which it surely was faster, before it surely was not again.
+        batch: The batch, interpolated between measured ones; None unless the answer is `from` or `always`.
+        first: Smallest measured batch from which the side is surely faster; None where there is none.
+        most: Largest batch of both sides.
+        earlier: Smaller batches at which the side was surely faster, before it was surely slower again.
     """
 
     answer: str
@@ -87,7 +89,7 @@ class Crossover:
 
 @dataclass(frozen=True)
 class Rivals:
-    """Two lines over the batch that differ in engine or device alone, and from where on the first is faster."""
+    """Two lines over the batch that differ in engine or device alone, and the batch from which the first is faster."""
 
     challenger: Line
     base: Line
@@ -95,28 +97,28 @@ class Rivals:
 
     @property
     def metric(self) -> str:
-        """Return the metric that the crossover is: by engine or by device."""
+        """Metric of the crossover: `device_crossover` or `engine_crossover`."""
         return "device_crossover" if self.challenger.case.device != self.base.case.device else "engine_crossover"
 
 
-def lines_of(cases: Mapping[Case, CaseRecord], axis: str, least: int | None = None) -> list[Line]:
-    """Return the lines over an axis that have at least so many values, by default those of `LEAST`.
+def lines_of(cases: Cases, axis: str, least: int | None = None) -> list[Line]:
+    """Return the lines over an axis with at least `least` values, by default that of `LEAST`.
 
-    Cases that leave the axis to the environment or to the network's source, whose value is 0, are no part of a line.
+    Cases whose value of the axis is 0 belong to no line: the environment or the network's source decides their value.
     """
-    found: dict[Case, dict[int, CaseRecord]] = {}
+    lines: dict[Case, dict[int, CaseRecord]] = {}
     default = AXIS_BY_NAME[axis].default
     for case, record in cases.items():
         if value := getattr(case, axis):
-            found.setdefault(Case.from_axes({**case.axes(), axis: default}), {})[value] = record
-    wanted = LEAST[axis] if least is None else least
-    return [Line(axis, case, dict(sorted(by.items()))) for case, by in found.items() if len(by) >= wanted]
+            lines.setdefault(case.replace(**{axis: default}), {})[value] = record
+    shortest = LEAST[axis] if least is None else least
+    return [Line(axis, case, dict(sorted(by.items()))) for case, by in lines.items() if len(by) >= shortest]
 
 
 def gains(throughputs: Points) -> list[tuple[int, Value]]:
-    """Return for each batch but the last what doubling it brings, 0.9 for 90 % more images/s.
+    """Return the gain of throughput by doubling each batch but the last; 0.9 is 90 % more images/s.
 
-    Where the next batch is not the double, the gain is that of one doubling of as many as lie between.
+    Where the next batch is not the double, the gain is that of one of the doublings between them.
     """
     return [
         (small, _gain(before, after, math.log2(large / small)))
@@ -125,14 +127,14 @@ def gains(throughputs: Points) -> list[tuple[int, Value]]:
 
 
 def knee_of(throughputs: Points, step: float = STEP) -> Knee | None:
-    """Return the first batch after which doubling, and doubling again, bring less than `step`; one alone may be a dip.
+    """Return the first batch whose doubling, and doubling again, gain less than `step` each; one alone may be a dip.
 
-    It is sure where the interval of the first gain lies below the step. Where no larger batch tells whether it was a
-    dip, only a sure one is taken.
+    It is sure where the interval of the first gain lies below the step. Only a sure one counts at the last batch but
+    one, where no larger batch shows whether it was a dip.
     """
-    found = gains(throughputs)
-    for index, (batch, gain) in enumerate(found):
-        after = found[index + 1][1] if index + 1 < len(found) else None
+    steps = gains(throughputs)
+    for index, (batch, gain) in enumerate(steps):
+        after = steps[index + 1][1] if index + 1 < len(steps) else None
         sure = gain.high is not None and gain.high < step
         if gain.value < step and (sure if after is None else after.value < step):
             return Knee(batch, gain, sure)
@@ -140,21 +142,22 @@ def knee_of(throughputs: Points, step: float = STEP) -> Knee | None:
 
 
 def crossover_of(base: Points, challenger: Points) -> Crossover:
-    """Return from which batch on the challenger is faster, at every larger one that was measured.
+    """Return the batch from which the challenger is faster at every larger batch that was measured.
 
-    Between two batches the logarithm of the ratio of latencies is interpolated over the logarithm of the batch; the
-    interval is that of the batches between which the sign of the ratio is not sure.
+    Between two batches the logarithm of the ratio of latencies is interpolated over the logarithm of the batch. The
+    interval is that of the batches between which the sign of the logarithm is not sure.
 
     Args:
         base: Batches of one side with their latencies, rising.
-        challenger: Those of the other; batches that one side alone has are left out.
+        challenger: Those of the other side. Batches of one side alone are ignored.
     """
     other = dict(challenger)
     ratios = [(batch, ratio(latency, other[batch])) for batch, latency in base if batch in other]
     if not ratios:
         return Crossover("unsure")
     signs = [_sign(quotient) for _, quotient in ratios]
-    batches, most = [batch for batch, _ in ratios], ratios[-1][0]
+    batches = [batch for batch, _ in ratios]
+    most = batches[-1]
     slower = max((index for index, sign in enumerate(signs) if sign < 0), default=-1)
     earlier = tuple(batch for batch, sign in zip(batches[: slower + 1], signs, strict=False) if sign > 0)
     if signs[-1] <= 0:
@@ -167,76 +170,75 @@ def crossover_of(base: Points, challenger: Points) -> Crossover:
     return Crossover("from", Value(value, low, high), first, most, earlier)
 
 
-def rivals_of(cases: Mapping[Case, CaseRecord], least: int = LEAST["batch"]) -> list[Rivals]:
+def rivals_of(cases: Cases, least: int = LEAST["batch"]) -> list[Rivals]:
     """Return every pair of lines over the batch with `least` batches that differ in engine or device alone."""
     lines = {line.case: line for line in lines_of(cases, "batch", least)}
-    return [
-        Rivals(line, lines[other], crossover_of(lines[other].points("latency"), line.points("latency")))
-        for case, line in lines.items()
-        for other in _others(case)
-        if other in lines
-    ]
+    rivals = []
+    for case, line in lines.items():
+        for other in (counterpart(case, ENGINE), counterpart(case, DEVICE)):
+            if other in lines:
+                base = lines[other]
+                rivals.append(Rivals(line, base, crossover_of(base.points("latency"), line.points("latency"))))
+    return rivals
 
 
 def efficiencies(line: Line) -> list[tuple[int, Value]]:
-    """Return for each number of threads the throughput over that number times the throughput of one.
+    """Return for each number of threads the throughput over that number times the throughput of one thread.
 
-    It is that of rounds side by side where the run has it, and else of two medians, measured one after the other.
+    Where the run measured it from rounds side by side, that value is returned; otherwise the ratio is that of two
+    medians, measured one after the other.
     """
     throughputs, paired = line.points("throughput"), dict(line.points(EFFICIENCY))
-    one = dict(throughputs).get(1)
-    if one is None:
+    single = dict(throughputs).get(1)
+    if single is None:
         return []
-    others = [(threads, many) for threads, many in throughputs if threads != 1]
-    found = [(threads, paired.get(threads) or ratio(many, one).scaled(1 / threads)) for threads, many in others]
-    return [(1, Value(1.0)), *found]
+    shares = [(1, Value(1.0))]
+    for threads, several in throughputs:
+        if threads != 1:
+            shares.append((threads, paired.get(threads) or ratio(several, single).scaled(1 / threads)))
+    return shares
 
 
-def sweep_values(cases: Mapping[Case, CaseRecord], step: float = STEP) -> dict[Case, dict[str, Value]]:
-    """Return what the sweeps of a run add to its cases, by case and metric.
+def with_sweeps(run: Run) -> Run:
+    """Return a run whose cases have the results of its sweeps among their values.
 
-    `knee_batch` belongs to the case at the knee, where that is sure; a crossover to the challenger's case at the
-    smallest batch from which on it surely is faster; `thread_efficiency` to every case of a line over the threads.
+    A shard has only some points of each sweep, so that its cases get none before the shards are merged.
+    """
+    if run.shard:
+        return run
+    added = sweep_values({record.case: record for record in run.cases}, run.step or STEP)
+    cases = [record.with_values(with_units(added.get(record.case, {}))) for record in run.cases]
+    return run.replace(cases=tuple(cases))
+
+
+def sweep_values(cases: Cases, step: float = STEP) -> dict[Case, dict[str, Value]]:
+    """Return the results of the sweeps of a run by case and metric.
+
+    `knee_batch` belongs to the case at the knee, where that is sure. A crossover belongs to the challenger's case at
+    the smallest batch from which it surely is faster. `thread_efficiency` belongs to every case of a line over threads.
     """
     added: dict[Case, dict[str, Value]] = {}
-    for case, metric, value in (*_knees(cases, step), *_crossovers(cases), *_efficiencies(cases)):
-        added.setdefault(case, {})[metric] = value
-    return added
-
-
-def _knees(cases: Mapping[Case, CaseRecord], step: float) -> Iterator[tuple[Case, str, Value]]:
     for line in lines_of(cases, "batch"):
         knee = knee_of(line.points("throughput"), step)
         if knee is not None and knee.sure:
-            yield line.at(knee.batch), "knee_batch", Value(float(knee.batch))
-
-
-def _crossovers(cases: Mapping[Case, CaseRecord]) -> Iterator[tuple[Case, str, Value]]:
+            added.setdefault(line.at(knee.batch), {})["knee_batch"] = Value(float(knee.batch))
     for rivals in rivals_of(cases):
-        found = rivals.crossover
-        if found.first is not None and found.batch is not None:
-            yield rivals.challenger.at(found.first), rivals.metric, found.batch
-
-
-def _efficiencies(cases: Mapping[Case, CaseRecord]) -> Iterator[tuple[Case, str, Value]]:
+        crossover = rivals.crossover
+        if crossover.first is not None and crossover.batch is not None:
+            added.setdefault(rivals.challenger.at(crossover.first), {})[rivals.metric] = crossover.batch
     for line in lines_of(cases, "threads"):
-        for threads, value in efficiencies(line):
-            yield line.at(threads), EFFICIENCY, value
-
-
-def _others(case: Case) -> list[Case]:
-    """Return what a case is a challenger of: eager execution of it, and the CPU."""
-    eager = [] if case.engine == "eager" else [case.replace(engine="eager")]
-    return eager + ([case.replace(device="cpu")] if case.device_type == "cuda" else [])
+        for threads, share in efficiencies(line):
+            added.setdefault(line.at(threads), {})[EFFICIENCY] = share
+    return added
 
 
 def _gain(before: Value, after: Value, doublings: float) -> Value:
-    return _each(ratio(after, before), lambda quotient: quotient ** (1 / doublings) - 1)
+    def per_doubling(quotient: float) -> float:
+        return float(quotient ** (1 / doublings) - 1)
 
-
-def _each(value: Value, change: Callable[[float], float]) -> Value:
-    low, high = (None if end is None else change(end) for end in (value.low, value.high))
-    return Value(change(value.value), low, high)
+    quotient = ratio(after, before)
+    low, high = (None if end is None else per_doubling(end) for end in (quotient.low, quotient.high))
+    return Value(per_doubling(quotient.value), low, high)
 
 
 def _sign(quotient: Value) -> int:
@@ -247,9 +249,9 @@ def _sign(quotient: Value) -> int:
 
 
 def _last_rise(ratios: Points, end: str) -> float:
-    """Return the batch at which `value`, `low` or `high` of the ratios rises above 1 for good; the smallest if none."""
-    known = [(batch, getattr(quotient, end)) for batch, quotient in ratios]
-    logs = [(math.log(batch), math.log(one)) for batch, one in known if one is not None]
+    """Return the batch at which `value`, `low` or `high` of the ratios last rises above 1, or the smallest batch."""
+    ends = [(batch, getattr(quotient, end)) for batch, quotient in ratios]
+    logs = [(math.log(batch), math.log(height)) for batch, height in ends if height is not None]
     rises = [(left, right) for left, right in pairwise(logs) if left[1] <= 0 < right[1]]
     if not rises:
         return float(ratios[0][0])

@@ -31,7 +31,7 @@ from cnnperf.report.terminal import render_run
 from cnnperf.report.verdicts import comparison_lines
 from cnnperf.runs.baseline import Baseline
 from cnnperf.runs.forms import compared_cases
-from cnnperf.runs.swept import with_sweeps
+from cnnperf.runs.sweeps import with_sweeps
 from cnnperf.runs.verdicts import Comparison
 from cnnperf.suite.blocks import Block
 from cnnperf.suite.options import Options
