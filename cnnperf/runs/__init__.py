@@ -1,6 +1,6 @@
 """Saved runs as records and pandas frames. Nothing here needs torch or pytest.
 
-Names are loaded when they are first used: listing runs must not pay for pandas and scipy.
+Names are loaded on first use, so that listing runs does not load pandas and scipy.
 """
 
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""Shifts that people know of: a text file in the repository, one line each. They are told, and no longer fail."""
+"""Acknowledged level shifts: a text file in the repository, one line each. They are reported and no longer fail."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from cnnperf.runs.series import Change, fits
 FILE = Path("acknowledged-shifts.txt")
 FORMAT = "COMMIT | METRIC | CASE | REASON"
 _FIELDS = 4
-_LEAST_HASH = 7  # characters that tell one commit from another
+_LEAST_HASH = 7  # characters that distinguish commits
 
 
 @dataclass(frozen=True)
 class Acknowledged:
-    """One line: the commit in which the new level began, and what it is about.
+    """One line of the file.
 
     Attributes:
-        commit: Its id, or at least seven characters of it.
-        metric: Such as `latency`.
-        pattern: A glob over architectures or labels of cases.
-        reason: Why.
+        commit: Commit in which the new level began: its id, or at least seven characters of it.
+        metric: Name of the metric, such as `latency`.
+        pattern: Glob over architectures or labels of cases.
+        reason: Reason for the shift.
     """
 
     commit: str
@@ -32,19 +32,19 @@ class Acknowledged:
     reason: str
 
     def covers(self, change: Change) -> bool:
-        """Tell whether a change is the one that is meant: it may have begun in this commit.
+        """Return whether a change may have begun in this commit.
 
-        Which run is the first at the new level becomes clearer with every run, so that it need not be the last of them.
+        More runs narrow down which commit it was, so that it need not be the last one of the change.
         """
-        same = any(_same(commit, self.commit) for commit in change.commits)
+        same = any(_is_same(commit, self.commit) for commit in change.commits)
         return same and self.metric == change.series.metric and fits(change.series.case, self.pattern)
 
 
 def read_acknowledged(path: Path) -> list[Acknowledged]:
-    """Read the file; empty lines and those that begin with # are left out.
+    """Read the file; empty lines and those that begin with # are ignored.
 
     Raises:
-        RunFileError: If it cannot be read, or a line has another form.
+        RunFileError: If the file cannot be read, or a line has another form.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -55,20 +55,21 @@ def read_acknowledged(path: Path) -> list[Acknowledged]:
 
 
 def accept(changes: Sequence[Change], acknowledged: Sequence[Acknowledged]) -> list[Change]:
-    """Return the changes, those that are acknowledged with the reason."""
-    return [
-        replace(change, reason=next((one.reason for one in acknowledged if one.covers(change)), ""))
-        for change in changes
-    ]
+    """Return the changes with the reasons of those that are acknowledged."""
+    accepted = []
+    for change in changes:
+        reasons = [line.reason for line in acknowledged if line.covers(change)]
+        accepted.append(replace(change, reason=reasons[0] if reasons else ""))
+    return accepted
 
 
 def line_of(change: Change) -> str:
-    """Return the line that acknowledges a change, but for its reason."""
+    """Return the line that acknowledges a change, with a placeholder for the reason."""
     return f"{change.commits[-1]} | {change.series.metric} | {change.series.case.label()} | why"
 
 
-def _same(one: str, other: str) -> bool:
-    short, long = sorted((one, other), key=len)
+def _is_same(commit: str, other: str) -> bool:
+    short, long = sorted((commit, other), key=len)
     return bool(short) and long.startswith(short)
 
 

@@ -1,4 +1,4 @@
-"""What an analyst asks of saved runs, answered as frames: two commits compared, the history with its level shifts."""
+"""Analyses of saved runs as frames: two commits compared, and the history with its level shifts."""
 
 from __future__ import annotations
 
@@ -53,26 +53,26 @@ def compare_runs(
     """Compare the saved runs of two commits, as `cnnperf compare` does.
 
     Args:
-        base: What is compared with: a file or folder, `latest`, `latest~2`, the number of a run, a commit, or a branch.
-        candidate: What is compared, in the same words.
-        storage: Folder or URL of the runs, for all but a path.
-        allow: Slowdown that has to be excluded, such as `5%`; of some cases `se_*=3%`.
-        any_machine: Compare runs of unlike environments too.
+        base: Baseline: a file or folder, `latest`, `latest~2`, the number of a run, a commit, or a branch.
+        candidate: Candidate, in the same form.
+        storage: Folder or URL of the runs, where a side is not a path.
+        allow: Largest acceptable slowdown, such as `5%`; of some cases `se_*=3%`.
+        any_machine: Compare runs of different environments too.
 
     Returns:
         A frame with the axes of the case and the columns metric, verdict, ratio (candidate over base), low and high
-        (its interval; the error of 5 % is shared out among the cases), base, candidate (medians), unit and reason. One
-        row a case with the metric `latency`, whose verdict is `faster`, `same`, `slower`, `unsure`, `new`, `gone` or
-        `not-comparable`; and one row for each counter that differs, whose verdict is `worse`, `better` or `changed`.
+        (its interval; the error of 5 % is divided among the cases), base, candidate (medians), unit and reason. It has
+        one row per case with the metric `latency`, whose verdict is `faster`, `same`, `slower`, `unsure`, `new`, `gone`
+        or `not-comparable`, and one row per counter that differs, whose verdict is `worse`, `better` or `changed`.
 
     Raises:
-        OptionError: If `allow` cannot be understood.
-        RunFileError: If a side is not found, cannot be read or is of several commits, or the environments differ.
+        OptionError: If `allow` is not a tolerance.
+        RunFileError: If a side does not exist, cannot be read or has several commits, or the environments differ.
     """
     tolerance = parse_tolerance([allow] if isinstance(allow, str) else list(allow), "allow")
     before, after = (choose_runs(str(side), storage) for side in (base, candidate))
-    found = compare_sides(before, after, tolerance, any_machine=any_machine)
-    rows = [*map(_verdict_row, found.cases), *map(_counter_row, found.counters)]
+    comparison = compare_sides(before, after, tolerance, any_machine=any_machine)
+    rows = [*map(_verdict_row, comparison.cases), *map(_counter_row, comparison.counters)]
     return typed_frame(rows, _COMPARISON, _COMPARISON_TYPES)
 
 
@@ -86,41 +86,41 @@ def history(
     since: Time | None = None,
     until: Time | None = None,
 ) -> pd.DataFrame:
-    """Return how a metric went over the saved runs, and where its level changed, as `cnnperf history` does.
+    """Return a metric over the saved runs, and where its level changed, as `cnnperf history` does.
 
     Args:
-        path: Folder of the runs, or the URL of a fleet's.
-        metric: Of those that `cnnperf list metrics` explains.
-        case: A glob over architectures or labels of cases.
+        path: Folder of the runs, or URL of a fleet's dataset.
+        metric: Name of a metric that `cnnperf list metrics` explains.
+        case: Glob over architectures or labels of cases.
         least: Smallest level shift of a time that matters, as a fraction.
-        machine: As the column `machine` of `load_runs` names it; all where it is None.
+        machine: Machine, as in the column `machine` of `load_runs`; None for all.
         since: Earliest time, such as `2026-01-31`.
-        until: The time before which.
+        until: End of the period, excluded.
 
     Returns:
-        A frame with a row a run of each series, in the order of time: series (its number: one a case and machine), the
-        axes, metric, run, time, commit, value, unit; and, at the first run that surely is at a new level, shift (new
-        level over old, minus 1), low and high (the shift's 95 % interval; of a counter the shift itself) and worse.
-        Where the level did not change these four are missing.
+        A frame with a row per run of each series, in the order of time: series (its number: one per case and machine),
+        the axes, metric, run, time, commit, value, unit; and, at the first run that surely is at a new level, shift
+        (new level over old, minus 1), low and high (the shift's 95 % interval; of a counter the shift itself) and
+        worse. Where the level did not change these four are missing.
 
     Raises:
-        OptionError: If there is no such metric, or a time cannot be understood.
-        RunFileError: If there are no such runs, or none has the metric for such a case.
+        OptionError: If there is no such metric, or a time is not valid.
+        RunFileError: If no run is selected, or none has the metric for a matching case.
         CnnperfError: If ruptures, of the extra `history`, is not installed.
     """
     if metric not in METRICS:
         raise OptionError(f"metric: there is no metric {metric!r}; the metrics are {', '.join(METRICS)}")
     series = read_series(path, metric, case, parse_machine(machine, since, until))
     changes = changes_of(series, least)
-    rows = (row for number, one in enumerate(series) for row in _series_rows(number, one, changes))
+    rows = (row for number, line in enumerate(series) for row in _series_rows(number, line, changes))
     return typed_frame(rows, _HISTORY, _HISTORY_TYPES)
 
 
-def _verdict_row(one: CaseVerdict) -> tuple[object, ...]:
-    found = one.found
-    ratios = (math.nan,) * 3 if found is None else tuple(map(exp, (found.middle, found.low, found.high)))
-    medians = (math.nan if side is None else side for side in (one.base_seconds, one.candidate_seconds))
-    return (*_axes(one.case), "latency", one.verdict, *ratios, *medians, "s", one.reason)
+def _verdict_row(case: CaseVerdict) -> tuple[object, ...]:
+    log = case.found
+    ratios = (math.nan,) * 3 if log is None else tuple(map(exp, (log.middle, log.low, log.high)))
+    medians = (math.nan if side is None else side for side in (case.base_seconds, case.candidate_seconds))
+    return (*_axes(case.case), "latency", case.verdict, *ratios, *medians, "s", case.reason)
 
 
 def _counter_row(change: CounterChange) -> tuple[object, ...]:
@@ -135,12 +135,10 @@ def _series_rows(number: int, series: Series, changes: Iterable[Change]) -> Iter
     head = (number, *_axes(series.case), series.metric)
     for point in series.points:
         change = begun.get(point.run)
-        shift = (math.nan, math.nan, math.nan, pd.NA) if change is None else _shift(change)
+        shift: tuple[object, ...] = (math.nan, math.nan, math.nan, pd.NA)
+        if change is not None:
+            shift = (change.ratio - 1, change.low - 1, change.high - 1, change.worse)
         yield (*head, point.run, point.time, point.commit, point.value, METRICS[series.metric].unit, *shift)
-
-
-def _shift(change: Change) -> tuple[object, ...]:
-    return change.ratio - 1, change.low - 1, change.high - 1, change.worse
 
 
 def _axes(case: Case) -> tuple[object, ...]:

@@ -1,4 +1,4 @@
-"""The baseline of a run under way: what it has to hold up to, and whether it did."""
+"""The baseline of a run in progress."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from cnnperf.runs.verdicts import Comparison
 
 @dataclass(frozen=True)
 class Baseline:
-    """The runs that a new one is compared with.
+    """Runs with which a new one is compared.
 
     Attributes:
-        runs: At least one, of one commit.
+        runs: One or more runs of one commit.
         tolerance: Largest acceptable slowdown.
         fails: Whether the new run fails where it is slower.
     """
@@ -29,7 +29,7 @@ class Baseline:
         """Refuse runs of several commits.
 
         Raises:
-            RunFileError: With which they are.
+            RunFileError: If there are several; the message lists them.
         """
         label_of(self.runs)
 
@@ -37,7 +37,7 @@ class Baseline:
         """Refuse an environment in which times cannot be compared with the baseline's.
 
         Raises:
-            RunFileError: With what differs.
+            RunFileError: If it differs; the message lists the facts.
         """
         remedy = "choose a baseline of this machine"
         check_environments([*(run for _, run in self.runs), Run(environment=environment)], remedy)

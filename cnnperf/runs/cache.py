@@ -1,7 +1,7 @@
-"""The cache of a folder's frame: Parquet beside the run files, refreshed file by file.
+"""The cache of a folder's frame: a Parquet file beside the run files, refreshed file by file.
 
-It holds what the files say and nothing else. A file is known by its size and the time of its last change; what is new
-or changed is read anew, what is gone is dropped. A cache that cannot be read or written is done without.
+A file is identified by its size and the time of its last change. New and changed files are read, rows of deleted files
+are dropped. Without access to the cache, all files are read.
 """
 
 from __future__ import annotations
@@ -26,43 +26,43 @@ _FILE = "file"
 _KEY = b"cnnperf"
 
 State = Mapping[str, Sequence[int]]
-"""Size and time of the last change in nanoseconds, by the file's path below the folder."""
+"""Size in bytes and time of the last change in nanoseconds, by the file's path below the folder."""
 
 
 def cached_frame(
     folder: Path, files: Sequence[Path], read: Callable[[Sequence[Path]], pd.DataFrame]
 ) -> pd.DataFrame | None:
-    """Return the frame of a folder, reading only what the cache does not hold.
+    """Return the frame of a folder, reading only the files that are not in the cache.
 
     Args:
-        folder: Above all files.
-        files: Of runs, in order.
-        read: Returns the frame of some files, whose column `run` names each by its path below the folder.
+        folder: Folder above all files.
+        files: Run files, in order.
+        read: Function that returns the frame of some files; its column `run` has their paths below the folder.
 
     Returns:
-        The frame with such names, in the order of the files; None where pyarrow is not installed.
+        The frame with such a column, in the order of the files; None where pyarrow is not installed.
     """
     try:
         import pyarrow as pa
     except ImportError:
         return None
     now = {str(file.relative_to(folder)): _state(file) for file in files}
-    before, kept = _load(folder)
+    before, cached = _load(folder)
     known = {name for name, state in now.items() if before.get(name) == state}
     fresh = [file for file in files if str(file.relative_to(folder)) not in known]
-    tables = [] if kept is None else [_only(kept, known)]
+    tables = [] if cached is None else [_only(cached, known)]
     frame = read(fresh)
     tables.append(pa.Table.from_pandas(frame, preserve_index=False))
     table = pa.concat_tables(tables, promote_options="permissive").unify_dictionaries()
     saved = _remembered(table, now)
     if saved != before:
         _save(folder, _only(table, set(saved)), saved)
-    whole = frame if kept is None else table.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
+    whole = frame if cached is None else table.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
     return _ordered(whole, list(now), frame.dtypes)
 
 
 def _remembered(table: pa.Table, files: State) -> State:
-    """Leave out files that reading warns of, so that it does so each time: those that are no runs, and journals."""
+    """Leave out files that reading warns of, so that it warns each time: files that are not runs, and journals."""
     import pyarrow as pa
     from pyarrow import compute
 
@@ -71,8 +71,8 @@ def _remembered(table: pa.Table, files: State) -> State:
 
 
 def _state(file: Path) -> list[int]:
-    found = file.stat()
-    return [found.st_size, found.st_mtime_ns]
+    status = file.stat()
+    return [status.st_size, status.st_mtime_ns]
 
 
 def _load(folder: Path) -> tuple[State, pa.Table | None]:
@@ -84,7 +84,13 @@ def _load(folder: Path) -> tuple[State, pa.Table | None]:
         written = json.loads((table.schema.metadata or {})[_KEY])
         current = written["version"] == _VERSION and "run" in table.column_names
         return (dict(written["files"]), table) if current else ({}, None)
-    except (OSError, pa.ArrowException, LookupError, TypeError, ValueError):  # not there yet, cut short, or not ours
+    except (
+        OSError,
+        pa.ArrowException,
+        LookupError,
+        TypeError,
+        ValueError,
+    ):  # missing, cut short, or foreign
         return {}, None
 
 
@@ -97,7 +103,7 @@ def _save(folder: Path, table: pa.Table, files: State) -> None:
     parquet.write_table(table.replace_schema_metadata(metadata), sink, compression="zstd")
     try:
         write_whole(folder / FOLDER / "frame.parquet", sink.getvalue().to_pybytes())
-    except CnnperfError:  # a folder that may only be read, or a full disk: the next reading is as slow as this one
+    except CnnperfError:  # read-only folder or full disk: the next reading is as slow as this one
         return
 
 
@@ -110,7 +116,7 @@ def _only(table: pa.Table, names: set[str]) -> pa.Table:
 
 
 def _ordered(frame: pd.DataFrame, names: Sequence[str], types: Any) -> pd.DataFrame:
-    # Categories differ from frame to frame; what they are of does not.
+    # The categories of frames differ, but not the type of a category.
     frame = frame.astype({name: "category" if str(kind) == "category" else kind for name, kind in types.items()})
     run = frame["run"].cat.remove_unused_categories().cat.set_categories(list(names))
     order = run.cat.codes.to_numpy().argsort(kind="stable")

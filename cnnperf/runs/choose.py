@@ -1,4 +1,4 @@
-"""Which runs a person means: a path, `latest`, the number of a run, a commit, or a branch."""
+"""Selection of runs by a text: a path, `latest`, the number of a run, a commit, or a branch."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ STORAGE = Path(".benchmarks")
 RUN_HELP = "a file or folder of runs, latest, latest~2, the number of a run, a commit, or a branch"
 
 Runs = list[tuple[str, Run]]
-"""Each with its name."""
+"""Names and runs."""
 Heads = list[tuple[str, Head]]
-"""What tells runs from each other, each with the run's name."""
+"""Names and heads of runs."""
 
-_NEAR = 3  # names that an error offers
+_NEAR = 3  # names that an error suggests
 _EARLIEST = datetime.min.replace(tzinfo=UTC)
 
 
 def choose_runs(text: str, storage: str | Path = STORAGE, *, sound: bool = False) -> Runs:
-    """Return the runs that are meant.
+    """Return the runs that a text selects.
 
     Args:
-        text: A path, or the URL of a dataset; `latest`, or `latest~2` for the one two before it; the number at the
+        text: A path, or the URL of a dataset; `latest`, or `latest~2` for the second one before it; the number at the
             start of a file's name, or the name that `cnnperf list` shows; a commit's id or its beginning, a branch or a
             tag, for all runs of that commit.
-        storage: Folder or URL of the runs, for all but a path.
-        sound: Leave out runs that were worse than their baseline, so that none becomes the next one by itself. A path,
-            a number or a name means one all the same.
+        storage: Folder or URL of the runs, unless `text` is a path.
+        sound: Leave out runs that were worse than their baseline, so that none becomes the next baseline by itself. A
+            path, a number or a name selects such a run all the same.
 
     Raises:
-        RunFileError: If nothing fits; the message names what is near.
+        RunFileError: If nothing matches; the message suggests similar names.
     """
     if _is_path(text):
         return read_runs(text)
@@ -52,9 +52,10 @@ def choose_runs(text: str, storage: str | Path = STORAGE, *, sound: bool = False
 def choose_documents(
     text: str, storage: str | Path = STORAGE, damaged: Callable[[RunFileError], None] | None = None
 ) -> Iterator[tuple[str, Document]]:
-    """Yield the run files of the runs that are meant; the arguments and errors of `choose_runs`.
+    """Yield the documents of the runs that a text selects; arguments and errors are those of `choose_runs`.
 
-    Of a path those of other suites are among them. `damaged` is told of a damaged file, which else ends it.
+    A path also yields the files of other suites. `damaged` receives the error of a damaged file; without it the error
+    is raised.
     """
     if _is_path(text):
         return open_storage(text).documents(damaged=damaged)
@@ -63,14 +64,14 @@ def choose_documents(
 
 
 def _chosen(text: str, storage: str | Path, saved: Storage, *, sound: bool = False) -> list[str]:
-    """Return the names of the runs that are meant by anything but a path."""
+    """Return the names of the runs that a text other than a path selects."""
     back = None if sound else _back(text)
     heads = _heads(text, storage, saved, latest=None if back is None else back + 1)
     return [name for name, _ in _find(text, storage, heads, sound=sound)]
 
 
 def _heads(text: str, storage: str | Path, saved: Storage, latest: int | None) -> Heads:
-    """Return what is saved, at least the latest, in the order of time."""
+    """Return the heads of the saved runs, at least the latest ones, in the order of time."""
     if not is_url(storage) and not Path(storage).exists():
         raise RunFileError(f"{text}: no such file or folder, and {no_runs(storage)}")
     try:
@@ -83,13 +84,13 @@ def _find(text: str, storage: str | Path, runs: Heads, *, sound: bool) -> Heads:
     numbered = [named for named in runs if _number(named[0]) == text.lstrip("0")] if text.isdecimal() else []
     if numbered:
         return numbered
-    able = [named for named in runs if not (sound and named[1].regressed)]
-    if named := [one for one in runs if text in (one[0], one[0].rpartition("/")[2])]:
-        return named
+    if by_name := [named for named in runs if text in (named[0], named[0].rpartition("/")[2])]:
+        return by_name
+    eligible = [named for named in runs if not (sound and named[1].regressed)]
     for find in (_latest, _of_commit, _of_revision):
-        if found := find(text, able):
-            return found
-    raise _unknown(text, storage, runs, able)
+        if matching := find(text, eligible):
+            return matching
+    raise _unknown(text, storage, runs, eligible)
 
 
 def _is_path(text: str) -> bool:
@@ -107,7 +108,7 @@ def _latest(text: str, runs: Heads) -> Heads:
 
 
 def _back(text: str) -> int | None:
-    """Return how many runs before the latest one is meant; None where it is not by time."""
+    """Return the number of runs before the latest one; None for a text without `latest`."""
     match = re.fullmatch(r"latest(?:~(\d+))?", text)
     return int(match[1] or 0) if match else None
 
@@ -115,20 +116,20 @@ def _back(text: str) -> int | None:
 def _of_commit(text: str, runs: Heads) -> Heads:
     if not re.fullmatch("[0-9a-f]{4,40}", text):
         return []
-    found = [named for named in runs if named[1].commit == text[:10] or named[1].commit.startswith(text)]
-    commits = sorted({run.commit.removesuffix("+dirty") for _, run in found})
+    matching = [named for named in runs if named[1].commit == text[:10] or named[1].commit.startswith(text)]
+    commits = sorted({head.commit.removesuffix("+dirty") for _, head in matching})
     if len(commits) > 1:
         raise RunFileError(f"{text}: {len(commits)} commits begin so, {', '.join(commits[:_NEAR])}; give more of it")
-    return found
+    return matching
 
 
 def _of_revision(text: str, runs: Heads) -> Heads:
     command = ["git", "rev-parse", "--verify", "--quiet", "--end-of-options", f"{text}^{{commit}}"]
     try:
-        found = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - no shell, fixed program
+        result = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - no shell, fixed program
     except FileNotFoundError:  # without git there are no branches
         return []
-    commit = found.stdout.strip()
+    commit = result.stdout.strip()
     return [named for named in runs if named[1].commit == commit[:10]] if commit else []
 
 
@@ -136,12 +137,12 @@ def _number(name: str) -> str:
     return name.rpartition("/")[2].partition("_")[0].lstrip("0")
 
 
-def _unknown(text: str, storage: str | Path, runs: Heads, able: Heads) -> RunFileError:
-    left_out = len(runs) - len(able)
+def _unknown(text: str, storage: str | Path, runs: Heads, eligible: Heads) -> RunFileError:
+    left_out = len(runs) - len(eligible)
     if text.startswith("latest") and left_out:
         return RunFileError(
-            f"{text}: {len(able)} runs in {storage} can be a baseline; {left_out} were worse than theirs and are left "
-            "out"
+            f"{text}: {len(eligible)} runs in {storage} can be a baseline; {left_out} were worse than theirs and are "
+            "left out"
         )
     names = [name.rpartition("/")[2] for name, _ in runs]
     near = difflib.get_close_matches(text, names, _NEAR, cutoff=0.3) or names[-_NEAR:]

@@ -1,9 +1,9 @@
-"""Saved runs compared: two sides, each of one run or of several that were made by one commit.
+"""Comparison of saved runs: two sides, each of one or several runs of one commit.
 
-A run is one process or several, and processes of one commit differ by as much as many a change of code. With several
-runs of each commit the run is the datum, with one the process, and the interval is that of Welch; with one process on a
-side there is no verdict on time. What changed on the machine between the runs is in their difference all the same: only
-measuring in turns, as the gate does, leaves it out.
+A run has one process or several, and processes of one commit differ by as much as many changes of code do. With several
+runs of each commit the datum is the run, with one run it is the process, and the interval is that of Welch. With one
+process on a side there is no verdict on time. What changed on the machine between the runs remains in their difference;
+only measuring in turns, as the gate does, excludes it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from cnnperf.stats.sequential import POWER, Estimate, Rule
 _MORE = "take more with --cnnperf-processes, or save more runs of each commit"
 
 Runs = Sequence[tuple[str, Run]]
-"""Each with its name."""
+"""Names and runs."""
 
 
 def compare_sides(base: Runs, candidate: Runs, tolerance: Tolerance, *, any_machine: bool = False) -> Comparison:
@@ -32,14 +32,14 @@ def compare_sides(base: Runs, candidate: Runs, tolerance: Tolerance, *, any_mach
     Args:
         base: At least one run.
         candidate: At least one run.
-        tolerance: Largest acceptable slowdown. The error of the suite is divided among its cases; there is one look.
-        any_machine: Compare runs of unlike environments too.
+        tolerance: Largest acceptable slowdown. The error of the suite is divided among its cases.
+        any_machine: Compare runs of different environments too.
 
     Returns:
         A verdict for each case that any run has. `gone` and `new` are cases that one side lacks.
 
     Raises:
-        RunFileError: If a side is of several commits, or the environments differ and that is not allowed.
+        RunFileError: If a side has several commits, or the environments differ without `any_machine`.
     """
     labels = label_of(base), label_of(candidate)
     if not any_machine:
@@ -47,21 +47,22 @@ def compare_sides(base: Runs, candidate: Runs, tolerance: Tolerance, *, any_mach
     before, after = (_records(side) for side in (base, candidate))
     shared = [case for case in before if case in after]
     rule = Rule(tolerance, cases=max(1, len({*before, *after})))
-    changes = [change for case in shared for change in _counter_changes(case, before[case], after[case])]
+    changes: list[CounterChange] = []
+    for case in shared:
+        changes += counter_changes(case, _counters(before[case][0]), _counters(after[case][0]))
+    reasons = {Case.from_axes(entry.axes): entry.reason for _, run in candidate for entry in run.not_measured}
+    lacking = [(case, reasons.get(case, "the candidate lacks it")) for case in before if case not in after]
     verdicts = [_verdict(case, before[case], after[case], rule) for case in shared]
-    reasons = {Case.from_axes(one.axes): one.reason for _, run in candidate for one in run.not_measured}
-    gone = [
-        CaseVerdict(case, "gone", reasons.get(case, "the candidate lacks it")) for case in before if case not in after
-    ]
-    new = [CaseVerdict(case, "new", "the base lacks it") for case in after if case not in before]
+    verdicts += [CaseVerdict(case, "gone", reason) for case, reason in lacking]
+    verdicts += [CaseVerdict(case, "new", "the base lacks it") for case in after if case not in before]
     return Comparison(
         labels[0],
         labels[1],
         rule,
-        (*verdicts, *gone, *new),
+        tuple(verdicts),
         counted=len(shared),
         counters=tuple(changes),
-        environment=_differences(base[0][1], candidate[0][1]),
+        environment=differences(base[0][1].environment, candidate[0][1].environment),
         paired=False,
     )
 
@@ -74,8 +75,8 @@ def unpaired(base: Sequence[float], candidate: Sequence[float], rule: Rule) -> E
 
     Args:
         base: Seconds of each process, at least two.
-        candidate: Likewise.
-        rule: Of which each case has an equal share of the error.
+        candidate: Seconds of each process, at least two.
+        rule: Rule whose error is divided equally among the cases.
     """
     from scipy import stats
 
@@ -91,29 +92,29 @@ def unpaired(base: Sequence[float], candidate: Sequence[float], rule: Rule) -> E
 
 
 def _verdict(case: Case, base: Sequence[CaseRecord], candidate: Sequence[CaseRecord], rule: Rule) -> CaseVerdict:
-    times = [_data(side) for side in (base, candidate)]
+    times = [_seconds(side) for side in (base, candidate)]
     if not all(times) or not all(0 < value < math.inf for side in times for value in side):
         return CaseVerdict(case, "not-comparable", "a run has no time above 0 for it")
     medians = [median(side) for side in times]
     if min(map(len, times)) == 1:
         reason = f"one process on a side: cannot separate code from process; {_MORE}"
         return CaseVerdict(case, "unsure", reason, None, *medians)
-    found = unpaired(times[0], times[1], rule.of(case))
-    verdict, reason = _judged(found, rule.of(case))
-    return CaseVerdict(case, verdict, reason, found, *medians)
+    estimate = unpaired(times[0], times[1], rule.of(case))
+    verdict, reason = _judged(estimate, rule.of(case))
+    return CaseVerdict(case, verdict, reason, estimate, *medians)
 
 
-def _judged(found: Estimate, rule: Rule) -> tuple[str, str]:
-    if found.low > 0 and found.middle > rule.alarm:
+def _judged(estimate: Estimate, rule: Rule) -> tuple[str, str]:
+    if estimate.low > 0 and estimate.middle > rule.alarm:
         return "slower", "the interval lies above 1"
-    if found.high < 0 and found.middle < -rule.alarm:
+    if estimate.high < 0 and estimate.middle < -rule.alarm:
         return "faster", "the interval lies below 1"
-    if found.high < rule.limit:
+    if estimate.high < rule.limit:
         return "same", "a slowdown beyond the tolerance is excluded"
-    return "unsure", f"{found.count} processes do not tell; {_MORE}, or use `cnnperf gate`"
+    return "unsure", f"{estimate.count} processes do not tell; {_MORE}, or use `cnnperf gate`"
 
 
-def _data(side: Sequence[CaseRecord]) -> list[float]:
+def _seconds(side: Sequence[CaseRecord]) -> list[float]:
     """Return the seconds of each run, or, where there is one run, those of each of its processes."""
     if len(side) == 1 and side[0].processes:
         return list(side[0].processes)
@@ -121,12 +122,8 @@ def _data(side: Sequence[CaseRecord]) -> list[float]:
     return [median(record.processes or (record.values["latency"].value,)) for record in timed]
 
 
-def _counter_changes(case: Case, base: Sequence[CaseRecord], candidate: Sequence[CaseRecord]) -> list[CounterChange]:
-    return counter_changes(case, _counters(base[0]), _counters(candidate[0]))
-
-
 def _counters(record: CaseRecord) -> dict[str, float]:
-    return {name: one.value for name, one in record.values.items() if name in METRICS and METRICS[name].counter}
+    return {name: value.value for name, value in record.values.items() if name in METRICS and METRICS[name].counter}
 
 
 def _records(side: Runs) -> Mapping[Case, list[CaseRecord]]:
@@ -141,7 +138,7 @@ def label_of(side: Runs) -> str:
     """Return the name of a side and its commit.
 
     Raises:
-        RunFileError: If it is of several commits.
+        RunFileError: If it has several commits.
     """
     commits = sorted({run.commit for _, run in side})
     if len(commits) > 1:
@@ -150,25 +147,25 @@ def label_of(side: Runs) -> str:
     return f"{names} ({commits[0] or 'unknown commit'})"
 
 
-def _differences(base: Run, candidate: Run) -> dict[str, tuple[object, object]]:
-    keys = sorted({*base.environment, *candidate.environment} - MOMENTARY)
-    pairs = {key: (base.environment.get(key), candidate.environment.get(key)) for key in keys}
-    return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
+def differences(first: Mapping[str, object], second: Mapping[str, object]) -> dict[str, tuple[object, object]]:
+    """Return the lasting facts in which two environments differ, each with both values."""
+    keys = sorted({*first, *second} - MOMENTARY)
+    return {key: (first.get(key), second.get(key)) for key in keys if first.get(key) != second.get(key)}
 
 
 def check_environments(runs: Sequence[Run], remedy: str) -> None:
-    """Refuse runs of unlike environments.
+    """Refuse runs of different environments.
 
     Args:
-        runs: On both sides.
+        runs: Runs of both sides.
         remedy: What can be done, for the error.
 
     Raises:
-        RunFileError: With what differs.
+        RunFileError: If they differ; the message lists the facts.
     """
     keys = sorted({key for run in runs for key in run.environment} - MOMENTARY)
-    found = {key: list(dict.fromkeys(run.environment.get(key) for run in runs)) for key in keys}
-    unlike = [f"{key} {' and '.join(map(repr, values))}" for key, values in found.items() if len(values) > 1]
+    facts = {key: list(dict.fromkeys(run.environment.get(key) for run in runs)) for key in keys}
+    unlike = [f"{key} {' and '.join(map(repr, values))}" for key, values in facts.items() if len(values) > 1]
     if unlike:
         raise RunFileError(
             f"the runs come from unlike environments, in which times cannot be compared: {'; '.join(unlike)}. {remedy}"

@@ -1,4 +1,4 @@
-"""Run files on disk: which files there are, and the names of their runs."""
+"""Run files on disk and the names of their runs."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ PATTERNS = ("*.json", f"*{JOURNAL_SUFFIX}")
 
 
 def find_files(path: Path) -> list[Path]:
-    """Return the file itself, or all files below a directory that may be run files, in the order of their paths.
+    """Return the file itself, or all possible run files below a directory, in the order of their paths.
 
     Raises:
-        RunFileError: If there is nothing at the path, or nothing to read below it.
+        RunFileError: If the path does not exist or cannot be read, or there is no such file below it.
     """
     if path.is_file():
         return [path]
@@ -25,14 +25,14 @@ def find_files(path: Path) -> list[Path]:
         raise RunFileError(f"{path}: no such file or directory")
     if not os.access(path, os.R_OK | os.X_OK):
         raise RunFileError(f"{path}: the folder cannot be read; its permissions forbid it")
-    found = sorted(file for pattern in PATTERNS for file in path.rglob(pattern) if file.is_file())
-    if not found:
+    files = sorted(file for pattern in PATTERNS for file in path.rglob(pattern) if file.is_file())
+    if not files:
         raise no_runs(path)
-    return found
+    return files
 
 
 def no_runs(path: str | Path) -> RunFileError:
-    """Return the error that tells how to make a run."""
+    """Return the error about a place without runs, with the command that makes one."""
     return RunFileError(f"no runs in {path}; run `pytest benchmarks --benchmark-autosave` first")
 
 

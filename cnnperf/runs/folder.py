@@ -1,4 +1,4 @@
-"""A folder of run files, or one of them, as a storage of runs."""
+"""A run file or a folder of run files as a storage of runs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from cnnperf.runs.series import Series
 
 LEAST_FILES = 50
-"""Number of files from which on a folder's frame is cached; fewer are read as fast without."""
+"""Least number of files of a folder whose frame is cached; fewer are read as fast without a cache."""
 
 
 @contextmanager
@@ -40,15 +40,15 @@ def _without_collection() -> Iterator[None]:
 
 
 class Folder:
-    """A run file, or a folder of them; errors and warnings are those of `cnnperf.load_runs`."""
+    """Run file or folder of them. Errors and warnings are those of `cnnperf.load_runs`."""
 
     def __init__(self, path: Path) -> None:
-        """Take the path of a run file, a journal, or a directory that is searched recursively for both."""
+        """Take the path of a run file, of a journal, or of a directory that is searched recursively for both."""
         self._path = path
 
     @_without_collection()
     def frame(self, selection: Selection) -> pd.DataFrame:
-        """Return the tidy frame of what is selected, in the order of the files."""
+        """Return the tidy frame of the selected rows, in the order of the files."""
         from cnnperf.runs.frame import frame_of_runs
 
         files = find_files(self._path)
@@ -74,9 +74,9 @@ class Folder:
     def documents(
         self, names: Sequence[str] | None = None, damaged: Callable[[RunFileError], None] | None = None
     ) -> Iterator[tuple[str, Document]]:
-        """Yield the run files of some runs, or of all, those of other suites among them.
+        """Yield the documents of the named runs, or of all, including those of other suites.
 
-        A journal is only read by its name or path: its run may go on, and would be another one at its end.
+        A journal is only read by its name or path: its run may still go on, and would be another run at its end.
         """
         for file, name in run_names(find_files(self._path)).items():
             journal = file.name.endswith(JOURNAL_SUFFIX) and file != self._path
@@ -86,7 +86,7 @@ class Folder:
     def _document(
         self, file: Path, name: str, damaged: Callable[[RunFileError], None] | None
     ) -> Iterator[tuple[str, Document]]:
-        """Yield the document of a file with its name, or nothing where it is no run."""
+        """Yield the document of a file with its name; nothing where it is not a run."""
         try:
             document = _read_document(file, alone=file == self._path)
             if document is not None:
@@ -132,7 +132,7 @@ def _cached(path: Path, files: Sequence[Path], names: Mapping[Path, str]) -> pd.
     from cnnperf.runs.frame import frame_of_runs
 
     below = {file: str(file.relative_to(path)) for file in files}
-    frame = cached_frame(path, files, lambda some: frame_of_runs(_read_files(some, below, alone=path)))
+    frame = cached_frame(path, files, lambda fresh: frame_of_runs(_read_files(fresh, below, alone=path)))
     if frame is None:
         return None
     used = frame["run"].cat.remove_unused_categories()
@@ -140,7 +140,7 @@ def _cached(path: Path, files: Sequence[Path], names: Mapping[Path, str]) -> pd.
 
 
 def _read_files(files: Sequence[Path], names: Mapping[Path, str], alone: Path) -> Iterator[tuple[str, Run]]:
-    """Yield the runs of files with their names; `alone` is a file that was asked for by itself."""
+    """Yield the runs of files with their names. For the file `alone`, not being a run file is an error."""
     for file in files:
         run = _read_file(file, alone=file == alone)
         if run is not None:

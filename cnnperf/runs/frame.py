@@ -1,4 +1,4 @@
-"""The tidy frame: one row a run, case and metric."""
+"""The tidy frame: one row per run, case and metric."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _NO_CASE = (pd.NA,) * len(AXIS_NAMES)
 
 
 def frame_of(document: Mapping[str, object], run: str) -> pd.DataFrame:
-    """Turn one run-file document, read from a file or still in memory, into the tidy frame.
+    """Return the tidy frame of one run-file document, read from a file or still in memory.
 
     Args:
-        document: The JSON of a run file; only `benchmarks` must be there.
-        run: What the column `run` says.
+        document: JSON of a run file; only `benchmarks` is required.
+        run: Text of the column `run`.
 
     Returns:
         A frame with `COLUMNS`, values in SI units. A case that was not measured is one row with the metric `latency`,
@@ -42,14 +42,14 @@ def frame_of(document: Mapping[str, object], run: str) -> pd.DataFrame:
 
 
 def frame_of_runs(runs: Iterable[tuple[str, Run]]) -> pd.DataFrame:
-    """Turn parsed runs, each with its name, into one tidy frame.
+    """Return the tidy frame of runs.
 
     Args:
-        runs: May be read one by one: no run is kept.
+        runs: Names and runs. They may be read one by one: no run is kept in memory.
     """
     heads: list[tuple[object, ...]] = []
     points: dict[tuple[object, ...], int] = {}
-    places: list[tuple[int, int, int]] = []  # of a run, of a point, and how many rows they have together
+    places: list[tuple[int, int, int]] = []  # index of the run, index of the point, and number of their rows
     tails = [array("d") if TYPES.get(name) == "float64" else [] for name in VALUE_COLUMNS]
     for name, run in runs:
         heads.append(_head(name, run))
@@ -68,27 +68,27 @@ def frame_of_runs(runs: Iterable[tuple[str, Run]]) -> pd.DataFrame:
 
 
 def typed_frame(rows: Iterable[tuple[object, ...]], columns: tuple[str, ...], types: dict[str, str]) -> pd.DataFrame:
-    """Build a frame whose column types do not depend on its rows, of which there may be none.
+    """Return a frame whose column types do not depend on its rows, of which there may be none.
 
     Args:
-        rows: One value a column.
-        columns: Names, in order.
-        types: Type by column; those that are not named hold text.
+        rows: One value per column.
+        columns: Names of the columns, in order.
+        types: Type by column; other columns hold text.
     """
     return _typed(pd.DataFrame(list(rows), columns=list(columns)), types)
 
 
 def _typed(frame: pd.DataFrame, types: dict[str, str]) -> pd.DataFrame:
-    # Rows without a single time would otherwise be taken for numbers.
+    # Otherwise a column without a single time would be one of numbers.
     names = [str(name) for name in frame]
     times = {name: pd.to_datetime(frame[name], utc=True) for name in names if "datetime" in types.get(name, "")}
-    # By way of a text: without rows, categories would be of any kind of object.
+    # Converted to text first: without rows, the categories would be objects.
     texts = {name: "string" for name in names if types.get(name) == "category"}
     return frame.assign(**times).astype(texts).astype({name: types.get(name, "str") for name in names})
 
 
 def rows_of(name: str, run: Run) -> Iterator[tuple[object, ...]]:
-    """Yield the rows of a run: first a row a metric of its cases, then what was not measured, then other suites'."""
+    """Yield the rows of a run: metrics of its cases, then cases that were not measured, then other suites."""
     head = _head(name, run)
     for point, columns in _blocks(run):
         for tail in zip(*columns, strict=True):
@@ -100,7 +100,7 @@ def _head(name: str, run: Run) -> tuple[object, ...]:
 
 
 def _blocks(run: Run) -> Iterator[tuple[tuple[object, ...], Columns]]:
-    """Yield the rows that are of one case: its test and axes, and the columns of what differs."""
+    """Yield the rows of each case: its test and axes, and the columns of its values."""
     for record in run.cases:
         units = [sys.intern(record.unit(metric)) for metric in record.values]
         yield _point(record.case), _columns(list(record.values), list(record.values.values()), units)
@@ -115,13 +115,10 @@ def _point(case: Case) -> tuple[object, ...]:
 
 
 def _columns(metrics: list[str], values: list[Value], units: list[str], reason: str = "") -> Columns:
-    lows, highs = ([math.nan if end is None else end for end in ends] for ends in _ends(values))
+    lows = [math.nan if value.low is None else value.low for value in values]
+    highs = [math.nan if value.high is None else value.high for value in values]
     rounds = [pd.NA if value.rounds is None else value.rounds for value in values]
     return metrics, [value.value for value in values], lows, highs, rounds, units, [reason] * len(values)
-
-
-def _ends(values: list[Value]) -> tuple[list[float | None], list[float | None]]:
-    return [value.low for value in values], [value.high for value in values]
 
 
 def _one_row(latency: Value, reason: str = "") -> Columns:

@@ -1,4 +1,4 @@
-"""The run files of all shards of a suite joined to one run file."""
+"""Merging of the run files of all shards of a suite into one."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from cnnperf.errors import RunFileError
 from cnnperf.records.encoding import complete
 from cnnperf.records.files import read_document
 from cnnperf.records.reading import Document, parse_document
-from cnnperf.records.run import MOMENTARY, CaseRecord, Run
+from cnnperf.records.run import CaseRecord, Run
 from cnnperf.records.shards import Shard, parse_shard
+from cnnperf.runs.comparison import differences
 from cnnperf.runs.files import find_files
 from cnnperf.runs.sweeps import with_sweeps
 
@@ -25,20 +26,20 @@ EQUAL: Mapping[str, Callable[[Run], object]] = {
     "values of suite": lambda run: run.suite,
     "values of of_cases": lambda run: run.of_cases,
 }
-"""What has to be equal in all shards of one run."""
+"""Facts that must be equal in all shards of one run."""
 
 _EARLIEST = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True)
 class ShardFile:
-    """The run file of a shard.
+    """Run file of a shard.
 
     Attributes:
         name: Name of the file.
-        shard: Which part of the suite it is.
-        run: The record of the run.
-        document: The document, with everything that others have written into it.
+        shard: Number of the shard and count of shards.
+        run: Record of the run.
+        document: The document, including what other programs have written into it.
     """
 
     name: str
@@ -48,30 +49,30 @@ class ShardFile:
 
 
 def merge_runs(paths: Sequence[Path], *, allow_missing: bool = False) -> Document:
-    """Join the run files of one suite's shards.
+    """Merge the run files of the shards of one suite.
 
-    Cases stand in the order of the shards. Seconds are summed, ceilings are those of the first shard that has a
-    device's, and findings about the machine are kept once each. The time is that of the shard that was saved last.
+    Cases are in the order of the shards. Seconds are summed, ceilings of a device are those of the first shard that has
+    them, and equal findings about the machine are kept once. The time is that of the shard that was saved last.
 
     Args:
         paths: Run files of shards, or folders of them.
-        allow_missing: Join though a shard is missing.
+        allow_missing: Merge even if a shard is missing.
 
     Returns:
-        The document of one run file, without a shard's mark.
+        The document of one run file, without the mark of a shard.
 
     Raises:
-        RunFileError: If a file is no run of a shard, they are of two commits, environments or suites, a shard is
-            missing, or a case is in two of them with different results.
+        RunFileError: If a file is not a run of a shard, the shards have different commits, environments or suites, a
+            shard is missing, or a case is in two shards with different results.
     """
     files = [_read(file) for path in paths for file in find_files(path)]
-    files.sort(key=lambda one: (one.shard.number, one.name))
+    files.sort(key=lambda file: (file.shard.number, file.name))
     _check_alike(files)
     if not allow_missing:
-        _check_complete([one.shard for one in files])
-    latest = max(files, key=lambda one: one.run.time or _EARLIEST)
+        _check_complete([file.shard for file in files])
+    latest = max(files, key=lambda file: file.run.time or _EARLIEST)
     merged = {**latest.document, "benchmarks": _each_once(files)}
-    complete(merged, with_sweeps(_joined([one.run for one in files], parse_document(merged).cases)))
+    complete(merged, with_sweeps(_joined([file.run for file in files], parse_document(merged).cases)))
     return merged
 
 
@@ -82,8 +83,8 @@ def _joined(runs: Sequence[Run], cases: tuple[CaseRecord, ...]) -> Run:
     return runs[0].replace(
         planned=sum(run.planned or 0 for run in runs),
         cases=cases,
-        not_measured=_distinct(one for run in runs for one in run.not_measured),
-        findings=_distinct(one for run in runs for one in run.findings),
+        not_measured=_distinct(entry for run in runs for entry in run.not_measured),
+        findings=_distinct(finding for run in runs for finding in run.findings),
         ceilings=ceilings,
         shard="",
         of_cases="",
@@ -93,42 +94,33 @@ def _joined(runs: Sequence[Run], cases: tuple[CaseRecord, ...]) -> Run:
 
 
 def _read(file: Path) -> ShardFile:
-    refusal = RunFileError(f"{file}: not a run of a shard; those are made with --cnnperf-shard, such as 2/5")
     document = read_document(file)
-    if document is None:
-        raise refusal
     try:
-        run = parse_document(document)
-        shard = parse_shard(run.shard, "cnnperf.shard") if run.shard else None
+        run = None if document is None else parse_document(document)
+        shard = parse_shard(run.shard, "cnnperf.shard") if run is not None and run.shard else None
     except ValueError as error:
         raise RunFileError(f"{file}: {error}") from error
-    if shard is None:
-        raise refusal
+    if document is None or run is None or shard is None:
+        raise RunFileError(f"{file}: not a run of a shard; those are made with --cnnperf-shard, such as 2/5")
     return ShardFile(file.name, shard, run, document)
 
 
 def _check_alike(files: Sequence[ShardFile]) -> None:
     first = files[0]
     for what, read in EQUAL.items():
-        values = [read(one.run) for one in files]
-        other = next((place for place, value in enumerate(values) if value != values[0]), None)
+        value = read(first.run)
+        other = next((file for file in files if read(file.run) != value), None)
         if other is not None:
             raise RunFileError(
-                f"{first.name} and {files[other].name} are of two {what}, {values[0]!r} and {values[other]!r}; only "
+                f"{first.name} and {other.name} are of two {what}, {value!r} and {read(other.run)!r}; only "
                 "the shards of one run can be merged"
             )
-    for one in files:
-        pairs = _unlike(first.run.environment, one.run.environment)
-        if pairs:
-            differences = "; ".join(f"{key}: {before} and {after}" for key, (before, after) in pairs.items())
+    for file in files:
+        if pairs := differences(first.run.environment, file.run.environment):
+            text = "; ".join(f"{key}: {before} and {after}" for key, (before, after) in pairs.items())
             raise RunFileError(
-                f"{first.name} and {one.name} are of unlike environments ({differences}), whose times do not compare"
+                f"{first.name} and {file.name} are of unlike environments ({text}), whose times do not compare"
             )
-
-
-def _unlike(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    keys = sorted({*one, *other} - MOMENTARY)
-    return {key: (one.get(key), other.get(key)) for key in keys if one.get(key) != other.get(key)}
 
 
 def _check_complete(shards: Sequence[Shard]) -> None:
@@ -141,21 +133,21 @@ def _check_complete(shards: Sequence[Shard]) -> None:
 
 def _each_once(files: Sequence[ShardFile]) -> list[Any]:
     """Return every benchmark once."""
-    found: dict[str, tuple[str, Any]] = {}
+    benchmarks: dict[str, tuple[str, Any]] = {}
     for file in files:
         for benchmark in file.document["benchmarks"]:
-            key = str(benchmark.get("fullname"))
-            first, before = found.setdefault(key, (file.name, benchmark))
+            name = str(benchmark.get("fullname"))
+            first, before = benchmarks.setdefault(name, (file.name, benchmark))
             if before != benchmark:
                 raise RunFileError(
-                    f"{key} is in {first} and in {file.name} with different results; which one counts cannot be told"
+                    f"{name} is in {first} and in {file.name} with different results; which one counts cannot be told"
                 )
-    return [benchmark for _, benchmark in found.values()]
+    return [benchmark for _, benchmark in benchmarks.values()]
 
 
 def _distinct(entries: Iterable[Any]) -> tuple[Any, ...]:
-    kept: list[Any] = []
+    distinct: list[Any] = []
     for entry in entries:
-        if entry not in kept:
-            kept.append(entry)
-    return tuple(kept)
+        if entry not in distinct:
+            distinct.append(entry)
+    return tuple(distinct)

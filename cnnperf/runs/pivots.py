@@ -1,7 +1,7 @@
-"""The tables that people need first, each one line from the tidy frame of `load_runs`.
+"""The most frequently used tables of the tidy frame of `load_runs`.
 
-All take the frame and return a frame with the run as the outer level of the index, so that of several runs none is
-mixed with another. A case that was not measured is left out. Ratios are of medians; their intervals are in the reports.
+The run is the outer level of the index of each table, so that runs are not mixed. Cases that were not measured are left
+out. Ratios are those of medians; their intervals are in the reports.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ MEMORY_PARTS = ("parameter_memory", "gradient_memory", "optimizer_memory", "acti
 
 
 def throughput(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return images/s: a row a run, architecture, phase, device and engine, a column a batch."""
+    """Return images/s: a row per run, architecture, phase, device and engine, a column per batch."""
     return _table(frame, "throughput", ["architecture", "phase", "device", "engine"], "batch")
 
 
 def cuda_over_cpu(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return latency on the CPU over latency on CUDA (above 1: CUDA is faster), a column a device and batch."""
+    """Return latency on the CPU over latency on CUDA (above 1: CUDA is faster), a column per device and batch."""
     devices = _table(frame, "latency", _others("device"), "device")
     cuda = [name for name in devices.columns if str(name).startswith("cuda")]
     if "cpu" not in devices.columns or not cuda:
@@ -31,7 +31,7 @@ def cuda_over_cpu(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def compiled_over_eager(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return latency of eager over latency of each other engine (above 1: it pays), a column an engine."""
+    """Return latency of eager over latency of each other engine (above 1: it pays), a column per engine."""
     engines = _table(frame, "latency", _others("engine"), "engine")
     if "eager" not in engines.columns:
         return pd.DataFrame()
@@ -39,12 +39,12 @@ def compiled_over_eager(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def se_tax(frame: pd.DataFrame, costly: str = "se_resnet18", plain: str = "resnet18") -> pd.DataFrame:
-    """Return latency with Squeeze-and-Excitation over latency without (above 1: it costs), a column a phase.
+    """Return latency with Squeeze-and-Excitation over latency without (above 1: it costs), a column per phase.
 
     Args:
-        frame: From `load_runs`.
-        costly: The architecture with it.
-        plain: The architecture without.
+        frame: Frame of `load_runs`.
+        costly: Architecture with Squeeze-and-Excitation.
+        plain: Architecture without.
     """
     networks = _table(frame, "latency", _others("architecture"), "architecture")
     if not {costly, plain} <= set(networks.columns):
@@ -53,7 +53,7 @@ def se_tax(frame: pd.DataFrame, costly: str = "se_resnet18", plain: str = "resne
 
 
 def memory_split(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return bytes at the peak: a row a run and case, a column a part."""
+    """Return bytes at the peak: a row per run and case, a column per part."""
     parts = frame[frame["metric"].isin(MEMORY_PARTS)]
     split = parts.pivot_table(index=["run", *AXIS_NAMES], columns="metric", values="value", observed=True)
     return split.reindex(columns=[part for part in MEMORY_PARTS if part in split.columns])

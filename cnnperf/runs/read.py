@@ -1,4 +1,4 @@
-"""Saved runs to frames: what `cnnperf.load_runs` and `cnnperf.load_samples` do."""
+"""Reading of saved runs as records and frames."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 def read_runs(path: str | Path) -> list[tuple[str, Run]]:
-    """Read saved runs as plain records, each with its name; the path, errors and warnings of `load_runs`.
+    """Read saved runs as plain records, each with its name; path, errors and warnings are those of `load_runs`.
 
-    Files in which other suites alone wrote are passed over.
+    Files that only other suites wrote are skipped.
     """
     return open_storage(path).runs()
 
@@ -25,39 +25,39 @@ def read_runs(path: str | Path) -> list[tuple[str, Run]]:
 def load_runs(
     path: str | Path, *, where: Where | None = None, since: Time | None = None, until: Time | None = None
 ) -> pd.DataFrame:
-    """Read saved runs into the tidy frame: one row a run, case and metric.
+    """Read saved runs into the tidy frame: one row per run, case and metric.
 
     With pyarrow (the extra `history`), the frame of a folder of many runs is kept in `.cnnperf-cache` below it, and
-    only files that are new or changed are read. Of a fleet's dataset only what is selected is read.
+    only new and changed files are read. Of a fleet's dataset only the selected rows are read.
 
     Args:
         path: A run file, the journal of an interrupted run, a directory that is searched recursively for both, or the
             folder or URL of a dataset that `cnnperf export --parquet` made.
-        where: A value or several, by column: run, commit, machine, test, an axis, metric or unit.
-        since: Earliest time, such as `2026-01-31`, in UTC where it names no zone.
-        until: The time before which.
+        where: A value or several by column: run, commit, machine, test, an axis, metric or unit.
+        since: Earliest time, such as `2026-01-31`, in UTC without a time zone.
+        until: End of the period, excluded.
 
     Returns:
         A frame with the columns run, time, commit, machine, test, architecture, phase, device, engine, precision,
         layout, batch, image_size, width, threads, world_size, metric, value, low, high, rounds, unit and reason.
-        Values are in SI units. `run` is the file's stem (with as much of its path as tells it from a file with the
-        same stem), and that behind a digest in a dataset, which is in the order of time. A case that was not measured
-        is one row with the metric `latency`, the value NaN and its reason. A benchmark of another suite is one row with
-        the metric `latency`, the name of its test and no axes. Where nothing is selected, there are no rows.
+        Values are in SI units. `run` is the stem of the file, with as many parent folders as make it unique; in a
+        dataset, which is in the order of time, it follows a digest. A case that was not measured is one row with the
+        metric `latency`, the value NaN and its reason. A benchmark of another suite is one row with the metric
+        `latency`, the name of its test and no axes. Where nothing is selected, there are no rows.
 
     Raises:
-        OptionError: If something cannot be selected so.
-        RunFileError: If there is nothing at the path or no run in it, or a file is damaged or from a newer version.
+        OptionError: If the selection is not valid.
+        RunFileError: If the path does not exist or has no run, or a file is damaged or from a newer version.
         CnnperfError: If a package that a dataset needs is not installed.
 
     Warns:
-        UserWarning: For each JSON file in a directory that is not a run file, and for a journal's cut last line.
+        UserWarning: For a JSON file in a directory that is not a run file, and for a truncated last line of a journal.
     """
     return open_storage(path).frame(parse_selection(where, since, until))
 
 
 def load_samples(path: str | Path) -> pd.DataFrame:
-    """Read the raw rounds of run files: one row a timed call.
+    """Read the raw rounds of run files: one row per timed call.
 
     Args:
         path: As for `load_runs`.

@@ -1,4 +1,4 @@
-"""Two runs of one commit side by side: every counter equal to the last digit, and both times."""
+"""Two runs of one commit compared: counters must be equal to the last digit, times are shown side by side."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from dataclasses import dataclass
 from cnnperf.errors import RunFileError
 from cnnperf.records.case import Case
 from cnnperf.records.metrics import METRICS, Value
-from cnnperf.records.run import CaseRecord, Run
+from cnnperf.records.run import Run
 from cnnperf.runs.pairs import latency_ratio, value_of
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A counter on which two runs disagree.
+    """Counter that differs between two runs.
 
     Attributes:
         case: The case.
         metric: Name of the counter.
-        first: Its value in the first run, None where that has none.
-        second: Its value in the second run, None where that has none.
+        first: Value in the first run, or None.
+        second: Value in the second run, or None.
     """
 
     case: Case
@@ -30,7 +30,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Times:
-    """Latency of one case in both runs, in seconds, and second over first."""
+    """Latency of one case in both runs in seconds, and second over first."""
 
     case: Case
     first: Value
@@ -45,7 +45,7 @@ class Repeat:
     Attributes:
         counters: Number of counters that were compared.
         differences: Counters that are not equal to the last digit, or that only one run has.
-        times: One entry a case that both have, in the order of the first run.
+        times: Times of each case of both runs, in the order of the first run.
         unpaired: Cases that only one run has.
     """
 
@@ -56,17 +56,17 @@ class Repeat:
 
     @property
     def agree(self) -> bool:
-        """Tell whether both runs have the same cases with the same counters."""
+        """Whether both runs have the same cases with the same counters."""
         return not self.differences and not self.unpaired
 
 
 def repeat_of(first: Run, second: Run) -> Repeat:
     """Compare two runs of one commit.
 
-    Times belong to the machine and the moment and may differ; counters belong to the commit and must not.
+    Times depend on the machine and the moment and may differ; counters depend on the commit and must not.
 
     Raises:
-        RunFileError: If the runs are of different commits, or have no case in common.
+        RunFileError: If the runs have different commits, or no case in common.
     """
     if first.commit != second.commit:
         raise RunFileError(
@@ -77,24 +77,19 @@ def repeat_of(first: Run, second: Run) -> Repeat:
     paired = [case for case in ours if case in theirs]
     if not paired:
         raise RunFileError("the runs have no case in common; run both with the same options")
-    names = [(case, name) for case in paired for name in _counters(ours[case], theirs[case])]
-    differences = [_difference(case, name, ours[case], theirs[case]) for case, name in names]
+    counters: list[Difference] = []
+    times: list[Times] = []
+    for case in paired:
+        for name, metric in METRICS.items():
+            values = [side.values.get(name) for side in (ours[case], theirs[case])]
+            if metric.counter and any(value is not None for value in values):
+                before, after = (None if value is None else value.value for value in values)
+                counters.append(Difference(case, name, before, after))
+        quotient = latency_ratio(theirs[case], ours[case])
+        times.append(Times(case, value_of(ours[case], "latency"), value_of(theirs[case], "latency"), quotient))
     return Repeat(
-        counters=len(names),
-        differences=tuple(difference for difference in differences if difference.first != difference.second),
-        times=tuple(_times(case, ours[case], theirs[case]) for case in paired),
+        counters=len(counters),
+        differences=tuple(counter for counter in counters if counter.first != counter.second),
+        times=tuple(times),
         unpaired=tuple(case for case in (*ours, *theirs) if (case in ours) != (case in theirs)),
     )
-
-
-def _counters(*records: CaseRecord) -> list[str]:
-    return [name for name, metric in METRICS.items() if metric.counter and any(name in one.values for one in records)]
-
-
-def _difference(case: Case, name: str, first: CaseRecord, second: CaseRecord) -> Difference:
-    values = (record.values.get(name) for record in (first, second))
-    return Difference(case, name, *(None if value is None else value.value for value in values))
-
-
-def _times(case: Case, first: CaseRecord, second: CaseRecord) -> Times:
-    return Times(case, value_of(first, "latency"), value_of(second, "latency"), latency_ratio(second, first))

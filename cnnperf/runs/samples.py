@@ -1,4 +1,4 @@
-"""The raw rounds: one row a timed call."""
+"""The raw rounds: one row per timed call."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def samples_of(document: Mapping[str, object], run: str) -> pd.DataFrame:
     """Return the raw rounds of one run-file document.
 
     Args:
-        document: The JSON of a run file; only `benchmarks` must be there.
-        run: What the column `run` says.
+        document: JSON of a run file; only `benchmarks` is required.
+        run: Text of the column `run`.
 
     Returns:
         A frame with `COLUMNS`; `group` counts the memory placements of a case from 0, `round` the calls within one
@@ -39,7 +39,7 @@ def samples_of(document: Mapping[str, object], run: str) -> pd.DataFrame:
 
 
 def samples_of_runs(runs: Iterable[tuple[str, Run]]) -> pd.DataFrame:
-    """Return the raw rounds of parsed runs, each with its name, as one frame."""
+    """Return the raw rounds of runs, given with their names."""
     return typed_frame((row for name, run in runs for row in _rows(name, run)), COLUMNS, SAMPLE_TYPES)
 
 

@@ -1,7 +1,7 @@
-"""The history of saved runs: one series a case, metric and machine, its level shifts, and counters that changed.
+"""The history of saved runs: one series per case, metric and machine, its level shifts, and changes of counters.
 
-Seconds of two machines do not compare, so that another machine begins another series. A ratio to a pinned commit,
-measured in the same job, does compare: its series goes on from machine to machine, one for each pinned commit.
+Seconds of two machines are not comparable, so that another machine begins another series. A ratio to a pinned commit,
+measured in the same job, is comparable: its series continues across machines, one for each pinned commit.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from cnnperf.stats.ratio import exp
 from cnnperf.stats.shifts import LEVEL, Shift, find_shifts
 
 SOFTWARE = ("torch", "python", "cuda", "cudnn", "gpu_driver", "system")
-"""What may change within a series, and is told beside a shift: it may be the cause."""
+"""Facts that may change within a series. They are reported with a shift, because they may be its cause."""
 
 ANCHORED = "anchor_ratio"
 _EARLIEST = datetime.min.replace(tzinfo=UTC)
@@ -46,7 +46,7 @@ class Point(msgspec.Struct, frozen=True, gc=False):
 
 
 Observation = tuple[Case, Facts, Point]
-"""A point with the case and the machine whose series it belongs to."""
+"""A point with the case and the machine of its series."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +55,10 @@ class Series:
 
     Attributes:
         case: The case.
-        metric: What its values are.
-        machine: In which all runs agree, as names and values; the pinned commit for ratios.
-        points: In the order of time.
-        unusable: Number of runs whose value is none that could be used.
+        metric: Name of the metric.
+        machine: Names and values of the facts that all runs share; the pinned commit for ratios.
+        points: Points in the order of time.
+        unusable: Number of runs whose value is not finite, or a time not above 0.
     """
 
     case: Case
@@ -74,16 +74,16 @@ class Change:
 
     Attributes:
         series: The series.
-        last: The last run that surely was at the old level.
-        first: The first run that surely is at the new one.
+        last: Last run that is surely at the old level.
+        first: First run that is surely at the new level.
         ratio: New over old level.
-        low: Lower end of its 95 % interval; that of `ratio` itself for a counter.
+        low: Lower end of the 95 % interval of the ratio; the ratio itself for a counter.
         high: Upper end.
-        worse: Whether that is for the worse.
-        software: What changed with it, each with its value before and after.
-        commits: In which the new level may have begun, oldest first.
-        mended: Whether the series has come back since.
-        reason: Why it is accepted; empty where it is not.
+        worse: Whether the change is for the worse.
+        software: Software that changed with it, each with both values.
+        commits: Commits in which the new level may have begun, oldest first.
+        mended: Whether the series has returned since.
+        reason: Reason for which it is acknowledged; empty where it is not.
     """
 
     series: Series
@@ -100,7 +100,7 @@ class Change:
 
     @property
     def fails(self) -> bool:
-        """Tell whether it is for the worse, lasts, and nobody knows of it."""
+        """Whether it is for the worse, lasts, and is not acknowledged."""
         return self.worse and not self.mended and not self.reason
 
 
@@ -108,12 +108,12 @@ def series_of(runs: Iterable[tuple[str, Run]], metric: str, pattern: str = "*") 
     """Return the series of a metric.
 
     Args:
-        runs: Each with its name.
-        metric: Of the table of metrics.
-        pattern: A glob over architectures or labels of cases.
+        runs: Names and runs.
+        metric: Name of a metric.
+        pattern: Glob over architectures or labels of cases.
 
     Raises:
-        RunFileError: If no run has the metric for a case that fits; the message says what there is.
+        RunFileError: If no run has the metric for a matching case; the message lists what there is.
     """
     offer = _Offer(metric, pattern)
     observed = [(run.time or _EARLIEST, _observations(name, run, offer)) for name, run in runs]
@@ -125,7 +125,7 @@ def series_of(runs: Iterable[tuple[str, Run]], metric: str, pattern: str = "*") 
 
 
 def gather(metric: str, observations: Iterable[Observation]) -> list[Series]:
-    """Return the series that points belong to, each with its case and machine, in the order of time."""
+    """Return the series of points that are given in the order of time."""
     numbers: dict[Facts, int] = {}
     points: dict[tuple[Case, int], list[Point]] = {}
     previous: Facts = ()
@@ -135,36 +135,36 @@ def gather(metric: str, observations: Iterable[Observation]) -> list[Series]:
             previous, number = machine, numbers.setdefault(machine, len(numbers))
         points.setdefault((case, number), []).append(point)
     machines = list(numbers)
-    return [_series(case, metric, machines[number], found) for (case, number), found in points.items()]
+    return [_series(case, metric, machines[number], own) for (case, number), own in points.items()]
 
 
 def changes_of(series: Sequence[Series], least: float) -> list[Change]:
     """Return the level shifts of times, and every change of counters.
 
     Args:
-        series: All that are looked at: the error of the search is shared out among them.
+        series: All series, among which the error of the search is divided.
         least: Smallest shift of a time that matters, as a fraction.
     """
-    return [change for one in series for change in _changes(one, least, LEVEL / len(series))]
+    return [change for line in series for change in _changes(line, least, LEVEL / len(series))]
 
 
 def fits(case: Case, pattern: str) -> bool:
-    """Tell whether a glob means a case, by its architecture or its label."""
+    """Return whether a glob matches the architecture or the label of a case."""
     return fnmatchcase(case.architecture, pattern) or fnmatchcase(case.label(), pattern)
 
 
 def across_processes(record: CaseRecord, metric: str) -> float | None:
-    """Return what the history takes for the value where several processes timed a case; None where it is the value."""
+    """Return the median over the processes that timed a case; None for other metrics, and for one process."""
     return median(record.processes) if metric == "latency" and record.processes else None
 
 
 def software_of(environment: Environment) -> Environment:
-    """Return what of an environment may change within a series."""
+    """Return the facts of an environment that may change within a series."""
     return {name: environment[name] for name in SOFTWARE if name in environment}
 
 
 def machine_of(environment: Environment, machine: str, anchor: str, metric: str) -> Facts:
-    """Return the facts in which all runs of a series agree."""
+    """Return the facts that all runs of a series share."""
     if metric == ANCHORED:
         return (("relative to", anchor),)
     hidden = MOMENTARY.union(SOFTWARE)

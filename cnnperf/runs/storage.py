@@ -1,4 +1,4 @@
-"""Where runs are saved: a folder of run files, or a fleet's dataset. Both answer the same questions."""
+"""Storages of runs: a folder of run files, or the dataset of a fleet, with one interface."""
 
 from __future__ import annotations
 
@@ -23,31 +23,31 @@ _LOCAL = "file:///"
 
 
 class Storage(Protocol):
-    """A place where runs are saved. Names of runs are those that the column `run` has."""
+    """Place where runs are saved. The name of a run is that of the column `run`."""
 
     def frame(self, selection: Selection) -> pd.DataFrame:
-        """Return the tidy frame of what is selected."""
+        """Return the tidy frame of the selected rows."""
 
     def heads(self, latest: int | None = None) -> list[tuple[str, Head]]:
-        """Return what tells the runs of cnnperf from each other: of all, or of at least so many of the latest."""
+        """Return the heads of the runs of cnnperf: of all, or at least of so many of the latest."""
 
     def runs(self, names: Sequence[str] | None = None) -> list[tuple[str, Run]]:
-        """Return some runs of cnnperf, or all."""
+        """Return the named runs of cnnperf, or all."""
 
     def documents(
         self, names: Sequence[str] | None = None, damaged: Callable[[RunFileError], None] | None = None
     ) -> Iterator[tuple[str, Document]]:
-        """Yield the run files of some runs, or of all; `damaged` is told of a damaged one, which else ends it."""
+        """Yield the documents of the named runs, or of all; `damaged` receives errors that are raised without it."""
 
     def series(self, metric: str, pattern: str, selection: Selection) -> list[Series]:
-        """Return the series of a metric for the cases that a glob means, over the machines and time of a selection."""
+        """Return the series of a metric for the cases that a glob matches, over the selected machines and period."""
 
 
 def open_storage(place: str | Path) -> Storage:
-    """Return the storage in a file, a folder or at a URL; that it cannot be read is told when it is asked.
+    """Return the storage in a file, a folder or at a URL. Errors of reading it are raised when it is read.
 
     Raises:
-        RunFileError: If a URL cannot be understood.
+        RunFileError: If a URL is not valid.
         CnnperfError: If a package for a dataset is not installed.
     """
     if isinstance(place, str) and place.startswith(_LOCAL):
@@ -64,11 +64,11 @@ def read_series(place: str | Path, metric: str, pattern: str = "*", selection: S
 
     Args:
         place: A file, a folder or a URL.
-        metric: Of the table of metrics.
-        pattern: A glob over architectures or labels of cases.
-        selection: Machines and time; any where it is None.
+        metric: Name of a metric.
+        pattern: Glob over architectures or labels of cases.
+        selection: Machines and period; None for all.
 
     Raises:
-        RunFileError: If there are no runs, or none has the metric for a case that fits.
+        RunFileError: If there are no runs, or none has the metric for a matching case.
     """
     return open_storage(place).series(metric, pattern, selection or Selection())

@@ -1,4 +1,4 @@
-"""What a comparison found, as plain records, and what it means for an exit status."""
+"""Results of a comparison as plain records, and the exit status."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ TOLERANCE: Mapping[str, float] = {"fp32": 1e-4, "conv_tf32": _TF32, "tf32": _TF3
     "amp": _BF16,
     "amp_fp16": _FP16,
 }
-"""Distance of two fingerprints relative to their norm, within which results count as the same, by precision."""
+"""By precision, the largest distance of equal results: that of their fingerprints relative to their norm."""
 
 Fingerprints = Mapping[str, Sequence[float]]
-"""By result, its norm and its product with a fixed direction."""
+"""By result, its norm and its dot product with a fixed direction."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class CaseVerdict:
     Attributes:
         case: The case.
         verdict: `faster`, `same`, `slower`, `unsure`, `new`, `gone` or `not-comparable`.
-        reason: Why, in words.
+        reason: Reason in words.
         found: Log ratio of candidate over base with its interval, or None where nothing was measured.
         base_seconds: Median of the base, or None.
         candidate_seconds: Median of the candidate, or None.
@@ -44,7 +44,7 @@ class CaseVerdict:
 
 @dataclass(frozen=True)
 class ControlFound:
-    """A case in which the base seemed to differ from itself."""
+    """Case in which the base differs from itself."""
 
     case: Case
     found: Estimate
@@ -52,15 +52,15 @@ class ControlFound:
 
 @dataclass(frozen=True)
 class CounterChange:
-    """A counter, or a result, that differs between the sides.
+    """Counter or result that differs between the sides.
 
     Attributes:
         case: The case.
-        name: Of the counter; `output` or `gradient of NAME` for a result.
-        before: Of the base; for a result its norm. None where the base has none.
-        after: Of the candidate.
+        name: Name of the counter; `output` or `gradient of NAME` for a result.
+        before: Value of the base; for a result its norm. None where the base has none.
+        after: Value of the candidate.
         kind: `worse`, `better` or `changed`.
-        accepted: Whether the user said that it may change.
+        accepted: Whether the user allowed it to change.
     """
 
     case: Case
@@ -78,14 +78,14 @@ class Comparison:
     Attributes:
         base: Label of the base.
         candidate: Label of the candidate.
-        rule: What was allowed.
-        cases: Verdict on the time of each case.
-        control: Cases in which the base differed from itself; if there is one, verdicts on time do not count.
+        rule: Rule of the verdicts.
+        cases: Verdicts on the times of the cases.
+        control: Cases in which the base differs from itself; if there is one, verdicts on time do not count.
         counted: Number of cases whose counters were compared.
         counters: Counters and results that differ.
-        wrong: By label of a case, why its candidate gives wrong results though its base does not.
-        seconds: That measuring took; 0 for saved runs.
-        environment: What differs between the environments, base first.
+        wrong: By label of a case, why its candidate gives wrong results while its base does not.
+        seconds: Duration of measuring; 0 for saved runs.
+        environment: Facts in which the environments differ, base first.
         paired: Whether both sides were measured in turns.
     """
 
@@ -103,27 +103,27 @@ class Comparison:
 
     @property
     def withdrawn(self) -> bool:
-        """Tell whether the control found a difference where there is none."""
+        """Whether the base differs from itself."""
         return bool(self.control)
 
     def of(self, verdict: str) -> list[CaseVerdict]:
         """Return the cases with a verdict."""
-        return [one for one in self.cases if one.verdict == verdict]
+        return [case for case in self.cases if case.verdict == verdict]
 
     def status(self) -> int:
-        """Return 1 where anything is surely worse, 3 where something could not be told, and 0 otherwise."""
+        """Return 1 where anything is surely worse, 3 where something is undecided, and 0 otherwise."""
         counters = any(change.kind == "worse" and not change.accepted for change in self.counters)
         if counters or self.wrong or (self.of("slower") and not self.withdrawn):
             return ExitStatus.FAILED
-        untold = any(self.of(verdict) for verdict in ("unsure", "not-comparable", "gone"))
-        nothing = not self.counted and all(one.verdict in {"new", "gone"} for one in self.cases)
-        return ExitStatus.UNSURE if untold or self.withdrawn or nothing else ExitStatus.OK
+        undecided = any(self.of(verdict) for verdict in ("unsure", "not-comparable", "gone"))
+        nothing = not self.counted and all(case.verdict in {"new", "gone"} for case in self.cases)
+        return ExitStatus.UNSURE if undecided or self.withdrawn or nothing else ExitStatus.OK
 
 
 def counter_changes(case: Case, before: Mapping[str, float], after: Mapping[str, float]) -> list[CounterChange]:
     """Compare the counters of one case exactly.
 
-    A counter that only one side has is `changed`: what is counted differs between the sides.
+    A counter that only one side has is `changed`: the sides count different things.
     """
     names = [*before, *(name for name in after if name not in before)]
     pairs = [(name, before.get(name), after.get(name)) for name in names]
@@ -131,15 +131,15 @@ def counter_changes(case: Case, before: Mapping[str, float], after: Mapping[str,
 
 
 def fingerprint_changes(case: Case, before: Fingerprints, after: Fingerprints) -> list[CounterChange]:
-    """Compare the results of one case within the tolerance of its precision; of many gradients the furthest is told."""
+    """Compare the results of one case within the tolerance of its precision; of gradients the furthest is reported."""
     tolerance = TOLERANCE[case.precision]
     names = [*before, *(name for name in after if name not in before)]
-    away = {name: _distance(before.get(name), after.get(name)) for name in names}
-    far = [name for name in names if not away[name] <= tolerance]  # so that NaN is far
+    distances = {name: _distance(before.get(name), after.get(name)) for name in names}
+    far = [name for name in names if not distances[name] <= tolerance]  # so that NaN is far
     changes = []
     for group in ([name for name in far if name == "output"], [name for name in far if name != "output"]):
         if group:
-            worst = max(group, key=lambda name: away[name])
+            worst = max(group, key=lambda name: distances[name])
             others = f" and {len(group) - 1} others" if len(group) > 1 else ""
             old, new = (side[worst][0] if worst in side else None for side in (before, after))
             changes.append(CounterChange(case, f"{worst}{others}", old, new, "changed"))

@@ -1,4 +1,4 @@
-"""Runs appended to a dataset: each once, each whole, by as many writers as there are."""
+"""Appending runs to a dataset: each once and whole, with any number of writers."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 WRITERS = 8
-"""Runs under way at once: a store answers in tens of milliseconds."""
+"""Runs written at once: a store answers in tens of milliseconds."""
 
 UNFINISHED = ".unfinished"
-"""How the name of a file ends that is being written; no reader of Parquet takes it for one."""
+"""Suffix of a file that is being written; readers of Parquet ignore it."""
 
 _AT_ONCE = 64  # documents in memory
 
@@ -31,32 +31,32 @@ _AT_ONCE = 64  # documents in memory
 def append_runs(documents: Iterable[tuple[str, Document]], location: Location) -> Iterator[bool]:
     """Append runs.
 
-    A run is a file, whose name is the digest of what it holds: nothing is shared with other writers, and a run that is
-    there already is left as it is.
+    Each run is a file whose name is the digest of its content. Writers therefore share nothing, and a run that exists
+    already is not written again.
 
     Args:
-        documents: Run files, each with its name.
-        location: Of the dataset, which need not be there yet.
+        documents: Names and documents of runs.
+        location: Location of the dataset, which need not exist yet.
 
     Yields:
-        For each run whether it was appended; it was there already otherwise.
+        For each run whether it was appended; False for one that existed already.
 
     Raises:
-        RunFileError: If the place cannot be written to or is no dataset, or a document is damaged. Runs that were
-            yielded are appended.
+        RunFileError: If the location cannot be written to or is not a dataset, or a document is damaged. Runs that
+            were yielded have been appended.
     """
     check_place(location)
     remaining = iter(documents)
     with ThreadPoolExecutor(WRITERS) as writers:
-        while some := list(islice(remaining, _AT_ONCE)):
-            yield from writers.map(lambda named: _append(location, *named), some)
+        while batch := list(islice(remaining, _AT_ONCE)):
+            yield from writers.map(lambda named: _append(location, *named), batch)
 
 
 def check_place(location: Location) -> None:
-    """Refuse a folder of other things, in which a dataset would hide the run files.
+    """Refuse a folder with other content, whose run files a dataset would hide.
 
     Raises:
-        RunFileError: If it is one, or not a folder, or cannot be read.
+        RunFileError: If it has other content, is not a folder, or cannot be read.
     """
     from pyarrow.fs import LocalFileSystem
 
@@ -64,10 +64,10 @@ def check_place(location: Location) -> None:
         return
     root = Path(location.root)
     with location.telling("cannot be written to"):
-        there = sorted(path.name for path in root.iterdir()) if root.exists() else []
-    if there and not any(name.startswith(MARK) for name in there):
+        names = sorted(path.name for path in root.iterdir()) if root.exists() else []
+    if names and not any(name.startswith(MARK) for name in names):
         raise RunFileError(
-            f"{location.text}: not a dataset, it holds other things ({there[0]}); name a new or an empty folder"
+            f"{location.text}: not a dataset, it holds other things ({names[0]}); name a new or an empty folder"
         )
 
 
@@ -104,7 +104,7 @@ def _put(location: Location, path: str, content: pa.Buffer) -> None:
 
 
 def _rename(location: Location, path: str, content: pa.Buffer) -> None:
-    """Write beside the place and rename, so that nobody sees a part; what a writer leaves that dies does no harm."""
+    """Write to a temporary file and rename it, so that no reader sees a part; a file left by a crash does no harm."""
     folder, _, file = path.rpartition("/")
     unfinished = f"{folder}/.{file}.{uuid.uuid4().hex}{UNFINISHED}"
     location.filesystem.create_dir(folder, recursive=True)
@@ -113,13 +113,13 @@ def _rename(location: Location, path: str, content: pa.Buffer) -> None:
         _flush(location, unfinished)
         location.filesystem.move(unfinished, path)
     except BaseException:
-        with suppress(OSError):  # the first error is the one to tell
+        with suppress(OSError):  # the first error is the one to report
             location.filesystem.delete_file(unfinished)
         raise
 
 
 def _flush(location: Location, path: str) -> None:
-    """Have a local file on the disk before it gets its name: a power cut must not leave the name of an empty one."""
+    """Flush a local file to the disk before it gets its name: a power cut must not leave an empty file of that name."""
     from pyarrow.fs import LocalFileSystem
 
     if isinstance(location.filesystem, LocalFileSystem):

@@ -1,4 +1,4 @@
-"""A dataset as a storage of runs, of which only the files, columns and rows are read that are asked for."""
+"""A dataset as a storage of runs; only the needed files, columns and rows are read."""
 
 from __future__ import annotations
 
@@ -34,59 +34,59 @@ if TYPE_CHECKING:
 _HEAD = ("run", "time", "commit", "suite", "cases", "regressed")
 _ORDER = ["time", "run", "row"]
 _SHOWN = 20
-"""Runs, the latest ones, that an error tells of."""
+"""Number of the latest runs whose cases and metrics an error lists."""
 
 _EARLIEST = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Runs of a dataset; raises the errors of `list_files` and `read_table`, and one if there are no runs."""
+    """Runs of a dataset. Errors are those of `list_files` and `read_table`, and one if there are no runs."""
 
     location: Location
 
     @classmethod
     def at(cls, place: str | Path) -> Dataset:
-        """Return the dataset in a folder or at a URL; raises as `open_location` does."""
+        """Return the dataset in a folder or at a URL; errors are those of `open_location`."""
         return cls(open_location(place))
 
     def frame(self, selection: Selection) -> pd.DataFrame:
-        """Return the tidy frame of what is selected, in the order of time."""
-        found = self._read(list_files(self.location, selection), COLUMNS, selected(selection))
-        frame = found[list(COLUMNS)].astype(dict(TYPES) | {"reason": "str"})
+        """Return the tidy frame of the selected rows, in the order of time."""
+        rows = self._read(list_files(self.location, selection), COLUMNS, selected(selection))
+        frame = rows[list(COLUMNS)].astype(dict(TYPES) | {"reason": "str"})
         return frame.assign(**{name: _sorted(frame[name]) for name in COLUMNS if TYPES.get(name) == "category"})
 
     def heads(self, latest: int | None = None) -> list[tuple[str, Head]]:
-        """Return what tells the runs of cnnperf from each other, in the order of time: all, or at least the latest."""
+        """Return the heads of the runs of cnnperf in the order of time: of all, or at least of the latest."""
         files = list_files(self.location, Selection())
-        found: list[tuple[str, Head]] = []
-        for _, some in groupby(sorted(files, key=month_of, reverse=True), month_of):
-            found = [*self._heads(list(some)), *found]
-            if latest is not None and len(found) >= latest:
+        heads: list[tuple[str, Head]] = []
+        for _, of_month in groupby(sorted(files, key=month_of, reverse=True), month_of):
+            heads = [*self._heads(list(of_month)), *heads]
+            if latest is not None and len(heads) >= latest:
                 break
-        if not found:
+        if not heads:
             raise no_runs(self.location.text)
-        return found
+        return heads
 
     def _heads(self, files: Sequence[str]) -> list[tuple[str, Head]]:
         from pyarrow import compute
 
-        found = self._read(files, _HEAD, (compute.field("row") == 0) & compute.field("ours"))
-        columns = zip(*(found[name].tolist() for name in _HEAD), strict=True)
+        rows = self._read(files, _HEAD, (compute.field("row") == 0) & compute.field("ours"))
+        columns = zip(*(rows[name].tolist() for name in _HEAD), strict=True)
         return [(name, Head(datetime_of(time), *facts)) for name, time, *facts in columns]
 
     def documents(
         self,
         names: Sequence[str] | None = None,
-        damaged: Callable[[RunFileError], None] | None = None,  # noqa: ARG002 - in a dataset, one ends all
+        damaged: Callable[[RunFileError], None] | None = None,  # noqa: ARG002 - in a dataset, a damaged file is always an error
     ) -> Iterator[tuple[str, Document]]:
-        """Yield the run files of some runs, or of all, each with the name of its run."""
-        wanted = Selection() if names is None else Selection({"run": tuple(names)})
-        found = read_documents(self.location, list_files(self.location, wanted))
-        return ((name, _parsed(name, text)) for name, text in found if names is None or name in names)
+        """Yield the documents of the named runs, or of all, each with the name of its run."""
+        selection = Selection() if names is None else Selection({"run": tuple(names)})
+        texts = read_documents(self.location, list_files(self.location, selection))
+        return ((name, _parsed(name, text)) for name, text in texts if names is None or name in names)
 
     def runs(self, names: Sequence[str] | None = None) -> list[tuple[str, Run]]:
-        """Return some runs of cnnperf, or all, in the order of time."""
+        """Return the named runs of cnnperf, or all, in the order of time."""
         runs = [(name, parse_document(document)) for name, document in self.documents(names)]
         ours = [named for named in runs if named[1].ours]
         if not ours:
@@ -95,17 +95,17 @@ class Dataset:
 
     def series(self, metric: str, pattern: str, selection: Selection) -> list[Series]:
         """Return the series of a metric, as `series_of` does, without reading a document."""
-        rows = of_history(metric, pattern, selection)
-        found = self._read(list_files(self.location, selection), OBSERVED, rows)
-        series = gather(metric, observations_of(found, metric, pattern))
+        condition = of_history(metric, pattern, selection)
+        rows = self._read(list_files(self.location, selection), OBSERVED, condition)
+        series = gather(metric, observations_of(rows, metric, pattern))
         if not series:
             latest = self.runs([name for name, _ in self.heads()[-_SHOWN:]])
-            series_of(latest, metric, pattern)  # it says what is there, if the case or the metric is not
+            series_of(latest, metric, pattern)  # raises the error about a missing case or metric
             raise none_selected(pattern, metric, latest[-1][1].machine)
         return series
 
     def _read(self, files: Sequence[str], columns: Sequence[str], rows: Expression) -> pd.DataFrame:
-        """Return rows in the order of time, with the default of each axis that was none yet when they were written."""
+        """Return rows in the order of time, with the default of each axis that did not exist when they were written."""
         import pyarrow as pa
 
         table = read_table(self.location, files, list(dict.fromkeys((*columns, "test", "metric", *_ORDER))), rows)
@@ -117,12 +117,12 @@ class Dataset:
 
 
 def _order_of(name: str) -> tuple[str, str]:
-    """Return by what runs of one time are ordered: as files in a folder, and then by what tells them apart."""
+    """Return the sort key of runs with equal times: the name without its digest, as in a folder, then the name."""
     return name.rpartition("/")[2], name
 
 
 def _sorted(column: Any) -> Any:
-    """Return a column with the categories that it has, in their order, as the frame of a folder has them."""
+    """Return a column with its used categories in order, as the frame of a folder has them."""
     used = column.cat.remove_unused_categories()
     return used.cat.set_categories(sorted(used.cat.categories), ordered=False)
 

@@ -1,6 +1,6 @@
-"""The layout of a dataset: what its files are named, which columns they have, and a run as such a file.
+"""The layout of a dataset: names and columns of its files, and a run as such a file.
 
-`docs/fleet.md` explains it to those who read it with other programs.
+`docs/fleet.md` explains it for other programs that read it.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 SCHEMA = 1
-"""The newest layout of a dataset's files that this version reads, and the one that it writes."""
+"""Version of the layout that is written, and the newest one that is read."""
 
 SUFFIX = ".parquet"
 NO_MONTH = "__HIVE_DEFAULT_PARTITION__"
-"""What Hive, Spark, DuckDB and pyarrow read as null: the month of a run that does not tell its time."""
+"""Month of a run without a time: Hive, Spark, DuckDB and pyarrow read it as null."""
 
 LAYOUT = ("schema", "axes")
-"""Columns that tell whether a file can be read."""
+"""Columns that decide whether a file can be read."""
 
 RUN_FACTS = ("suite", "anchor", "regressed", "environment", "cases", "ours")
 """Columns that are equal in all rows of a run."""
@@ -62,23 +62,23 @@ def schema() -> pa.Schema:
 
 
 def digest_of(document: Document) -> str:
-    """Return what identifies a run: a digest of its content, however that was spaced and ordered in its file."""
+    """Return the digest of a document, which does not depend on the spaces and the order of keys in its file."""
     text = json.dumps(document, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def name_of(digest: str, name: str) -> str:
-    """Return the name of a run in a dataset, where many machines have a `0001_run.json`."""
+    """Return the name of a run in a dataset: behind a digest, because many machines have a `0001_run.json`."""
     return f"{digest[:_ID]}/{name.rpartition('/')[2]}"
 
 
 def file_prefix(name: str) -> str:
-    """Return what the name of a run's file begins with."""
+    """Return the beginning of the name of a run's file."""
     return name.partition("/")[0]
 
 
 def machine_folder(machine: str) -> str:
-    """Return the folder of a machine's runs: a legible part of its name, and a digest that no other has."""
+    """Return the folder of a machine's runs: a legible part of its name, and a digest that makes it unique."""
     short = re.sub("[^a-z0-9]+", "-", machine.lower())[:_SHORT_NAME].strip("-") or "unknown"
     return f"{MARK}{short}-{hashlib.sha256(machine.encode()).hexdigest()[:8]}"
 
@@ -90,25 +90,25 @@ def path_of(digest: str, run: Run) -> str:
 
 
 def month_name(time: datetime) -> str:
-    """Return the month of a time, such that months have the order of their names; a year before 1000 too."""
+    """Return the month of a time; names sort in the order of time, even for years before 1000."""
     return f"{time.year:04}-{time.month:02}"
 
 
 def month_of(path: str) -> str:
-    """Return the month of a file by its path; empty where the run did not tell its time."""
+    """Return the month in the path of a file; empty for a run without a time."""
     month = path.split("/")[-2].partition("=")[2]
     return "" if month == NO_MONTH else month
 
 
 def table_of(name: str, run: Run, document: Document) -> pa.Table:
-    """Return the rows of a run: those of the tidy frame, with what the history and other questions need.
+    """Return the rows of a run: those of the tidy frame, with the columns that the history and other queries need.
 
-    The first one holds the whole document. A run without a row in the frame is one row without a metric.
+    The first row holds the whole document. A run without a row in the frame is one row without a metric.
 
     Args:
-        name: In the dataset.
-        run: The document parsed.
-        document: The run file.
+        name: Name of the run in the dataset.
+        run: The parsed document.
+        document: The document.
     """
     import pyarrow as pa
 
@@ -134,7 +134,7 @@ def _facts(run: Run) -> dict[str, object]:
 
 
 def _process_medians(run: Run) -> Iterator[float | None]:
-    """Yield for each measured row the value across the processes, in the order of the frame."""
+    """Yield the median over the processes for each measured row, in the order of the frame."""
     for record in run.cases:
         for metric in record.values:
             yield across_processes(record, metric)

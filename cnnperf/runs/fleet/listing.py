@@ -1,4 +1,4 @@
-"""The files of a dataset that may hold what is selected: a machine, a time and a run are told by the path alone."""
+"""The files of a dataset that may hold selected rows: the path tells machine, month and run."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ LISTERS = 16
 
 
 def list_files(location: Location, selection: Selection) -> list[str]:
-    """Return the paths of the files that may hold what is selected, ordered by machine and month.
+    """Return the paths of the files that may hold selected rows, ordered by machine and month.
 
     Args:
-        location: Of the dataset.
-        selection: Of which the machines, the runs and the time are looked at.
+        location: Location of the dataset.
+        selection: Selection; its machines, runs and period are used.
 
     Raises:
-        RunFileError: If the dataset cannot be listed, or there is no run.
+        RunFileError: If the dataset cannot be listed, or it has no run.
     """
     with location.telling("cannot be read"), ThreadPoolExecutor(LISTERS) as listers:
         machines = [path for path in _folders(location, location.root) if _name(path).startswith(MARK)]

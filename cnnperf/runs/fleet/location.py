@@ -1,4 +1,4 @@
-"""Where a dataset lies: a folder or a URL, as a file system of pyarrow and a path in it."""
+"""Location of a dataset: a folder or a URL, as a file system of pyarrow and a path in it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
 
 MARK = "machine_id="
-"""What the name of a partition begins with. A folder that holds such a folder is a dataset."""
+"""Beginning of the name of a partition. A folder that contains such a folder is a dataset."""
 
 _SECONDS_TO_CONNECT, _SECONDS_TO_ANSWER, _ATTEMPTS = 10, 30, 3
 _DENIED = "access is denied; check the credentials, such as AWS_ACCESS_KEY_ID or AWS_PROFILE"
@@ -27,7 +27,7 @@ _REASONS = (
     ("OAuth2 access token", "no access token; check GOOGLE_APPLICATION_CREDENTIALS and the network"),
     ("NETWORK_CONNECTION", "the server cannot be reached; check the network, and AWS_ENDPOINT_URL if it is set"),
 )
-"""What of a message of the libraries of AWS and Google tells the cause, and the cause with what to do."""
+"""Parts of messages of the libraries of AWS and Google, each with the cause and the remedy."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,11 @@ class Location:
     """Location of a dataset.
 
     Attributes:
-        text: As it was given, for messages.
-        filesystem: That it is in.
-        root: Its path there, without a slash at the end.
-        puts: Whether a file appears whole or not at all, as objects of a store do; elsewhere it is written beside its
-            place and renamed.
+        text: Text of the user, for messages.
+        filesystem: File system that contains it.
+        root: Path in the file system, without a slash at the end.
+        puts: Whether files appear whole or not at all, as objects of a store do; otherwise they are written to a
+            temporary file and renamed.
     """
 
     text: str
@@ -49,10 +49,10 @@ class Location:
 
     @contextmanager
     def telling(self, trouble: str) -> Iterator[None]:
-        """Tell a failure of the file system or of Parquet in one sentence.
+        """Raise failures of the file system or of Parquet in one sentence.
 
         Raises:
-            RunFileError: With the location, the trouble and its cause.
+            RunFileError: With the location, `trouble` and the cause.
         """
         import pyarrow as pa
 
@@ -63,26 +63,26 @@ class Location:
 
 
 def is_dataset(place: str | Path) -> bool:
-    """Tell whether a place is a dataset: any URL, and a folder that holds a partition of one."""
+    """Return whether a place is a dataset: any URL, or a folder that contains a partition."""
     if is_url(place):
         return True
     try:
         with os.scandir(place) as entries:
             return any(entry.name.startswith(MARK) for entry in entries)
-    except OSError:  # nothing there, a file, or not to be read: not for this question to say
+    except OSError:  # missing, a file, or not readable: reading it raises the error
         return False
 
 
 def is_url(place: str | Path) -> bool:
-    """Tell whether a text is a URL and no path."""
+    """Return whether a text is a URL and not a path."""
     return isinstance(place, str) and "://" in place
 
 
 def open_location(place: str | Path) -> Location:
-    """Return the location of a folder or a URL; nothing is made there.
+    """Return the location of a folder or a URL without creating anything.
 
     Raises:
-        RunFileError: If the URL cannot be understood, or what serves its scheme is not there.
+        RunFileError: If the URL is not valid, or the package for its scheme is not installed.
         CnnperfError: If pyarrow is not installed.
     """
     with needs_extra("history", "a fleet's dataset"):
@@ -108,7 +108,7 @@ def _file(text: str, _: str) -> Location:
 
 
 def _s3(text: str, rest: str) -> Location:
-    """Return a place in S3, or at the compatible server that AWS_ENDPOINT_URL names, which pyarrow does not look at."""
+    """Return a location in S3, or on the compatible server of AWS_ENDPOINT_URL, which pyarrow does not read."""
     from pyarrow import fs
 
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
@@ -155,7 +155,7 @@ _OPENERS: Mapping[str, Callable[[str, str], Location]] = {"file": _file, "s3": _
 
 
 def _reason(error: Exception) -> str:
-    """Return the cause of a failure as a phrase: what libraries say is long, and may have several lines."""
-    said = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    known = [reason for mark, reason in _REASONS if mark in said]
-    return known[0] if known else said.splitlines()[0].partition(" (Request ID")[0].rstrip(".")
+    """Return the cause of a failure as a phrase; messages of libraries are long and may have several lines."""
+    message = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    known = [reason for mark, reason in _REASONS if mark in message]
+    return known[0] if known else message.splitlines()[0].partition(" (Request ID")[0].rstrip(".")

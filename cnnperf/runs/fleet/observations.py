@@ -1,4 +1,4 @@
-"""Rows of a dataset as what series are made of."""
+"""Rows of a dataset as points of series."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ COLUMNS = ("run", "time", "commit", "machine", "anchor", "environment", *AXIS_NA
 
 
 def observations_of(rows: pd.DataFrame, metric: str, pattern: str) -> Iterator[Observation]:
-    """Yield the points of the cases that a glob means, each with its case and machine.
+    """Yield the points of the cases that a glob matches, each with its case and machine.
 
     Args:
-        rows: With `COLUMNS`, of one metric, in the order of time.
-        metric: Which.
-        pattern: A glob over architectures or labels of cases.
+        rows: Rows of one metric with `COLUMNS`, in the order of time.
+        metric: Name of the metric.
+        pattern: Glob over architectures or labels of cases.
     """
 
     @cache

@@ -1,4 +1,4 @@
-"""What is asked for as conditions on rows, which pyarrow puts to files, row groups and rows."""
+"""Selections as conditions that pyarrow applies to files, row groups and rows."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from cnnperf.runs.selection import Selection, Value
 if TYPE_CHECKING:
     from pyarrow.compute import Expression
 
-_LAST = "\U0010ffff"  # no text that goes on from a beginning comes after this
+_LAST = "\U0010ffff"  # sorts after every continuation of a text
 
 
 def selected(selection: Selection) -> Expression:
-    """Return the condition for rows of the frame that a selection means."""
+    """Return the condition for the selected rows of the frame."""
     from pyarrow import compute
 
     return reduce(and_, _conditions(selection), compute.field("metric").is_valid())
 
 
 def of_history(metric: str, pattern: str, selection: Selection) -> Expression:
-    """Return the condition for measured values of a metric, of at least the cases that a glob means."""
+    """Return the condition for measured values of a metric; it may also hold for cases that the glob does not match."""
     from pyarrow import compute
 
     measured = (compute.field("test") == "") & (compute.field("reason") == "")
@@ -45,19 +45,19 @@ def _conditions(selection: Selection) -> Iterator[Expression]:
 
 
 def _is_one_of(name: str, values: tuple[Value, ...]) -> Expression:
-    """Return the condition for a column; an axis that a file lacks has its default there."""
+    """Return the condition for a column; an axis that a file lacks has its default."""
     import pyarrow as pa
     from pyarrow import compute
 
     whole = name in AXIS_BY_NAME and AXIS_BY_NAME[name].type is int
-    found = compute.field(name).isin(pa.array(values, pa.int64() if whole else pa.string()))
+    condition = compute.field(name).isin(pa.array(values, pa.int64() if whole else pa.string()))
     if name in AXIS_BY_NAME and AXIS_BY_NAME[name].default in values:
-        found |= compute.field(name).is_null() & (compute.field("test") == "")
-    return found
+        condition |= compute.field(name).is_null() & (compute.field("test") == "")
+    return condition
 
 
 def _may_fit(pattern: str) -> Expression:
-    """Return a condition on the architecture, with which the label of a case begins too."""
+    """Return a condition on the architecture, with which the label of a case begins."""
     from pyarrow import compute
 
     architecture = compute.field("architecture")

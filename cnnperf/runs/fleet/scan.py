@@ -1,4 +1,4 @@
-"""Columns and rows of a dataset's files, and what is wrong with a file that cannot be read."""
+"""Reading of columns and rows of a dataset, with errors about damaged files."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ if TYPE_CHECKING:
     from pyarrow.dataset import Fragment, Scanner
 
 READERS = 16
-"""Files under way at once: a store answers in tens of milliseconds."""
+"""Files read in parallel: a store answers in tens of milliseconds."""
 
 AT_ONCE = 256
-"""Files that are read together: what pyarrow keeps of each, a tenth of a MiB, would be more than the answer."""
+"""Files opened together: pyarrow keeps a tenth of a MiB of each, in all more than the result."""
 
 DOCUMENTS_AT_ONCE = 32
-"""Documents in memory as text: each is some hundred KiB, and more with many raw rounds."""
+"""Documents in memory as text: each has some hundred KiB, and more with many raw rounds."""
 
 
 def read_table(location: Location, files: Sequence[str], columns: Sequence[str], rows: Expression) -> pa.Table:
-    """Return columns of the rows that fit.
+    """Return columns of the rows that meet a condition.
 
     Args:
-        location: Of the dataset.
-        files: Paths of those to look into.
-        columns: Names; one that a file lacks is null.
-        rows: Over any columns.
+        location: Location of the dataset.
+        files: Paths of the files.
+        columns: Names of the columns; one that a file lacks is null.
+        rows: Condition, over any columns.
 
     Raises:
         RunFileError: If a file cannot be read, is cut short, or was written by a newer version.
@@ -47,7 +47,7 @@ def read_table(location: Location, files: Sequence[str], columns: Sequence[str],
 
 
 def read_documents(location: Location, files: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Yield the name and the document of each run as text, of which few are in memory at once.
+    """Yield the name and the document of each run as text; few documents are in memory at once.
 
     Raises:
         RunFileError: As `read_table` does.
@@ -64,7 +64,7 @@ def _parts(files: Sequence[str], size: int) -> Iterator[Sequence[str]]:
 
 
 def _read_some(location: Location, files: Sequence[str], columns: Sequence[str], rows: Expression) -> pa.Table:
-    with _damage_told(location, files):
+    with _damage_reported(location, files):
         fragments = _fragments(location, files)
         _check_layout(location, fragments)
         table = _scanner(location, fragments, columns, rows).to_table()
@@ -79,7 +79,7 @@ def _fragments(location: Location, files: Sequence[str]) -> list[Fragment]:
 
 
 def _scanner(location: Location, fragments: list[Fragment], columns: Sequence[str], rows: Expression) -> Scanner:
-    """Return what reads files whose footers are known by now."""
+    """Return a scanner of files whose footers have been read."""
     from pyarrow import dataset
 
     source = dataset.FileSystemDataset(fragments, schema(), dataset.ParquetFileFormat(), location.filesystem)
@@ -87,7 +87,7 @@ def _scanner(location: Location, fragments: list[Fragment], columns: Sequence[st
 
 
 @contextmanager
-def _damage_told(location: Location, files: Sequence[str]) -> Iterator[None]:
+def _damage_reported(location: Location, files: Sequence[str]) -> Iterator[None]:
     import pyarrow as pa
 
     try:
@@ -99,7 +99,7 @@ def _damage_told(location: Location, files: Sequence[str]) -> Iterator[None]:
 
 
 def _check_layout(location: Location, fragments: Sequence[Fragment]) -> None:
-    """Refuse a file of another layout, whichever of its rows are asked for: its footer tells."""
+    """Refuse a file of another layout, whichever of its rows are needed; its footer shows the layout."""
     with ThreadPoolExecutor(READERS) as readers:
         doubtful = readers.map(_may_be_of_another_layout, fragments)
         paths = [fragment.path for fragment, is_doubtful in zip(fragments, doubtful, strict=True) if is_doubtful]
@@ -108,7 +108,7 @@ def _check_layout(location: Location, fragments: Sequence[Fragment]) -> None:
 
 
 def _may_be_of_another_layout(fragment: Fragment) -> bool:
-    """Tell whether a file's footer does not say that it is of a known layout."""
+    """Return whether the footer of a file does not prove that its layout is known."""
     metadata = fragment.metadata
     places = {metadata.schema.column(index).name: index for index in range(metadata.num_columns)}
     if not set(places) >= set(LAYOUT) or not metadata.num_row_groups:
@@ -128,14 +128,14 @@ def _each(files: Sequence[str], check: Callable[[str], None]) -> None:
     try:
         list(readers.map(check, files))
     finally:
-        readers.shutdown(cancel_futures=True)  # the first answer is enough
+        readers.shutdown(cancel_futures=True)  # the first error is enough
 
 
 def _check_file(location: Location, path: str) -> None:
-    """Look at one file by itself.
+    """Check one file by itself.
 
     Raises:
-        RunFileError: If it is cut short, no file of the layout, or of a newer version.
+        RunFileError: If it is truncated, has another layout, or is of a newer version.
     """
     import pyarrow as pa
     from pyarrow import parquet
@@ -145,16 +145,16 @@ def _check_file(location: Location, path: str) -> None:
     try:
         with source:
             file = parquet.ParquetFile(source)
-            said = file.read(columns=[name for name in LAYOUT if name in file.schema_arrow.names])
-            whole = said if _problem(said) else file.read()
-    except (OSError, pa.ArrowException) as error:  # of pages that do not unpack pyarrow says OSError
+            layout = file.read(columns=[name for name in LAYOUT if name in file.schema_arrow.names])
+            whole = layout if _problem(layout) else file.read()
+    except (OSError, pa.ArrowException) as error:  # pyarrow raises OSError for damaged pages
         raise RunFileError(f"{path}: cut short, or no Parquet file; move it away, and export its run again") from error
     if problem := _problem(whole):
         raise RunFileError(f"{path}: {problem}")
 
 
 def _problem(table: pa.Table | pa.RecordBatch) -> str:
-    """Return why rows are of no layout that can be read, and what to do; empty where they are of one."""
+    """Return why rows cannot be read, with the remedy; empty where they can."""
     from pyarrow import compute
 
     if not set(LAYOUT) <= set(table.schema.names):
