@@ -115,12 +115,28 @@ def series_of(runs: Iterable[tuple[str, Run]], metric: str, pattern: str = "*") 
     Raises:
         RunFileError: If no run has the metric for a matching case; the message lists what there is.
     """
-    offer = _Offer(metric, pattern)
-    observed = [(run.time or _EARLIEST, _observations(name, run, offer)) for name, run in runs]
-    observed.sort(key=itemgetter(0))
-    series = gather(metric, chain.from_iterable(observations for _, observations in observed))
+    cases: dict[Case, Case | None] = {}  # by case, the same object for all runs; None if the glob does not match
+    metrics: set[str] = set()
+    by_run: list[tuple[datetime, list[Observation]]] = []
+    for name, run in runs:
+        commit, software = run.commit, software_of(run.environment)
+        machine = machine_of(run.environment, run.machine, run.anchor, metric)
+        observations: list[Observation] = []
+        for record in run.cases:
+            if record.case not in cases:
+                cases[record.case] = record.case if fits(record.case, pattern) else None
+            case = cases[record.case]
+            if case is not None and metric in record.values:
+                across = across_processes(record, metric)
+                value = record.values[metric].value if across is None else across
+                observations.append((case, machine, Point(name, commit, value, software, run.time)))
+            elif case is not None:
+                metrics.update(record.values)
+        by_run.append((run.time or _EARLIEST, observations))
+    by_run.sort(key=itemgetter(0))
+    series = gather(metric, chain.from_iterable(observations for _, observations in by_run))
     if not series:
-        raise offer.error()
+        raise _no_series(metric, pattern, cases, metrics)
     return series
 
 
@@ -172,48 +188,15 @@ def machine_of(environment: Environment, machine: str, anchor: str, metric: str)
     return tuple(facts) or (("machine", machine),)
 
 
-class _Offer:
-    """Cases of some runs, and metrics of those that a glob matches, for an error that lists them."""
-
-    def __init__(self, metric: str, pattern: str) -> None:
-        self.metric = metric
-        self._pattern = pattern
-        self._cases: dict[Case, Case | None] = {}
-        self._metrics: set[str] = set()
-
-    def case_of(self, record: CaseRecord) -> Case | None:
-        """Return the case of a record, as one object for all runs; None if the glob or the metric does not match."""
-        if record.case not in self._cases:
-            self._cases[record.case] = record.case if fits(record.case, self._pattern) else None
-        case = self._cases[record.case]
-        if case is not None and self.metric not in record.values:
-            self._metrics.update(record.values)
-            return None
-        return case
-
-    def error(self) -> RunFileError:
-        """Return the error about a metric that no run has."""
-        if self._metrics:
-            listed = ", ".join(sorted(self._metrics))
-            return RunFileError(f"no run has the metric {self.metric!r} for {self._pattern}; they have {listed}")
-        cases = sorted(case.label() for case in self._cases)
-        if not cases:
-            return RunFileError("the runs have no cases of architectures, of which there could be a history")
-        more = "; ..." if len(cases) > _LISTED else ""
-        return RunFileError(f"no run has a case {self._pattern!r}; they have {'; '.join(cases[:_LISTED])}{more}")
-
-
-def _observations(name: str, run: Run, offer: _Offer) -> list[Observation]:
-    metric, commit, time = offer.metric, run.commit, run.time
-    software = software_of(run.environment)
-    machine = machine_of(run.environment, run.machine, run.anchor, metric)
-    found: list[Observation] = []
-    for record in run.cases:
-        if (case := offer.case_of(record)) is not None:
-            across = across_processes(record, metric)
-            value = record.values[metric].value if across is None else across
-            found.append((case, machine, Point(name, commit, value, software, time)))
-    return found
+def _no_series(metric: str, pattern: str, cases: Iterable[Case], metrics: Iterable[str]) -> RunFileError:
+    """Return the error about a metric that no run has for a matching case; `metrics` are those of matching cases."""
+    if metrics:
+        return RunFileError(f"no run has the metric {metric!r} for {pattern}; they have {', '.join(sorted(metrics))}")
+    labels = sorted(case.label() for case in cases)
+    if not labels:
+        return RunFileError("the runs have no cases of architectures, of which there could be a history")
+    more = "; ..." if len(labels) > _LISTED else ""
+    return RunFileError(f"no run has a case {pattern!r}; they have {'; '.join(labels[:_LISTED])}{more}")
 
 
 def _series(case: Case, metric: str, machine: Facts, points: Sequence[Point]) -> Series:
