@@ -19,7 +19,10 @@ from cnnperf.models.squeeze_excitation import SEBlock
 BLOCKS = 16
 FLIPPED = 5e-2  # a ReLU that falls on the other side moves gradients: those of the textbook by 2e-2 in fp32
 
-pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning"),
+]
 
 
 @pytest.fixture(scope="module", autouse=True)

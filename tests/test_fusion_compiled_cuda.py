@@ -21,6 +21,8 @@ from cnnperf.models.catalog import create
 from cnnperf.models.resnet import BasicBlock
 from cnnperf.models.squeeze_excitation import SEBlock
 
+pytestmark = pytest.mark.slow
+
 FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 TAILS = 8
 IMAGES = (24, 3, 32, 32)

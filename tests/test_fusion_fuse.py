@@ -14,6 +14,8 @@ from cnnperf.models.resnet import BasicBlock, ResNet18
 from cnnperf.models.squeeze_excitation import SEBlock
 from cnnperf.records.case import Case
 
+pytestmark = pytest.mark.slow
+
 BLOCKS = [f"stage{stage}.{block}" for stage in (1, 2, 3, 4) for block in (0, 1)]
 
 

@@ -51,7 +51,7 @@ from cnnperf.fusion import operators
 from cnnperf.fusion.excitation import Excitation, squeeze_and_excite
 from cnnperf.fusion.triton import functions as gpu
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Triton has wheels for Linux alone")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="Triton has wheels for Linux alone")]
 
 
 def training(run, module):

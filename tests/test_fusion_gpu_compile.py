@@ -11,7 +11,7 @@ import pytest
 import torch
 from fusion_gpu import EPS, KINDS, Recorder, excitation_of, frozen, tail_tensors
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Triton has wheels for Linux alone")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="Triton has wheels for Linux alone")]
 
 
 class Target:

@@ -19,7 +19,10 @@ from cnnperf.fusion.native import build as native
 from cnnperf.models.resnet import BasicBlock
 from cnnperf.models.squeeze_excitation import SEBlock
 
-pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning"),
+]
 
 
 @pytest.fixture(scope="module", autouse=True)

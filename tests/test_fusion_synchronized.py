@@ -14,6 +14,8 @@ from cnnperf.fusion.tail import fused_tail, textbook_tail
 from cnnperf.models.resnet import ResNet18
 from cnnperf.models.squeeze_excitation import SEBlock
 
+pytestmark = pytest.mark.slow
+
 BATCHES = {2: (3, 5), 3: (4, 1, 2)}  # of each process: parts need not be of one size
 LAST = 3  # results that are running statistics
 MAPS = 3  # results that are maps: output, and gradients of x and shortcut

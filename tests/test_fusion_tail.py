@@ -40,7 +40,10 @@ BIASED = [(False, False), (True, True), (True, False), (False, True)]
 BOTTLENECKS = [(2, 256, 56, 56), (2, 512, 28, 28), (2, 1024, 14, 14), (2, 2048, 7, 7)]  # those of SE-ResNet-50
 LARGE = [(4, 64, 128, 144), (3, 67, 151, 149)]  # over 8 MiB in bf16, with vectors that are aligned and that are not
 
-pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning"),
+]
 
 
 def tensors(shape, dtype=torch.float64, layout="contiguous", offset=0.0, seed=0, biased=(False, False)):

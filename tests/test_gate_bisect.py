@@ -12,6 +12,8 @@ from cnnperf.gate.command import Request
 from cnnperf.records.case import Case, axes_of_label
 from cnnperf.records.tolerance import parse_tolerance
 
+pytestmark = pytest.mark.slow
+
 CASE = "mine:make forward cpu eager batch 2"
 
 

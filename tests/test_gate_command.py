@@ -13,6 +13,8 @@ from cnnperf.cli import _parser, main
 from cnnperf.gate import command
 from cnnperf.runs import read_runs
 
+pytestmark = pytest.mark.slow
+
 NETWORK = """
 from torch import nn
 

@@ -11,6 +11,8 @@ from cnnperf.errors import CnnperfError
 from cnnperf.gate.environments import AUTO, changed_packages, differing, interpreter_of
 from cnnperf.gate.sides import Side
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def folders(tmp_path):

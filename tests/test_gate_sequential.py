@@ -86,6 +86,7 @@ def test_where_the_spread_is_too_large_the_rule_cannot_tell():
     assert rates(100, spread=0.3)["unsure"] >= 0.9
 
 
+@pytest.mark.slow
 def test_the_error_of_a_whole_suite_stays_within_its_budget():
     """Without the confirmation, and at a looser look than any suite gets, so that there is something to count."""
     generator = np.random.default_rng(1)
@@ -108,6 +109,7 @@ def test_the_levels_of_all_looks_at_all_cases_add_up_to_no_more_than_the_budget(
     assert 2 * cases * rule.control_level <= rule.error * (1 + 1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["normal", "heavy", "skewed"])
 def test_the_interval_covers_the_truth_as_often_as_it_says(kind):
     generator = np.random.default_rng(2)
@@ -144,6 +146,7 @@ def test_where_processes_differ_the_pass_is_the_datum():
     assert judge(shifted, RULE).verdict == ""
 
 
+@pytest.mark.slow
 def test_passes_of_one_spread_are_not_taken_for_different_processes():
     generator = np.random.default_rng(4)
     told = sum(processes_differ(passes_of(draw(generator, 48))) for _ in range(1000))

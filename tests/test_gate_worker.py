@@ -16,6 +16,8 @@ from cnnperf.gate.sides import Side
 from cnnperf.gate.worker import Worker, answer_all
 from cnnperf.records.case import Case
 
+pytestmark = pytest.mark.slow
+
 CASE = Case("lenet5", batch=2)
 OWN = {
     "cnnperf_architecture": ["mine:make"],

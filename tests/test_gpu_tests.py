@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 TESTS = Path(__file__).parent
 # All but torch, triton, pytest, pytest-benchmark, numpy, pandas, scipy, hypothesis and what those need.
 MISSING = (

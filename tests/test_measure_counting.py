@@ -14,6 +14,8 @@ from cnnperf.measure.workload import Workload
 from cnnperf.records.case import Case
 from cnnperf.runs.verdicts import counter_changes, fingerprint_changes
 
+pytestmark = pytest.mark.slow
+
 NUMBERS = itertools.count()
 
 

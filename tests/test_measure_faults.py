@@ -12,6 +12,8 @@ from cnnperf.models.catalog import create
 from cnnperf.records.case import Case
 from cnnperf.testing import ScriptedClock
 
+pytestmark = pytest.mark.slow
+
 CEILINGS = {"cpu": {"copy_bandwidth": 1e10, "matmul_rate_fp32": 1e11}}
 CASE = Case("lenet5", "train", batch=4)
 

@@ -104,6 +104,7 @@ def test_each_training_step_under_a_scaled_loss_is_taken_and_the_scale_begins_an
     assert workload.scaler.get_scale() == precisions.LOSS_SCALE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("phase", ["forward", "train"])
 def test_the_fused_network_is_right_under_amp(phase):
     measured = Laboratory(QUICK).measure(Case("se_resnet18_fused", phase, precision="amp", batch=2, width=16))

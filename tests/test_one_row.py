@@ -12,6 +12,8 @@ import pytest
 
 import cnnperf
 
+pytestmark = pytest.mark.slow
+
 ROWS = [
     (
         "records/case.py",

@@ -8,6 +8,8 @@ import pytest
 
 import cnnperf
 
+pytestmark = pytest.mark.slow
+
 SUITE = """
     import pytest
 

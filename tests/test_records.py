@@ -176,6 +176,7 @@ THREADS = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attempt", range(6))
 def test_the_first_files_of_a_process_may_be_read_by_several_threads(attempt):
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(THREADS)], check=False, capture_output=True, text=True)

@@ -18,6 +18,8 @@ from cnnperf.runs import parse_document
 from cnnperf.runs.series import changes_of, series_of
 from cnnperf.testing import MadeDevices, MadeHistory
 
+pytestmark = pytest.mark.slow
+
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM = next((path for name in NAMES if (path := shutil.which(name))), None)
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-sync"]

@@ -103,6 +103,7 @@ def test_no_reader_sees_a_run_before_it_is_whole(tmp_path, monkeypatch):
     assert load_runs(tmp_path)["run"].nunique() == 2
 
 
+@pytest.mark.slow
 def test_a_writer_that_dies_leaves_nothing_that_a_reader_sees(tmp_path):
     append_all(tmp_path, named([1]))
     arguments = (str(tmp_path), MADE.document(0))
@@ -126,6 +127,7 @@ def test_a_run_that_cannot_be_written_leaves_no_file(tmp_path, monkeypatch):
     assert files_of(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_eight_writers_at_once_lose_nothing_and_duplicate_nothing(tmp_path):
     folder, place = tmp_path / "saved", tmp_path / "runs"
     MADE.write(folder)

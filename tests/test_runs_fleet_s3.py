@@ -18,6 +18,8 @@ from cnnperf.cli import main
 from cnnperf.runs import load_runs, read_runs
 from cnnperf.runs.fleet.location import open_location
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def server():

@@ -197,6 +197,7 @@ def test_samples_of_no_rounds_still_have_columns():
 finite = st.floats(min_value=1e-9, max_value=1e9)
 
 
+@pytest.mark.slow
 @given(
     latency=finite,
     half=st.floats(0, 0.9),

@@ -35,6 +35,8 @@ from cnnperf.scaling.rounds import Gathered, sample_ranks
 from cnnperf.stats.paired import PairedSamples
 from cnnperf.testing import ScriptedClock, ScriptedSubject
 
+pytestmark = pytest.mark.slow
+
 CASE = Case("lenet5", "train", batch=8, threads=1)
 NAMES = ("weak 1", "weak 2", "weak 2 without communication", "strong 2", "strong 2 without communication")
 LIMIT = 120  # seconds for real processes, which do nothing slowly but load PyTorch

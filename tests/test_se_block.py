@@ -33,6 +33,7 @@ from cnnperf.models.resnet import ResNet18
 from cnnperf.models.squeeze_excitation import SEBlock
 
 pytestmark = [
+    pytest.mark.slow,
     # PyTorch's own, on the first import of torch.utils.mkldnn by Inductor; gone once PyTorch drops
     # TorchScript.
     pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning"),

@@ -10,6 +10,8 @@ from cnnperf.cli import main
 from cnnperf.models.catalog import create
 from cnnperf.studies import contrast
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):

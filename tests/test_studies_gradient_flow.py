@@ -10,6 +10,8 @@ from cnnperf.stats.growth import BATCH_NORM_GROWTH
 from cnnperf.studies import compare_gradient_flow
 from cnnperf.studies.gradient_flow import FAMILIES, Setting, measure_flow
 
+pytestmark = pytest.mark.slow
+
 SEEDS = range(10)
 SMALL = Setting(num_blocks=3, channels=8, image_size=16)
 

@@ -16,6 +16,8 @@ from cnnperf.studies.effects import accuracy_effect, answer, samples_of, table_r
 from cnnperf.studies.ledger import Ledger
 from cnnperf.studies.training import Recipe, Trained, accuracy, train
 
+pytestmark = pytest.mark.slow
+
 RECIPE = Recipe(epochs=2, batch=64, image_size=8, rate=1e-2)
 
 

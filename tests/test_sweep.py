@@ -22,6 +22,8 @@ from cnnperf.suite.options import Options
 from cnnperf.suite.plan import Plan, thread_counts
 from cnnperf.suite.sweep import Sweep, SweepRunner, default_values, largest_batch
 
+pytestmark = pytest.mark.slow
+
 PLENTY = Process(0.0, 0.0, 2.0**50)
 
 

@@ -9,6 +9,8 @@ from cnnperf.measure.measurement import Laboratory
 from cnnperf.runs import load_runs, load_samples
 from cnnperf.suite import bench_run
 
+pytestmark = pytest.mark.slow
+
 TINY = ("--phase", "forward", "--time", "0.01")
 
 
