@@ -7,6 +7,8 @@ import pytest
 from cnnperf.errors import OptionError
 from cnnperf.records.commit import name_commit
 
+pytestmark = pytest.mark.slow
+
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 

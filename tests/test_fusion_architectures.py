@@ -22,6 +22,8 @@ from cnnperf.models.resnet import BasicBlock
 from cnnperf.models.squeeze_excitation import SEBlock
 from cnnperf.records.case import Case
 
+pytestmark = pytest.mark.slow
+
 FACTORY = "cnnperf.models.resnet50:se_resnet50"
 
 

@@ -15,6 +15,8 @@ from cnnperf.fusion.excitation import Excitation, squeeze_and_excite
 from cnnperf.fusion.foreign import FusedForeignSE
 from cnnperf.fusion.gate import gate_map
 
+pytestmark = pytest.mark.slow
+
 
 class SqueezeExcitation(nn.Module):
     """Stand for torchvision's."""

@@ -14,6 +14,8 @@ from cnnperf.fusion.foreign import FusedForeignSE
 from cnnperf.fusion.foreign_block import FusedForeignBlock
 from cnnperf.fusion.norm import is_batch_norm
 
+pytestmark = pytest.mark.slow
+
 CHANNELS = 32
 FORMATS = [torch.contiguous_format, torch.channels_last]
 
@@ -149,7 +151,6 @@ def test_all_results_equal_the_original_s_in_float64(builder, layout):
     assert max(distances(results_of(fused.model, x), exact)) <= 1e-4
 
 
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
 def test_a_compiled_block_is_one_graph_with_a_fused_tail():
     torch.compiler.reset()

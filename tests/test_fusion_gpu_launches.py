@@ -28,7 +28,7 @@ from cnnperf.fusion.triton.launch import ALIGNMENT, DirectLaunch, block_of, laun
 from cnnperf.fusion.triton.plan import CONCLUDED, HELD, PARTS, TILE, plan
 from cnnperf.models.squeeze_excitation import SEBlock
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Triton has wheels for Linux alone")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="Triton has wheels for Linux alone")]
 
 FORWARD = ["sum_moments", "excite_normalized", "rectify_map"]
 BACKWARD = ["pass_gradient", "find_coefficients", "blend_maps"]

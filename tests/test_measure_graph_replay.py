@@ -16,6 +16,8 @@ from cnnperf.measure.support import check_supported
 from cnnperf.measure.workload import Workload
 from cnnperf.records.case import Case
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass
 class Recording:

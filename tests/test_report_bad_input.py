@@ -20,6 +20,8 @@ from cnnperf.output import write_whole
 from cnnperf.report.markdown import MOST_BYTES
 from cnnperf.testing import MadeHistory
 
+pytestmark = pytest.mark.slow
+
 ODD = [math.nan, math.inf, -math.inf, -1.0, 0.0, 1e308, 5e-324, None]
 SIGNS = {
     "escape": "net\x1b[31m\x00",
@@ -72,7 +74,6 @@ def test_numbers_that_no_time_can_be(save, tmp_path, capsys, odd, field):
     json.loads(data, parse_constant=pytest.fail)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("text", SIGNS.values(), ids=SIGNS)
 def test_names_that_nobody_gives(save, capsys, tmp_path, text):
     case = benchmark(text, findings=[finding(text, text)], engine="compile")
@@ -121,7 +122,6 @@ def test_reasons_and_findings_of_any_length_fit_into_a_comment(save, tmp_path, c
     assert len((tmp_path / "a.md").read_bytes()) <= MOST_BYTES
 
 
-@pytest.mark.slow
 def test_ten_thousand_cases(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "run.json").write_text(json.dumps(MadeHistory(cases=10_000, rounds=3).document(0)))

@@ -129,6 +129,7 @@ def test_the_forms_of_other_libraries_have_a_table_of_their_own():
     assert lines[at + 2].split() == ["32x64x16x16", "1.50x", "[1.40,", "1.60]"]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
 @pytest.mark.parametrize(("part", "phase"), [("se", "train"), ("tail", "forward"), ("block", "forward")])
 def test_the_forms_of_a_part_are_measured_side_by_side_and_read_back_with_their_ratios(part, phase):
