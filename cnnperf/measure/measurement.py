@@ -227,14 +227,16 @@ class Laboratory:
         if not ready:
             return {}
         start = time.perf_counter()
+        there = {one.case for one in ready}
+        pairs = [pair for pair in asked if there.issuperset(pair)]
         try:
             with out_of_memory_told():
-                samples, recompiles = self._sample(ready, asked)
+                samples, recompiles = self._sample(ready, pairs)
                 share = (time.perf_counter() - start) / len(ready)
                 measured = {one.case: self._result(one, samples[one.case], recompiles[one.case]) for one in ready}
         except CnnperfError as error:
             return dict.fromkeys([one.case for one in ready], error)
-        over = {case: [measured[below] for above, below in asked if above == case] for case in measured}
+        over = {case: [measured[below] for above, below in pairs if above == case] for case in measured}
         block = name if len(ready) > 1 else ""
         return {
             one.case: replace(measured[one.case].over(*over[one.case]), block=block, duration=one.seconds + share)
@@ -242,7 +244,7 @@ class Laboratory:
         }
 
     def _sample(
-        self, ready: Sequence[Prepared], asked: Sequence[tuple[Case, Case]]
+        self, ready: Sequence[Prepared], pairs: Sequence[tuple[Case, Case]]
     ) -> tuple[dict[Case, Samples], Counter[Case]]:
         """Return the samples of each case, and how many graphs each compiled meanwhile."""
         case = ready[0].case
@@ -262,10 +264,8 @@ class Laboratory:
             samples = {case: sample(ready[0].subject, clock, self.schedule, meter)}
             count_graphs(case)
         else:
-            there = {one.case for one in ready}
-            possible = [pair for pair in asked if there.issuperset(pair)]
             subjects = {one.case: one.subject for one in ready}
-            samples = sample_block(subjects, clock, self.schedule, possible, meter, count_graphs)
+            samples = sample_block(subjects, clock, self.schedule, pairs, meter, count_graphs)
         for one in ready:
             if isinstance(one.subject, Replayed):
                 samples[one.case] = samples[one.case].per_call(one.subject.calls)

@@ -113,7 +113,9 @@ class BenchRun:
         """Return the beginning of the progress line of a case."""
         number = len(self.records) + self._tried() + 1
         of = f"{number}" if self.planned is None else f"{number:>{len(str(self.planned))}}/{self.planned}"
-        return f"[{of}] {case.label()} "
+        others = len(self._block_of(case).cases) - 1 if case not in self._results else 0
+        beside = f"(side by side with {others} other{'s' if others > 1 else ''}) " if others else ""
+        return f"[{of}] {case.label()} {beside}"
 
     def measure(self, case: Case) -> Measured:
         """Measure one case, and with the first case of a block all cases of the block.
@@ -123,7 +125,7 @@ class BenchRun:
             WrongResult: If its results are wrong; the run keeps nothing of it.
         """
         if case not in self._results:
-            block = self.blocks.get(case) or Block("", (case,))
+            block = self._block_of(case)
             asked = compared_cases(block.cases)
             self._results |= self.laboratory.measure_block(block.name, block.cases, asked)
         measured = self._results.pop(case)
@@ -225,6 +227,9 @@ class BenchRun:
     def comparison_lines(self) -> list[str]:
         """Return the lines of the comparison with the baseline; none without one."""
         return comparison_lines(self.comparison) if self.comparison is not None else wrap(self.not_compared)
+
+    def _block_of(self, case: Case) -> Block:
+        return self.blocks.get(case) or Block("", (case,))
 
     def _tried(self) -> int:
         return sum("architecture" in missing.axes for missing in self.not_measured)

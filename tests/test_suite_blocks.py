@@ -1,0 +1,127 @@
+"""Blocks: which cases are measured side by side, and what happens to a member that cannot be."""
+
+import pytest
+import torch
+
+from cnnperf.errors import OutOfMemory, UnsupportedCase, WrongResult
+from cnnperf.measure.measurement import Laboratory
+from cnnperf.measure.sampler import Schedule
+from cnnperf.measure.workload import Workload
+from cnnperf.records.case import Case
+from cnnperf.runs.forms import compared_cases
+from cnnperf.suite.bench_run import BenchRun
+from cnnperf.suite.blocks import blocks_of
+from cnnperf.suite.options import Options
+from cnnperf.testing import ScriptedClock
+
+MAX, AVERAGE = (Case(name, batch=2) for name in ("lenet5", "lenet5_avg"))
+PAIR = [MAX, AVERAGE]
+
+
+def laboratory(make_workload=None):
+    return Laboratory(Schedule(budget=0.0), make_clock=lambda _: ScriptedClock(0.001), make_workload=make_workload)
+
+
+def measured(cases, make_workload=None):
+    return laboratory(make_workload).measure_block("block", cases, compared_cases(cases))
+
+
+def test_a_block_has_the_cases_of_one_benchmark_that_differ_in_architecture_and_engine_alone():
+    compiled, training = MAX.replace(engine="compile"), MAX.replace(phase="train")
+    tests = [("a.py::test", case) for case in (MAX, compiled, AVERAGE, training)]
+    blocks = blocks_of([*tests, ("b.py::test", MAX.replace(batch=3))])
+    assert blocks[MAX].cases == (MAX, compiled, AVERAGE)
+    assert blocks[MAX] is blocks[AVERAGE]
+    assert blocks[training].cases == (training,)
+    assert len({block.name for block in blocks.values()}) == 3
+
+
+def test_replays_have_another_clock_and_a_block_of_their_own():
+    part = Case("part:se", device="cuda", width=64)
+    tests = [("a.py::test", part.replace(engine=engine)) for engine in ("eager", "replay", "compile", "compile_replay")]
+    blocks = blocks_of(tests)
+    engines = [[case.engine for case in block.cases] for block in dict.fromkeys(blocks.values())]
+    assert engines == [["eager", "compile"], ["replay", "compile_replay"]]
+
+
+def test_the_members_of_a_block_have_as_many_cycles_and_their_ratio():
+    found = measured(PAIR)
+    records = [found[case].record("test") for case in PAIR]
+    assert {record.block for record in records} == {"block"}
+    assert len({len(record.groups) for record in records}) == 1
+    assert records[0].over(records[1]).value == pytest.approx(1.0)
+    assert records[1].over(records[0]) is None
+
+
+def test_a_case_alone_has_no_block():
+    found = measured([MAX])
+    assert found[MAX].block == ""
+    assert found[MAX].duration > 0
+
+
+class Wrong(Workload):
+    """Workload whose network gives another result than the reference."""
+
+    def __init__(self, case, **options):
+        super().__init__(case, **options)
+        self.network = lambda images: self.model(images) * 3
+
+
+def test_a_member_whose_results_are_wrong_takes_no_other_with_it():
+    found = measured(PAIR, lambda case: (Wrong if case == MAX else Workload)(case))
+    assert isinstance(found[MAX], WrongResult)
+    assert found[AVERAGE].values["latency"].value == pytest.approx(0.001)
+    assert found[AVERAGE].block == ""
+
+
+def test_a_member_that_cannot_run_here_takes_no_other_with_it():
+    there_is_none = MAX.replace(engine="cudagraphs")
+    found = measured([*PAIR, there_is_none])
+    assert isinstance(found[there_is_none], UnsupportedCase)
+    assert found[MAX].block == "block"
+
+
+def test_a_member_for_which_there_is_memory_only_alone_is_measured_alone():
+    tried = []
+
+    def build(case):
+        tried.append(case)
+        if case == AVERAGE and tried.count(AVERAGE) == 1:
+            raise torch.OutOfMemoryError("none is left")
+        return Workload(case)
+
+    found = measured(PAIR, build)
+    assert found[MAX].values["latency"].value == found[AVERAGE].values["latency"].value == pytest.approx(0.001)
+    assert found[AVERAGE].block == ""
+
+
+def test_a_member_for_which_there_is_never_memory_says_so():
+    def build(case):
+        if case == AVERAGE:
+            raise torch.OutOfMemoryError("none is left")
+        return Workload(case)
+
+    found = measured(PAIR, build)
+    assert isinstance(found[AVERAGE], OutOfMemory)
+    assert found[MAX].values["latency"].value == pytest.approx(0.001)
+
+
+def test_a_run_measures_a_block_once_and_each_of_its_cases_reports_its_own_part():
+    run = BenchRun(Options(), 2, laboratory(), blocks=blocks_of([("a.py::test", case) for case in PAIR]))
+    asked = []
+    measure_block = run.laboratory.measure_block
+    run.laboratory.measure_block = lambda name, cases, pairs: asked.append(cases) or measure_block(name, cases, pairs)
+    lines = []
+    for case in PAIR:
+        lines.append(run.announce(case))
+        run.keep(run.measure(case), "test")
+    assert asked == [tuple(PAIR)]
+    assert [record.case for record in run.run().cases] == PAIR
+    assert "side by side with 1 other" in lines[0]
+    assert "side by side" not in lines[1]
+
+
+def test_a_case_that_is_asked_for_again_is_measured_again():
+    run = BenchRun(Options(), 2, laboratory(), blocks=blocks_of([("a.py::test", MAX)]))
+    first, second = (run.measure(MAX) for _ in range(2))
+    assert first is not second
