@@ -45,6 +45,7 @@ def test_what_is_shown_without_a_name_is_the_latest_run(here, capsys):
     assert capsys.readouterr().out.startswith("run 0001_run")
 
 
+@pytest.mark.slow
 def test_every_output_of_a_report_is_written_and_told(here, capsys):
     given = ["--html", "out/page.html", "--md", "out/report.md", "--png", "out", "--svg", "out"]
     assert main(["report", *given]) == 0
@@ -118,6 +119,7 @@ def test_a_missing_package_is_named_with_the_extra_that_brings_it(here, monkeypa
     assert f"package {package}; pip install 'cnnperf[report]'" in err
 
 
+@pytest.mark.slow
 def test_the_help_of_no_command_loads_pandas_or_torch():
     for command in ("list", "show", "report", "export", "compare", "history", "gate", "bisect", "doctor"):
         code = (

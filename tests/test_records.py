@@ -80,6 +80,7 @@ RUNS = st.builds(
 )
 
 
+@pytest.mark.slow
 @given(RUNS)
 def test_every_run_that_is_written_is_read_back_equal(tmp_path_factory, run):
     path = tmp_path_factory.mktemp("round-trip") / "run.json"

@@ -159,6 +159,7 @@ DATES = st.dates(date(2025, 12, 1), date(2026, 9, 1))
 TIMES = st.none() | DATES | DATES.map("{}T12:30+02:00".format)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     where=st.fixed_dictionaries(
