@@ -48,7 +48,7 @@ def test_a_run_is_found_by_time_number_or_commit(storage, text, expected):
 def test_the_beginning_of_several_commits_is_refused(storage):
     path = storage / "Linux" / "0001_aaaa.json"
     path.write_text(path.read_text().replace(FIRST, "bbbb" + "c" * 36))
-    with pytest.raises(RunFileError, match="bbbb: 2 commits begin so, bbbbbbbbbb, bbbbcccccc; give more of it"):
+    with pytest.raises(RunFileError, match="bbbb: 2 commits begin with it, bbbbbbbbbb, bbbbcccccc; give more digits"):
         choose_runs("bbbb", storage)
 
 
@@ -79,7 +79,7 @@ def test_a_branch_stands_for_the_runs_of_its_commit(storage):
 
 @pytest.mark.parametrize("text", ["latest~3", "7", "cccc", "0001_aaa", "--all", "no such thing", "", "x" * 300])
 def test_what_fits_nothing_is_told_with_what_is_near(storage, text):
-    with pytest.raises(RunFileError, match=r"near are .*0001_aaaa"):
+    with pytest.raises(RunFileError, match=r"similar names are .*0001_aaaa"):
         choose_runs(text, storage)
 
 

@@ -285,7 +285,7 @@ def test_the_history_of_one_machine_and_time_is_that_of_the_folder(made):
 @pytest.mark.parametrize("wanted", [{"machine": "No CPU"}, {"since": "2031-01-01"}])
 def test_a_machine_or_time_without_a_run_is_told_with_a_machine_that_there_is(made, wanted):
     for place in made:
-        with pytest.raises(cnnperf.CnnperfError, match="a machine is named as 'Example CPU' is"):
+        with pytest.raises(cnnperf.CnnperfError, match="machines are named like 'Example CPU'"):
             cnnperf.history(place, case="lenet5", **wanted)
 
 

@@ -142,9 +142,9 @@ def test_a_dataset_from_before_an_axis_existed_is_read_with_its_default(place):
     [
         (
             "nowhere://bucket/runs",
-            "nothing here knows the scheme 'nowhere'; there are file, s3, gs, and those of fsspec",
+            "the scheme 'nowhere' is unknown; allowed are file, s3, gs, and those of fsspec",
         ),
-        ("s3://", "a URL names a place, such as s3://bucket/folder"),
+        ("s3://", "a URL needs a path, such as s3://bucket/folder"),
         ("lost://host/runs", "cannot be opened: install the package lost"),
         ("file://host/runs", "cannot be opened: Unsupported hostname in non-Windows local URI"),
     ],

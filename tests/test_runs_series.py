@@ -205,4 +205,4 @@ def test_runs_without_a_case_have_no_history_and_that_is_said(here, capsys):
     here.mkdir()
     (here / "0001.json").write_text(json.dumps(document()))
     assert main(["history"]) == 2
-    assert "the runs have no cases of architectures" in capsys.readouterr().err
+    assert "the runs have no cases, and therefore no history" in capsys.readouterr().err

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from cnnperf.records.case import Case
 from cnnperf.report.cases import distinct, format_of, format_text, phases_of, ratio_text, share_text
 from cnnperf.report.layout import WIDTH, Row, grid, shorten
 from cnnperf.report.view import RunView
-from cnnperf.runs.pairs import DEVICE, QUESTIONS, RECOVERIES
+from cnnperf.runs.pairs import DEVICE, QUESTIONS, RECOVERIES, Pair
 from cnnperf.units import ABSENT
 
 Block = tuple[str, Mapping[Case, str], Callable[[Case], str]]
@@ -17,7 +18,7 @@ Block = tuple[str, Mapping[Case, str], Callable[[Case], str]]
 
 def device_comparison(view: RunView) -> list[str]:
     """Return the ratio of each CUDA case to the CPU case with the same other axes."""
-    texts = {pair.subject: ratio_text(pair.ratio) for pair in view.single_pairs if pair.kind == DEVICE}
+    texts = _ratios(pair for pair in view.single_pairs if pair.kind == DEVICE)
     blocks: list[Block] = []
     for architecture, batch in distinct(texts, _network):
         facts = f", batch {batch}"
@@ -31,13 +32,17 @@ def cost_comparison(view: RunView) -> list[str]:
     """Return the cost of each part, and the shares of costs that improvements recover."""
     blocks: list[Block] = []
     for question in QUESTIONS:
-        pairs = [pair for pair in view.single_pairs if pair.question == question]
-        heading = f"{question.title}: {question.candidate} / {question.baseline}"
-        blocks.append((heading, {pair.subject: ratio_text(pair.ratio) for pair in pairs}, _setting))
+        texts = _ratios(pair for pair in view.single_pairs if pair.question == question)
+        blocks.append((f"{question.title}: {question.candidate} / {question.baseline}", texts, _setting))
     for recovery in RECOVERIES:
         shares = [share for share in view.shares if share.recovery == recovery and share.subject in view.single]
-        blocks.append((recovery.title, {share.subject: share_text(share.share) for share in shares}, _setting))
+        known = {share.subject: share_text(share.share) for share in shares if not math.isnan(share.share.value)}
+        blocks.append((recovery.title, known, _setting))
     return _section("What it costs (latency of the first over latency of the second; above 1 is slower)", blocks)
+
+
+def _ratios(pairs: Iterable[Pair]) -> Mapping[Case, str]:
+    return {pair.subject: ratio_text(pair.ratio) for pair in pairs if not math.isnan(pair.ratio.value)}
 
 
 def _network(case: Case) -> tuple[str, int]:
@@ -69,6 +74,5 @@ def _rows(texts: Mapping[Case, str], phases: list[str], label: Callable[[Case], 
     rows = []
     for name in distinct(texts, label):
         by_phase = {case.phase: text for case, text in texts.items() if label(case) == name}
-        if any(text != ABSENT for text in by_phase.values()):
-            rows.append((name, *(by_phase.get(phase, ABSENT) for phase in phases)))
+        rows.append((name, *(by_phase.get(phase, ABSENT) for phase in phases)))
     return rows

@@ -84,13 +84,7 @@ def _load(folder: Path) -> tuple[State, pa.Table | None]:
         written = json.loads((table.schema.metadata or {})[_KEY])
         current = written["version"] == _VERSION and "run" in table.column_names
         return (dict(written["files"]), table) if current else ({}, None)
-    except (
-        OSError,
-        pa.ArrowException,
-        LookupError,
-        TypeError,
-        ValueError,
-    ):  # missing, cut short, or foreign
+    except (OSError, pa.ArrowException, LookupError, TypeError, ValueError):  # missing, truncated or foreign
         return {}, None
 
 

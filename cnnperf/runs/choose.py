@@ -119,7 +119,9 @@ def _of_commit(text: str, runs: Heads) -> Heads:
     matching = [named for named in runs if named[1].commit == text[:10] or named[1].commit.startswith(text)]
     commits = sorted({head.commit.removesuffix("+dirty") for _, head in matching})
     if len(commits) > 1:
-        raise RunFileError(f"{text}: {len(commits)} commits begin so, {', '.join(commits[:_NEAR])}; give more of it")
+        raise RunFileError(
+            f"{text}: {len(commits)} commits begin with it, {', '.join(commits[:_NEAR])}; give more digits"
+        )
     return matching
 
 
@@ -147,6 +149,6 @@ def _unknown(text: str, storage: str | Path, runs: Heads, eligible: Heads) -> Ru
     names = [name.rpartition("/")[2] for name, _ in runs]
     near = difflib.get_close_matches(text, names, _NEAR, cutoff=0.3) or names[-_NEAR:]
     return RunFileError(
-        f"{text}: no such file or folder, and none of the {len(runs)} runs in {storage} is it; near are "
-        f"{', '.join(near)}; it takes {RUN_HELP}"
+        f"{text}: no such file or folder, and none of the {len(runs)} runs in {storage} matches; similar names are "
+        f"{', '.join(near)}; give {RUN_HELP}"
     )

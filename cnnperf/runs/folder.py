@@ -88,8 +88,10 @@ class Folder:
     ) -> Iterator[tuple[str, Document]]:
         """Yield the document of a file with its name; nothing where it is not a run."""
         try:
-            document = _read_document(file, alone=file == self._path)
-            if document is not None:
+            document = read_document(file)
+            if document is None:
+                _refuse(file, alone=file == self._path)
+            else:
                 parse_document(document)
         except RunFileError as error:
             if damaged is None:
@@ -152,13 +154,6 @@ def _read_file(file: Path, *, alone: bool) -> Run | None:
     if run is None:
         _refuse(file, alone=alone)
     return run
-
-
-def _read_document(file: Path, *, alone: bool) -> Document | None:
-    document = read_document(file)
-    if document is None:
-        _refuse(file, alone=alone)
-    return document
 
 
 def _refuse(file: Path, *, alone: bool) -> None:

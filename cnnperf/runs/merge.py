@@ -140,7 +140,7 @@ def _each_once(files: Sequence[ShardFile]) -> list[Any]:
             first, before = benchmarks.setdefault(name, (file.name, benchmark))
             if before != benchmark:
                 raise RunFileError(
-                    f"{name} is in {first} and in {file.name} with different results; which one counts cannot be told"
+                    f"{name} is in {first} and in {file.name} with different results; leave one of the files out"
                 )
     return [benchmark for _, benchmark in benchmarks.values()]
 

@@ -87,7 +87,7 @@ def parse_machine(machine: str | None, since: Time | None, until: Time | None) -
 def none_selected(pattern: str, metric: str, machine: str) -> RunFileError:
     """Return the error of a history without a selected run, which names a machine that there is."""
     return RunFileError(
-        f"no run of the wanted machine and time has {metric} of {pattern}; a machine is named as {machine!r} is"
+        f"no run of the selected machine and period has {metric} of {pattern}; machines are named like {machine!r}"
     )
 
 

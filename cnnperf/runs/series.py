@@ -194,7 +194,7 @@ def _no_series(metric: str, pattern: str, cases: Iterable[Case], metrics: Iterab
         return RunFileError(f"no run has the metric {metric!r} for {pattern}; they have {', '.join(sorted(metrics))}")
     labels = sorted(case.label() for case in cases)
     if not labels:
-        return RunFileError("the runs have no cases of architectures, of which there could be a history")
+        return RunFileError("the runs have no cases, and therefore no history")
     more = "; ..." if len(labels) > _LISTED else ""
     return RunFileError(f"no run has a case {pattern!r}; they have {'; '.join(labels[:_LISTED])}{more}")
 

@@ -1,5 +1,5 @@
 "use strict";
-// The page's own part: which rows are shown, in which theme, and what a click on a mark opens.
+// The selection of rows, the theme, and the raw rounds that a click on a mark opens.
 const DATA = JSON.parse(document.getElementById("data").textContent);
 const byId = (id) => document.getElementById(id);
 const views = {};
@@ -7,14 +7,14 @@ const views = {};
 const theme = () => document.documentElement.dataset.theme || "light";
 const withRows = (spec, rows) => ({...spec, datasets: {...(spec.datasets || {}), ...rows}});
 
-// A narrow screen leaves labels and legends less room.
+// On a narrow screen, labels and legends get less space.
 function configFor(width) {
   const config = DATA.themes[theme()];
   const [axis, legend] = [{...config.axis, labelLimit: Math.min(240, 0.52 * width)}, {...config.legend, columns: Math.max(2, Math.floor(width / 180))}];
   return {...config, axis, legend};
 }
 
-// Level 1: errors alone; Vega-Lite warns of what it resolves as it should.
+// Log level 1 shows errors only: Vega-Lite also warns of conflicts that it resolves correctly.
 async function draw(name, spec) {
   const options = {actions: false, renderer: "svg", logLevel: 1, config: configFor(byId(`chart-${name}`).clientWidth)};
   if (views[name]) views[name].finalize();

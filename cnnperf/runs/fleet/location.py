@@ -93,7 +93,7 @@ def open_location(place: str | Path) -> Location:
     text = str(place).rstrip("/")
     scheme, _, rest = text.partition("://")
     if not rest.strip("/"):
-        raise RunFileError(f"{place}: a URL names a place, such as s3://bucket/folder or file:///folder")
+        raise RunFileError(f"{place}: a URL needs a path, such as s3://bucket/folder or file:///folder")
     try:
         return _OPENERS.get(scheme, _by_fsspec)(text, rest)
     except (OSError, pa.ArrowException) as error:
@@ -143,10 +143,10 @@ def _by_fsspec(text: str, _: str) -> Location:
     except ImportError as error:  # it names the package to install
         raise RunFileError(f"{text}: cannot be opened: {error}") from error
     except (TypeError, AttributeError) as error:
-        raise RunFileError(f"{text}: {scheme} needs more than a URL tells, such as credentials: {error}") from error
+        raise RunFileError(f"{text}: {scheme} needs more than a URL, such as credentials: {error}") from error
     except ValueError as error:
         raise RunFileError(
-            f"{text}: nothing here knows the scheme {scheme!r}; there are file, s3, gs, and those of fsspec"
+            f"{text}: the scheme {scheme!r} is unknown; allowed are file, s3, gs, and those of fsspec"
         ) from error
     return Location(text, PyFileSystem(FSSpecHandler(filesystem)), path.rstrip("/"))
 
