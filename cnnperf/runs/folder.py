@@ -159,4 +159,4 @@ def _read_file(file: Path, *, alone: bool) -> Run | None:
 def _refuse(file: Path, *, alone: bool) -> None:
     if alone:
         raise RunFileError(f"{file}: not a run file; those are written by `pytest benchmarks --benchmark-autosave`")
-    warnings.warn(f"{file}: skipped, not a run file", stacklevel=7)
+    warnings.warn(f"{file}: skipped, not a run file", stacklevel=8)
