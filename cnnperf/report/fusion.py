@@ -15,7 +15,9 @@ PARTS = {
     "se": "Squeeze-and-Excitation alone",
     "tail": "tail (BatchNorm, SE, shortcut, ReLU)",
     "block": "block (two 3x3 convolutions, SE, shortcut)",
+    "network": "ResNet-18 with SE",
 }
+IMAGE_CHANNELS = 3
 PHASES = {"forward": "inference", "train": "training"}
 FORMS = (EAGER, COMPILE, FUSED, FUSED_COMPILE)
 LEGEND_OF_DEVICES = (
@@ -97,7 +99,8 @@ def _title(row: FormRow) -> str:
 
 
 def _shape(row: FormRow) -> str:
-    return "x".join(map(str, (row.case.batch, row.case.width, row.case.image_size, row.case.image_size)))
+    channels = row.case.width or IMAGE_CHANNELS
+    return "x".join(map(str, (row.case.batch, channels, row.case.image_size, row.case.image_size)))
 
 
 def _time_cells(row: FormRow) -> Row:

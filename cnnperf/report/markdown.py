@@ -62,7 +62,7 @@ def run_markdown(name: str, run: Run) -> str:
     parts += ["\n".join(f"- {escape(sentence)}" for sentence in others)] if others else []
     when = "" if run.time is None else f", {run.time:%Y-%m-%d %H:%M} UTC"
     parts.append(_sentence(f"Run {name}, commit {run.commit or 'unknown'}{when}. {'; '.join(machine_facts(run))}."))
-    rows = [_case(record) for record in run.cases]
+    rows = [_case(record) for record in view.cases.values()]
     parts += [(("case", "latency", "n", "images/s", "to doubt"), rows)] if rows else []
     parts += _devices([(name, run)])
     parts += [scaled] if (scaled := scaling_markdown(run)) else []

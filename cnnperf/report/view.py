@@ -31,8 +31,9 @@ class RunView:
 
     @cached_property
     def cases(self) -> Mapping[Case, CaseRecord]:
-        """Records of the measured networks."""
-        return {case: record for case, record in self._all.items() if not case.of_part}
+        """Records of the measured cases but those of `forms`."""
+        shown = {record.case for row in self.forms for record in row.forms.values()}
+        return {case: record for case, record in self._all.items() if case not in shown}
 
     @cached_property
     def forms(self) -> list[FormRow]:

@@ -17,6 +17,10 @@ EAGER, COMPILE, FUSED, FUSED_COMPILE, PLAIN, PLAIN_COMPILE, COPY = (
 OWN = frozenset({EAGER, COMPILE, FUSED, FUSED_COMPILE, PLAIN, PLAIN_COMPILE, COPY})
 """Forms that are not of another library."""
 
+NETWORK = "network"
+NETWORKS = {"se_resnet18": "part:network", "se_resnet18_fused": "fused:part:network", "resnet18": "part:network_plain"}
+"""Networks that stand for the forms of a part of their own."""
+
 COST_OF_SE = ((EAGER, PLAIN), (COMPILE, PLAIN_COMPILE), (FUSED, PLAIN), (FUSED_COMPILE, PLAIN_COMPILE))
 """Forms of a part with SE, and the form without SE that runs in the same way."""
 
@@ -34,7 +38,7 @@ class FormRow:
     """A part at one shape, with all its forms.
 
     Attributes:
-        part: `se`, `tail` or `block`.
+        part: `se`, `tail`, `block` or `network`.
         case: A case of the row, without its architecture and engine.
         replayed: Whether calls were replayed and timed on a GPU.
         forms: Record by form.
@@ -44,6 +48,11 @@ class FormRow:
     case: Case
     replayed: bool
     forms: Mapping[str, CaseRecord]
+
+    def compares_forms(self) -> bool:
+        """Return whether the run holds the paired ratio of the compiled textbook form to the fused one."""
+        both = self.forms.keys() >= {COMPILE, FUSED}
+        return both and self.forms[COMPILE].over(self.forms[FUSED]) is not None
 
     def seconds(self, form: str) -> Value | None:
         """Return the median seconds of one call, None without the form."""
@@ -74,10 +83,13 @@ class FormRow:
         return None if copy is None or passes is None else copy.scaled(passes / 2)
 
 
-def form_of(case: Case) -> tuple[str, str]:
-    """Return part and form of the case of a part: `part:se` compiled is `se` and `compile`."""
-    fused = case.architecture.startswith("fused:")
-    part, _, variant = case.architecture.rpartition(":")[2].partition("_")
+def form_of(case: Case) -> tuple[str, str] | None:
+    """Return part and form of a case: `part:se` compiled is `se` and `compile`; None where it is neither."""
+    if not case.of_part and case.architecture not in NETWORKS:
+        return None
+    name = NETWORKS.get(case.architecture, case.architecture)
+    fused = name.startswith("fused:")
+    part, _, variant = name.rpartition(":")[2].partition("_")
     engine = ENGINES.get(case.engine)
     compiled = engine is not None and engine.compile_options is not None
     plain = FUSED if fused else variant
@@ -87,23 +99,17 @@ def form_of(case: Case) -> tuple[str, str]:
 
 
 def form_rows(cases: Mapping[Case, CaseRecord]) -> list[FormRow]:
-    """Return the rows of the parts among the cases of a run, in the order of measuring."""
-    rows: dict[tuple[str, Case, bool], dict[str, CaseRecord]] = {}
-    for case, record in cases.items():
-        if case.of_part:
-            part, form = form_of(case)
-            rows.setdefault((part, *_place(case)), {})[form] = record
-    return [FormRow(part, case, replayed, forms) for (part, case, replayed), forms in rows.items()]
+    """Return the rows of a run, in the order of measuring: all parts, and networks whose forms were compared."""
+    rows = [
+        FormRow(part, case, replayed, {form: cases[each] for form, each in forms.items()})
+        for (part, case, replayed), forms in _places(cases).items()
+    ]
+    return [row for row in rows if row.part != NETWORK or row.compares_forms()]
 
 
 def compared_forms(cases: Iterable[Case]) -> Iterator[tuple[Case, Case]]:
-    """Yield numerator and denominator of each ratio between forms that the fusion benchmark shows."""
-    rows: dict[tuple[str, Case, bool], dict[str, Case]] = {}
-    for case in cases:
-        if case.of_part:
-            part, form = form_of(case)
-            rows.setdefault((part, *_place(case)), {})[form] = case
-    for forms in rows.values():
+    """Yield numerator and denominator of each ratio between forms of parts that the fusion benchmark shows."""
+    for forms in _places(case for case in cases if case.of_part).values():
         others = [form for form in forms if form not in OWN]
         pairs = [(form, FUSED) for form in (EAGER, COMPILE, *others)]
         pairs += [(FUSED, COPY), (COMPILE, FUSED_COMPILE), *COST_OF_SE]
@@ -116,7 +122,13 @@ def compared_cases(cases: Sequence[Case]) -> list[tuple[Case, Case]]:
     return [*networks, *compared_forms(cases)]
 
 
-def _place(case: Case) -> tuple[Case, bool]:
-    """Return what the forms of a row share."""
-    engine = ENGINES.get(case.engine)
-    return case.replace(architecture="", engine="eager"), engine is not None and engine.rotates
+def _places(cases: Iterable[Case]) -> dict[tuple[str, Case, bool], dict[str, Case]]:
+    """Return the case of each form by part, by what the forms of a row share, and by whether they were replayed."""
+    places: dict[tuple[str, Case, bool], dict[str, Case]] = {}
+    for case in cases:
+        if (found := form_of(case)) is not None:
+            part, form = found
+            engine = ENGINES.get(case.engine)
+            replayed = engine is not None and engine.rotates
+            places.setdefault((part, case.replace(architecture="", engine="eager"), replayed), {})[form] = case
+    return places
