@@ -122,7 +122,7 @@ def test_a_label_is_read_back_as_its_axes(case):
     ("label", "message"),
     [
         ("", "a case reads like"),
-        ("resnet18 training cpu", "'training' in 'resnet18 training cpu' is no phase"),
+        ("resnet18 training cpu", "'training' in 'resnet18 training cpu' is not a phase"),
         ("resnet18 train cpu eager batch", "at least 1, not ''"),
         ("resnet18 batch 4", "names no phase or no engine"),
     ],

@@ -127,7 +127,7 @@ def test_work_and_ceilings_are_those_of_what_is_multiplied():
     [
         ({"precision": "tf32"}, "tf32: TF32 is a mode of CUDA's matrix units"),
         ({"precision": "conv_tf32"}, "conv_tf32: TF32 is a mode"),
-        ({"engine": "cudagraphs"}, "CUDA graphs are of a CUDA device; on the CPU the engine is compile"),
+        ({"engine": "cudagraphs"}, "CUDA graphs need a CUDA device; on the CPU the engine is compile"),
     ],
 )
 def test_what_a_cpu_lacks_is_said_in_one_sentence(changes, reason):

@@ -48,7 +48,7 @@ def test_two_percentages_for_all_are_refused():
 
 
 def test_a_percentage_of_no_case_is_refused():
-    with pytest.raises(OptionError, match="without a glob it stands for no case"):
+    with pytest.raises(OptionError, match="an empty glob matches no case"):
         parse_tolerance(["=3%"])
 
 

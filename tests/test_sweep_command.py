@@ -100,7 +100,7 @@ def test_a_width_that_no_memory_holds_is_refused_without_building_it(here, capsy
         (("lenet5", "--over", "batch", "--device", "tpu"), "--device takes auto, cpu, cuda or cuda:N"),
         (("lenet5", "--over", "batch", "--time", "0"), "--time takes seconds above 0"),
         (("lenet5", "--over", "batch", "--time", "nan"), "--time takes seconds above 0"),
-        (("lenet5", "--over", "batch", "--out", "gone/run.json"), "gone is no folder that can be written to"),
+        (("lenet5", "--over", "batch", "--out", "gone/run.json"), "gone is not a writable folder"),
         (("lenet5", "--over", "batch", "--out", "run.txt"), "--out takes a file that ends in .json"),
         (("lenet5", "--over", "threads", "--values", "1,4096"), "--over threads takes 1 to"),
         (("lenet5", "--over", "threads", "--max-batch", "4"), "--max-batch only applies to doubling the batch"),

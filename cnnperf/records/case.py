@@ -1,6 +1,6 @@
-"""The axes and the case: what is measured, as plain data.
+"""The axes and the case, as plain data.
 
-A case is one point of the axes. Its identity is its axes, never the name of the test that measured it.
+A case is one point of the axes. Its axes identify it, never the name of the test that measured it.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ LAYOUTS = ("contiguous", "channels_last")
 
 @dataclass(frozen=True)
 class Axis:
-    """One axis of the measured space, which a field of `Case` declares.
+    """One axis of the measured space, declared by a field of `Case`.
 
     Attributes:
         meaning: Phrase for help texts.
-        allowed: Valid values, or an empty tuple where every value of the type is valid.
-        in_every_id: Whether every pytest id names the axis. A later axis appears only where it is set, so that the
-            names of existing tests stay the same.
+        allowed: Valid values; empty if every value of the type is valid.
+        in_every_id: Whether every pytest id contains the axis. An id contains a later axis only if it differs from its
+            default, so that the names of existing tests stay the same.
         overridable: Whether `--cnnperf-axis` can replace its values. Others have an option of their own.
         name: Field, JSON key, column and option; taken from `Case`.
         type: `str` or `int`; taken from `Case`.
@@ -50,7 +50,7 @@ class Axis:
         """Convert the text of one option value into a value of this axis.
 
         Raises:
-            OptionError: If the text is not an integer of at least 1 where one is needed, or not an allowed value.
+            OptionError: If the text is not an allowed value or, for an axis of integers, not an integer of at least 1.
         """
         if self.type is int:
             if not text.strip().isdecimal() or int(text) < 1:
@@ -87,7 +87,7 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True, cache_hash=T
         return msgspec.structs.replace(self, **axes)
 
     def difference(self, other: Case) -> dict[str, AxisValue]:
-        """Return the axes in which another case differs, with its values."""
+        """Return the axes in which another case differs, with the values of the other case."""
         return {name: value for name, value in other.axes().items() if value != getattr(self, name)}
 
     @classmethod
@@ -139,7 +139,7 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True, cache_hash=T
         """Return words such as `width 32` for axes whose value is not the default.
 
         Args:
-            names: Axes; without any, image_size and those that not every id names.
+            names: Axes; if empty, image_size and the axes of `LATER`.
         """
         return [f"{name} {getattr(self, name)}" for name in names or _SIZES if not self.is_default(name)]
 
@@ -161,15 +161,15 @@ def _axes_of(fields: type[msgspec.Struct]) -> tuple[Axis, ...]:
 AXES = _axes_of(Case)
 AXIS_BY_NAME: Mapping[str, Axis] = {axis.name: axis for axis in AXES}
 LATER = tuple(axis.name for axis in AXES if not axis.in_every_id)
-"""Axes that an id names only where they are set."""
+"""Axes that an id contains only if they differ from their default."""
 _SIZES = ("image_size", *LATER)
 
 
 def axes_of_label(label: str) -> dict[str, AxisValue]:
-    """Return the axes that the label of a case names, the reverse of `Case.label`.
+    """Return the axes in the label of a case, the inverse of `Case.label`.
 
     Raises:
-        OptionError: If there is no architecture, or a word is no value of an axis.
+        OptionError: If the label is empty, or a word is not a value of any axis.
     """
     words = label.split()
     if not words:
@@ -184,12 +184,12 @@ def axes_of_label(label: str) -> dict[str, AxisValue]:
 
 
 def _axis_of(word: str, label: str) -> str:
-    named = [axis.name for axis in AXES if word in axis.allowed]
     if word.partition(":")[0] in {"cpu", "cuda"}:
-        named = ["device"]
-    if not named:
-        raise OptionError(
-            f"{word!r} in {label!r} is no phase, device, engine, precision or layout; a case reads like "
-            "'resnet18 train cpu eager batch 4'"
-        )
-    return named[0]
+        return "device"
+    for axis in AXES:
+        if word in axis.allowed:
+            return axis.name
+    raise OptionError(
+        f"{word!r} in {label!r} is not a phase, device, engine, precision or layout; a case reads like "
+        "'resnet18 train cpu eager batch 4'"
+    )

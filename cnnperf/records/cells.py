@@ -1,7 +1,7 @@
-"""The cells of the fusion benchmark, which files of schema 1 hold, as cases.
+"""Conversion of the fusion benchmark's cells, found in files of schema 1, into cases.
 
-A cell had all forms of a part of a network at one shape: the textbook formula and the fused one, each compiled or not.
-As cases they are architectures and engines of one block.
+A cell held all forms of a part of a network at one shape: the textbook formula and the fused one, each compiled or not.
+As cases, the forms are architectures and engines of one block.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ KEY = "cnnperf_fusion"
 FUSED, COPY = "fused", "copy"
 TEXTBOOK = ("eager", "compile")
 NETWORKS = {"": "se_resnet18", "fused": "se_resnet18_fused", "plain": "resnet18"}
-"""Architecture by form, of the part `network`."""
+"""Form of the part `network` to its architecture."""
 
 ENGINES = {
     (False, False): "eager",
@@ -33,11 +33,11 @@ _COMPILED = "-compile"
 
 
 class Cell(msgspec.Struct, frozen=True):
-    """One cell.
+    """Latencies and ratios of all forms of a part of a network at one shape.
 
     Attributes:
         part: `se`, `tail`, `block` or `network`.
-        trains: Whether forward and backward were run, or inference.
+        trains: Whether forward and backward were run; False for inference.
         shape: N, C, H, W.
         layout: `contiguous` or `channels_last`.
         precision: `fp32` or `bf16`.
@@ -48,8 +48,8 @@ class Cell(msgspec.Struct, frozen=True):
         host_seconds: Median seconds of one synchronized call by form, where `seconds` are those of replays.
         over_floor: Ratio of the fused form to the seconds of its least passes; None for a part without them.
         over_fused_compile: Ratio of the compiled textbook form to the fused one inside torch.compile, or None.
-        over_plain: Ratio of each form with SE to the same part without, run in the same way.
-        floor_passes: Passes over a map that the part needs at least, or None.
+        over_plain: Ratio of each form with SE to the same part without SE, run in the same way.
+        floor_passes: Fewest passes over a map that the part needs, or None.
         stopped: `interval` or `budget`: what ended the sampling.
     """
 
@@ -70,7 +70,7 @@ class Cell(msgspec.Struct, frozen=True):
     stopped: str = ""
 
     def __post_init__(self) -> None:
-        """Check that the textbook forms and the fused one are there, and that every value has an interval.
+        """Check that no textbook form, fused form or interval is missing.
 
         Raises:
             ValueError: If one is missing.
@@ -112,21 +112,23 @@ class Cell(msgspec.Struct, frozen=True):
 
 
 def cells_to_cases(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a document of schema 1 with its cells as cases.
+    """Return a document of schema 1 with each cell replaced by the cases of its forms.
 
     Raises:
         RunFileError: If a cell is damaged.
     """
+    old = document.get("benchmarks", [])
+    if not isinstance(old, list):  # `decoded` reports it
+        return dict(document)
     benchmarks = []
-    given = document.get("benchmarks", [])
-    for number, benchmark in enumerate(given if isinstance(given, list) else []):
+    for number, benchmark in enumerate(old):
         extra = benchmark.get("extra_info") if isinstance(benchmark, Mapping) else None
         if not isinstance(extra, Mapping) or KEY not in extra:
             benchmarks.append(benchmark)
             continue
         cell = decoded(extra[KEY], Cell, f"$.benchmarks[{number}].extra_info.{KEY}")
         benchmarks += _cases_of(cell, benchmark)
-    return {**document, "benchmarks": benchmarks if isinstance(given, list) else given}
+    return {**document, "benchmarks": benchmarks}
 
 
 def _cases_of(cell: Cell, benchmark: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

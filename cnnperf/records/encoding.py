@@ -1,4 +1,4 @@
-"""Records to parts of a run file's document, in the types of `layout`."""
+"""Encoding of records as parts of a run file, in the types of `layout`."""
 
 from __future__ import annotations
 
@@ -55,11 +55,11 @@ def facts_of(run: Run) -> Object:
 
 
 def complete(document: MutableMapping[str, Any], run: Run) -> None:
-    """Write the record of a run into a document that has its benchmarks already.
+    """Add cnnperf's record of a run to a document that pytest-benchmark has written.
 
     Args:
-        document: With the benchmarks of pytest-benchmark; changed in place. Benchmarks of other suites and what others
-            have written into `extra_info` stay as they are.
+        document: Document with the benchmarks; changed in place. Benchmarks of other suites, and keys of `extra_info`
+            that others have written, stay as they are.
         run: The run with the same benchmarks.
     """
     records = {record.test: record for record in run.cases}

@@ -13,10 +13,10 @@ class Engine:
 
     Attributes:
         name: Value of the axis `engine`.
-        compile_options: Keyword arguments of `torch.compile`; None where nothing is compiled.
-        cuda_only: Reason why only CUDA devices have it; empty where every device does.
-        replays_graphs: Whether calls replay CUDA graphs: their memory is a pool of its own, which is not measured.
-        rotates: Whether a replay takes several calls over sets of maps that together exceed the cache, timed on the
+        compile_options: Keyword arguments of `torch.compile`; None if nothing is compiled.
+        cuda_only: Reason why only CUDA devices have the engine; empty if every device has it.
+        replays_graphs: Whether calls replay CUDA graphs. Their memory is a separate pool, which is not measured.
+        rotates: Whether a replay makes several calls on sets of maps that together exceed the cache, timed on the
             device; only for parts of networks.
     """
 
@@ -35,7 +35,7 @@ _TABLE = (
     Engine(
         "cudagraphs",
         {"mode": "reduce-overhead"},
-        cuda_only="CUDA graphs are of a CUDA device; on the CPU the engine is compile",
+        cuda_only="CUDA graphs need a CUDA device; on the CPU the engine is compile",
         replays_graphs=True,
     ),
     Engine("replay", cuda_only=_REPLAYS, replays_graphs=True, rotates=True),

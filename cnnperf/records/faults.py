@@ -1,4 +1,4 @@
-"""Faults of a run file in words: where in the file, what is needed there, what was found, and what to do."""
+"""Error messages for faulty run files: where in the file, what is needed there, what was found and what to do."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cnnperf.records.case import AXIS_BY_NAME
 
 T = TypeVar("T")
 RunPart = Any
-"""Part of a run file: `msgspec.Raw` where it is not decoded yet, and else plain Python values."""
+"""Part of a run file: `msgspec.Raw` if it is not decoded yet, otherwise plain Python values."""
 
 _SHOWN = 60  # characters of a wrong value that an error repeats
 _LONGEST = 300  # characters of an error that lists keys
@@ -41,7 +41,7 @@ _KINDS: Mapping[str, tuple[type, ...]] = {
     "array": (list, tuple),
     "object": (dict,),
 }
-"""Python types by the name that msgspec has for what it found."""
+"""Python types by the name that msgspec uses in its messages."""
 
 
 _BUILDING = Lock()
@@ -49,49 +49,49 @@ _BUILDING = Lock()
 
 @cache
 def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
-    """Return the decoder of a type, whose fields msgspec looks up now: two threads that do so at once crash."""
+    """Return the decoder of a type; msgspec crashes if two threads look up the fields of types at once."""
     with _BUILDING:
         return msgspec.json.Decoder(kind)
 
 
-def decoded(given: RunPart, kind: type[T], where: str) -> T:
-    """Return part of a run file as a type.
+def decoded(part: RunPart, kind: type[T], where: str) -> T:
+    """Return part of a run file as an object of a type.
 
     Args:
-        given: JSON that is not decoded yet, or plain Python values.
-        kind: A type that msgspec knows.
+        part: JSON that is not decoded yet, or plain Python values.
+        kind: A hashable type that msgspec supports.
         where: Path of the part in the file, such as `$.benchmarks[3].extra_info`.
 
     Raises:
-        RunFileError: If the part is something else. The message says where, what is needed and what was found.
+        RunFileError: If the part does not have that type. The message says where, what is needed and what was found.
     """
-    decoder = _decoder(kind)  # type: ignore[arg-type]  # every type that is given is hashable
+    decoder = _decoder(kind)  # type: ignore[arg-type]  # the types of this package are hashable
     try:
-        if isinstance(given, msgspec.Raw):
-            found: T = decoder.decode(given)
-            return found
-        return msgspec.convert(given, kind)
+        if isinstance(part, msgspec.Raw):
+            value: T = decoder.decode(part)
+            return value
+        return msgspec.convert(part, kind)
     except msgspec.ValidationError as error:
-        whole = msgspec.json.decode(given) if isinstance(given, msgspec.Raw) else given
+        whole = msgspec.json.decode(part) if isinstance(part, msgspec.Raw) else part
         raise _fault(str(error), whole, where) from None
 
 
 def wrong(value: object, where: str, needed: str) -> RunFileError:
-    """Return the error that says what a place needs and what was found there."""
+    """Return the error for a value that is not what its place in the file needs."""
     text = repr(value)
     shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
     return RunFileError(f"{where}: {needed} is needed here, found {shown}")
 
 
 def _fault(message: str, whole: object, where: str) -> RunFileError:
-    """Turn a message of msgspec into an error with the value that it is about."""
+    """Turn a message of msgspec into an error that shows the faulty value."""
     parts = re.fullmatch(_MESSAGE, message)
     fault, path = (parts["fault"], parts["path"] or "") if parts else (message, "")
     expected = _EXPECTED.fullmatch(fault)
     place, value = _look_up(whole, path, where, _KINDS.get((expected and expected["got"]) or "", (object,)))
     if missing := _MISSING.fullmatch(fault):
-        there = ", ".join(sorted(value)) if isinstance(value, Mapping) else ""
-        return RunFileError(f"{place}: {missing[1]!r} is missing; there is {there or 'nothing'}"[:_LONGEST])
+        keys = ", ".join(sorted(value)) if isinstance(value, Mapping) else ""
+        return RunFileError(f"{place}: {missing[1]!r} is missing; there is {keys or 'nothing'}"[:_LONGEST])
     if unknown := _UNKNOWN.fullmatch(fault):  # dropping it would merge cases that differ
         return RunFileError(
             f"{place}: unknown axis {unknown[1]!r}; the axes are {', '.join(AXIS_BY_NAME)}. A newer version of cnnperf "
@@ -106,13 +106,20 @@ def _fault(message: str, whole: object, where: str) -> RunFileError:
 
 
 def _look_up(value: Any, path: str, where: str, kinds: tuple[type, ...]) -> tuple[str, Any]:
-    """Follow a path of msgspec, which does not name the keys of a dictionary: take the first value of the kind."""
+    """Follow a path of msgspec to a value; where it omits the key of a dictionary, take the first value of the kinds.
+
+    Returns:
+        The path in the file and the value; the longest valid path and None if the path does not exist.
+    """
     steps = list(_STEP.finditer(path))
     for number, step in enumerate(steps):
         if step["index"] == "..." and isinstance(value, Mapping):
             rest = "".join(later[0] for later in steps[number + 1 :])
-            places = [_look_up(one, rest, f"{where}.{key}", kinds) for key, one in value.items()]
-            return next((place for place in places if _is(place[1], kinds)), (f"{where}[...]", value))
+            for key, child in value.items():
+                place = _look_up(child, rest, f"{where}.{key}", kinds)
+                if _is(place[1], kinds):
+                    return place
+            return f"{where}[...]", value
         key = step["key"] or int(step["index"])
         inside = isinstance(value, Mapping) and key in value
         inside = inside or (isinstance(value, Sequence) and isinstance(key, int) and key < len(value))

@@ -1,4 +1,4 @@
-"""Run files on disk to records, with errors that name the file."""
+"""Reading of run files from disk, with errors that name the file."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from cnnperf.records.run import Run
 
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 _MAY_HOLD_SOME = re.compile(rb"\\(?:[bf]|u00[0189]|u007[fF]|u[dD][89a-fA-F])|\x7f|\xc2[\x80-\x9f]")
-"""Bytes of a JSON file one of whose strings may have such a character: few files do."""
+"""Bytes of a JSON file that may contain such a character; few files match."""
 
 
 def read_run(file: Path) -> Run | None:
-    """Read a run file, or the journal of an interrupted run as if it were one.
+    """Read a run file or the journal of an interrupted run.
 
     Returns:
-        The run; None if the file is sound but not a run file, or a journal that was cut off before its first case.
+        The run; None if the file is sound but not a run file, or a journal that was cut off in its first line.
 
     Raises:
         RunFileError: If the file cannot be read, is damaged, or was written by a newer version of cnnperf.
@@ -51,18 +51,18 @@ def read_document(file: Path) -> Document | None:
 
 
 def printable(value: Any) -> Any:
-    """Replace what no terminal, page or file in UTF-8 can show: control characters, and halves of surrogate pairs."""
+    """Replace characters that no terminal, page or UTF-8 file can show: control characters and lone surrogates."""
     if isinstance(value, str):
         return _UNPRINTABLE.sub("\ufffd", value)
     if isinstance(value, list):
-        return [printable(one) for one in value]
+        return [printable(item) for item in value]
     if isinstance(value, dict):
-        return {printable(key): printable(one) for key, one in value.items()}
+        return {printable(key): printable(item) for key, item in value.items()}
     return value
 
 
 def _is_usual(data: bytes) -> bool:
-    """Return whether the bytes are UTF-8 without characters that cannot be shown."""
+    """Return whether the bytes are UTF-8 without unprintable characters."""
     suspicious = (not data.isascii() and b"\xc2" in data) or b"\\" in data or b"\x7f" in data
     if suspicious and _MAY_HOLD_SOME.search(data):
         return False
@@ -102,8 +102,8 @@ def _parse(text: str, where: str) -> Any:
         value = json.loads(text)
     except json.JSONDecodeError as error:
         raise RunFileError(
-            f"{where}: not valid JSON, or cut short: {error.msg} at line {error.lineno} column {error.colno}; mend it, "
-            "or move it away"
+            f"{where}: not valid JSON, or cut short: {error.msg} at line {error.lineno} column {error.colno}; repair "
+            "it, or move it away"
         ) from error
     except (RecursionError, ValueError) as error:  # nested too deeply, or a number of thousands of digits
         raise RunFileError(f"{where}: not a run file: {error}") from error

@@ -1,4 +1,4 @@
-"""The finding: a reason to distrust a number, or a machine."""
+"""The finding: a reason to distrust a number or a machine."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import re
 import msgspec
 
 _LOW_IS_WORSE = frozenset({"small sample", "waiting", "launch-bound"})
-"""Kinds of old findings whose text has the smaller number in the worse case."""
+"""Kinds of findings for which the smaller number in the text is the worse one."""
 
 
 class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A reason to distrust a number.
+    """Reason to distrust a number.
 
     Attributes:
-        kind: Name of the check that found it.
-        seen: What was found, with its numbers.
-        meaning: Its effect on the numbers.
+        kind: Name of the check.
+        seen: Observation, with its numbers.
+        meaning: Effect of the observation on the measurements.
         remedy: What to do.
-        severity: Orders the findings of cases of one kind: the larger, the worse. None in files that were saved before
-            findings had one, and for the machine.
+        severity: Rank among the findings of one kind; the larger, the worse. None for findings about the machine and in
+            files that were saved before severities existed.
     """
 
     kind: str
@@ -30,7 +30,7 @@ class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def with_severity(finding: Finding) -> Finding:
-    """Return a finding of an old file with its severity: the first number of its text, which is what was checked."""
+    """Return a finding of an old file with a severity taken from the first number of its text, the checked quantity."""
     numbers = re.findall(r"\d+(?:\.\d+)?", finding.seen)
     if finding.severity is not None or not numbers:
         return finding

@@ -1,7 +1,7 @@
-"""The journal of a run that was interrupted, as the run file that it would have become.
+"""Conversion of the journal of an interrupted run into a run file.
 
-Its first line is the document of a run file without benchmarks; each further line is an element of `benchmarks`, or
-`{"not_measured": {...}}`.
+The first line of a journal is the document of a run file without benchmarks; each further line is an element of
+`benchmarks`, or `{"not_measured": {...}}`.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ _SKIPPED = "not_measured"
 
 
 def journal_document(file: Path, text: str, parse: Callable[[str, str], Any]) -> dict[str, Any] | None:
-    """Return the document of the run file that a journal would have become.
+    """Return a journal as the document of a run file.
 
     Args:
-        file: Its path, for errors.
-        text: Its content.
-        parse: Parses a line of JSON; the second argument says where it is, for errors.
+        file: Path of the journal, for errors.
+        text: Content of the journal.
+        parse: Parser of one line of JSON; its second argument says where the line is, for errors.
 
     Returns:
         The document; None if the journal was cut off before its first line was complete.
 
     Raises:
-        RunFileError: If a line but the last is damaged, or the first line is not that of a journal.
+        RunFileError: If a line other than the last is damaged, or the first line is not that of a journal.
     """
     entries = list(_entries(file, text, parse))
     if not entries:
         return None
     head = entries[0][1]
     facts = _head_facts(file, head)
-    objects = [_object(one, f"{file} line {number}") for number, one in entries[1:]]
+    objects = [_object(entry, f"{file} line {number}") for number, entry in entries[1:]]
     skipped = facts.get(_SKIPPED, [])
     if not isinstance(skipped, list):
         raise wrong(skipped, f"{file} line 1: cnnperf.not_measured", "a list")

@@ -1,7 +1,7 @@
-"""The layout of a run file: pytest-benchmark's JSON with what cnnperf adds to it.
+"""The layout of a run file: pytest-benchmark's JSON with cnnperf's additions.
 
 Reading decodes these types and writing encodes them. `T` is the type of the parts that are decoded later or belong to
-other suites: `msgspec.Raw` where JSON is read, and `Any` where plain Python values are.
+other suites: `msgspec.Raw` if JSON is read, `Any` if plain Python values are read.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from cnnperf.records.metrics import Value
 from cnnperf.records.run import NotMeasured, Over, Scalar
 
 SCHEMA = 2
-"""Schema of the run files that this version writes, and the newest one that it reads."""
+"""Schema of the run files that this version writes, and the newest schema that it reads."""
 
 JOURNAL_SCHEMA = 1
-"""Schema of journals: the version in their first line."""
+"""Schema of journals, in their first line."""
 
 JOURNAL_KEY = "cnnperf_journal"
 JOURNAL_SUFFIX = ".journal.jsonl"
@@ -29,24 +29,24 @@ NO_DATA, NO_INFO = msgspec.Raw(b"[]"), msgspec.Raw(b"{}")
 
 
 class Stats(msgspec.Struct, Generic[T]):
-    """Statistics of a benchmark, as far as they are read; `data` holds the seconds of all rounds."""
+    """The statistics of a benchmark that are read; `data` holds the seconds of all rounds."""
 
     median: float | None = None
     rounds: Count | None = None
-    data: T = NO_DATA  # type: ignore[assignment]  # no data is the same in both
+    data: T = NO_DATA  # type: ignore[assignment]  # the default suits both types
 
 
 class Benchmark(msgspec.Struct, Generic[T]):
     """One element of `benchmarks`."""
 
-    extra_info: T = NO_INFO  # type: ignore[assignment]  # nothing is the same in both
+    extra_info: T = NO_INFO  # type: ignore[assignment]  # the default suits both types
     name: str | None = None
     fullname: str | None = None
     stats: Stats[T] = msgspec.field(default_factory=Stats)
 
 
 class CaseInfo(msgspec.Struct, omit_defaults=True):
-    """The part `extra_info` of a benchmark that cnnperf measured; `CaseRecord` has the meaning of its fields."""
+    """The part `extra_info` of a benchmark that cnnperf measured; `CaseRecord` documents its fields."""
 
     cnnperf: Count  # the schema
     axes: Case
@@ -62,16 +62,16 @@ class CaseInfo(msgspec.Struct, omit_defaults=True):
 
 
 class Mark(msgspec.Struct):
-    """The keys of `extra_info` that show whose benchmark it is."""
+    """The keys of `extra_info` that show which suite a benchmark belongs to."""
 
     cnnperf: Any = None
     cnnperf_fusion: Any = None  # a cell of schema 1
 
 
 class Facts(msgspec.Struct, omit_defaults=True):
-    """The part `cnnperf` of a run file; `Run` has the meaning of its fields."""
+    """The part `cnnperf` of a run file; `Run` documents its fields."""
 
-    schema: Count = 0  # never omitted when it is written
+    schema: Count = 0  # always written, because SCHEMA is not 0
     suite: str = ""
     planned: Count | None = None
     step: float | None = None

@@ -1,4 +1,4 @@
-"""The metrics: every quantity that a run file may hold, as a table. Adding one is adding a row."""
+"""The metrics: a table of every quantity that a run file may hold. To add a metric, add a row."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Metric:
         unit: SI unit; `1` for a plain count, `ratio` for a quotient.
         better: `lower`, `higher` or `neither`.
         counter: Whether two runs of one commit must agree to the last digit.
-        meaning: One sentence for people.
+        meaning: Phrase for tables and help texts.
     """
 
     name: str
@@ -112,11 +112,11 @@ class Value(msgspec.Struct, frozen=True, omit_defaults=True):
     """One measured value with its interval.
 
     Attributes:
-        value: In the SI unit of its metric.
-        low: Lower end of the interval, or None for a value without one (a counter).
+        value: Number in the SI unit of its metric.
+        low: Lower end of the interval; None for a value without an interval, such as a counter.
         high: Upper end of the interval, or None.
         rounds: Number of rounds behind the value, or None.
-        unit: As it stands in a run file; empty for a value that is not part of a record.
+        unit: Unit as in a run file; empty for a value that is not part of a record.
     """
 
     value: float
@@ -126,7 +126,7 @@ class Value(msgspec.Struct, frozen=True, omit_defaults=True):
     unit: str = ""
 
     def scaled_inverse(self, numerator: float) -> Value:
-        """Return `numerator / value` with the interval turned around: seconds become images/s."""
+        """Return `numerator / value` with its interval, such as images/s from seconds."""
         low = None if self.high is None else numerator / self.high
         high = None if self.low is None else numerator / self.low
         return Value(numerator / self.value, low, high, self.rounds)
@@ -138,16 +138,12 @@ class Value(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def half_width(self) -> float:
-        """Half the interval over the value, or NaN where there is no interval."""
+        """Half the width of the interval over the value; NaN without an interval."""
         if self.low is None or self.high is None or self.value == 0:
             return math.nan
         return (self.high - self.low) / 2 / self.value
 
 
 def with_units(values: Mapping[str, Value]) -> dict[str, Value]:
-    """Return values of known metrics with their units, as a record holds them.
-
-    Args:
-        values: By metric name.
-    """
+    """Return values, by metric name, with the units of their metrics."""
     return {name: msgspec.structs.replace(value, unit=METRICS[name].unit) for name, value in values.items()}

@@ -1,7 +1,7 @@
-"""Run files to records: the one reader.
+"""Decoding of run files into records.
 
 JSON that is exactly as cnnperf writes it is decoded in one pass. Everything else - journals, files with NaN or unusual
-characters, damaged files - takes the second path over plain Python values, which also finds the words for a fault.
+characters, damaged files - takes a second path over plain Python values, which also writes the error messages.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from cnnperf.records.run import CaseRecord, ForeignRecord, NotMeasured, Run
 
 Document = dict[str, Any]
 UPGRADES: Mapping[int, Callable[[Document], Document]] = {1: cells_to_cases}
-"""By schema, the function that turns the document of a run file into one of the next schema."""
+"""Schema to the function that turns a document of that schema into one of the next schema."""
 
 OLDEST = 1
-"""Schema of a file that names none."""
+"""Schema of a file that does not name its schema."""
 
 UNCHANGED = frozenset({OLDEST, SCHEMA})
-"""Schemas whose cases are read as they are; what else such a file holds is upgraded on the second path."""
+"""Schemas whose cases need no upgrade; the second path upgrades the other contents of such files."""
 
 _FILE = msgspec.json.Decoder(File[msgspec.Raw])
-_NUMBERS = frozenset({"value", "median"})  # keys of numbers that some writers put as null for NaN
-_AS_IT_IS = frozenset({"environment", "machine_info", "commit_info"})  # null is a value there
+_NUMBERS = frozenset({"value", "median"})  # keys of numbers for which some writers put null in place of NaN
+_KEEPS_NULLS = frozenset({"environment", "machine_info", "commit_info"})  # null is a value there
 _ROOT = "$"
 
 
@@ -44,19 +44,16 @@ def decode_run(data: bytes, source: str = "") -> Run | None:
 
     Args:
         data: The whole file.
-        source: Put in front of errors about rounds, which are decoded later; such as `run.json: `.
+        source: Prefix of errors about rounds, which are decoded later, such as `run.json: `.
 
     Returns:
-        The run; None if it has to be read by `parse_document`: another schema, a fault, or not the strict JSON that
-        cnnperf writes.
+        The run; None if `parse_document` has to read it: it has another schema or a fault, or is not the strict JSON
+        that cnnperf writes.
     """
     try:
         file = _FILE.decode(data)
-        if (file.cnnperf is None and file.machine_info is None) or (
-            file.cnnperf and file.cnnperf.schema not in UNCHANGED
-        ):
-            return None
-        return _run(file, source)
+        unknown = file.machine_info is None if file.cnnperf is None else file.cnnperf.schema not in UNCHANGED
+        return None if unknown else _run(file, source)
     except (msgspec.MsgspecError, RunFileError, RecursionError):
         return None
 
@@ -65,14 +62,11 @@ def parse_document(document: Mapping[str, Any], source: str = "") -> Run:
     """Parse the JSON of a run file.
 
     Args:
-        document: Plain Python values; of a run that is still going on `benchmarks` and `cnnperf` are enough.
+        document: Plain Python values; `benchmarks` and `cnnperf` are enough for a run in progress.
         source: As in `decode_run`.
 
-    Returns:
-        The run.
-
     Raises:
-        RunFileError: If something is missing, is of the wrong kind, or was written by a newer version of cnnperf. The
+        RunFileError: If a part is missing, has the wrong type, or was written by a newer version of cnnperf. The
             message says where in the document.
     """
     return _run(decoded(_upgraded(_without_nulls(document)), File[Any], _ROOT), source)
@@ -88,7 +82,7 @@ def _upgraded(document: Any) -> Any:
 
 
 def check_schema(schema: object, where: str) -> None:
-    """Refuse what a newer version of cnnperf wrote.
+    """Reject a file of a newer version of cnnperf.
 
     Raises:
         RunFileError: If the schema is newer than `SCHEMA`.
@@ -104,25 +98,31 @@ def _without_nulls(value: Any, key: str = "", above: str = "") -> Any:
 
     Args:
         value: Part of a document.
-        key: Key under which the part stands.
-        above: Key of what the part stands in.
+        key: Key of the part.
+        above: Key of the object that contains the part.
     """
     if isinstance(value, Mapping):
-        if key in _AS_IT_IS:
+        if key in _KEEPS_NULLS:
             return value
         numbers = value.keys() if above == "ceilings" else _NUMBERS
-        found = {name: math.nan if one is None and name in numbers else one for name, one in value.items()}
-        return {name: _without_nulls(one, name, key) for name, one in found.items() if one is not None}
+        result = {}
+        for name, child in value.items():
+            if child is not None:
+                result[name] = _without_nulls(child, name, key)
+            elif name in numbers:
+                result[name] = math.nan
+        return result
     if isinstance(value, list | tuple):
-        return [math.nan if one is None else _without_nulls(one) for one in value]
+        return [math.nan if item is None else _without_nulls(item) for item in value]
     return value
 
 
 def _run(file: File[Any], source: str) -> Run:
     facts = file.cnnperf or Facts()
-    places = [f"{_ROOT}.benchmarks[{number}]" for number in range(len(file.benchmarks))]
-    records = [_record(one, where, source) for one, where in zip(file.benchmarks, places, strict=True)]
-    cases = tuple(one for one in records if isinstance(one, CaseRecord))
+    records = []
+    for number, benchmark in enumerate(file.benchmarks):
+        records.append(_record(benchmark, f"{_ROOT}.benchmarks[{number}]", source))
+    cases = tuple(record for record in records if isinstance(record, CaseRecord))
     return Run(
         time=_time(file.datetime),
         commit_info=file.commit_info,
@@ -131,7 +131,7 @@ def _run(file: File[Any], source: str) -> Run:
         suite=facts.suite,
         planned=facts.planned,
         cases=cases,
-        foreign=tuple(one for one in records if isinstance(one, ForeignRecord)),
+        foreign=tuple(record for record in records if isinstance(record, ForeignRecord)),
         not_measured=tuple(_not_measured(facts.not_measured)),
         findings=facts.findings,
         environment=facts.environment,
@@ -156,10 +156,8 @@ def _record(benchmark: Benchmark[Any], where: str, source: str) -> CaseRecord | 
     except RunFileError:
         mark = decoded(extra, Mark, place)
         check_schema(mark.cnnperf, f"{place}.cnnperf")
-        if mark.cnnperf is not None:
-            raise
-        if mark.cnnperf_fusion is not None:
-            raise  # `_upgraded` has turned the cells of a file that it reads into cases
+        if mark.cnnperf is not None or mark.cnnperf_fusion is not None:
+            raise  # on the second path `_upgraded` has already turned cells into cases
         return _foreign(benchmark)
     check_schema(info.cnnperf, f"{place}.cnnperf")
     return _case(info, benchmark, f"{source}{where}")
@@ -197,11 +195,11 @@ def _not_measured(entries: Sequence[NotMeasured]) -> Iterator[NotMeasured]:
 
 
 def _time(value: object) -> datetime | None:
-    """Parse the time of the run; one without a zone is UTC, as pytest-benchmark wrote it before it named the zone."""
+    """Parse the time of the run; a time without a zone is UTC, as older versions of pytest-benchmark wrote it."""
     if value is None:
         return None
     try:
-        parsed = datetime.fromisoformat(value)  # type: ignore[arg-type]  # what else raises TypeError
+        parsed = datetime.fromisoformat(value)  # type: ignore[arg-type]  # raises TypeError if it is not a text
         return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).astimezone(UTC)
     except (TypeError, ValueError, OverflowError):
         raise wrong(value, f"{_ROOT}.datetime", "a time in ISO 8601") from None

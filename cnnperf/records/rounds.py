@@ -1,4 +1,4 @@
-"""The rounds of a case: seconds of every timed call, decoded when they are asked for."""
+"""The rounds of a case: the seconds of every timed call, decoded on first use."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ class Rounds:
     """Seconds of the timed calls of a case in groups, each group at a fresh memory placement."""
 
     def __init__(self, groups: Iterable[Sequence[float]] = ()) -> None:
-        """Hold rounds that are in memory."""
+        """Create rounds from values in memory; `saved` creates them from a run file."""
         self.groups = tuple(tuple(group) for group in groups)
 
     @classmethod
     def saved(cls, data: RunPart, sizes: Sequence[int], where: str) -> Rounds:
-        """Return rounds as they stand in a run file.
+        """Create rounds from a run file.
 
         Args:
-            data: The JSON list of seconds of all rounds, not decoded yet or a list.
-            sizes: Rounds of each group; without any, all rounds are one group.
+            data: List of the seconds of all rounds, decoded or not.
+            sizes: Number of rounds of each group; if empty, all rounds are one group.
             where: Path of `data` in the file, for errors.
         """
         rounds = cls.__new__(cls)
@@ -58,7 +58,7 @@ class Rounds:
         return hash(self.groups)
 
     def __repr__(self) -> str:
-        """Return the groups as Python reads them."""
+        """Return the groups as Python code."""
         return f"Rounds({self.groups!r})"
 
 

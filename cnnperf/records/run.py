@@ -1,4 +1,4 @@
-"""The record of a run: everything that its file says, as plain data."""
+"""The record of a run: the content of a run file as plain data."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ MOMENTARY = frozenset(
         "gpu_utilization_percent",
     }
 )
-"""What differs between two moments of one machine."""
+"""Entries of the environment that change from moment to moment on one machine."""
 
 
 class Over(msgspec.Struct, frozen=True, omit_defaults=True):
     """Paired ratio of a case to another case of its block.
 
     Attributes:
-        axes: Axes in which the other case differs, with its values.
+        axes: Axes in which the other case differs, with the values of the other case.
         ratio: Latency of the case over that of the other case, with its interval.
     """
 
@@ -48,17 +48,17 @@ class CaseRecord(msgspec.Struct, frozen=True):
     """The record of one measured case.
 
     Attributes:
-        case: The axes.
-        values: By metric name, metrics that this version does not know among them.
-        rounds: Seconds of the timed calls; empty when the run was saved without them.
+        case: Axes of the case.
+        values: Values by metric name, including metrics that this version does not know.
+        rounds: Seconds of the timed calls; empty if the run was saved without them.
         findings: Reasons to distrust the values.
-        processes: Median seconds of a call in each process that timed the case; empty where only one did.
-        seconds: Duration of the whole case, compilation and memory measurement included; None if unknown.
-        ranks: Seconds of each process's rounds, where several trained together: of whole steps (`step`) and of steps
+        processes: Median seconds of a call in each process that timed the case; empty if there was only one.
+        seconds: Duration of the whole case in seconds, including compilation and memory measurement; None if unknown.
+        ranks: Seconds of each process's rounds if several trained together: of whole steps (`step`) and of steps
             `without_communication`.
         stopped: `interval` or `budget`: what ended the sampling.
-        test: Full name of the test or command that measured it.
-        block: Name of the block: cases that were measured side by side, so that their n-th groups are pairs. Empty for
+        test: Full name of the test or command that measured the case.
+        block: Name of the block. Its cases were measured side by side, so that their n-th groups are pairs. Empty for
             a case that was measured alone.
         ratios: Ratios to other cases of the block.
     """
@@ -77,18 +77,19 @@ class CaseRecord(msgspec.Struct, frozen=True):
 
     @property
     def groups(self) -> tuple[tuple[float, ...], ...]:
-        """Seconds of the rounds, one tuple a group; raises RunFileError where they are damaged."""
+        """Seconds of the rounds, one tuple a group; raises RunFileError if they are damaged."""
         return self.rounds.groups
 
     def over(self, other: CaseRecord) -> Value | None:
-        """Return the paired ratio to another case of the block; None where the run holds none."""
-        if not self.block or self.block != other.block:
-            return None
-        found = (each.ratio for each in self.ratios if self.case.replace(**each.axes) == other.case)
-        return next(found, None)
+        """Return the paired ratio to another case of the block; None if the run holds none."""
+        if self.block and self.block == other.block:
+            for over in self.ratios:
+                if self.case.replace(**over.axes) == other.case:
+                    return over.ratio
+        return None
 
     def unit(self, metric: str) -> str:
-        """Return the unit of a value: that of the file, or of the metric."""
+        """Return the unit of a value, from the file or else from the table of metrics."""
         return self.values[metric].unit or (METRICS[metric].unit if metric in METRICS else "")
 
     def with_values(self, values: Mapping[str, Value]) -> CaseRecord:
@@ -116,10 +117,10 @@ class ForeignRecord(msgspec.Struct, frozen=True):
 
 
 class Head(msgspec.Struct, frozen=True):
-    """What distinguishes a run from others, for a list of runs.
+    """Summary of a run for a list of runs.
 
     Attributes:
-        time: In UTC.
+        time: Time of saving, in UTC.
         commit: As in `Run`.
         suite: As in `Run`.
         cases: Number of measured cases.
@@ -134,30 +135,30 @@ class Head(msgspec.Struct, frozen=True):
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
-    """The record of a run. What a file does not say is None or empty.
+    """The record of a run. A field that the file lacks is None or empty.
 
     Attributes:
         time: Time of saving, in UTC.
-        commit_info: What pytest-benchmark knows of the commit: `id` and `dirty` among others.
-        machine_info: What pytest-benchmark knows of the machine.
-        ours: Whether cnnperf wrote it; other benchmark suites write files of the same format.
+        commit_info: pytest-benchmark's record of the commit, with `id` and `dirty`.
+        machine_info: pytest-benchmark's record of the machine.
+        ours: Whether cnnperf wrote the file; other benchmark suites write files of the same format.
         suite: Name of the suite.
         planned: Number of planned cases.
         cases: The measured cases in the order of measuring.
         foreign: Benchmarks of other suites in the same file.
         not_measured: The cases that were not measured.
         findings: Findings about the whole run.
-        environment: The flat record of the machine.
-        ceilings: By device: `copy_bandwidth` in B/s, `matmul_rate_<precision>` in flop/s.
+        environment: Flat record of the machine and its software.
+        ceilings: Device to its `copy_bandwidth` in B/s and `matmul_rate_<precision>` in flop/s.
         wall_seconds: Duration of the whole run.
         compile_seconds: Duration of compilation, a part of `wall_seconds`.
-        round_seconds: Duration of the rounds whose times were kept, a part of `wall_seconds`.
-        anchor: Commit to which the metric `anchor_ratio` relates; empty where there is none.
-        regressed: Baseline against which the run was found to be worse when it was made; empty where it was not.
-        step: Gain of throughput below which a sweep stops doubling its batch; None where the run does not say.
-        hosts: Host of each process, where several trained together.
-        shard: Part of a suite, such as `2/5`; empty for a whole one.
-        of_cases: Digest of all cases of the suite of which the run is a shard.
+        round_seconds: Duration of the rounds whose times were saved, a part of `wall_seconds`.
+        anchor: Commit that the metric `anchor_ratio` compares with; empty if there is none.
+        regressed: Baseline that the run was worse than when it was made; empty if it was not.
+        step: Gain of throughput below which a sweep stops doubling its batch, or None.
+        hosts: Host of each process, if several trained together.
+        shard: Part of a suite, such as `2/5`; empty for a whole suite.
+        of_cases: Digest of all cases of the suite that the run is a shard of.
     """
 
     time: datetime | None = None
@@ -186,7 +187,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     def commit(self) -> str:
         """The first ten characters of the commit's id, with `+dirty` for uncommitted changes."""
         name = str(self.commit_info.get("id") or "")
-        short = name[:10] if re.fullmatch("[0-9a-f]{10,}", name) else name  # "unversioned" is no hash to shorten
+        short = name[:10] if re.fullmatch("[0-9a-f]{10,}", name) else name  # "unversioned" stays as it is
         return f"{short}+dirty" if self.commit_info.get("dirty") else short
 
     @property
@@ -198,9 +199,9 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
         return " + ".join(str(name) for name in (model, self.environment.get("gpu_model")) if name)
 
     def head(self) -> Head:
-        """Return what distinguishes it from other runs."""
+        """Return the summary of the run for a list of runs."""
         return Head(self.time, self.commit, self.suite, len(self.cases), self.regressed)
 
     def replace(self, **fields: Any) -> Run:
-        """Return the run with other fields."""
+        """Return the run with other values of some fields."""
         return msgspec.structs.replace(self, **fields)

@@ -1,4 +1,4 @@
-"""Which cases a machine measures when several share a suite: each case on exactly one, each machine about as long."""
+"""Division of a suite among machines: each case goes to one machine, and all machines take about equally long."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ MOST_SHARDS = 1000
 
 @dataclass(frozen=True)
 class Shard:
-    """One of several parts of a suite, counted from 1."""
+    """One of several parts of a suite; `number` counts from 1."""
 
     number: int
     count: int
 
     def __str__(self) -> str:
-        """Return it as it is typed, such as `2/5`."""
+        """Return the text that `parse_shard` takes, such as `2/5`."""
         return f"{self.number}/{self.count}"
 
 
 def parse_shard(text: str, option: str = "--cnnperf-shard") -> Shard:
-    """Parse `2/5`.
+    """Parse a shard such as `2/5`.
 
     Raises:
-        OptionError: If it is not a number from 1 to the number of shards.
+        OptionError: If the number is not from 1 to the count, or the count is above `MOST_SHARDS`.
     """
     match = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text)
     number, count = (int(match[1]), int(match[2])) if match else (0, 0)
@@ -44,16 +44,18 @@ def parse_shard(text: str, option: str = "--cnnperf-shard") -> Shard:
 
 
 def assign(cases: Iterable[Case], seconds: Mapping[Case, float], count: int) -> dict[Case, int]:
-    """Return for each case the number of its shard, from 1.
+    """Return the number of each case's shard, counted from 1.
 
-    The longest case goes first, each to the shard that has least so far: at most 4/3 of the best possible longest shard
-    (Graham, "Bounds on Multiprocessing Timing Anomalies", SIAM Journal on Applied Mathematics 17, 1969,
-    https://doi.org/10.1137/0117039, theorem 2). The result depends on cases and seconds alone, not on their order.
+    Cases are taken from the longest to the shortest, and each goes to the shard with the least work so far. The
+    longest shard takes at most 4/3 of the best possible time (Graham, "Bounds on Multiprocessing Timing Anomalies",
+    SIAM Journal on Applied Mathematics 17, 1969, https://doi.org/10.1137/0117039, theorem 2). The order of `cases` does
+    not matter.
 
     Args:
-        cases: All of the suite.
-        seconds: That each took when it was measured; a case that was not counts as the mean of its engine's, or of all.
-        count: Of shards.
+        cases: All cases of the suite.
+        seconds: Seconds that each case took when it was measured. A case without any counts as the mean of the cases of
+            its engine, or of all cases.
+        count: Number of shards.
     """
     weights = _weights(list(dict.fromkeys(cases)), seconds)
     loads = dict.fromkeys(range(1, count + 1), 0.0)
@@ -66,7 +68,7 @@ def assign(cases: Iterable[Case], seconds: Mapping[Case, float], count: int) -> 
 
 
 def digest(cases: Iterable[Case]) -> str:
-    """Return a text that is the same for the same cases in any order, and for no others."""
+    """Return a hash of a set of cases, which does not depend on their order."""
     return hashlib.sha256("\n".join(sorted({case.id() for case in cases})).encode()).hexdigest()[:16]
 
 

@@ -1,4 +1,4 @@
-"""The tolerance of a comparison, and percentages as options give them."""
+"""The tolerance of a comparison, and parsing of percentages in options."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cnnperf.errors import CnnperfError, OptionError
 from cnnperf.records.case import Case
 
 DEFAULT_TOLERANCE = "5%"
-"""Tolerance unless an option sets another."""
+"""Tolerance if no option sets another."""
 
 TOLERANCE_HELP = (
     "largest acceptable slowdown (default: 5%); a significant slowdown of at least half of it fails. For some cases: "
@@ -21,11 +21,11 @@ TOLERANCE_HELP = (
 
 @dataclass(frozen=True)
 class Tolerance:
-    """Largest acceptable slowdown: one for all cases, and others for the cases that a glob names.
+    """Largest acceptable slowdown of all cases, with exceptions for cases that match a glob.
 
     Attributes:
         general: Fraction: 0.05 is 5 %.
-        overrides: Globs over architectures or labels of cases, each with its fraction; the last that fits counts.
+        overrides: Globs for architectures or labels of cases, each with its fraction; the last that matches counts.
     """
 
     general: float = 0.05
@@ -35,34 +35,36 @@ class Tolerance:
         """Check the fraction.
 
         Raises:
-            CnnperfError: If it is not above 0.
+            CnnperfError: If it is not a finite number above 0.
         """
         if not 0 < self.general < math.inf:
             raise CnnperfError(f"a tolerance is a fraction above 0 such as 0.05, not {self.general:g}")
 
     def of(self, case: Case) -> float:
         """Return the largest acceptable slowdown of a case, as a fraction."""
-        names = case.architecture, case.label()
-        fitting = [limit for glob, limit in self.overrides if any(fnmatchcase(name, glob) for name in names)]
-        return fitting[-1] if fitting else self.general
+        for glob, limit in reversed(self.overrides):
+            if fnmatchcase(case.architecture, glob) or fnmatchcase(case.label(), glob):
+                return limit
+        return self.general
 
 
 def parse_tolerance(texts: Sequence[str], option: str = "--allow") -> Tolerance:
-    """Parse what was given.
+    """Parse the values of an option.
 
     Args:
-        texts: Each `PERCENT` or `GLOB=PERCENT`; with none of the first kind, `DEFAULT_TOLERANCE` counts.
-        option: Its name, for errors.
+        texts: Texts such as `PERCENT` or `GLOB=PERCENT`; without one of the first kind, `DEFAULT_TOLERANCE` counts.
+        option: Name of the option, for errors.
 
     Raises:
-        OptionError: If a percentage is not above 0 and below 100, or is given twice for all cases, or a glob is empty.
+        OptionError: If a percentage is not above 0 and below 100, a glob is empty, or there are two percentages for all
+            cases.
     """
     general = [text for text in texts if "=" not in text] or [DEFAULT_TOLERANCE]
     if len(general) > 1:
         raise OptionError(f"{option} takes one percentage for all cases, not {' and '.join(general)}")
     pairs = [text.rpartition("=") for text in texts if "=" in text]
     if any(not glob.strip() for glob, _, _ in pairs):
-        raise OptionError(f"{option} takes GLOB=PERCENT such as 'se_*=3%'; without a glob it stands for no case")
+        raise OptionError(f"{option} takes GLOB=PERCENT such as 'se_*=3%'; an empty glob matches no case")
     overrides = tuple((glob.strip(), fraction_of(percent, option)) for glob, _, percent in pairs)
     return Tolerance(fraction_of(general[0], option), overrides)
 
@@ -73,9 +75,9 @@ def fraction_of(text: str, option: str) -> float:
     Raises:
         OptionError: If it is not above 0 and below 100.
     """
-    given = text.strip()
+    number = text.strip()
     try:
-        value = float(given.removesuffix("%")) / (100 if given.endswith("%") else 1)
+        value = float(number.removesuffix("%")) / (100 if number.endswith("%") else 1)
     except ValueError:
         value = float("nan")
     if not 0 < value < 1:

@@ -1,4 +1,4 @@
-"""Records to run files: the one writer. The layout is that of pytest-benchmark, with `encoding`'s parts in it."""
+"""Writing of records to run files, in pytest-benchmark's layout with the parts of `encoding`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from cnnperf.records.run import CaseRecord, ForeignRecord, NotMeasured, Run
 
 
 def benchmark_entry(record: CaseRecord) -> Object:
-    """Return the element of `benchmarks` for a case, statistics by pytest-benchmark included."""
+    """Return the element of `benchmarks` for a case, including pytest-benchmark's statistics."""
     axes, name = record.case.axes(), record.case.id()
     return {
         "group": None,
@@ -48,7 +48,7 @@ def save_run(path: Path, run: Run) -> None:
     """Write a run file.
 
     Raises:
-        CnnperfError: If it cannot be written; an earlier file at the path is still there.
+        CnnperfError: If the file cannot be written; an existing file at the path is kept.
     """
     save_document(path, document_of(run))
 
@@ -57,19 +57,19 @@ def save_document(path: Path, document: Mapping[str, Any]) -> None:
     """Write the document of a run file.
 
     Raises:
-        CnnperfError: If it cannot be written; an earlier file at the path is still there.
+        CnnperfError: If the file cannot be written; an existing file at the path is kept.
     """
     write_whole(path, msgspec.json.encode(document))
 
 
 class Journal:
-    """A file that grows by one line a case at once, so that a crash loses none of them."""
+    """File that gets one line as soon as a case is finished, so that a crash loses no finished case."""
 
     def __init__(self, folder: Path, run: Run) -> None:
-        """Create the file, named after the time.
+        """Create the file, named after the current time.
 
         Args:
-            folder: Of the journal.
+            folder: Folder of the journal; created if it does not exist.
             run: The run before its first case.
 
         Raises:
@@ -91,7 +91,7 @@ class Journal:
         self._append({"not_measured": missing})
 
     def close(self) -> None:
-        """Delete the file: a saved run file holds everything."""
+        """Delete the file, once the run file is saved."""
         self.path.unlink(missing_ok=True)
 
     def _append(self, entry: Mapping[str, Any]) -> None:
@@ -100,7 +100,7 @@ class Journal:
 
 
 def numbered_path(storage: Path) -> Path:
-    """Return the path that `pytest --benchmark-autosave` would give the next run in a storage of runs."""
+    """Return the path that `pytest --benchmark-autosave` would use for the next run in a storage folder."""
     from pytest_benchmark.utils import get_machine_id, get_tag
 
     folder = storage / str(get_machine_id())
@@ -109,10 +109,10 @@ def numbered_path(storage: Path) -> Path:
 
 
 def check_folder(folder: Path) -> None:
-    """Create a folder for runs, so that a failure is reported before measuring.
+    """Create a folder for runs before anything is measured.
 
     Raises:
-        CnnperfError: If it cannot be created or written to.
+        CnnperfError: If the folder cannot be created or written to.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -127,20 +127,20 @@ def check_out(out: Path) -> None:
     """Check that a run file can be written at a path.
 
     Raises:
-        OptionError: If the name is not that of a run file, or its folder does not exist or cannot be written to.
+        OptionError: If the name does not end in `.json`, or its folder does not exist or cannot be written to.
     """
     if out.suffix != ".json" or out.is_dir():
         raise OptionError(f"--out takes a file that ends in .json, by which runs are found, not {out}")
     if not out.parent.is_dir() or not os.access(out.parent, os.W_OK):
-        raise OptionError(f"--out {out}: {out.parent} is no folder that can be written to; make it, or choose another")
+        raise OptionError(f"--out {out}: {out.parent} is not a writable folder; create it, or choose another")
 
 
 def _stats(seconds: Iterable[float]) -> Object:
     from pytest_benchmark.stats import Stats
 
     stats = Stats()
-    for one in seconds:
-        stats.update(one)
+    for duration in seconds:
+        stats.update(duration)
     return {**(stats.as_dict() if stats.data else {}), "data": stats.data}
 
 
