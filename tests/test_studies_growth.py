@@ -57,7 +57,10 @@ def test_exploding_at_first_alone_is_no_verdict():
 
 def test_two_depths_cannot_tell_a_rate():
     found = fit_growth([10, 20], [[1.0, 7.0], [1.1, 7.1]])
-    assert (found.verdict, found.reason) == ("not decided", "two depths cannot tell one rate from one that changes")
+    assert (found.verdict, found.reason) == (
+        "not decided",
+        "two depths cannot show whether the rate changes",
+    )
     assert all(map(math.isnan, found.halves))
 
 

@@ -1,4 +1,4 @@
-"""How much a gradient grows from layer to layer on its way back, and what that means for a deep network."""
+"""Growth of a gradient's norm from layer to layer in the backward pass, and the verdict on a deep network."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from scipy import stats
 from cnnperf.errors import OptionError
 
 LIMIT = 1.1
-"""Growth a layer beyond which a gradient explodes, and below whose inverse it vanishes: tenfold within 24 layers."""
+"""Growth per layer above which a gradient explodes; below its inverse it vanishes. It is tenfold within 24 layers."""
 
 STRAY = 10.0
-"""Factor by which norms may stray from the fitted line before it no longer describes them."""
+"""Factor between norms and the fitted line from which on the line does not describe them."""
 
 BATCH_NORM_GROWTH = math.sqrt(math.pi / (math.pi - 1))
-"""Growth a layer of the gradient norm in ReLU networks with batch statistics at initialisation, 1.2112, for wide layers
-and large batches. Source: Yang, Pennington, Rao, Sohl-Dickstein, Schoenholz, "A Mean Field Theory of Batch
+"""Growth per layer of the gradient norm, 1.2112, in ReLU networks with batch statistics at initialisation, for wide
+layers and large batches. Source: Yang, Pennington, Rao, Sohl-Dickstein, Schoenholz, "A Mean Field Theory of Batch
 Normalization", ICLR 2019, https://arxiv.org/abs/1902.08129."""
 
 BANDS = {"explodes": (LIMIT, math.inf), "vanishes": (0.0, 1 / LIMIT), "stable": (1 / LIMIT, LIMIT)}
@@ -32,23 +32,23 @@ PLACES = {
 CONFIDENCE = 0.95
 NOT_DECIDED = "not decided"
 
-
 LEAST_PLACES = 3
-"""Numbers of layers from which on one rate can be told from a rate that changes."""
+"""Fewest different numbers of layers at which a constant rate can be distinguished from a changing one."""
 
 
 @dataclass(frozen=True)
 class Growth:
-    """Growth of a gradient for each layer that it passes from the output to the input.
+    """Growth of a gradient per layer from the output to the input.
 
     Attributes:
-        rate: Factor a layer, the geometric mean over seeds; NaN where it could not be fitted.
-        low: Lower end of its 95 % interval over seeds.
-        high: Upper end.
-        halves: Factor a layer in the first half of the layers and in the second; NaN where there are no two halves.
-        seeds: How many series it was fitted to.
+        rate: Factor per layer, the geometric mean over seeds; NaN if it could not be fitted.
+        low: Lower end of the 95 % interval of the rate over seeds.
+        high: Upper end of the interval.
+        halves: Factors per layer in the first and in the second half of the layers; NaN if there are fewer than
+            `LEAST_PLACES` layers.
+        seeds: Number of fitted series.
         verdict: `explodes`, `vanishes`, `stable` or `not decided`.
-        reason: Why, in words.
+        reason: Explanation of the verdict.
     """
 
     rate: float
@@ -61,27 +61,27 @@ class Growth:
 
 
 def fit_growth(layers: Sequence[int], norms: Sequence[Sequence[float]]) -> Growth:
-    """Fit the growth a layer and judge it.
+    """Fit the growth per layer and judge it.
 
-    Each series of logs is fitted by a line, over all layers and over each half of them; intervals are those of
-    Student's t over the slopes of the seeds, because layers of one network are not independent of each other and seeds
-    are. A growth need not be one rate, and the interval of the whole line does not tell: so the verdict is by both
-    halves. It is `explodes` where both intervals lie above `LIMIT`, `vanishes` where both lie below 1 / `LIMIT`,
-    `stable` where both lie between them, and `not decided` otherwise, where the mean series strays from its line by a
-    factor of `STRAY`, where there are no two halves, or where a norm is no number. A norm that became 0 has vanished
-    and one that became infinite has exploded, whatever the rest does.
+    A line is fitted to each series of logs, over all layers and over each half of them. Intervals are those of
+    Student's t over the slopes of the seeds, because seeds are independent of each other and layers of one network are
+    not. The rate may change from layer to layer without widening the interval of the whole line, so the verdict depends
+    on both halves. It is `explodes` if both intervals lie above `LIMIT`, `vanishes` if both lie below 1 / `LIMIT` and
+    `stable` if both lie between them. It is `not decided` otherwise, and also if the mean series strays from its line
+    by a factor of `STRAY`, if there are fewer than `LEAST_PLACES` layers, or if a norm is NaN or negative. A norm of 0
+    has vanished and an infinite one has exploded, whatever the other norms are.
 
     Args:
-        layers: How many layers the gradient has passed, one number a norm, in any order.
-        norms: For each seed, the norms, all at least 0.
+        layers: Number of layers that the gradient has passed, one for each norm, in any order.
+        norms: Norms of each seed, at least 0.
 
     Raises:
         OptionError: If there are fewer than two layers, no seeds, or series of another length than `layers`.
     """
     if len(set(layers)) < 2 or not norms or any(len(series) != len(layers) for series in norms):  # noqa: PLR2004 - a line
         raise OptionError(
-            f"a growth is fitted to at least one series of norms at two or more layers; given are {len(norms)} series "
-            f"of {sorted({len(series) for series in norms})} norms at {len(layers)} layers"
+            f"a growth is fitted to at least one series of norms at two or more layers, not to {len(norms)} series of "
+            f"{sorted({len(series) for series in norms})} norms at {len(layers)} layers"
         )
     order = np.argsort(layers, kind="stable")
     table, passed = np.asarray(norms, dtype=float)[:, order], np.asarray(layers, dtype=float)[order]
@@ -97,7 +97,7 @@ def fit_growth(layers: Sequence[int], norms: Sequence[Sequence[float]]) -> Growt
 
 
 def _rate(passed: np.ndarray, logs: np.ndarray) -> tuple[float, float, float]:
-    """Return the rate of all seeds with its interval."""
+    """Return the mean rate over seeds and both ends of its interval."""
     slopes = np.array([np.polyfit(passed, series, 1)[0] for series in logs])
     half = _half_width(slopes)
     middle = float(slopes.mean())
@@ -105,13 +105,13 @@ def _rate(passed: np.ndarray, logs: np.ndarray) -> tuple[float, float, float]:
 
 
 def _stray(passed: np.ndarray, logs: np.ndarray) -> float:
-    """Return the largest factor between the mean series and its line."""
+    """Return the largest factor between the mean series and the line fitted to it."""
     mean = logs.mean(axis=0)
     return math.exp(float(np.abs(mean - np.polyval(np.polyfit(passed, mean, 1), passed)).max()))
 
 
 def _ends(table: np.ndarray) -> tuple[str, str] | None:
-    """Return verdict and reason of series with values that have no logarithm."""
+    """Return verdict and reason for series with a norm that has no logarithm; None if all norms have one."""
     if np.isnan(table).any() or (table < 0).any():
         return NOT_DECIDED, "a norm is not a number of at least 0"
     zero, infinite = (table == 0).any(), np.isinf(table).any()
@@ -133,12 +133,13 @@ def _judged(halves: Sequence[tuple[float, float, float]], seeds: int, stray: flo
     if seeds < 2:  # noqa: PLR2004 - a spread needs two
         return NOT_DECIDED, "one seed has no interval"
     if not halves:
-        return NOT_DECIDED, "two depths cannot tell one rate from one that changes"
+        return NOT_DECIDED, "two depths cannot show whether the rate changes"
     if stray >= STRAY:
         return NOT_DECIDED, f"the norms stray from one rate by a factor of {stray:.3g}"
     (first, *first_ends), (second, *second_ends) = halves
     low, high = min(*first_ends, *second_ends), max(*first_ends, *second_ends)
-    fitting = (verdict for verdict, (least, most) in BANDS.items() if least <= low and high <= most)
-    told = f"{first:.4f} a layer at first and {second:.4f} later"
-    verdict = next(fitting, NOT_DECIDED)
-    return verdict, f"{told}, {'with intervals' if verdict == NOT_DECIDED else 'surely'} {PLACES[verdict]}"
+    rates = f"{first:.4f} a layer at first and {second:.4f} later"
+    for verdict, (least, most) in BANDS.items():
+        if least <= low and high <= most:
+            return verdict, f"{rates}, surely {PLACES[verdict]}"
+    return NOT_DECIDED, f"{rates}, with intervals {PLACES[NOT_DECIDED]}"

@@ -1,4 +1,4 @@
-"""Ratios of samples that were taken side by side: what slows both members of a pair cancels."""
+"""Ratios of samples taken side by side, in which disturbances of both members of a pair cancel."""
 
 from __future__ import annotations
 
@@ -35,9 +35,12 @@ def paired_ratio(numerator: Groups, denominator: Groups) -> Value:
 
     Returns:
         The ratio with its 95 % interval; `rounds` is the number of cycles. The interval of a single cycle is unbounded.
+
+    Raises:
+        ValueError: If the cases have different numbers of cycles.
     """
-    medians = (map(statistics.median, groups) for groups in (numerator, denominator))
-    logs = np.log([above / below for above, below in zip(*medians, strict=True)])
+    pairs = zip(numerator, denominator, strict=True)
+    logs = np.log([statistics.median(above) / statistics.median(below) for above, below in pairs])
     if logs.size < 2:  # noqa: PLR2004 - one pair has no spread
         return Value(math.exp(float(logs[0])), 0.0, math.inf, int(logs.size))
     middle, error, freedom = trimmed_mean(logs)
@@ -50,7 +53,7 @@ class PairedSamples:
     """Samples of subjects that were measured side by side.
 
     Attributes:
-        groups: By subject, the seconds of the rounds of each cycle.
+        groups: Subject to the seconds of the rounds of each cycle.
         stopped: `interval` or `budget`: what ended the sampling.
     """
 
@@ -58,7 +61,7 @@ class PairedSamples:
     stopped: str
 
     def latency(self, name: str) -> Value:
-        """Return the median seconds of a subject with its interval."""
+        """Return the median seconds of a subject with their interval."""
         return median_interval(self.groups[name])
 
     def ratio(self, numerator: str, denominator: str) -> Value:

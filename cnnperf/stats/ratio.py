@@ -1,4 +1,4 @@
-"""Ratios of two measured values, with an interval made from theirs."""
+"""Ratios and sums of measured values, with intervals propagated from the values."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ import sys
 from cnnperf.records.metrics import Value
 
 LARGEST = math.log(sys.float_info.max)
-"""Above which a logarithm is that of no float64."""
+"""Logarithm of the largest float64."""
 
 
 def exp(power: float) -> float:
-    """Return the exponential, infinite where no float64 is large enough."""
-    return math.exp(power) if not power > LARGEST else math.inf
+    """Return the exponential; infinity if it is too large for a float64."""
+    return math.inf if power > LARGEST else math.exp(power)
 
 
 def expm1(power: float) -> float:
-    """Return the exponential less 1, infinite where no float64 is large enough."""
-    return math.expm1(power) if not power > LARGEST else math.inf
+    """Return the exponential minus 1; infinity if it is too large for a float64."""
+    return math.inf if power > LARGEST else math.expm1(power)
 
 
 def ratio(numerator: Value, denominator: Value) -> Value:
     """Return the ratio of two independent medians with an approximate interval.
 
     On a logarithmic scale a ratio is a difference, and the half-widths of independent differences add in quadrature:
-    `log high = log r + sqrt(log(n.high / n)^2 + log(d / d.low)^2)`, and the other way round for `low`. This is the
-    delta method (Casella and Berger, Statistical Inference, 2nd edition, section 5.5.4) with each half of an interval
-    taken by itself, because intervals of medians are lopsided. It is approximate: the ends of 95 % intervals are
-    treated as multiples of standard deviations, and between two cases the machine may change more than the rounds of
-    either show.
+    `log high = log r + sqrt(log(n.high / n)^2 + log(d / d.low)^2)`, and correspondingly for `low`. This is the delta
+    method (Casella and Berger, Statistical Inference, 2nd edition, section 5.5.4) applied to each half of an interval
+    separately, because intervals of medians are asymmetric. It is approximate: it treats the ends of 95 % intervals as
+    multiples of standard deviations, and the machine may change between two cases by more than the rounds of either
+    show.
 
     Returns:
-        The ratio; NaN where either value is missing or not above 0, and without an interval where either has none.
+        The ratio; NaN if either value is not finite or not above 0; without an interval if either value has none.
     """
     if not (_positive(numerator.value) and _positive(denominator.value)):
         return Value(math.nan)
@@ -48,11 +48,11 @@ def ratio(numerator: Value, denominator: Value) -> Value:
 def total(first: Value, second: Value) -> Value:
     """Return the sum of two independent medians with an approximate interval.
 
-    The half-widths of independent terms add in quadrature: `high = sum + sqrt((h1 - m1)^2 + (h2 - m2)^2)`, and the
-    other way round for `low`: the delta method with each half taken by itself, approximate as that of `ratio`.
+    The half-widths of independent terms add in quadrature: `high = sum + sqrt((h1 - m1)^2 + (h2 - m2)^2)`, and
+    correspondingly for `low`. It is approximate for the reasons given in `ratio`.
 
     Returns:
-        The sum; NaN where either value is missing or not above 0, and without an interval where either has none.
+        The sum; NaN if either value is not finite or not above 0; without an interval if either value has none.
     """
     if not (_positive(first.value) and _positive(second.value)):
         return Value(math.nan)
@@ -65,21 +65,21 @@ def total(first: Value, second: Value) -> Value:
 
 
 def sees_difference(quotient: Value) -> bool | None:
-    """Return whether the interval of a ratio leaves 1 out; None where there is no interval to tell by."""
+    """Return whether the interval of a ratio excludes 1; None if the ratio has no interval."""
     if quotient.low is None or quotient.high is None:
         return None
     return not quotient.low <= 1 <= quotient.high
 
 
 def recovered_share(plain: Value, costly: Value, improved: Value) -> Value:
-    """Return how much of what `costly` takes more than `plain` is gone in `improved`, as a ratio of latencies.
+    """Return the share of the extra latency of `costly` over `plain` that `improved` saves.
 
-    The share is `(costly - improved) / (costly - plain)`: 1 when the improvement costs nothing over plain, below 0
-    when it is slower than what it improves. Its half-width is the first-order propagation of the three half-widths,
-    approximate in the same way as that of `ratio`.
+    The share is `(costly - improved) / (costly - plain)`: 1 if `improved` is as fast as `plain`, below 0 if it is
+    slower than `costly`. Its half-width is the first-order propagation of the three half-widths, approximate for the
+    reasons given in `ratio`.
 
     Returns:
-        The share; NaN where a value or an interval is missing, or where no cost was seen that could be recovered.
+        The share; NaN if a value or an interval is missing, or if `costly` is not significantly slower than `plain`.
     """
     if not sees_difference(ratio(costly, plain)) or not costly.value > plain.value:
         return Value(math.nan)
@@ -98,7 +98,7 @@ def _half(value: Value) -> float:
 
 
 def _log(larger: float | None, smaller: float | None) -> float:
-    """Return the logarithm of a quotient of two positive ends; a value outside its own interval counts as its end."""
+    """Return the log of a ratio of positive numbers, at least 0: a value outside its interval counts as its end."""
     if larger is None or smaller is None:
         return math.nan
     return max(0.0, math.log(larger) - math.log(smaller))

@@ -1,4 +1,4 @@
-"""The trimmed mean, which a few wild data do not move."""
+"""The trimmed mean, which is robust against a few outliers."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import math
 import numpy as np
 
 TRIM = 0.1
-"""Share of data at either end that the mean leaves out."""
+"""Share of the data that the mean leaves out at either end."""
 
 
 def trimmed_mean(data: np.ndarray) -> tuple[float, float, int]:
     """Return the trimmed mean of at least two data, its standard error and its degrees of freedom.
 
-    The standard error comes from the winsorized deviations, and the degrees of freedom are those of the data that are
-    left. Source: Tukey and McLaughlin, "Less vulnerable confidence and significance procedures for location based on a
-    single sample", Sankhya A 25, 1963.
+    The standard error is that of the winsorized data, and the degrees of freedom are those of the remaining data.
+    Source: Tukey and McLaughlin, "Less vulnerable confidence and significance procedures for location based on a single
+    sample", Sankhya A 25, 1963.
     """
     ordered, cut = np.sort(data), int(TRIM * data.size)
     inner = ordered[cut : data.size - cut]

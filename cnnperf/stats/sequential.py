@@ -1,8 +1,8 @@
-"""The sequential rule of the gate: from log ratios of re-instantiations to a verdict that rarely is a false alarm.
+"""The sequential rule of the gate: from log ratios of re-instantiations to a verdict with few false alarms.
 
 One datum is the log of candidate over baseline for one re-instantiation: both sides measured side by side at fresh
-memory placements. Data come in passes, and every pass has new processes. The rule looks at them a few times and stops
-when it can tell. How its errors add up is in `Rule`.
+memory placements. Data come in passes, and every pass has new processes. The rule looks at the data a few times and
+stops as soon as it reaches a verdict. `Rule` explains how its errors add up.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
+from itertools import chain
 
 import numpy as np
 from scipy import stats
@@ -21,34 +22,34 @@ from cnnperf.records.tolerance import Tolerance
 from cnnperf.stats.robust import trimmed_mean
 
 LOOKS = (16, 24, 32, 48, 64, 96)
-"""After how many re-instantiations the rule looks."""
+"""Numbers of re-instantiations after which the rule looks at the data."""
 
 STRICTEST = 0.0005
-"""One-sided error of one look, where the budget of the suite allows more."""
+"""Largest one-sided error of one look, even if the error budget of the suite allows more."""
 
 CONFIRMATION = 0.01
-"""One-sided error of the second measurement, all its looks together, which every alarm must survive."""
+"""One-sided error of all looks of the second measurement, which has to confirm every alarm."""
 
 PROCESSES_DIFFER = 0.001
-"""Below this probability, passes differ by more than their data explain, and the pass becomes the datum."""
+"""p-value below which passes differ by more than their data explain; the mean of a pass is the datum then."""
 
 POWER = 0.95
-"""How surely a slowdown would have been found that a report calls visible."""
+"""Probability of detecting a slowdown that a report calls visible."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """Tolerance of a comparison, and the error that the whole suite may have.
+    """Tolerance of a comparison and the error budget of the whole suite.
 
-    A false alarm of one case needs a wrong look, of which there are `len(LOOKS)`, and then a wrong confirmation from
-    new data: its probability is at most `len(LOOKS) * level * CONFIRMATION` (Bonferroni's inequality for the looks; the
-    product, because the confirmation shares no datum with them). The level is such that all cases together stay within
-    `error`. A case wrongly called `same` needs one wrong look: at most `len(LOOKS) * level` for each case.
+    A false alarm of one case needs one wrong look out of `len(LOOKS)`, and then a wrong confirmation from new data. Its
+    probability is at most `len(LOOKS) * level * CONFIRMATION`: Bonferroni's inequality for the looks, and a product
+    because the confirmation shares no data with them. The level keeps all cases together within `error`. A wrong `same`
+    needs one wrong look: its probability is at most `len(LOOKS) * level` for each case.
 
     Attributes:
         tolerance: Largest acceptable slowdown.
-        error: Probability that any case of the suite is called slower though nothing changed.
-        cases: Number of cases.
+        error: Probability that any case of the suite is called slower although nothing changed.
+        cases: Number of cases in the suite.
     """
 
     tolerance: Tolerance = field(default_factory=Tolerance)
@@ -56,7 +57,7 @@ class Rule:
     cases: int = 1
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be meant.
+        """Check the fields.
 
         Raises:
             CnnperfError: If the error is not between 0 and 1, or there is no case.
@@ -72,22 +73,22 @@ class Rule:
 
     @property
     def level(self) -> float:
-        """Return the one-sided error of one look at one case."""
+        """One-sided error of one look at one case."""
         return min(STRICTEST, self.error / (self.cases * len(LOOKS) * CONFIRMATION))
 
     @property
     def control_level(self) -> float:
-        """Return the one-sided error of one case of the control, which may fall to either side."""
+        """One-sided error of one case of the control, which is tested in both directions."""
         return min(STRICTEST, self.error / (2 * self.cases))
 
     @property
     def alarm(self) -> float:
-        """Return the log ratio above which an estimate counts: that of half the tolerance."""
+        """Log ratio above which an estimate can be an alarm: half the tolerance."""
         return math.log1p(self.tolerance.general / 2)
 
     @property
     def limit(self) -> float:
-        """Return the log ratio of the tolerance."""
+        """Log ratio of the tolerance."""
         return math.log1p(self.tolerance.general)
 
 
@@ -100,8 +101,8 @@ class Estimate:
         low: Lower end of the interval.
         high: Upper end of the interval.
         count: Number of data.
-        unit: What one datum is: `re-instantiation`, or `pass` where processes differ.
-        visible: The least log ratio that would have been called slower with probability `POWER`.
+        unit: Kind of a datum: `re-instantiation`, or `pass` if processes differ.
+        visible: Smallest log ratio that would have been called slower with probability `POWER`.
     """
 
     middle: float
@@ -116,27 +117,26 @@ def estimate(passes: Sequence[Sequence[float]], rule: Rule, level: float) -> Est
     """Return the trimmed mean of log ratios with its interval.
 
     The interval is that of Tukey and McLaughlin ("Less vulnerable confidence and significance procedures for location
-    based on a single sample", Sankhya A 25, 1963): the standard error comes from the winsorized deviations, and the
-    degrees of freedom are those of the data that are left. Where passes differ by more than independent data would
-    (one-way analysis of variance), the mean of a pass is the datum.
+    based on a single sample", Sankhya A 25, 1963); see `trimmed_mean`. If passes differ by more than independent data
+    would (one-way analysis of variance), the mean of a pass is the datum.
 
     Args:
-        passes: Log ratios, one sequence a pass; passes that are empty are left out.
-        rule: For the threshold of what would have been visible.
-        level: One-sided error of the interval's ends.
+        passes: Log ratios, one sequence a pass; empty passes are left out.
+        rule: Rule whose tolerance determines the visible slowdown.
+        level: One-sided error of either end of the interval.
 
     Raises:
         CnnperfError: If a ratio is not a finite number, or there are fewer than two.
     """
-    filled = [list(one) for one in passes if one]
-    data = np.array([value for one in filled for value in one], dtype=float)
+    filled = [ratios for ratios in passes if ratios]
+    data = np.fromiter(chain.from_iterable(filled), dtype=float)
     if not np.isfinite(data).all():
         raise CnnperfError("a log ratio is not a finite number: a time was not above 0, or not measured")
     if data.size < 2:  # noqa: PLR2004 - one datum has no spread
         raise CnnperfError(f"an interval needs at least two re-instantiations, not {data.size}")
     unit = "re-instantiation"
     if processes_differ(filled):
-        data, unit = np.array([np.mean(one) for one in filled]), "pass"
+        data, unit = np.array([np.mean(ratios) for ratios in filled]), "pass"
     middle, error, freedom = trimmed_mean(data)
     reach = _quantile(1 - level, freedom) * error
     visible = max(reach, rule.alarm) + _quantile(POWER, freedom) * error
@@ -145,8 +145,8 @@ def estimate(passes: Sequence[Sequence[float]], rule: Rule, level: float) -> Est
 
 def processes_differ(passes: Sequence[Sequence[float]]) -> bool:
     """Return whether the passes differ by more than the spread within them explains."""
-    several = [one for one in passes if len(one) > 1]
-    if len(several) < 2 or not any(np.ptp(one) for one in several):  # noqa: PLR2004 - to be compared
+    several = [ratios for ratios in passes if len(ratios) > 1]
+    if len(several) < 2 or not any(map(np.ptp, several)):  # noqa: PLR2004 - a comparison needs two
         return False
     return bool(stats.f_oneway(*several).pvalue < PROCESSES_DIFFER)
 
@@ -156,9 +156,9 @@ class Judgement:
     """Judgement of one case.
 
     Attributes:
-        verdict: `faster`, `same`, `slower`, `unsure`, or empty where more data may tell.
-        reason: Why, in words.
-        found: The estimate behind it, or None where there are too few data for one.
+        verdict: `faster`, `same`, `slower`, `unsure`, or empty if more data are needed.
+        reason: Explanation of the verdict.
+        found: Estimate that the verdict is based on; None if there are too few data.
     """
 
     verdict: str
@@ -167,38 +167,38 @@ class Judgement:
 
 
 def judge(passes: Sequence[Sequence[float]], rule: Rule) -> Judgement:
-    """Look once.
+    """Judge a case from the data so far.
 
     Returns:
-        `slower` is an alarm that still has to be confirmed; an empty verdict asks for more data.
+        The judgement. `slower` is an alarm that still has to be confirmed; an empty verdict asks for more data.
     """
     count = sum(map(len, passes))
     if count < LOOKS[0]:
         return Judgement("", f"{count} of at least {LOOKS[0]} re-instantiations", None)
-    found = estimate(passes, rule, rule.level)
-    if found.low > 0 and found.middle > rule.alarm:
-        return Judgement("slower", "the interval lies above 1", found)
-    if found.high < 0 and found.middle < -rule.alarm:
-        return Judgement("faster", "the interval lies below 1", found)
-    if found.high < rule.limit:
-        return Judgement("same", f"a slowdown of {rule.tolerance.general:.1%} is excluded", found)
-    return Judgement("", "the interval holds both no change and more than is allowed", found)
+    change = estimate(passes, rule, rule.level)
+    if change.low > 0 and change.middle > rule.alarm:
+        return Judgement("slower", "the interval lies above 1", change)
+    if change.high < 0 and change.middle < -rule.alarm:
+        return Judgement("faster", "the interval lies below 1", change)
+    if change.high < rule.limit:
+        return Judgement("same", f"a slowdown of {rule.tolerance.general:.1%} is excluded", change)
+    return Judgement("", "the interval contains both no change and more than the tolerance", change)
 
 
 def confirm(passes: Sequence[Sequence[float]], rule: Rule) -> bool | None:
-    """Return whether a second measurement finds the slowdown too; None where more data may tell."""
-    found = estimate(passes, rule, CONFIRMATION / len(LOOKS))
-    if found.low > 0 and found.middle > rule.alarm:
+    """Return whether a second measurement confirms a slowdown; None if more data are needed."""
+    change = estimate(passes, rule, CONFIRMATION / len(LOOKS))
+    if change.low > 0 and change.middle > rule.alarm:
         return True
-    return False if found.high < rule.alarm else None
+    return False if change.high < rule.alarm else None
 
 
 def control_differs(passes: Sequence[Sequence[float]], rule: Rule) -> bool:
-    """Return whether a comparison of the baseline with itself finds what cannot be there."""
+    """Return whether a comparison of the baseline with itself finds a significant difference."""
     if sum(map(len, passes)) < LOOKS[0]:
         return False
-    found = estimate(passes, rule, rule.control_level)
-    return (found.low > 0 or found.high < 0) and abs(found.middle) > rule.alarm
+    change = estimate(passes, rule, rule.control_level)
+    return (change.low > 0 or change.high < 0) and abs(change.middle) > rule.alarm
 
 
 @cache
