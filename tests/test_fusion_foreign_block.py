@@ -204,8 +204,8 @@ def test_a_block_with_a_part_that_a_tail_leaves_no_place_for_keeps_its_forward_a
 @pytest.mark.parametrize(
     ("se", "reason"),
     [
-        (SEModule(CHANNELS, add_maxpool=True), "its se is left: its add_maxpool is on"),
-        (nn.Conv2d(CHANNELS, CHANNELS, 1), "its se is a Conv2d, of which no fused form is known"),
+        (SEModule(CHANNELS, add_maxpool=True), "its se cannot be fused: its add_maxpool is on"),
+        (nn.Conv2d(CHANNELS, CHANNELS, 1), "its se is a Conv2d, which has no known fused form"),
     ],
 )
 def test_a_block_whose_se_is_not_known_is_left_with_the_reason(se, reason):

@@ -14,7 +14,7 @@ from cnnperf.models.squeeze_excitation import SEBlock
 
 
 def se_resnet18_fused(width: int = WIDTH) -> ResNet18:
-    """Build `se_resnet18`, its first stage so many channels wide, and fuse the tail of each block."""
+    """Build `se_resnet18` with `width` channels in its first stage, and fuse the tail of each block."""
     model = ResNet18(SEBlock, width)
     fuse(model, inplace=True)
     return model
@@ -30,7 +30,7 @@ ARCHITECTURES = (
         reference="se_resnet18",
     ),
 )
-"""The networks with fused blocks, in the order in which they are reported."""
+"""The networks with fused blocks, in the order of reports."""
 
 for _architecture in ARCHITECTURES:
     register(_architecture)

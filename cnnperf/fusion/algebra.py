@@ -1,12 +1,12 @@
-"""The tail of a residual block, relu(SE(BatchNorm(x)) + shortcut), with its map read and written as rarely as possible.
+"""The tail of a residual block, relu(SE(BatchNorm(x)) + shortcut), with the fewest passes over its map.
 
-Pure functions on tensors, the reference of the compiled form and of the C++ kernels. A *pass* is reading or writing one
-map of N x C x H x W once; everything else here is N x C or smaller.
+Pure functions on tensors, the reference for the compiled form and the C++ kernels. A *pass* reads or writes one map of
+N x C x H x W once; all other tensors are N x C or smaller.
 
 Sources: Ioffe and Szegedy, "Batch Normalization", 2015, algorithm 1, https://arxiv.org/abs/1502.03167; Hu et al.,
-"Squeeze-and-Excitation Networks", 2017, section 3, equations 2 to 4, https://arxiv.org/abs/1709.01507. That the squeeze
-of the normalized map follows from BatchNorm's own statistics, and that two sums a channel and sample carry the whole
-backward, is worked out in docs/fusion.md.
+"Squeeze-and-Excitation Networks", 2017, section 3, equations 2 to 4, https://arxiv.org/abs/1709.01507. docs/fusion.md
+derives the squeeze of the normalized map from BatchNorm's own statistics, and the whole backward from two sums for each
+channel and sample.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 Merge = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""From mean and biased variance over this process's part of a batch, C each, to those over the whole batch."""
+"""Function from mean and biased variance of this process's part of a batch, C each, to those of the whole batch."""
 
 Add = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
-"""From two sums over this process's part of a batch, C each, to those over the whole, and its values in a channel."""
+"""Function from two sums over a part of a batch, C each, to those over the whole and its number of values a channel."""
 
 
 class Forward(NamedTuple):
-    """Results of the forward of the tail; all but `out` is kept for the backward.
+    """Results of the forward of the tail; all but `out` are saved for the backward.
 
     Attributes:
-        out: N x C x H x W, in the dtype of x.
-        mask: Where out is above 0, N x C x H x W, uint8.
-        mean: Of each channel of each sample, N x C.
-        mu: Of each channel over the batch, C.
-        variance: Of each channel over the batch, biased, C.
+        out: Output, N x C x H x W, in the dtype of x.
+        mask: 1 where out is above 0, N x C x H x W, uint8.
+        mean: Mean of each channel of each sample, N x C.
+        mu: Mean of each channel over the batch, C.
+        variance: Biased variance of each channel over the batch, C.
         squeezed: Means of the normalized map, N x C.
-        hidden: After the ReLU of the excitation, N x C/r.
-        gate: N x C.
+        hidden: Hidden values of the excitation after ReLU, N x C/r.
+        gate: Gate, N x C.
     """
 
     out: Tensor
@@ -70,9 +70,9 @@ class Parameters(NamedTuple):
 
 
 class Gradients(NamedTuple):
-    """Gradients of x and shortcut, N x C x H x W, and of the parameters.
+    """Gradients of x and shortcut, N x C x H x W, and of the parameters, in their shapes.
 
-    Those of the excitation's biases are computed for a tail without biases too; the caller drops them there.
+    Gradients of the excitation's biases are also computed for a tail without biases; the caller drops them.
     """
 
     x: Tensor
@@ -92,7 +92,7 @@ def excite(
     reduce_bias: Tensor | None = None,
     expand_bias: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Return hidden values, N x C/r, and gate, N x C, of squeezed means, N x C (Hu et al., equation 3)."""
+    """Return hidden values, N x C/r, and gate, N x C, for squeezed means, N x C (Hu et al., equation 3)."""
     hidden = torch.relu(linear(squeezed, reduce, reduce_bias))
     return hidden, torch.sigmoid(linear(hidden, expand, expand_bias))
 
@@ -100,7 +100,7 @@ def excite(
 def batch_moments(mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
     """Return the batch's mean and biased variance, C, from those of the samples, N x C.
 
-    The law of total variance: within the samples plus between them.
+    By the law of total variance: the variance within the samples plus the variance between them.
     """
     mu = mean.mean(0)
     return mu, variance.mean(0) + (mean - mu).square().mean(0)
@@ -114,15 +114,16 @@ def tail_forward(
     Args:
         x: Output of the last convolution, N x C x H x W.
         shortcut: N x C x H x W.
-        parameters: Of BatchNorm and excitation.
-        eps: Added to the variance.
-        merge: Where the batch is spread over processes.
+        parameters: Parameters of BatchNorm and excitation.
+        eps: BatchNorm's eps, which is added to the variance.
+        merge: Exchange of moments, if the batch is spread over processes.
 
     Returns:
-        The output and what the backward needs. Small tensors are in the dtype of the parameters.
+        The output and the tensors for the backward. Small tensors have the dtype of the parameters.
     """
     wide = x.to(parameters.weight.dtype)
-    # One pass: both sums of one reduction. The first pixel as origin keeps a large mean from cancelling the variance.
+    # One pass: both sums are one reduction. Deviations from the first pixel keep a large mean from cancelling the
+    # variance.
     origin = wide[:, :, :1, :1]
     shifted = wide - origin
     first, second = shifted.mean((2, 3)), shifted.square().mean((2, 3))
@@ -143,18 +144,18 @@ def norm_gradients(kept: Forward, s1: Tensor, s2: Tensor, dsqueezed: Tensor, eps
     """Return the gradients of BatchNorm's weight and bias, C each.
 
     Args:
-        kept: What the forward gave.
-        s1: Sums over the pixels of p, the gradient of the shortcut, N x C.
-        s2: Sums of p (x - mu), N x C.
-        dsqueezed: Gradient of the squeeze, N x C.
-        eps: Added to the variance.
+        kept: Results of the forward.
+        s1: Sums over H and W of p, the gradient of the shortcut, N x C.
+        s2: Sums over H and W of p (x - mu), N x C.
+        dsqueezed: Gradient of the squeezed means, N x C.
+        eps: BatchNorm's eps.
     """
     dweight = (kept.gate * s2 + dsqueezed * (kept.mean - kept.mu)).sum(0)
     return dweight * torch.rsqrt(kept.variance + eps), (kept.gate * s1 + dsqueezed).sum(0)
 
 
 class Coefficients(NamedTuple):
-    """Factors and constant of dx = p passed + x of_x + constant: N x C, C and N x C."""
+    """Coefficients of dx = p passed + x of_x + constant, of shapes N x C, C and N x C."""
 
     passed: Tensor
     of_x: Tensor
@@ -169,15 +170,15 @@ def coefficients(
     sizes: tuple[int, Tensor | int],
     eps: float,
 ) -> Coefficients:
-    """Return what the gradient of x is made of.
+    """Return the coefficients of the gradient of x.
 
     Args:
-        kept: What the forward gave.
-        weight: Of BatchNorm, C.
-        dsqueezed: Gradient of the squeeze, N x C.
-        sums: `norm_gradients` over the whole batch.
-        sizes: Pixels of a sample, and values of a channel in the whole batch.
-        eps: Added to the variance.
+        kept: Results of the forward.
+        weight: Weight of BatchNorm, C.
+        dsqueezed: Gradient of the squeezed means, N x C.
+        sums: Results of `norm_gradients` over the whole batch.
+        sizes: Number of pixels of a sample, and of values of a channel in the whole batch.
+        eps: BatchNorm's eps.
     """
     (dweight, dbias), (pixels, values) = sums, sizes
     inverse = torch.rsqrt(kept.variance + eps)
@@ -192,24 +193,24 @@ def tail_backward(
     """Compute the gradients of the tail in training: 6 passes and the mask.
 
     Args:
-        grad: Of the output, N x C x H x W.
+        grad: Gradient of the output, N x C x H x W.
         x: As in the forward.
-        kept: What the forward gave; its `out` is not used.
+        kept: Results of the forward; `out` is not used.
         parameters: As in the forward.
         eps: As in the forward.
-        add: Where the batch is spread over processes.
+        add: Exchange of sums, if the batch is spread over processes.
 
     Returns:
-        All gradients; those of the parameters are of this process's part of the batch.
+        All gradients; those of the parameters are for this process's part of the batch.
     """
     weight, bias, reduce, expand, *_ = parameters
     slope = weight * torch.rsqrt(kept.variance + eps)
     wide = x.to(weight.dtype)
-    # p is the gradient of the shortcut. It is written twice, in other words, so that a compiler takes the sums from
-    # grad and mask in one pass, instead of writing p first and reading it once for each sum.
+    # p is the gradient of the shortcut. It is computed twice, by different expressions, so that a compiler takes the
+    # sums from grad and mask in one pass, instead of writing p first and reading it for each sum.
     p = torch.where(kept.mask != 0, grad, 0).to(weight.dtype)
     s1 = p.sum((2, 3))
-    # Deviations from the sample's own mean: Inductor (2.13) leaves both sums in one kernel then, and nothing cancels.
+    # With deviations from the sample's own mean, Inductor (2.13) keeps both sums in one kernel and nothing cancels.
     s2 = (p * (wide - kept.mean[:, :, None, None])).sum((2, 3)) + (kept.mean - kept.mu) * s1
     dgate = slope * s2 + bias * s1
     dexcited = dgate * kept.gate * (1 - kept.gate)
@@ -226,7 +227,7 @@ def tail_backward(
 
 
 class Frozen(NamedTuple):
-    """BatchNorm in inference: weight, bias, running mean and running variance, C each, and eps."""
+    """Tensors of BatchNorm in inference: weight, bias, running mean and running variance, C each, and eps."""
 
     weight: Tensor
     bias: Tensor
@@ -243,10 +244,10 @@ def tail_scaling(
     reduce_bias: Tensor | None = None,
     expand_bias: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Return what the tail in inference does to its map, x scale + shift, before shortcut and ReLU.
+    """Return scale and shift of the tail in inference, which is relu(x scale + shift + shortcut).
 
     Args:
-        squeezed: Means of the map before BatchNorm, N x C.
+        squeezed: Means of x over H and W, N x C.
         norm: BatchNorm, which is linear in inference.
         reduce: C/r x C.
         expand: C x C/r.
@@ -271,7 +272,7 @@ def tail_inference(
     reduce_bias: Tensor | None = None,
     expand_bias: Tensor | None = None,
 ) -> Tensor:
-    """Compute the tail in inference: 4 passes, or 3 where a sample stays in cache.
+    """Compute the tail in inference: 4 passes, or 3 if a sample stays in cache.
 
     Args:
         x: N x C x H x W.
@@ -291,5 +292,5 @@ def tail_inference(
 
 
 def apply_scaling(x: Tensor, shortcut: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """Return relu(x scale + shift + shortcut), N x C x H x W, for scale and shift of N x C: 3 passes."""
+    """Return relu(x scale + shift + shortcut), N x C x H x W, for scale and shift, N x C: 3 passes."""
     return torch.relu(x * scale[:, :, None, None] + shift[:, :, None, None] + shortcut)

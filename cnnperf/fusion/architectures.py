@@ -16,31 +16,31 @@ from cnnperf.models.catalog import resolve
 from cnnperf.models.initialization import seeded
 
 PREFIX = "fused:"
-"""What such a name begins with."""
+"""Prefix of such names."""
 
 REASONS = 3
-"""Most reasons that an error lists."""
+"""Largest number of reasons in an error."""
 
 
 @cache
 def from_fusion(name: str) -> Architecture:
-    """Resolve `fused:NAME`, the architecture NAME with all that `fuse` knows fused.
+    """Return the architecture `fused:NAME`, which is NAME after `fuse`.
 
     Args:
         name: "fused:" and another name, as `resolve` takes it.
 
     Returns:
-        The architecture; its results must equal those of NAME, or of NAME's own reference.
+        The architecture; its reference is NAME's own reference, or NAME.
 
     Raises:
-        OptionError: NAME cannot be resolved, or nothing in it can be fused.
+        OptionError: If NAME cannot be resolved, or nothing in it can be fused.
     """
     plain = resolve(name.removeprefix(PREFIX))
     with seeded(0):
         trial = fuse(plain.build(), inplace=True)
     if not trial.fused:
         raise OptionError(
-            f"architecture {name!r}: nothing in {plain.name} can be fused ({_why(trial.left)}); "
+            f"architecture {name!r}: nothing in {plain.name} can be fused ({_summary(trial.left)}); "
             f"measure {plain.name} itself, or name a network with Squeeze-and-Excitation"
         )
     at_width = plain.build_at
@@ -58,22 +58,24 @@ def _fused(build: Callable[[], nn.Module]) -> nn.Module:
     return fuse(build(), inplace=True).model
 
 
-def _why(left: Mapping[str, str]) -> str:
-    """Return the reasons for which modules were left, each with the first module that it holds for."""
+def _summary(left: Mapping[str, str]) -> str:
+    """Return the reasons why modules cannot be fused, each with the first module that has it."""
     if not left:
         return "it has no Squeeze-and-Excitation"
     first: dict[str, str] = {}
     for name, reason in left.items():
         first.setdefault(reason, name or "the network itself")
-    listed = [f"{name}: {reason}" for reason, name in first.items()]
-    return ", ".join([*listed[:REASONS], *(["and others"] if len(listed) > REASONS else [])])
+    texts = [f"{name}: {reason}" for reason, name in first.items()]
+    if len(texts) > REASONS:
+        texts[REASONS:] = ["and others"]
+    return ", ".join(texts)
 
 
 def reason_not_fused(architecture: Architecture, device_type: str) -> str | None:
-    """Return why an architecture would be measured on a device without its fused kernels; None where all is well.
+    """Return why an architecture would run on a device without its fused kernels; None if it runs with them.
 
-    On a GPU the fallback of the tail is compiled, and is a fused form too. On the CPU it is the formula operator by
-    operator, whose time must not stand under the name of a fused network.
+    On a GPU the fallback of the tail is compiled and therefore fused, too. On the CPU the fallback is the formula
+    operator by operator, whose time must not be reported as that of a fused network.
 
     Args:
         architecture: Any architecture; one without a reference is not fused.
@@ -86,5 +88,5 @@ def reason_not_fused(architecture: Architecture, device_type: str) -> str | None
         return None
     return (
         f"{architecture.name} is not fused here: cnnperf's C++ kernels cannot be used ({reason}); install a g++ that "
-        "knows C++20 (10 or newer), or name one in CXX"
+        "supports C++20 (10 or newer), or name one in CXX"
     )

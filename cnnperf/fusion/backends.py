@@ -1,8 +1,8 @@
-"""The backends of the fused functions: a table, walked in order. The first that takes the maps computes.
+"""The backends of the fused functions, as a table: the first backend that takes the maps computes.
 
-A backend answers `takes(*maps)` with the reason why it does not take these maps, or with None. What it takes must equal
-the textbook formula within the rounding of the maps' dtype, forward and backward. To add one, write a row of `BACKENDS`
-before those that it is faster than; a function that it does not have is None.
+`takes(*maps)` of a backend returns the reason why it does not take these maps, or None. For maps that it takes, its
+results must equal the textbook formula within the rounding of the maps' dtype, forward and backward. To add a backend,
+insert a row into `BACKENDS` before those that it is faster than. Functions that it lacks are None.
 """
 
 from __future__ import annotations
@@ -32,16 +32,20 @@ Gate = Callable[[Tensor, Excitation], Tensor]
 
 @dataclass(frozen=True)
 class Backend:
-    """One way to compute the fused functions.
+    """One way to compute the fused functions, for maps of N x C x H x W.
 
     Attributes:
         name: Short name.
-        takes: Returns why maps are not taken, or None.
-        gate: Squeeze-and-Excitation alone, for an excitation whose weights are matrices.
-        train_tail: The tail in training, running statistics included; it returns None where it does not take
-            BatchNorm's tensors, and `halves` computes the tail then.
-        infer_tail: The tail in inference, given the means of x or None.
-        halves: Forward and backward of the tail in training.
+        takes: Function from maps to the reason why they are not taken, or to None.
+        gate: Squeeze-and-Excitation alone: `gate(x, excitation)` for an excitation whose weights are matrices, C/r x C
+            and C x C/r. Returns N x C x H x W.
+        train_tail: Tail in training, including the update of the running statistics:
+            `train_tail(x, shortcut, norm, weights)`. Returns N x C x H x W, or None if it does not take BatchNorm's
+            tensors; then `halves` computes the tail.
+        infer_tail: Tail in inference: `infer_tail(x, shortcut, norm, weights, squeezed)`, where `squeezed` holds the
+            means of x, N x C in float32, or is None. Returns N x C x H x W.
+        halves: Forward and backward of the tail in training, with the signatures of `algebra.tail_forward` and
+            `algebra.tail_backward`.
     """
 
     name: str
@@ -53,12 +57,12 @@ class Backend:
 
 
 def _without_compiler(takes: Takes) -> Takes:
-    def takes_values(*given: Tensor) -> str | None:
+    def takes_eager(*tensors: Tensor) -> str | None:
         if torch.compiler.is_compiling():
             return "within torch.compile the kernels run as operators"
-        return maps.not_readable(*given) or takes(*given)
+        return maps.not_readable(*tensors) or takes(*tensors)
 
-    return takes_values
+    return takes_eager
 
 
 def _traced_takes(x: Tensor, *others: Tensor) -> str | None:
@@ -98,9 +102,8 @@ def _compiled_gate(x: Tensor, excitation: Excitation) -> Tensor:
 
 @cache
 def _gate_of_width(hidden: int, channels: int) -> Gate:
-    # Dynamo counts its recompile limit (8) per code object and specializes on the weights' shapes: with one
-    # code object the four widths of a ResNet, in training and in inference, would use it up. A copy gives
-    # each width a limit of its own.
+    # Dynamo counts its recompile limit (8) per code object and specializes on the weights' shapes. The four widths of a
+    # ResNet, in training and in inference, would reach the limit of one code object, so each width gets a copy.
     name = f"squeeze_and_excite_{channels}_{hidden}"
     code = squeeze_and_excite.__code__.replace(co_name=name)
     return cast(Gate, torch.compile(FunctionType(code, squeeze_and_excite.__globals__, name)))
@@ -111,15 +114,15 @@ def _compiled(function: Callable[..., object]) -> Callable[..., object]:
     return torch.compile(function)
 
 
-def _compiled_forward(*given: object) -> Forward:
-    return cast(Forward, _compiled(algebra.tail_forward)(*given))
+def _compiled_forward(*arguments: object) -> Forward:
+    return cast(Forward, _compiled(algebra.tail_forward)(*arguments))
 
 
-def _compiled_backward(*given: object) -> Gradients:
-    return cast(Gradients, _compiled(algebra.tail_backward)(*given))
+def _compiled_backward(*arguments: object) -> Gradients:
+    return cast(Gradients, _compiled(algebra.tail_backward)(*arguments))
 
 
-def _everything(*_: Tensor) -> None:
+def _takes_all(*_: Tensor) -> None:
     return None
 
 
@@ -145,25 +148,33 @@ COMPILED = Backend(
 )
 ALGEBRA = Backend(
     "algebra",
-    _without_compiler(_everything),
+    _without_compiler(_takes_all),
     _compiled_gate,
     halves=Halves(algebra.tail_forward, algebra.tail_backward),
 )
-TEXTBOOK = Backend("textbook", _everything, squeeze_and_excite)
+TEXTBOOK = Backend("textbook", _takes_all, squeeze_and_excite)
 
 BACKENDS = (NATIVE, TRITON, TRACED, COMPILED, ALGEBRA, TEXTBOOK)
-"""All backends, the fastest that takes a map first; the last takes everything."""
+"""All backends in the order of preference. The last takes all maps.
+
+- `native`: C++ kernels for float32 and bfloat16 on the CPU.
+- `triton`: Triton kernels for float32, bfloat16 and float16 on a GPU.
+- `traced`: these kernels as operators in the graph of torch.compile, but not in that of torch.export.
+- `compiled`: the formulas of `algebra` through torch.compile, on a GPU.
+- `algebra`: the formulas of `algebra` operator by operator; only the gate is compiled.
+- `textbook`: PyTorch's operators one by one, also for meta tensors, fake tensors and export.
+"""
 
 WITHOUT_KERNELS = (ALGEBRA, TEXTBOOK)
-"""Backends for tensors that PyTorch's own operators must judge: weights of another size, or maps under autocast."""
+"""Backends for weights of the wrong size, about which PyTorch's operators raise, and for maps under autocast."""
 
 MERGING = (NATIVE, TRITON, ALGEBRA)
-"""Backends whose halves wait for other processes in the middle, which no compiled graph can."""
+"""Backends whose halves can exchange statistics with other processes, which no compiled graph can."""
 
 
-def backend_for(*given: Tensor, among: tuple[Backend, ...] = BACKENDS) -> Backend:
-    """Return the first backend that takes maps of N x C x H x W; the last of those that are given takes the rest."""
+def backend_for(*tensors: Tensor, among: tuple[Backend, ...] = BACKENDS) -> Backend:
+    """Return the first backend that takes maps of N x C x H x W, or else the last of `among`."""
     for backend in among[:-1]:
-        if backend.takes(*given) is None:
+        if backend.takes(*tensors) is None:
             return backend
     return among[-1]

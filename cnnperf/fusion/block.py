@@ -1,4 +1,4 @@
-"""Residual blocks with Squeeze-and-Excitation whose passes over maps are fused: what follows each convolution."""
+"""Residual blocks with Squeeze-and-Excitation whose operations after each convolution are fused."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from cnnperf.models.parts import Tail
 from cnnperf.models.resnet import BasicBlock
 from cnnperf.models.resnet50 import Bottleneck
 
-# Where taking the squeeze from sums of the last convolution's input beats reading its output, measured for 3x3
-# convolutions on two cores by scripts/crossovers.py (docs/fusion.md, "Inference"): only in a compiled network, whose
-# second reading of a map that large does not come from cache, and with so many pixels a channel that the product with
-# the weight is small beside it.
+# Taking the squeeze from sums of the last convolution's input beats reading its output from these sizes on, measured
+# for 3x3 convolutions on two cores by scripts/crossovers.py (docs/fusion.md, "Inference"). It needs a compiled network,
+# where a second read of such a large map does not come from cache, and so many pixels per channel that the product with
+# the weight is cheap in comparison.
 LINEAR_NUMBERS = 6 << 20
 LINEAR_PIXELS_PER_CHANNEL = 16
 
@@ -60,8 +60,8 @@ def fused_block(x: Tensor, layers: tuple[Layer, ...], se: SE, shortcut: Callable
     Args:
         x: N x C x H x W.
         layers: Convolutions and their BatchNorms, at least two.
-        se: What the tail takes its excitation from, see `fused_tail`.
-        shortcut: Makes a map of the output's shape from x.
+        se: SE block of the tail, see `fused_tail`.
+        shortcut: Function from x to a map of the output's shape.
 
     Returns:
         N x C' x H' x W'.
@@ -76,45 +76,42 @@ def fused_block(x: Tensor, layers: tuple[Layer, ...], se: SE, shortcut: Callable
 
 
 def norm_and_relu(x: Tensor, norm: BatchNorm, convolution: nn.Module | None) -> tuple[Tensor, Tensor | None]:
-    """Return relu(norm(x)), and where it pays the squeeze of what a convolution will make of it.
+    """Return relu(norm(x)) and, where it is faster, the squeeze of the next convolution's output.
 
     Args:
         x: N x C x H x W.
         norm: BatchNorm over C channels.
-        convolution: What comes next; None where nobody needs the squeeze of its output.
+        convolution: The next convolution; None if the squeeze of its output is not needed.
 
     Returns:
-        N x C x H x W; and the means of the convolution's output, N x C', or None.
+        N x C x H x W, and the means of the convolution's output, N x C', or None.
     """
     compiling = torch.compiler.is_compiling()
     # Autocast would compute the product that follows in half precision.
     plain = not torch.is_autocast_enabled(x.device.type)
     linear = compiling and plain and pays(x) and convolution is not None and has_known_squeeze(convolution)
-    fused = linear or not compiling  # a compiler fuses these two by itself
+    fused = linear or not compiling  # a compiler fuses norm and ReLU itself
     if not fused or _reason_to_leave_norm(norm, x) is not None:
         return torch.relu(norm(x)), None
     out, sums = operators.rectified_norm(x, *frozen(norm, x))
     if not linear:
         return out, None
-    weight: Tensor = convolution.weight  # type: ignore[union-attr, assignment]  # of a convolution, as was seen
+    weight: Tensor = convolution.weight  # type: ignore[union-attr, assignment]  # checked by has_known_squeeze
     return out, squeeze_of_convolution(sums_for(weight, sums), weight, x.shape[2] * x.shape[3])
 
 
 def _reason_to_leave_norm(norm: BatchNorm, x: Tensor) -> str | None:
-    """Return why BatchNorm and ReLU of a map are not computed in one C++ kernel; None where they are."""
+    """Return why BatchNorm and ReLU of a map are not computed in one C++ kernel; None if they are."""
     if not is_batch_norm(norm) or has_hooks(norm):
         return "it is not BatchNorm alone"
     if norm.training or norm.running_mean is None or maps.wants_gradient(x, norm.weight, norm.bias):
         return "the kernel is for inference without gradients"
-    if torch.compiler.is_compiling():
-        return (
-            "an exported program must run without cnnperf"
-            if torch.compiler.is_exporting()
-            else native.takes_norm(x, norm)
-        )
-    return maps.not_readable(x) or native.takes_norm(x, norm)
+    if torch.compiler.is_exporting():
+        return "an exported program must run without cnnperf"
+    unreadable = None if torch.compiler.is_compiling() else maps.not_readable(x)
+    return unreadable or native.takes_norm(x, norm)
 
 
 def pays(x: Tensor) -> bool:
-    """Return whether the linear squeeze of a convolution of this map, N x C x H x W, is the faster way."""
+    """Return whether the linear squeeze of a convolution of this map, N x C x H x W, is faster."""
     return x.numel() >= LINEAR_NUMBERS and x.shape[2] * x.shape[3] >= LINEAR_PIXELS_PER_CHANNEL * x.shape[1]

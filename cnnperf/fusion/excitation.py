@@ -1,7 +1,7 @@
-"""The excitation and the textbook formula of Squeeze-and-Excitation, in every shape that networks give it.
+"""The excitation and the textbook formula of Squeeze-and-Excitation, in all variants.
 
-The two products may have biases, the hidden activation may be ReLU or SiLU, and the gate a logistic or a hard sigmoid:
-what the SE blocks of this project, torchvision and timm are made of.
+The two products may have biases, the hidden activation may be ReLU or SiLU, and the gate a logistic or a hard sigmoid.
+This covers the SE blocks of this project, torchvision and timm.
 """
 
 from __future__ import annotations
@@ -14,11 +14,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": torch.relu, "silu": F.silu}
-"""What may follow the first product."""
+"""Activations after the first product."""
 
 GATES: dict[str, Callable[[Tensor], Tensor]] = {"sigmoid": torch.sigmoid, "hardsigmoid": F.hardsigmoid}
-"""What may follow the second product."""
-
+"""Activations after the second product."""
 
 ExcitationWeights = tuple[Tensor, Tensor, Tensor | None, Tensor | None]
 """Weights of both products of an excitation, C/r x C and C x C/r, and their biases, C/r and C, or None."""
@@ -30,12 +29,12 @@ class Excitation(NamedTuple):
     Source: Hu et al., "Squeeze-and-Excitation Networks", 2017, section 3, equation 3, https://arxiv.org/abs/1709.01507.
 
     Attributes:
-        reduce: Weight of the first product, C/r x C, or C/r x C x 1 x 1 where it is a 1x1 convolution.
+        reduce: Weight of the first product, C/r x C, or C/r x C x 1 x 1 if it is a 1x1 convolution.
         expand: Weight of the second product, C x C/r, or C x C/r x 1 x 1.
-        reduce_bias: C/r, or None.
-        expand_bias: C, or None.
-        activation: A key of `ACTIVATIONS`.
-        gate: A key of `GATES`.
+        reduce_bias: Bias of the first product, C/r, or None.
+        expand_bias: Bias of the second product, C, or None.
+        activation: Key of `ACTIVATIONS`.
+        gate: Key of `GATES`.
     """
 
     reduce: Tensor
@@ -47,23 +46,23 @@ class Excitation(NamedTuple):
 
 
 def flags_of(excitation: Excitation) -> tuple[bool, bool]:
-    """Return whether an excitation has SiLU and the hard sigmoid, as the kernels take it."""
+    """Return whether an excitation has SiLU, and whether it has the hard sigmoid."""
     return excitation.activation == "silu", excitation.gate == "hardsigmoid"
 
 
 def in_float32(small: Sequence[Tensor | None]) -> list[Any]:
-    """Return weights and biases, or None, in fp32 and contiguous, as the kernels take them."""
+    """Return weights and biases in fp32 and contiguous, as the C++ kernels need them; None stays None."""
     return [None if tensor is None else tensor.float().contiguous() for tensor in small]
 
 
 def squeeze_and_excite(x: Tensor, excitation: Excitation) -> Tensor:
-    """Gate a feature map by its squeezed and excited means, operator by operator.
+    """Gate a feature map, operator by operator.
 
     Source: Hu et al., 2017, section 3, equations 2 to 4.
 
     Args:
         x: N x C x H x W.
-        excitation: With weights of two dimensions.
+        excitation: Excitation with weights of two dimensions.
 
     Returns:
         N x C x H x W.

@@ -6,6 +6,7 @@ timm.layers.SEModule and the SqueezeExcite of its EfficientNet blocks, https://g
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import cast
 
@@ -16,19 +17,19 @@ from cnnperf.fusion.gate import gate_map
 from cnnperf.fusion.modules import has_hooks, key_of
 
 UNBATCHED = 3
-"""Dimensions of a map without a batch."""
+"""Number of dimensions of a map without a batch."""
 
 
 @dataclass(frozen=True)
 class Names:
-    """Names of the parts of a module, and the values that its other attributes must have.
+    """Names of the parts of a module, and requirements on its other attributes.
 
     Attributes:
-        reduce: The first product.
-        activation: What follows it.
-        expand: The second product.
-        gate: What follows that.
-        plain: Name of another attribute to the type it must be, for parts that compute something of their own.
+        reduce: Name of the first product.
+        activation: Name of the activation after it.
+        expand: Name of the second product.
+        gate: Name of the activation after that.
+        plain: Names of other parts, each with the type that it must have.
         off: Names of attributes that must be absent or false.
     """
 
@@ -47,19 +48,19 @@ FOREIGN = {
     ("timm", "SEModule"): Names("fc1", "act", "fc2", "gate", plain=(("bn", nn.Identity),), off=("add_maxpool",)),
     ("timm", "SqueezeExcite"): Names("conv_reduce", "act1", "conv_expand", "gate"),
 }
-"""Library and class of each module that is known, and how it is made."""
+"""Library and class name of each known module to the names of its parts."""
 
 ACTIVATIONS = {"ReLU": "relu", "SiLU": "silu", "Swish": "silu"}
 GATES = {"Sigmoid": "sigmoid", "Hardsigmoid": "hardsigmoid", "HardSigmoid": "hardsigmoid"}
-"""Names of the classes of an activation, PyTorch's and timm's, to what `excitation.Excitation` calls it."""
+"""Class name of an activation, of PyTorch or timm, to its name in `excitation.Excitation`."""
 
 _LIBRARIES = ("torch", *dict.fromkeys(library for library, _ in FOREIGN))
 
 
 class FusedForeignSE(nn.Module):
-    """An SE module of another library as one fused function, with its parts, state_dict and hooks.
+    """An SE module of another library as one fused function, with the same parts, state_dict and hooks.
 
-    A module becomes one by `cnnperf.fusion.fuse`, never by construction.
+    Only `cnnperf.fusion.fuse` makes one, by changing the class of a module.
     """
 
     fused_from: type[nn.Module]
@@ -68,16 +69,16 @@ class FusedForeignSE(nn.Module):
         """Gate a feature map.
 
         Args:
-            x: N x C x H x W, or C x H x W where the library takes that.
+            x: N x C x H x W, or C x H x W if the library supports that.
 
         Returns:
-            As x.
+            A map of the shape of x.
         """
         excitation = _excitation_of(self, FOREIGN[key_of(self.fused_from)])
         return gate_map(x[None], excitation)[0] if x.dim() == UNBATCHED else gate_map(x, excitation)
 
     def extra_repr(self) -> str:
-        """Say what it was."""
+        """Return the name of the original class."""
         return f"from {self.fused_from.__module__}.{self.fused_from.__qualname__}"
 
     def weights(self) -> ExcitationWeights:
@@ -87,32 +88,36 @@ class FusedForeignSE(nn.Module):
 
 
 def is_plain_excitation(module: nn.Module) -> bool:
-    """Return whether a module of `FOREIGN`, fused or not, has the ReLU and the logistic sigmoid of the paper."""
+    """Return whether a module of `FOREIGN`, fused or not, has ReLU and the logistic sigmoid, as in the paper."""
     kind = module.fused_from if isinstance(module, FusedForeignSE) else type(module)
     *_, activation, gate = _excitation_of(module, FOREIGN[key_of(kind)])
     return (activation, gate) == ("relu", "sigmoid")
 
 
 def reason_to_leave_foreign(module: nn.Module) -> str | None:
-    """Return why a module of `FOREIGN` cannot be fused; None where it can."""
+    """Return why a module of `FOREIGN` cannot be fused; None if it can."""
+    return next((reason for reason in _reasons(module) if reason is not None), None)
+
+
+def _reasons(module: nn.Module) -> Iterator[str | None]:
+    """Yield a reason or None for each requirement; the later ones need the parts that the first ones check."""
     names = FOREIGN[key_of(type(module))]
     parts = (names.reduce, names.activation, names.expand, names.gate, *(name for name, _ in names.plain))
-    missing = [name for name in parts if not isinstance(getattr(module, name, None), nn.Module)]
-    if missing:
-        return f"it has no {missing[0]}, as the version of {key_of(type(module))[0]} that is known has"
-    reasons = (
-        *(_product(module.get_submodule(name), name) for name in (names.reduce, names.expand)),
-        _known(module.get_submodule(names.activation), names.activation, ACTIVATIONS),
-        _known(module.get_submodule(names.gate), names.gate, GATES),
-        *(_plain(module.get_submodule(name), name, kind) for name, kind in names.plain),
-        *(f"its {name} is on" for name in names.off if getattr(module, name, False)),
-        *(
-            f"its {name} has hooks, which a fused form would not call"
-            for name in parts
-            if has_hooks(module.get_submodule(name))
-        ),
-    )
-    return next((reason for reason in reasons if reason is not None), None)
+    for name in parts:
+        if not isinstance(getattr(module, name, None), nn.Module):
+            yield f"it has no {name}, unlike the supported version of {key_of(type(module))[0]}"
+    for name in (names.reduce, names.expand):
+        yield _product(module.get_submodule(name), name)
+    yield _known(module.get_submodule(names.activation), names.activation, ACTIVATIONS)
+    yield _known(module.get_submodule(names.gate), names.gate, GATES)
+    for name, kind in names.plain:
+        yield _plain(module.get_submodule(name), name, kind)
+    for name in names.off:
+        if getattr(module, name, False):
+            yield f"its {name} is on"
+    for name in parts:
+        if has_hooks(module.get_submodule(name)):
+            yield f"its {name} has hooks, which a fused form would not call"
 
 
 def _excitation_of(module: nn.Module, names: Names) -> Excitation:
@@ -141,5 +146,5 @@ def _known(part: nn.Module, name: str, table: dict[str, str]) -> str | None:
 
 
 def _plain(part: nn.Module, name: str, kind: type[nn.Module]) -> str | None:
-    one = getattr(part, "output_size", 1) in (1, (1, 1))
-    return None if type(part) is kind and one else f"its {name} is a {part}, not {kind.__name__}"
+    single = getattr(part, "output_size", 1) in (1, (1, 1))
+    return None if type(part) is kind and single else f"its {name} is a {part}, not {kind.__name__}"

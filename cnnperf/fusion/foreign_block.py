@@ -17,27 +17,27 @@ from cnnperf.fusion.modules import has_hooks, key_of
 from cnnperf.fusion.norm import is_batch_norm
 
 FOREIGN_BLOCKS = {("timm.models.resnet", "BasicBlock"): 2, ("timm.models.resnet", "Bottleneck"): 3}
-"""Module and name of the class of each block that is known, and how many convolutions it has.
+"""Module and class name of each known block to its number of convolutions.
 
-They are called conv1, conv2 and so on, their BatchNorms bn1, bn2, ..., and the activations after these act1, act2, ...;
-the last activation follows the addition of the shortcut.
+The convolutions are called conv1, conv2, ..., their BatchNorms bn1, bn2, ..., and the activations after these act1,
+act2, .... The last activation follows the addition of the shortcut.
 """
 
 IDENTITIES = ("aa", "drop_block", "drop_path")
-"""Parts of a block that must be absent or compute nothing: anti-aliasing, and two ways of dropping values."""
+"""Parts of a block that must be absent or the identity: anti-aliasing, and two kinds of dropout."""
 
 
 class FusedForeignBlock(nn.Module):
-    """Residual block of another library with a fused tail; its parts, state_dict and hooks are the same.
+    """Residual block of another library with a fused tail and the same parts, state_dict and hooks.
 
-    A module becomes one by `cnnperf.fusion.fuse`, never by construction.
+    Only `cnnperf.fusion.fuse` makes one, by changing the class of a block.
     """
 
     fused_from: type[nn.Module]
     downsample: nn.Module | None
 
     def forward(self, x: Tensor) -> Tensor:
-        """Transform a feature map; the shapes are those of the original."""
+        """Transform a feature map; the shapes are those of the original block."""
         count = FOREIGN_BLOCKS[block_key_of(self.fused_from)]
         shortcut = self.downsample
         se = cast(FusedForeignSE, self.get_submodule("se"))
@@ -54,22 +54,23 @@ def block_key_of(kind: type[nn.Module]) -> tuple[str, str]:
 
 
 def reason_to_leave_foreign_block(block: nn.Module) -> str | None:
-    """Return why the tail of a block of `FOREIGN_BLOCKS` cannot be fused; None where it can, "" where it has no SE."""
+    """Return why the tail of a block of `FOREIGN_BLOCKS` cannot be fused; None if it can, "" if it has no SE."""
     if getattr(block, "se", None) is None:
         return ""
     return next((reason for reason in _reasons(block) if reason is not None), None)
 
 
 def _reasons(block: nn.Module) -> Iterator[str | None]:
-    """Yield a reason, or None, for each part of a block; a later one may rely on what the earlier ones found."""
+    """Yield a reason or None for each requirement; the later ones need the parts that the first ones check."""
     count = FOREIGN_BLOCKS[block_key_of(type(block))]
-    activations = [f"act{index}" for index in range(1, count + 1)]
-    needed = [*(f"conv{index}" for index in range(1, count + 1)), *(f"bn{index}" for index in range(1, count + 1))]
-    for name in (*needed, *activations):
+    indices = range(1, count + 1)
+    for name in (f"{part}{index}" for part in ("conv", "bn", "act") for index in indices):
         if not isinstance(getattr(block, name, None), nn.Module):
-            yield f"it has no {name}, as the version of timm that is known has"
-    yield from (_no_identity(block, name) for name in IDENTITIES)
-    yield from (_no_relu(block.get_submodule(name), name) for name in activations)
+            yield f"it has no {name}, unlike the supported version of timm"
+    for name in IDENTITIES:
+        yield _no_identity(block, name)
+    for index in indices:
+        yield _no_relu(block.get_submodule(f"act{index}"), f"act{index}")
     yield _not_for_a_tail(block.get_submodule(f"bn{count}"), f"bn{count}")
     yield _se_not_for_a_tail(block.get_submodule("se"))
 
@@ -78,7 +79,7 @@ def _no_identity(block: nn.Module, name: str) -> str | None:
     part = getattr(block, name, None)
     if part is None or (type(part) is nn.Identity and not has_hooks(part)):
         return None
-    return f"its {name} is a {type(part).__name__}, which a fused tail leaves no place for"
+    return f"its {name} is a {type(part).__name__}, which a fused tail would skip"
 
 
 def _no_relu(part: nn.Module, name: str) -> str | None:
@@ -96,12 +97,12 @@ def _not_for_a_tail(norm: nn.Module, name: str) -> str | None:
 def _se_not_for_a_tail(se: nn.Module) -> str | None:
     if not isinstance(se, FusedForeignSE):
         if key_of(type(se)) not in FOREIGN:
-            return f"its se is a {type(se).__name__}, of which no fused form is known"
+            return f"its se is a {type(se).__name__}, which has no known fused form"
         reason = reason_to_leave_foreign(se)
         if reason is not None:
-            return f"its se is left: {reason}"
+            return f"its se cannot be fused: {reason}"
     if not is_plain_excitation(se):
-        return "the activation or the gate of its se is not that of a fused tail, ReLU and Sigmoid"
+        return "the activation and gate of its se are not ReLU and Sigmoid, which a fused tail needs"
     return _hooked(se, "se")
 
 

@@ -1,4 +1,4 @@
-"""Rewriting a network: every block whose fused form is known gets it, and says so."""
+"""Rewriting of a network: every block with a known fused form gets that form."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ FUSED_FORMS: dict[type[nn.Module], type[nn.Module]] = {
     Tail: FusedTail,
     SEBlock: FusedSEBlock,
 }
-"""The class of a module that can be fused to the class that computes the same faster from the same attributes."""
+"""Class of a module to the class that computes the same faster from the same attributes."""
 
 LAST_NORMS: dict[type[nn.Module], str] = {BasicBlock: "bn2", Bottleneck: "bn3", Tail: "norm"}
-"""The class of a block of this project to the name of the BatchNorm that its SE block follows."""
+"""Class of a block of this project to the name of the BatchNorm before its SE block."""
 
 FUSED_FOREIGN = (FusedForeignSE, FusedForeignBlock)
-"""What modules of other libraries become."""
+"""Classes of fused modules of other libraries."""
 
 _NAMES = tuple(dict.fromkeys(name for _, name in FOREIGN))
 
@@ -47,8 +47,8 @@ class Fused:
 
     Attributes:
         model: The network.
-        fused: Names of the modules that have a fused form now.
-        left: Name of each other module with Squeeze-and-Excitation, and why it was left as it was.
+        fused: Names of the modules that now have a fused form.
+        left: Name of each other module with Squeeze-and-Excitation to the reason why it is unchanged.
     """
 
     model: nn.Module
@@ -57,17 +57,22 @@ class Fused:
 
 
 def fuse(model: nn.Module, *, inplace: bool = False) -> Fused:
-    """Give every block of a network whose fused form is known that form: this project's, torchvision's and timm's.
+    """Fuse Squeeze-and-Excitation in a network: the blocks of this project, torchvision and timm.
 
-    Only the class of a module changes: parameters, buffers, hooks and state_dict stay, and `unfuse` takes it back.
-    Hooks that are put on the parts of a fused block afterwards are not called.
+    A fused block computes the same, with the same gradients, within the rounding of the maps' dtype. Shapes do not
+    change. Only the class of a module changes: parameters, buffers, hooks and state_dict stay, and `unfuse` reverts it.
+    Hooks registered later on the parts of a fused block are not called. A fused block has no second derivative: a
+    backward with `create_graph=True` raises RuntimeError.
+
+    Sources: Hu et al., "Squeeze-and-Excitation Networks", 2017, https://arxiv.org/abs/1709.01507; docs/fusion.md has
+    the formulas of the fused forms.
 
     Args:
-        model: Any network.
-        inplace: Whether to change the network itself rather than a copy.
+        model: Any network; a block that cannot be fused stays as it is.
+        inplace: Whether to change the network itself rather than a deep copy.
 
     Returns:
-        The network, and the names of what was fused and of what was left, with reasons.
+        The network, the names of fused modules, and the names of the others with the reasons.
     """
     model = model if inplace else copy.deepcopy(model)
     fused, left = [], {}
@@ -82,13 +87,20 @@ def fuse(model: nn.Module, *, inplace: bool = False) -> Fused:
 
 
 def unfuse(model: nn.Module) -> nn.Module:
-    """Take back what `fuse` did, in place, and return the network."""
+    """Restore the original class of every fused module, in place.
+
+    Args:
+        model: A network that `fuse` has changed, or any other network, which stays as it is.
+
+    Returns:
+        The same network.
+    """
     plain = {fused: kind for kind, fused in FUSED_FORMS.items()}
     for module in model.modules():
         if isinstance(module, FUSED_FOREIGN):
             kind = module.fused_from
             del module.fused_from
-            module.__class__ = kind  # type: ignore[assignment]  # what it was
+            module.__class__ = kind  # type: ignore[assignment]  # the original class
         if type(module) in plain:
             module.__class__ = plain[type(module)]
     return model
@@ -104,7 +116,7 @@ def _fuse_module(module: nn.Module) -> None:
 
 
 def _reason_to_leave(module: nn.Module) -> str | None:
-    """Return None for what can be fused, an empty text for what has nothing to do with SE, else the reason."""
+    """Return None for a module that can be fused, an empty text for one without SE, and otherwise the reason."""
     kind = type(module)
     if kind in FUSED_FORMS.values() or kind in FUSED_FOREIGN:
         return "it is fused already"
@@ -125,11 +137,11 @@ def _reason_to_leave_block(block: BasicBlock | Bottleneck | Tail) -> str | None:
     if isinstance(block.se, nn.Identity):
         return ""
     if kind not in LAST_NORMS:
-        known = next(one.__name__ for one in kind.__mro__ if one in LAST_NORMS)
+        known = next(base.__name__ for base in kind.__mro__ if base in LAST_NORMS)
         return f"{kind.__name__} is a subclass of {known}, which may compute something else"
     norm = block.get_submodule(LAST_NORMS[kind])
     if type(block.se) not in (SEBlock, FusedSEBlock):
-        return f"its SE block is a {type(block.se).__name__}, of which no fused form is known"
+        return f"its SE block is a {type(block.se).__name__}, which has no known fused form"
     if not is_batch_norm(norm):
         return f"its last normalization is a {type(norm).__name__}, not BatchNorm2d"
     if has_hooks(norm) or has_hooks(block.se):
@@ -138,7 +150,7 @@ def _reason_to_leave_block(block: BasicBlock | Bottleneck | Tail) -> str | None:
 
 
 def _reason_to_leave_se(se: nn.Module) -> str | None:
-    """Return why the two products of an SE block cannot be taken from their weights alone; None where they can."""
+    """Return why an SE block is not determined by the weights and biases of its two products; None if it is."""
     kind = type(se)
     if kind not in (SEBlock, FusedSEBlock):
         return f"{kind.__name__} is a subclass of SEBlock, which may compute something else"

@@ -13,13 +13,15 @@ from cnnperf.fusion.excitation import Excitation
 def gate_map(x: Tensor, excitation: Excitation) -> Tensor:
     """Gate a feature map in the first backend that takes it.
 
+    In an export and for meta and fake tensors that is the textbook formula. Other maps that no kernel takes, for
+    instance under autocast, go through torch.compile.
+
     Args:
         x: N x C x H x W.
-        excitation: Its weights may be those of 1x1 convolutions.
+        excitation: Excitation whose weights may be those of 1x1 convolutions.
 
     Returns:
-        N x C x H x W. In an export and on meta and fake tensors the textbook formula is computed; what else the kernels
-        do not take, under autocast for instance, is left to torch.compile.
+        N x C x H x W.
     """
     excitation = excitation._replace(reduce=_matrix(excitation.reduce), expand=_matrix(excitation.expand))
     kind = x.device.type

@@ -1,4 +1,4 @@
-"""The tail in training from two halves, forward and backward, with the signatures of `algebra`."""
+"""The tail in training, from a forward and a backward with the signatures of `algebra`."""
 
 from __future__ import annotations
 
@@ -17,35 +17,39 @@ from cnnperf.fusion.norm import BatchNorm, parameters_of, update_running_statist
 
 @dataclass(frozen=True)
 class Halves:
-    """Forward and backward of the tail in training, with the signatures of `algebra.tail_forward` and its backward."""
+    """Forward and backward of the tail in training, with the signatures of those in `algebra`."""
 
     forward: Callable[..., Forward]
     backward: Callable[..., Gradients]
 
 
 class Exchange(Protocol):
-    """Statistics of a batch that is spread over processes."""
+    """Exchange of statistics of a batch that is spread over processes.
+
+    Attributes:
+        total: Number of values of a channel in the whole batch, known after `merge`.
+    """
 
     total: Tensor
 
     def merge(self, mu: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mean and biased variance over all parts, C each, from those of this one."""
+        """Return mean and biased variance of the whole batch, C each, from those of this process's part."""
 
     def add(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return both sums over all parts, C each, and the number of values of a channel."""
+        """Return both sums over the whole batch, C each, and its number of values of a channel."""
 
 
 class Tail(torch.autograd.Function):
     """The tail in training: x, shortcut and parameters to output, batch mean and batch variance.
 
-    Its backward cannot be differentiated again, and raises where that is tried.
+    The backward raises RuntimeError if it is to be differentiated again.
     """
 
     @staticmethod
     def forward(
         ctx: Any, halves: Halves, eps: float, exchange: Exchange | None, x: Tensor, shortcut: Tensor, *parameters: Any
     ) -> Any:
-        """Compute the output, and keep x, the byte mask and what is small for the backward."""
+        """Compute the output, and save x, the byte mask and the small tensors for the backward."""
         merge = () if exchange is None else (exchange.merge,)
         with torch.autocast(x.device.type, enabled=False):  # the backward runs without it, and needs the same dtypes
             kept = halves.forward(x, shortcut, Parameters(*parameters), eps, *merge)
@@ -57,7 +61,7 @@ class Tail(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor | None, *_: None) -> Any:
-        """Compute all gradients from that of the output."""
+        """Compute all gradients from the gradient of the output."""
         maps.refuse_second_derivative()
         if grad is None:
             return (None,) * 11
@@ -84,7 +88,7 @@ def train_by_halves(
         shortcut: N x C x H x W.
         norm: BatchNorm over C channels, whose statistics are those of the batch.
         excitation: Weights and biases of both products.
-        exchange: The statistics of the other processes, where the batch is spread over several.
+        exchange: Exchange of statistics, if the batch is spread over processes.
 
     Returns:
         N x C x H x W.

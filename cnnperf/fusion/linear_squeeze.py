@@ -1,8 +1,8 @@
-"""The squeeze of a convolution's output from sums of its input, so that it needs no pass of its own.
+"""The squeeze of a convolution's output from sums of its input, without a pass over the output.
 
-A convolution is linear: the mean of its output is its weight times the mean of what each of its taps sees of its input.
-For a 1x1 convolution that is the input's mean; for a padded 3x3 one nine sums, which are the total without a border
-row, a border column or both (docs/fusion.md, "Inference").
+A convolution is linear: the mean of its output is its weight times the mean of the part of its input that each tap
+covers. For a 1x1 convolution that is the input's mean. For a padded 3x3 convolution there are nine sums: the total
+without a border row, a border column or both (docs/fusion.md, "Inference").
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from torch import Tensor, nn
 from cnnperf.fusion.modules import has_hooks
 
 TAPS = (1, 3)
-"""Kernel sizes of the convolutions whose squeeze is known, with a stride of 1: 1x1, and 3x3 with a padding of 1."""
+"""Supported kernel sizes, with a stride of 1: 1x1, and 3x3 with a padding of 1."""
 
 
 def window_sums(u: Tensor, size: int) -> Tensor:
-    """Return what each tap of a convolution of stride 1 that keeps height and width sees of a map, summed.
+    """Return the sum of a map over the pixels that each tap of a convolution covers.
 
     Args:
-        u: The convolution's input, N x C x H x W.
-        size: Of its kernel, 1 or 3.
+        u: Input of a convolution of stride 1 that keeps height and width, N x C x H x W.
+        size: Size of its kernel, 1 or 3.
 
     Returns:
         N x C x size x size.
@@ -42,9 +42,9 @@ def squeeze_of_convolution(sums: Tensor, weight: Tensor, pixels: int) -> Tensor:
     """Return the means of a convolution's output over height and width.
 
     Args:
-        sums: Those of its input by tap, N x C x k x k.
-        weight: C' x C x k x k.
-        pixels: H W of its output.
+        sums: Sums of its input by tap, N x C x k x k.
+        weight: Weight of the convolution, C' x C x k x k.
+        pixels: Number of pixels of its output, H W.
 
     Returns:
         N x C', in the dtype of `sums`.
@@ -53,12 +53,12 @@ def squeeze_of_convolution(sums: Tensor, weight: Tensor, pixels: int) -> Tensor:
 
 
 def sums_for(weight: Tensor, sums: Tensor) -> Tensor:
-    """Return of the sums for a 3x3 convolution, N x C x 3 x 3, those that a weight needs; a 1x1 one needs the total."""
+    """Return those of the sums for a 3x3 convolution, N x C x 3 x 3, that a weight needs: for 1x1 only the total."""
     return sums if weight.shape[2] == sums.shape[2] else sums[:, :, 1:2, 1:2]
 
 
 def has_known_squeeze(convolution: nn.Module) -> bool:
-    """Return whether a module is a plain convolution without bias whose squeeze follows from the sums of its input."""
+    """Return whether a module is a plain convolution without bias whose squeeze follows from sums of its input."""
     if type(convolution) is not nn.Conv2d or has_hooks(convolution) or convolution.bias is not None:
         return False
     size = convolution.kernel_size[0]

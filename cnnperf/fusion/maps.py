@@ -1,6 +1,6 @@
 """Requirements of the fused functions on a map, N x C x H x W, and on the small tensors of its channels.
 
-A requirement returns the reason why tensors do not meet it, or None where they do.
+A function named `not_...` returns the reason why tensors do not meet a requirement, or None if they meet it.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ MAP_DIMENSIONS = 4  # N, C, H, W
 
 
 def memory_format_of(x: Tensor) -> torch.memory_format:
-    """Return channels_last where a map is that and nothing else, contiguous otherwise."""
+    """Return channels_last for a map that is channels_last and not contiguous too, otherwise contiguous."""
     last = not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
     return torch.channels_last if last else torch.contiguous_format
 
 
 def like(x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-    """Return an empty map with the shape and memory format of x; other strides of x are not kept."""
+    """Return an uninitialized map with the shape and memory format of x, but not with other strides of x."""
     return torch.empty_like(x, dtype=dtype or x.dtype, memory_format=memory_format_of(x))
 
 
@@ -26,13 +26,13 @@ _PLAIN = frozenset({Tensor, nn.Parameter})
 
 
 def not_readable(*tensors: Tensor) -> str | None:
-    """Return why kernels cannot read the values of tensors outside of a compilation; None where they can."""
+    """Return why kernels cannot read the values of tensors outside of a compilation; None if they can."""
     for tensor in tensors:
         if type(tensor) not in _PLAIN:
             return "a tensor of another class holds its values elsewhere"
         if tensor.is_meta:
             return "a meta tensor has no values"
-    # There is no public way to ask for these two.
+    # PyTorch has no public functions for these two states.
     if torch.autograd.forward_ad._current_level >= 0:  # noqa: SLF001
         return "forward-mode differentiation needs PyTorch's own operators"
     if torch._C._functorch.peek_interpreter_stack() is not None:  # noqa: SLF001
@@ -41,9 +41,9 @@ def not_readable(*tensors: Tensor) -> str | None:
 
 
 def not_alike(x: Tensor, *others: Tensor) -> str | None:
-    """Return why maps cannot be read side by side, empty ones included; None where they can."""
+    """Return why maps do not have one shape, device and floating-point dtype; None if they do. They may be empty."""
     if not x.is_floating_point():
-        return f"the map is in {x.dtype}, which is no floating-point dtype"
+        return f"the map is in {x.dtype}, which is not a floating-point dtype"
     for other in others:
         if other.shape != x.shape or other.dtype != x.dtype or other.device != x.device:
             return "the maps differ in shape, dtype or device"
@@ -51,7 +51,7 @@ def not_alike(x: Tensor, *others: Tensor) -> str | None:
 
 
 def not_for_channels(x: Tensor, *small: Tensor | None) -> str | None:
-    """Return why tensors with a value for each channel, or None, do not belong to a map; None where they do."""
+    """Return why tensors with one value a channel (C, or None) do not fit a map; None if they do."""
     if x.dim() != MAP_DIMENSIONS:
         return f"the map has {x.dim()} dimensions, not {MAP_DIMENSIONS}"
     for tensor in small:
@@ -63,9 +63,9 @@ def not_for_channels(x: Tensor, *small: Tensor | None) -> str | None:
 def not_for_excitation(
     x: Tensor, reduce: Tensor, expand: Tensor, reduce_bias: Tensor | None = None, expand_bias: Tensor | None = None
 ) -> str | None:
-    """Return why the weights and biases of an excitation do not belong to a map; None where they do.
+    """Return why the weights and biases of an excitation do not fit a map; None if they do.
 
-    Kernels read by address: what does not belong goes to PyTorch's own operators, which say what is wrong.
+    The kernels do not check addresses. Tensors that do not fit go to PyTorch's own operators, which raise an error.
     """
     if reduce.shape != expand.shape[::-1] or reduce.shape[1:] != x.shape[1:2]:
         return "the excitation is for another number of channels"
@@ -77,12 +77,12 @@ def not_for_excitation(
 
 
 def wants_gradient(*tensors: Tensor | None) -> bool:
-    """Return whether autograd records what is done with these tensors."""
+    """Return whether autograd records operations on any of these tensors."""
     return torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors)
 
 
 def refuse_second_derivative() -> None:
-    """Raise in a backward whose own gradients are wanted, which would be silently wrong.
+    """Raise in a backward that is itself differentiated, whose gradients would be silently wrong.
 
     Raises:
         RuntimeError: If the backward runs with `create_graph=True`.

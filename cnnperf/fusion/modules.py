@@ -1,4 +1,4 @@
-"""Questions about modules, of this project and of other libraries, that the rewriting of networks asks."""
+"""Properties of modules that decide whether they can be fused."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ def key_of(kind: type[nn.Module]) -> tuple[str, str]:
 
 
 def has_hooks(module: nn.Module) -> bool:
-    """Return whether a call of a module, or its backward, runs more than its own code."""
-    kinds = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)  # noqa: SLF001 - there is no public way to ask
-    return any(kinds)
+    """Return whether a module has forward or backward hooks, which its fused form would not call."""
+    hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)  # noqa: SLF001 - PyTorch has no public way to list them
+    return any(hooks)

@@ -1,10 +1,10 @@
-"""The kernels as operators of PyTorch, which an outer torch.compile takes into its graph as they are.
+"""The kernels as operators of PyTorch, which torch.compile inserts into its graph unchanged.
 
-Here they are declared, with what they return. `native.build` builds and loads what they run on the CPU, and
-`triton.operators` registers what those of a compilation run on CUDA. Two of them have a derivative and are for use in a
-compilation: `tail_training` and `se_training`. The others have none, which makes a call cheaper. The autograd functions
-around them are for use without a compiler, because Dynamo would make the gradient of such a function contiguous, which
-costs two copies of a map.
+This module declares the operators and the shapes of their results. `native.build` builds and loads their code for the
+CPU, and `triton.operators` registers the code for CUDA of those that compiled graphs use. `tail_training` and
+`se_training` have a derivative and are for compiled graphs. The others have none, which makes a call cheaper; eager
+code calls them through autograd functions. In a compiled graph, Dynamo would make the gradient of an autograd function
+contiguous, which costs two copies of a map.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ SCHEMAS = {
     "tail_inference": f"(Tensor x, Tensor shortcut, Tensor? squeezed, {_FROZEN}, {_WEIGHTS}) -> Tensor",
     "rectified_norm": f"(Tensor x, {_FROZEN}) -> {_tensors(2)}",
 }
-"""Operator to its arguments and results. Maps come in any layout; other tensors are in float32."""
+"""Operator to its arguments and results. Maps may have any layout; other tensors are in float32."""
 
 
 def _se_forward(x: Tensor, reduce: Tensor, *_: Any) -> tuple[Tensor, ...]:
@@ -64,7 +64,7 @@ def _se_forward(x: Tensor, reduce: Tensor, *_: Any) -> tuple[Tensor, ...]:
 def _se_backward(
     _: Tensor, x: Tensor, reduce: Tensor, expand: Tensor, squeezed: Tensor, hidden: Tensor, *__: Any
 ) -> Any:
-    return maps.like(x), *(_contiguous(one) for one in (reduce, expand, hidden, squeezed))
+    return maps.like(x), *(_contiguous(small) for small in (reduce, expand, hidden, squeezed))
 
 
 def _tail_forward(x: Tensor, _: Tensor, weight: Tensor, bias: Tensor, reduce: Tensor, *__: Any) -> tuple[Tensor, ...]:
@@ -87,10 +87,10 @@ def _tail_backward(_: Tensor, x: Tensor, *others: Any) -> tuple[Tensor, ...]:
 
 
 def _small_gradients(others: tuple[Any, ...]) -> list[Tensor]:
-    """Return tensors like the parameters and both biases of the excitation, given what follows `x` in a backward."""
+    """Return tensors like the parameters and the excitation's biases, from a backward's arguments after `x`."""
     weight, bias, reduce, expand = others[7:11]
     biases = (reduce.new_empty(size) for size in reduce.shape)
-    return [*(_contiguous(one) for one in (weight, bias, reduce, expand)), *biases]
+    return [*(_contiguous(small) for small in (weight, bias, reduce, expand)), *biases]
 
 
 def _tail_moments(x: Tensor) -> tuple[Tensor, ...]:
@@ -141,11 +141,11 @@ _RESULTS: dict[str, Callable[..., Any]] = {
     "tail_inference": _tail_inference,
     "rectified_norm": _rectified_norm,
 }
-"""Operator to what gives tensors like its results."""
+"""Operator to a function that returns uninitialized tensors like its results."""
 
 for _name, _schema in SCHEMAS.items():
-    # Without the tag a compiler copies maps into the layout that they had when the network was traced, not that of its
-    # convolutions.
+    # Without the tag a compiler copies maps into the layout that they had when the network was traced, instead of that
+    # of its convolutions.
     LIBRARY.define(_name + _schema, tags=(torch.Tag.flexible_layout,))
     torch.library.register_fake(f"cnnperf::{_name}", _RESULTS[_name], lib=LIBRARY)
 
@@ -176,7 +176,7 @@ def _tail_gradients(ctx: Any, grad: Tensor, *_: Any) -> tuple[Any, ...]:
 
 
 def of_present(gradients: Sequence[Tensor | None], biases: Sequence[Tensor | None]) -> list[Tensor | None]:
-    """Return the gradients of a tail, the last two of which are those of biases: None where there is no bias."""
+    """Replace the last two gradients of a tail, those of the biases, by None if there is no such bias."""
     *others, of_reduce, of_expand = gradients
     reduce_bias, expand_bias = biases
     return [*others, None if reduce_bias is None else of_reduce, None if expand_bias is None else of_expand]
@@ -191,10 +191,10 @@ def _keep_se(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> N
 def se_gradients(ctx: Any, grad: Tensor, *_: Any) -> tuple[Any, ...]:
     """Return the gradients of SE's map, weights, biases and flags, from a context that holds `se_forward`'s results."""
     maps.refuse_second_derivative()
-    # Last come the gradients of what goes into activation and gate, which are those of the biases before the sum.
+    # The last two are the gradients of the inputs of activation and gate; their sums over N are those of the biases.
     *gradients, into_activation, into_gate = se_backward(grad, *ctx.saved_tensors, *ctx.flags)
-    into = zip((into_activation, into_gate), ctx.biased, strict=True)
-    return *gradients, *(one.sum(0) if biased else None for one, biased in into), None, None
+    pairs = zip((into_activation, into_gate), ctx.biased, strict=True)
+    return *gradients, *(gradient.sum(0) if biased else None for gradient, biased in pairs), None, None
 
 
 torch.library.register_autograd("cnnperf::tail_training", _tail_gradients, setup_context=_keep_tail, lib=LIBRARY)

@@ -8,12 +8,12 @@ from cnnperf.models.squeeze_excitation import SEBlock
 
 
 class FusedSEBlock(SEBlock):
-    """`SEBlock`, with the same state_dict, as one fused function.
+    """`SEBlock` as one fused function, with the same state_dict.
 
-    On the CPU that is a C++ kernel for maps in fp32 and bf16, on a GPU Triton kernels, for fp16 too; everything else
-    goes through torch.compile, with one compiled function for all blocks of a width. The block itself holds none of
-    them, so it copies and pickles like any module. Within an outer torch.compile or torch.export it is part of the
-    outer graph, and on meta and fake tensors, which hold no numbers, it is not compiled.
+    It runs a C++ kernel on the CPU for maps in fp32 and bf16, and Triton kernels on a GPU, also for fp16. Other maps go
+    through torch.compile, with one compiled function for all blocks of a width. The block holds no reference to any of
+    these, so it can be copied and pickled. Within an outer torch.compile or torch.export it is part of the outer graph.
+    On meta and fake tensors, which have no values, it is not compiled. It has no second derivative.
 
     Source: Hu et al., 2017, section 3, equations 2 to 4, https://arxiv.org/abs/1709.01507.
     """
@@ -26,6 +26,9 @@ class FusedSEBlock(SEBlock):
 
         Returns:
             N x C x H x W.
+
+        Raises:
+            RuntimeError: If C is not the number of channels of the block.
         """
         reduce, expand = self.reduce, self.expand
         return gate_map(x, Excitation(reduce.weight, expand.weight, reduce.bias, expand.bias))

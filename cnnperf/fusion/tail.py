@@ -19,23 +19,29 @@ SE = SEBlock | FusedForeignSE
 
 
 def fused_tail(x: Tensor, shortcut: Tensor, norm: BatchNorm, se: SE, squeezed: Tensor | None = None) -> Tensor:
-    """Return relu(se(norm(x)) + shortcut), and update the running statistics as `norm` would.
+    """Return relu(se(norm(x)) + shortcut), and update the running statistics as `norm` does.
+
+    If no fused form applies, the textbook formula is computed. That is so for maps whose shapes or dtypes differ, an
+    empty batch, fake or meta tensors, export, and inference with gradients. A fused form has no second derivative: its
+    backward raises RuntimeError with `create_graph=True`.
+
+    Sources: Ioffe and Szegedy, "Batch Normalization", 2015, algorithm 1, https://arxiv.org/abs/1502.03167; Hu et al.,
+    "Squeeze-and-Excitation Networks", 2017, section 3, equations 2 to 4, https://arxiv.org/abs/1709.01507.
 
     Args:
         x: N x C x H x W.
         shortcut: N x C x H x W.
-        norm: BatchNorm over C channels; with or without affine parameters and running statistics. The statistics of
-            a SyncBatchNorm are those over all processes of its group, each of which must call this.
-        se: The SE block, or one of another library after `fuse`, with ReLU and the logistic sigmoid; its weights are
-            used, its own forward is not called where the fused form applies.
-        squeezed: The means of x, N x C in float32, where they are known already; only inference has a use for them.
+        norm: BatchNorm over C channels, with or without affine parameters and running statistics. A SyncBatchNorm takes
+            its statistics over all processes of its group, each of which must call this function.
+        se: SE block, or one of another library after `fuse`, with ReLU and the logistic sigmoid. A fused form uses its
+            weights and does not call its forward.
+        squeezed: Means of x over H and W, N x C in float32, if they are known. Only inference uses them.
 
     Returns:
-        N x C x H x W. Where no fused form applies (shapes or dtypes that differ, an empty batch, fake or meta
-        tensors, export, or inference whose gradients are wanted) the textbook formula is computed.
+        N x C x H x W.
 
     Raises:
-        ValueError: In training with a single value a channel, as BatchNorm raises it.
+        ValueError: If there is a single value per channel in training, as BatchNorm raises it.
         RuntimeError: If norm or SE block are for another number of channels.
     """
     if not is_batch_norm(norm):
@@ -43,9 +49,8 @@ def fused_tail(x: Tensor, shortcut: Tensor, norm: BatchNorm, se: SE, squeezed: T
     excitation, group = excitation_of(se), ranks_of(norm)
     by_batch = norm.training or norm.running_mean is None
     backend = backend_for(x, shortcut)
-    if (
-        backend is NATIVE and by_batch and group is None
-    ):  # its kernels check shapes and dtypes faster than is done below
+    if backend is NATIVE and by_batch and group is None:
+        # Its kernels check shapes and dtypes themselves, faster than the code below.
         _check_count(x)
         out = native.train_tail(x, shortcut, norm, excitation)
         if out is not None:
@@ -60,7 +65,21 @@ def fused_tail(x: Tensor, shortcut: Tensor, norm: BatchNorm, se: SE, squeezed: T
 
 
 def textbook_tail(x: Tensor, shortcut: Tensor, norm: nn.Module, se: nn.Module) -> Tensor:
-    """Return relu(se(norm(x)) + shortcut), operator by operator."""
+    """Return relu(se(norm(x)) + shortcut), operator by operator.
+
+    Args:
+        x: N x C x H x W.
+        shortcut: N x C x H x W.
+        norm: Any normalization over C channels.
+        se: Any module from N x C x H x W to the same shape.
+
+    Returns:
+        N x C x H x W.
+
+    Raises:
+        ValueError: If `norm` is BatchNorm in training and there is a single value per channel.
+        RuntimeError: If the shapes do not fit.
+    """
     return torch.relu(se(norm(x)) + shortcut)
 
 
@@ -73,7 +92,7 @@ def excitation_of(se: SE) -> ExcitationWeights:
 
 
 def _reason_to_leave(x: Tensor, shortcut: Tensor, norm: BatchNorm, excitation: ExcitationWeights) -> str | None:
-    """Return why no fused form can be right, whatever the backend; None where one can."""
+    """Return why no backend's fused form can be correct; None if one can."""
     compiling = torch.compiler.is_compiling()
     if compiling and norm.training and norm.momentum is None:
         return "reading the number of batches would break the graph"
