@@ -1,6 +1,7 @@
 """Memory on CUDA from the caching allocator's trace: on made traces, and on an allocator that follows a CPU round."""
 
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -123,7 +124,8 @@ class Training:
     """Stands for a workload: a training step whose peak comes in the backward, after activations were freed."""
 
     def __init__(self, allocator):
-        self.trace, self.images, self.target, self.model = allocator.entries, OnDevice(90, 48), OnDevice(91, 16), self
+        self.trace, self.images, self.model = allocator.entries, OnDevice(90, 48), self
+        self.task = SimpleNamespace(tensors=lambda: (self.images, OnDevice(91, 16)))
         self.mark = lambda _: None
 
     def parameters(self):
