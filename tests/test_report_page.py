@@ -13,6 +13,7 @@ from axe_playwright_python.sync_playwright import Axe
 from documents import benchmark, document, finding, metric
 from playwright.sync_api import sync_playwright
 
+from cnnperf.report import drawing
 from cnnperf.report.html import page_of
 from cnnperf.runs import parse_document
 from cnnperf.runs.series import changes_of, series_of
@@ -268,3 +269,11 @@ def test_the_tables_of_devices_are_read_in_rows(open_page, tmp_path, width):
     assert min(name.bounding_box()["width"] for name in names.all()) > 100  # and not a column of single letters
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.errors == []
+
+
+def test_the_scripts_of_the_page_are_bundled_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    first = drawing.bundle()
+    monkeypatch.delattr(drawing.vl_convert, "javascript_bundle")
+    assert drawing.bundle() == first
+    assert len(first) > 100_000
