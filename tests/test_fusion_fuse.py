@@ -71,7 +71,7 @@ def block(**changes):
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"se": Changed(16)}, "no fused form is known"),
+        ({"se": Changed(16)}, "has no known fused form"),
         ({"bn2": nn.InstanceNorm2d(16)}, "InstanceNorm2d, not BatchNorm2d"),
     ],
 )

@@ -118,26 +118,26 @@ FAULTS = [
     ("statistics", "- values * shifted * shifted", "- 1.001 * values * shifted * shifted", training),
     ("statistics", "tl.sum(origin, 1) + shifted", "0.999 * tl.sum(origin, 1) + shifted", training),
     ("statistics", "pixels - row // batch * chunk, chunk", "pixels, chunk", parted),
-    ("statistics", "pixels - part * chunk, chunk", "pixels, chunk", parted),
+    ("normalized", "pixels - part * chunk, chunk", "pixels, chunk", parted),
     ("statistics", "within + values", "1.001 * within + values", training),
     ("statistics", "* between * between", "* 1.001 * between * between", training),
-    ("statistics", "tl.sum(sums, 0) / pixels", "tl.sum(sums, 0) / (1.001 * pixels)", parted),
-    ("statistics", "(own - centre) * slope + shift", "(own - centre) * slope + 0.999 * shift", training),
+    ("normalized", "tl.sum(sums, 0) / pixels", "tl.sum(sums, 0) / (1.001 * pixels)", parted),
+    ("normalized", "(own - centre) * slope + shift", "(own - centre) * slope + 0.999 * shift", training),
     ("statistics", "share * (centre - before)", "share * (1.001 * centre - before)", statistics),
     ("statistics", "(total / (total - 1))", "1.0", statistics),
     ("statistics", "1.0 / (tl.load(batches) + 1)", "1.0 / (tl.load(batches) + 2)", statistics),
-    ("statistics", "tl.store(batches, tl.load(batches) + 1)", "tl.store(batches, tl.load(batches) + 2)", statistics),
+    ("normalized", "tl.store(batches, tl.load(batches) + 1)", "tl.store(batches, tl.load(batches) + 2)", statistics),
     ("statistics", "else momentum", "else 1.001 * momentum", statistics),
     ("statistics", "== programs - 1", "== programs - 2", training),
     ("statistics", "tl.store(counter, 0)", "tl.store(counter, 1)", counting),
     ("gradients", "+ away * s1", "+ 1.001 * away * s1", training),
     ("gradients", "slope * s2 + tl", "1.001 * slope * s2 + tl", training),
-    ("gradients", "channels) + through", "channels) + 1.001 * through", training),
-    ("gradients", "through * away", "0.999 * through * away", training),
-    ("gradients", "-slope * inverse * weights / count", "-1.001 * slope * inverse * weights / count", training),
-    ("gradients", "-slope * biases / count", "-1.001 * slope * biases / count", training),
-    ("gradients", "- times_x * centre", "- 1.001 * times_x * centre", training),
-    ("gradients", "factors[:, :, None] *", "1.001 * factors[:, :, None] *", training),
+    ("coefficients", "channels) + through", "channels) + 1.001 * through", training),
+    ("coefficients", "through * away", "0.999 * through * away", training),
+    ("coefficients", "-slope * inverse * weights / count", "-1.001 * slope * inverse * weights / count", training),
+    ("coefficients", "-slope * biases / count", "-1.001 * slope * biases / count", training),
+    ("coefficients", "- times_x * centre", "- 1.001 * times_x * centre", training),
+    ("coefficients", "factors[:, :, None] *", "1.001 * factors[:, :, None] *", training),
     ("gradients", "value, 0.0)\n", "1.001 * value, 0.0)\n", training),
     ("excitation", "gradient * gate * (1 - gate)", "gradient * gate * (1.001 - gate)", training),
     ("excitation", "bias + row, mask=row < width", "bias + row, mask=row < width - 1", gating),
@@ -159,7 +159,7 @@ FAULTS = [
     ("onchip", "shift[:, None]) * factor", "1.001 * shift[:, None]) * factor", inference),
 ]  # fmt: skip
 if BIASED:
-    FAULTS.append(("gradients", "total += load_rows(source", "total += 1.001 * load_rows(source", training))
+    FAULTS.append(("coefficients", "total += load_rows(source", "total += 1.001 * load_rows(source", training))
 
 
 @pytest.fixture(scope="module")

@@ -144,7 +144,17 @@ def test_products_are_in_fp32_and_not_in_tf32(target):
 
 
 def test_every_kernel_is_among_those_that_are_compiled(monkeypatch):
-    from cnnperf.fusion.triton import gradients, kernels, onchip, plan, pooled, rows, statistics
+    from cnnperf.fusion.triton import (
+        coefficients,
+        gradients,
+        kernels,
+        normalized,
+        onchip,
+        plan,
+        pooled,
+        rows,
+        statistics,
+    )
 
     launches = []
     for concluded in (0, plan.CONCLUDED):
@@ -161,7 +171,7 @@ def test_every_kernel_is_among_those_that_are_compiled(monkeypatch):
     called |= {"write_product", "write_column_sums", "block_at", "multiply_rows"}
     written = {
         name
-        for module in (kernels, onchip, pooled, statistics, gradients, rows)
+        for module in (kernels, onchip, pooled, statistics, normalized, gradients, coefficients, rows)
         for name, one in vars(module).items()
         if getattr(one, "__module__", None) == module.__name__
     }

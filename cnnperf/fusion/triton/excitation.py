@@ -60,18 +60,9 @@ def gated(value, hard: tl.constexpr):
 
 @triton.jit
 def write_hidden(
-    squeezed,
-    hidden,
-    slopes,
-    reduce,
-    bias,
-    channels,
-    width,
-    biased: tl.constexpr,
-    silu: tl.constexpr,
-    block_c: tl.constexpr,
-    block_h: tl.constexpr,
-):
+    squeezed, hidden, slopes, reduce, bias, channels, width,
+    biased: tl.constexpr, silu: tl.constexpr, block_c: tl.constexpr, block_h: tl.constexpr,
+):  # fmt: skip
     """Write a sample's hidden values from its squeezed means, and for SiLU the derivative there."""
     for start in range(0, width, block_h):
         row = start + tl.arange(0, block_h)
@@ -86,17 +77,9 @@ def write_hidden(
 
 @triton.jit
 def gate_of(
-    hidden,
-    row,
-    expand,
-    bias,
-    channels,
-    width,
-    biased: tl.constexpr,
-    hard: tl.constexpr,
-    block_c: tl.constexpr,
-    block_h: tl.constexpr,
-):
+    hidden, row, expand, bias, channels, width,
+    biased: tl.constexpr, hard: tl.constexpr, block_c: tl.constexpr, block_h: tl.constexpr,
+):  # fmt: skip
     """Return a sample's gate for the channels `row` from its hidden values."""
     value = product_of(expand, hidden, row, channels, width, width, 1, block_c, block_h)
     if biased:
@@ -106,23 +89,10 @@ def gate_of(
 
 @triton.jit
 def write_gate(
-    squeezed,
-    hidden,
-    slopes,
-    gate,
-    reduce,
-    expand,
-    reduce_bias,
-    expand_bias,
-    channels,
-    width,
-    reduce_biased: tl.constexpr,
-    expand_biased: tl.constexpr,
-    silu: tl.constexpr,
-    hard: tl.constexpr,
-    block_c: tl.constexpr,
-    block_h: tl.constexpr,
-):
+    squeezed, hidden, slopes, gate, reduce, expand, reduce_bias, expand_bias, channels, width,
+    reduce_biased: tl.constexpr, expand_biased: tl.constexpr, silu: tl.constexpr, hard: tl.constexpr,
+    block_c: tl.constexpr, block_h: tl.constexpr,
+):  # fmt: skip
     """Write a sample's hidden values and gate from squeezed means that this program wrote."""
     tl.debug_barrier()
     write_hidden(squeezed, hidden, slopes, reduce, reduce_bias, channels, width, reduce_biased, silu, block_c, block_h)
@@ -135,19 +105,9 @@ def write_gate(
 
 @triton.jit
 def write_excitation_backward(
-    dexcited,
-    dhidden,
-    dsqueezed,
-    hidden,
-    slopes,
-    reduce,
-    expand,
-    channels,
-    width,
-    silu: tl.constexpr,
-    block_c: tl.constexpr,
-    block_h: tl.constexpr,
-):
+    dexcited, dhidden, dsqueezed, hidden, slopes, reduce, expand, channels, width,
+    silu: tl.constexpr, block_c: tl.constexpr, block_h: tl.constexpr,
+):  # fmt: skip
     """Write a sample's gradients of what goes into the activation and of the squeezed means from `dexcited`."""
     tl.debug_barrier()
     for start in range(0, width, block_h):

@@ -1,7 +1,7 @@
 """The fused functions on a GPU, in Triton kernels. Importing this module does not import triton; using it does.
 
-Maps are in one of `DTYPES`. Parameters and running statistics are in one of them too, contiguous, and on the same
-device; everything else is in fp32. In a compilation the operators of `operators` run the same kernels.
+Maps are in one of `DTYPES`. Parameters and running statistics are in one of `DTYPES`, too, contiguous and on the same
+device; other tensors are in fp32. In a compiled graph the operators of `operators` run the same kernels.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor
 
-from cnnperf.fusion import maps
+from cnnperf.fusion import maps, operators
 from cnnperf.fusion.algebra import Add, Forward, Frozen, Gradients, Merge, Parameters
 from cnnperf.fusion.excitation import Excitation, ExcitationWeights, in_float32
 from cnnperf.fusion.norm import BatchNorm, affine_of, frozen
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from cnnperf.fusion.triton.tail import Running
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-"""The dtypes of maps that the kernels read and write."""
+"""Dtypes of maps that the kernels read and write."""
 
 OLDEST = (8, 0)
-"""The oldest compute capability that the kernels are compiled for in the tests."""
+"""Oldest compute capability for which the tests compile the kernels."""
 
 
 def available() -> bool:
@@ -36,20 +36,20 @@ def available() -> bool:
     return _load()
 
 
-# What torch.compiler.assume_constant_result does, which would import Dynamo and with it triton.
+# torch.compiler.assume_constant_result does the same, but would import Dynamo and with it triton.
 available._dynamo_marked_constant = True  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 def takes(x: Tensor, *others: Tensor) -> str | None:
-    """Return why the kernels do not take maps; None where they do."""
+    """Return why the kernels do not take maps; None if they do."""
     if not x.is_cuda:
         return "the map is not on a GPU"
     if x.dtype not in DTYPES:
         return f"the map is in {x.dtype}; the kernels take {', '.join(map(str, DTYPES))}"
     if x.dim() != maps.MAP_DIMENSIONS or x.numel() == 0:
-        return f"the map is empty or has not {maps.MAP_DIMENSIONS} dimensions"
+        return f"the map is empty or does not have {maps.MAP_DIMENSIONS} dimensions"
     if not available():
-        return "triton is not installed, or no GPU of compute capability 8.0 or newer is there"
+        return "triton is not installed, or there is no GPU of compute capability 8.0 or newer"
     return maps.not_alike(x, *others)
 
 
@@ -77,7 +77,7 @@ def tail_forward(
     *,
     apart: bool = False,
 ) -> Forward:
-    """Do what `algebra.tail_forward` does, and move running statistics; results `apart` share no allocation."""
+    """Compute `algebra.tail_forward` and update running statistics; results that are `apart` share no allocation."""
     from cnnperf.fusion.triton import tail as triton_tail
 
     x, shortcut = of_one_layout(x, shortcut)
@@ -95,7 +95,7 @@ def tail_backward(
     *,
     apart: bool = False,
 ) -> Gradients:
-    """Do what `algebra.tail_backward` does; results `apart` share no allocation."""
+    """Compute `algebra.tail_backward`; results that are `apart` share no allocation."""
     from cnnperf.fusion.triton import tail as triton_tail
 
     x, grad, mask = of_one_layout(x, grad, kept.mask)
@@ -104,7 +104,7 @@ def tail_backward(
 
 
 def tail_inference(x: Tensor, shortcut: Tensor, norm: Frozen, *excitation: Tensor | None) -> Tensor:
-    """Do what `algebra.tail_inference` does, for weights and biases of an excitation."""
+    """Compute `algebra.tail_inference`; `excitation` holds weights and biases."""
     from cnnperf.fusion.triton import inference as triton_inference
 
     x, shortcut = of_one_layout(x, shortcut)
@@ -113,9 +113,9 @@ def tail_inference(x: Tensor, shortcut: Tensor, norm: Frozen, *excitation: Tenso
 
 
 def tail_scaling(x: Tensor, squeezed: Tensor | None, norm: Frozen, *excitation: Tensor | None) -> Tensor:
-    """Do what `algebra.tail_scaling` does, for weights and biases of an excitation; return 2 x N x C.
+    """Compute `algebra.tail_scaling`, 2 x N x C; `excitation` holds weights and biases.
 
-    Where the means of x, N x C, are not known in `squeezed`, they are taken.
+    The means of x, N x C, are computed if `squeezed` is None.
     """
     from cnnperf.fusion.triton import inference as triton_inference
 
@@ -125,7 +125,7 @@ def tail_scaling(x: Tensor, squeezed: Tensor | None, norm: Frozen, *excitation: 
 
 
 def se_forward(x: Tensor, excitation: Excitation, *, apart: bool = False) -> Excited:
-    """Do what `squeeze_and_excite` does, and keep what its backward needs; results `apart` share no allocation."""
+    """Compute `squeeze_and_excite` and the tensors for its backward; results that are `apart` share no allocation."""
     from cnnperf.fusion.triton import gate as triton_gate
 
     (x,) = of_one_layout(x)
@@ -136,7 +136,7 @@ def se_forward(x: Tensor, excitation: Excitation, *, apart: bool = False) -> Exc
 def se_backward(
     grad: Tensor, x: Tensor, kept: Excited, excitation: Excitation, *, apart: bool = False
 ) -> triton_gate.Gradients:
-    """Return the gradients of `se_forward`; results `apart` share no allocation."""
+    """Return the gradients of `se_forward`; results that are `apart` share no allocation."""
     from cnnperf.fusion.triton import gate as triton_gate
 
     x, grad = of_one_layout(x, grad)
@@ -145,17 +145,17 @@ def se_backward(
 
 
 def gate(x: Tensor, excitation: Excitation) -> Tensor:
-    """Return the gated map, differentiable once, for a map in any layout."""
+    """Return the gated map, N x C x H x W, differentiable once, for a map in any layout."""
     return cast(Tensor, Gated.apply(x, *in_float32(excitation[:4]), *excitation[4:]))  # type: ignore[no-untyped-call]
 
 
 class Gated(torch.autograd.Function):
-    """`excitation.squeeze_and_excite` in Triton kernels; the backward cannot be differentiated again."""
+    """`excitation.squeeze_and_excite` in Triton kernels; the backward raises RuntimeError if differentiated again."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, *excitation: Any) -> Tensor:
-        """Gate a map by the fields of a `excitation.Excitation`."""
-        kept = se_forward(x, cast(Excitation, excitation))
+        """Gate a map; `excitation` holds the fields of an `Excitation`."""
+        kept = se_forward(x, Excitation(*excitation))
         ctx.save_for_backward(x, *excitation[:4], *kept[1:])
         ctx.kind = excitation[4:]
         return kept.out
@@ -165,33 +165,33 @@ class Gated(torch.autograd.Function):
         """Compute the gradients of the map, both weights and both biases."""
         maps.refuse_second_derivative()
         x, *small = ctx.saved_tensors
-        excitation = cast(Excitation, (*small[:4], *ctx.kind))
+        excitation = Excitation(*small[:4], *ctx.kind)
         *gradients, into_activation, into_gate = se_backward(grad, x, Excited(x, *small[4:]), excitation)
-        into = zip((into_activation, into_gate), small[2:4], strict=True)
-        return *gradients, *(None if bias is None else one.sum(0) for one, bias in into), None, None
+        pairs = zip((into_activation, into_gate), small[2:4], strict=True)
+        return *gradients, *(None if bias is None else gradient.sum(0) for gradient, bias in pairs), None, None
 
 
 def train_tail(x: Tensor, shortcut: Tensor, norm: BatchNorm, excitation: ExcitationWeights) -> Tensor | None:
-    """Return the tail in training and update the running statistics; None where the kernels cannot update them.
+    """Return the tail in training and update the running statistics; None if the kernels cannot update them.
 
-    Parameters may be in any dtype; what the kernels do not read is converted.
+    Parameters that the kernels cannot read are converted to float32 first.
     """
     running = None
     if norm.training and norm.track_running_stats:
         running = norm.running_mean, norm.running_var, norm.num_batches_tracked, norm.momentum
         if not _updates(running, x):
             return None
-    ready = (_readable(small) for small in (*affine_of(norm, x), *excitation))
-    return cast(Tensor, Tail.apply(float(norm.eps), running, x, shortcut, *ready))  # type: ignore[no-untyped-call]
+    parameters = (_readable(small) for small in (*affine_of(norm, x), *excitation))
+    return cast(Tensor, Tail.apply(float(norm.eps), running, x, shortcut, *parameters))  # type: ignore[no-untyped-call]
 
 
 def infer_tail(x: Tensor, shortcut: Tensor, norm: BatchNorm, excitation: ExcitationWeights, _: Tensor | None) -> Tensor:
-    """Return the tail in inference; known means of x are not used, because a sample is read once where it fits."""
+    """Return the tail in inference. Known means of x are not used, because a small sample is read only once anyway."""
     return tail_inference(x, shortcut, frozen(norm, x), *in_float32(excitation))
 
 
 def _updates(running: tuple[Any, ...], x: Tensor) -> bool:
-    """Return whether the kernels can update these running statistics, fields of `tail.Running`, for a map."""
+    """Return whether the kernels can update running statistics, the fields of `tail.Running`."""
     mean, variance, batches, _ = running
     counted = batches is None or (batches.dtype is torch.int64 and batches.device == x.device)
     return counted and _is_read(mean) and _is_read(variance)
@@ -206,27 +206,26 @@ def _is_read(small: Tensor) -> bool:
 
 
 class Tail(torch.autograd.Function):
-    """`halves.Tail` in Triton kernels, which update the running statistics too and read parameters as they are."""
+    """`halves.Tail` in Triton kernels, which also update running statistics and read parameters in their own dtypes."""
 
     @staticmethod
     def forward(
         ctx: Any, eps: float, running: tuple[Any, ...] | None, x: Tensor, shortcut: Tensor, *parameters: Any
     ) -> Tensor:
-        """Compute the output, and keep x, the byte mask and what is small for the backward."""
+        """Compute the output, and save x, the byte mask and the small tensors for the backward."""
         from cnnperf.fusion.triton.tail import Running
 
-        moved = None if running is None else Running(*running)
-        out, *kept = tail_forward(x, shortcut, Parameters(*parameters), eps, running=moved)
+        statistics = None if running is None else Running(*running)
+        out, *kept = tail_forward(x, shortcut, Parameters(*parameters), eps, running=statistics)
         ctx.eps = eps
         ctx.save_for_backward(x, *kept, *parameters)
         return out
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
-        """Compute all gradients from that of the output."""
+        """Compute all gradients from the gradient of the output."""
         maps.refuse_second_derivative()
         x, *small = ctx.saved_tensors
         kept, parameters = Forward(x, *small[:7]), Parameters(*small[7:])
         gradients = tail_backward(grad, x, kept, parameters, ctx.eps)
-        wanted = zip(gradients[2:], small[7:], strict=True)
-        return None, None, *gradients[:2], *(None if one is None else gradient for gradient, one in wanted)
+        return None, None, *operators.of_present(gradients, small[-2:])

@@ -1,7 +1,7 @@
-"""The fused tail in inference on a GPU: which kernels run in which order. The signatures are those of `algebra`.
+"""The fused tail in inference on a GPU: the sequence of kernels. The signatures are those of `algebra`.
 
-Maps are in fp32, bf16 or fp16, all of one layout, contiguous or channels_last; all other tensors are in fp32 and
-contiguous. Importing this module imports triton; `functions` does it at the first call.
+Maps are in fp32, bf16 or fp16, all of one layout, contiguous or channels_last. All other tensors are in fp32 and
+contiguous. Importing this module imports triton; `functions` does so on the first call.
 """
 
 from __future__ import annotations
@@ -12,11 +12,10 @@ import torch
 from torch import Tensor
 
 from cnnperf.fusion.algebra import Frozen
-from cnnperf.fusion.triton.kernels import rectify_map, sum_map
-from cnnperf.fusion.triton.launch import Launch, block_of, launch_for, rows_of, sizes_of, small, tile_of, whole_of
+from cnnperf.fusion.triton.kernels import rectify_map
+from cnnperf.fusion.triton.launch import Launch, block_of, launch_for, sizes_of, small, tile_of, whole_of
 from cnnperf.fusion.triton.onchip import gate_sample
-from cnnperf.fusion.triton.pooled import excite_pooled
-from cnnperf.fusion.triton.wide import Weights, excite_rows, filled, kind_of
+from cnnperf.fusion.triton.wide import Weights, excite_sums, filled, kind_of, sum_pixels
 
 
 def tail_inference(
@@ -29,7 +28,7 @@ def tail_inference(
     expand_bias: Tensor | None = None,
     launch: Launch | None = None,
 ) -> Tensor:
-    """Do what `algebra.tail_inference` does: 3 passes in one launch where a sample's map is small, else 4 in 3."""
+    """Compute `algebra.tail_inference`: 3 passes in 1 launch if a sample's map is small, otherwise 4 in 3."""
     *of_norm, eps = norm
     (batch, channels, pixels, width, last), how = sizes_of(x, reduce)
     weights = (reduce, expand, reduce_bias, expand_bias)
@@ -70,7 +69,7 @@ def tail_scaling(
     expand_bias: Tensor | None = None,
     launch: Launch | None = None,
 ) -> Tensor:
-    """Do what `algebra.tail_scaling` does for a map: 1 pass, or none where its means are known.
+    """Compute `algebra.tail_scaling` for a map: 1 pass, or none if its means, N x C, are given in `squeezed`.
 
     Returns:
         Scale and shift, 2 x N x C.
@@ -87,39 +86,17 @@ def tail_scaling(
 def _pooled(
     x: Tensor, norm: Frozen, weights: Weights, launch: Launch, scaling: Tensor | None, means: Tensor | None = None
 ) -> Tensor:
-    """Return the gate of a tail in inference, N x C, and write scale and shift where they are wanted."""
-    *of_norm, eps = norm
+    """Return the gate of a tail in inference, N x C, and write scale and shift into `scaling`, 2 x N x C, or None."""
     sizes, how = sizes_of(x, cast(Tensor, weights[0]))
-    batch, channels, pixels, width, last = sizes
-    parts, chunk = how.sums.parts, how.sums.chunk
-    of_channels = (batch, channels)
-    squeezed, gate, hidden, *sums = block_of(
-        x, torch.float32, of_channels, of_channels, (batch, width), *([(parts, *of_channels)] if means is None else [])
-    )
+    of_channels, of_hidden = (sizes.batch, sizes.channels), (sizes.batch, sizes.width)
+    of_sums = [(how.sums.parts, *of_channels)] if means is None else []
+    squeezed, gate, hidden, *sums = block_of(x, torch.float32, of_channels, of_channels, of_hidden, *of_sums)
     if means is None:
         (total,) = sums
-        launch(
-            sum_map,
-            how.sums.programs,
-            *(x, x, total, batch, channels, pixels, parts, chunk),
-            multiplied=False,
-            **tile_of(how, how.sums, last=last),
-        )
+        sum_pixels(x, None, total, sizes, how, launch)
     else:  # means are sums of one part and one pixel
-        total, pixels, parts = means, 1, 1
-    given, results = filled(weights), (squeezed, hidden, hidden, gate)
-    launch(
-        excite_pooled,
-        how.sample_programs,
-        *(total, *results, *((gate, gate) if scaling is None else scaling), *of_norm),
-        *(*given, eps, batch, channels, width, pixels, parts),
-        normalized=True,
-        scaled=scaling is not None,
-        **kind_of(weights),
-        whole=not how.wide,
-        **rows_of(how),
-    )
-    if how.wide:
-        both = None if scaling is None else tuple(scaling)
-        excite_rows(results, given, sizes, how, launch, kind=kind_of(weights), scaling=both)
+        total, sizes = means, sizes._replace(pixels=1)
+    results, kind = (squeezed, hidden, hidden, gate), kind_of(weights)
+    both = None if scaling is None else tuple(scaling)
+    excite_sums(total, results, filled(weights), sizes, how, launch, kind=kind, norm=norm, scaling=both)
     return gate

@@ -27,16 +27,9 @@ def place_of(program, channels, parts, block_c: tl.constexpr):
 
 @triton.jit
 def tile_at(
-    sample,
-    channel,
-    pixel,
-    channels,
-    pixels,
-    last: tl.constexpr,
-    quads: tl.constexpr,
-    block_c: tl.constexpr,
-    block_p: tl.constexpr,
-):
+    sample, channel, pixel, channels, pixels,
+    last: tl.constexpr, quads: tl.constexpr, block_c: tl.constexpr, block_p: tl.constexpr,
+):  # fmt: skip
     """Return where a tile begins, what its numbers are away from there, and which of them exist.
 
     Triton sees for itself where rows are multiples of 16 numbers. With `quads`, where they are multiples of 4, the
@@ -76,20 +69,9 @@ def load_channels(source, sample, channel, channels, block_c: tl.constexpr):
 
 @triton.jit
 def sum_map(
-    x,
-    other,
-    total,
-    batch,
-    channels,
-    pixels,
-    parts,
-    chunk,
-    multiplied: tl.constexpr,
-    last: tl.constexpr,
-    quads: tl.constexpr,
-    block_c: tl.constexpr,
-    block_p: tl.constexpr,
-):
+    x, other, total, batch, channels, pixels, parts, chunk,
+    multiplied: tl.constexpr, last: tl.constexpr, quads: tl.constexpr, block_c: tl.constexpr, block_p: tl.constexpr,
+):  # fmt: skip
     """Write the sums of x, or where `multiplied` of x times another map."""
     sample, channel, part = place_of(tl.program_id(0), channels, parts, block_c)
     sums = tl.zeros([block_c, block_p], tl.float32)
@@ -104,25 +86,9 @@ def sum_map(
 
 @triton.jit
 def rectify_map(
-    x,
-    shortcut,
-    weight,
-    bias,
-    mean,
-    variance,
-    gate,
-    out,
-    mask,
-    eps,
-    channels,
-    pixels,
-    parts,
-    masked: tl.constexpr,
-    last: tl.constexpr,
-    quads: tl.constexpr,
-    block_c: tl.constexpr,
-    block_p: tl.constexpr,
-):
+    x, shortcut, weight, bias, mean, variance, gate, out, mask, eps, channels, pixels, parts,
+    masked: tl.constexpr, last: tl.constexpr, quads: tl.constexpr, block_c: tl.constexpr, block_p: tl.constexpr,
+):  # fmt: skip
     """Write relu(BatchNorm(x) gate + shortcut), moments C and gate N x C; where `masked` a byte where it is above 0."""
     program = tl.num_programs(0) - 1 - tl.program_id(0)
     sample, channel, part = place_of(program, channels, parts, block_c)
@@ -141,19 +107,9 @@ def rectify_map(
 
 @triton.jit
 def scale_map(
-    x,
-    scale,
-    offset,
-    out,
-    channels,
-    pixels,
-    parts,
-    moved: tl.constexpr,
-    last: tl.constexpr,
-    quads: tl.constexpr,
-    block_c: tl.constexpr,
-    block_p: tl.constexpr,
-):
+    x, scale, offset, out, channels, pixels, parts,
+    moved: tl.constexpr, last: tl.constexpr, quads: tl.constexpr, block_c: tl.constexpr, block_p: tl.constexpr,
+):  # fmt: skip
     """Write x scale, scale N x C, and where `moved` plus offset / (H W), offset N x C."""
     program = tl.num_programs(0) - 1 - tl.program_id(0)
     sample, channel, part = place_of(program, channels, parts, block_c)
@@ -167,24 +123,9 @@ def scale_map(
 
 @triton.jit
 def blend_maps(
-    passed,
-    x,
-    weight,
-    variance,
-    gate,
-    dsqueezed,
-    of_x,
-    constant,
-    out,
-    eps,
-    channels,
-    pixels,
-    parts,
-    last: tl.constexpr,
-    quads: tl.constexpr,
-    block_c: tl.constexpr,
-    block_p: tl.constexpr,
-):
+    passed, x, weight, variance, gate, dsqueezed, of_x, constant, out, eps, channels, pixels, parts,
+    last: tl.constexpr, quads: tl.constexpr, block_c: tl.constexpr, block_p: tl.constexpr,
+):  # fmt: skip
     """Write passed slope gate + x of_x + slope dsqueezed / (H W) + constant.
 
     Gate and dsqueezed are N x C, of_x and constant C, and slope is that of BatchNorm.

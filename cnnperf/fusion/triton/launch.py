@@ -1,8 +1,8 @@
-"""What all launches of the GPU kernels share: sizes, layouts, small tensors, and how a kernel is started.
+"""Sizes, layouts and small tensors for launches of the GPU kernels, and direct launches of compiled kernels.
 
-`JITFunction.run` binds, specializes and looks up a kernel anew at each launch, which takes the host longer than a small
-kernel runs. All that depends on is here part of a call's signature, so that the kernels of a signature, once compiled,
-are started directly.
+`JITFunction.run` binds, specializes and looks up a kernel at each launch, which takes the host longer than a small
+kernel runs. Here the signature of a call contains everything that these steps depend on, and the compiled kernels of a
+known signature are started directly.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from cnnperf.fusion import maps
 from cnnperf.fusion.triton.plan import Plan, Sweep, plan
 
 ALIGNMENT = 16
-"""Bytes for which Triton specializes a pointer, and numbers of which each small tensor in a block takes a multiple."""
+"""Alignment in bytes for which Triton specializes a pointer; small tensors in a block take multiples of 16 numbers."""
 
 SIGNATURES = 4096
-"""Signatures whose kernels are kept; a network has some ten."""
+"""Largest number of signatures whose kernels are cached; a network has about ten."""
 
 Launch = Callable[..., None]
-"""Start a kernel: `launch(kernel, programs, *arguments, **constants)`, where constants hold `num_warps` too."""
+"""Function that starts a kernel: `launch(kernel, programs, *arguments, **constants)`, with `num_warps` in constants."""
 
 
 class Sizes(NamedTuple):
@@ -46,14 +46,14 @@ def sizes_of(x: Tensor, reduce: Tensor) -> tuple[Sizes, Plan]:
 
 
 class Excited(NamedTuple):
-    """Results of the forward of Squeeze-and-Excitation; all but `out` is kept for the backward.
+    """Results of the forward of Squeeze-and-Excitation; all but `out` are saved for the backward.
 
     Attributes:
-        out: N x C x H x W, in the dtype of x.
-        squeezed: N x C.
-        hidden: After the activation, N x C/r.
-        slopes: The derivative of SiLU, N x C/r; not written with ReLU, which needs none.
-        gate: N x C.
+        out: Gated map, N x C x H x W, in the dtype of x.
+        squeezed: Squeezed means, N x C.
+        hidden: Hidden values after the activation, N x C/r.
+        slopes: Derivatives of SiLU, N x C/r; uninitialized with ReLU.
+        gate: Gate, N x C.
     """
 
     out: Tensor
@@ -64,38 +64,38 @@ class Excited(NamedTuple):
 
 
 def of_one_layout(x: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
-    """Return maps in the layout of the first; a compiler may have given the others another."""
+    """Return maps in the layout of the first; a compiler may have chosen another one for the others."""
     layout = maps.memory_format_of(x)
-    return tuple(one.contiguous(memory_format=layout) for one in (x, *others))
+    return tuple(tensor.contiguous(memory_format=layout) for tensor in (x, *others))
 
 
 def launch_ordinarily(kernel: Any, programs: int, *arguments: Any, **constants: Any) -> None:
-    """Start a kernel through Triton's own look-up."""
+    """Start a kernel through Triton's own lookup."""
     kernel[(programs,)](*arguments, **constants)
 
 
 class DirectLaunch:
-    """Launcher of the kernels of one call signature, which keeps what was compiled at the first call.
+    """Launcher of the kernels of one call signature, which caches the compiled kernels.
 
-    The first launch of a kernel goes through `JITFunction.run`, which returns the `CompiledKernel`; later ones call
-    `CompiledKernel.__getitem__`'s function, which takes every argument of the kernel, constants included (the same in
-    Triton 3.6 and 3.7, https://github.com/triton-lang/triton/blob/v3.6.0/python/triton/compiler/compiler.py).
+    The first launch of a kernel goes through `JITFunction.run`, which returns the `CompiledKernel`. Later launches call
+    the function that `CompiledKernel.__getitem__` returns, with every argument of the kernel, including constants (the
+    same in Triton 3.6 and 3.7, https://github.com/triton-lang/triton/blob/v3.6.0/python/triton/compiler/compiler.py).
     """
 
     def __init__(self) -> None:
-        self._kept: dict[str, tuple[Callable[..., None], tuple[Any, ...]]] = {}
+        self._compiled: dict[str, tuple[Callable[..., None], tuple[Any, ...]]] = {}
 
     def __call__(self, kernel: Any, programs: int, *arguments: Any, **constants: Any) -> None:
-        """Start a kernel, of which this signature starts one with one grid and one set of constants."""
-        kept = self._kept.get(kernel.__name__)
-        if kept is not None:
-            start, rest = kept
+        """Start a kernel; calls of one signature start each kernel with the same grid and constants."""
+        known = self._compiled.get(kernel.__name__)
+        if known is not None:
+            start, rest = known
             start(*arguments, *rest)
             return
         compiled = kernel[(programs,)](*arguments, **constants)
         if compiled is not None:  # Triton's interpreter compiles nothing
             rest = tuple(constants[name] for name in kernel.arg_names[len(arguments) :])
-            self._kept[kernel.__name__] = compiled[programs, 1, 1], rest
+            self._compiled[kernel.__name__] = compiled[programs, 1, 1], rest
 
 
 @lru_cache(maxsize=SIGNATURES)
@@ -106,66 +106,59 @@ def _direct(*_: Any) -> DirectLaunch:
 def launch_for(function: str, x: Tensor, tensors: Sequence[Tensor | None], *flags: Any) -> Launch:
     """Return the launcher of a function's kernels for one call.
 
-    Triton compiles a kernel for the dtypes of its pointers, for whether each is aligned, and for integers that are 1 or
-    multiples of 16. The integers follow from the shapes, which are part of the signature. Pointers are all aligned in
-    a direct launch; a call with another one is left to Triton.
+    Triton compiles a kernel for the dtypes of its pointers, for their alignment, and for integers that are 1 or
+    multiples of 16. The integers follow from the shapes, which are part of the signature. A direct launch needs aligned
+    pointers; a call with any other goes through Triton's lookup.
 
     Args:
         function: Name of the function that starts the kernels.
-        x: Map, N x C x H x W; its shape, layout, dtype and device belong to the signature.
-        tensors: All other tensors that the caller got from outside; their dtypes, and the width of the excitation,
-            which is the last size of any of them, belong to it.
-        flags: What else decides about kernels, grids, constants and types of numbers.
-
-    Returns:
-        A launcher.
+        x: Map, N x C x H x W; its shape, layout, dtype and device are part of the signature.
+        tensors: All other tensors that the function was called with; their dtypes are part of the signature.
+        flags: Everything else that kernels, grids, constants and types of numbers depend on, such as the width C/r.
     """
-    places = x.data_ptr()
-    for one in tensors:
-        if one is not None:
-            places |= one.data_ptr()
-    if places % ALIGNMENT:
+    addresses = x.data_ptr()
+    for tensor in tensors:
+        if tensor is not None:
+            addresses |= tensor.data_ptr()
+    if addresses % ALIGNMENT:
         return launch_ordinarily
-    dtypes = [None if one is None else one.dtype for one in tensors]
+    dtypes = [None if tensor is None else tensor.dtype for tensor in tensors]
     return _direct(function, x.shape, x.stride(), x.dtype, x.device.index, *dtypes, *flags)
 
 
 def tile_of(how: Plan, sweep: Sweep, *, last: bool) -> dict[str, Any]:
-    """Return what every sweep over maps is compiled for."""
+    """Return the constants of a sweep over maps."""
     blocks = {"block_c": sweep.block_c, "block_p": sweep.block_p}
     return {"last": last, "quads": how.quads, **blocks, "num_warps": sweep.warps}
 
 
 def rows_of(how: Plan) -> dict[str, int]:
-    """Return what every excitation over rows of N x C is compiled for."""
+    """Return the constants of a kernel that computes the excitation of a sample."""
     blocks = {"block_c": how.row_c, "block_h": how.row_h, "block_parts": how.row_parts}
     return {**blocks, "num_warps": how.row_warps}
 
 
 def whole_of(how: Plan, *, last: bool) -> dict[str, Any]:
-    """Return what every kernel that holds a sample's map is compiled for."""
+    """Return the constants of a kernel that holds a sample's map in registers."""
     blocks = {"block_c": how.whole_c, "block_p": how.whole_p, "row_c": how.row_c, "row_h": how.row_h}
     return {"last": last, "quads": how.quads, **blocks, "num_warps": how.whole_warps}
 
 
 def small(x: Tensor, *size: int) -> Tensor:
-    """Return a new tensor in fp32 on the device of x."""
+    """Return a new tensor of a size in fp32 on the device of x."""
     return x.new_empty(size, dtype=torch.float32)
 
 
 def block_of(x: Tensor, dtype: torch.dtype, *sizes: tuple[int, ...], apart: bool = False) -> list[Tensor]:
-    """Return new contiguous tensors in one allocation on the device of x, each of them aligned.
+    """Return new contiguous, aligned tensors in one allocation on the device of x.
 
-    A view keeps all of the allocation alive: only tensors that live equally long belong together.
+    Each tensor keeps the whole allocation alive, so only tensors that live equally long should share one.
 
     Args:
-        x: On the device.
-        dtype: Of the tensors.
-        sizes: Of the tensors.
-        apart: Whether each gets an allocation of its own; what an operator returns must not share one.
-
-    Returns:
-        The tensors.
+        x: Any tensor on the device.
+        dtype: Dtype of the tensors.
+        sizes: Sizes of the tensors.
+        apart: Whether each tensor gets its own allocation, which the results of an operator need.
     """
     if apart:
         return [x.new_empty(size, dtype=dtype) for size in sizes]
@@ -176,7 +169,7 @@ def block_of(x: Tensor, dtype: torch.dtype, *sizes: tuple[int, ...], apart: bool
 
 @lru_cache(maxsize=SIGNATURES)
 def _layout(sizes: tuple[tuple[int, ...], ...]) -> tuple[list[tuple[tuple[int, ...], int]], int]:
-    """Return strides and first number of each of some tensors in one allocation, and its size."""
+    """Return strides and offset of each tensor in one allocation, and the size of the allocation."""
     starts, total = [], 0
     for size in sizes:
         strides: list[int] = []

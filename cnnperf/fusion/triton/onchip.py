@@ -16,37 +16,12 @@ from cnnperf.fusion.triton.kernels import load_channels, tile_at
 
 @triton.jit
 def gate_sample(
-    x,
-    shortcut,
-    weight,
-    bias,
-    mean,
-    variance,
-    reduce,
-    expand,
-    reduce_bias,
-    expand_bias,
-    squeezed,
-    hidden,
-    slopes,
-    gate,
-    out,
-    eps,
-    channels,
-    width,
-    pixels,
-    tail: tl.constexpr,
-    reduce_biased: tl.constexpr,
-    expand_biased: tl.constexpr,
-    silu: tl.constexpr,
-    hard: tl.constexpr,
-    last: tl.constexpr,
-    quads: tl.constexpr,
-    block_c: tl.constexpr,
-    block_p: tl.constexpr,
-    row_c: tl.constexpr,
-    row_h: tl.constexpr,
-):
+    x, shortcut, weight, bias, mean, variance, reduce, expand, reduce_bias, expand_bias, squeezed, hidden, slopes,
+    gate, out, eps, channels, width, pixels,
+    tail: tl.constexpr, reduce_biased: tl.constexpr, expand_biased: tl.constexpr, silu: tl.constexpr,
+    hard: tl.constexpr, last: tl.constexpr, quads: tl.constexpr, block_c: tl.constexpr, block_p: tl.constexpr,
+    row_c: tl.constexpr, row_h: tl.constexpr,
+):  # fmt: skip
     """Write x gate, or where `tail` relu(BatchNorm(x) gate + shortcut) in inference."""
     sample = tl.program_id(0)
     row = sample * channels
@@ -59,23 +34,9 @@ def gate_sample(
         value = value * slope + shift
     tl.store(squeezed + row + c, value, mask=c < channels)
     write_gate(
-        squeezed + row,
-        hidden + sample * width,
-        slopes + sample * width,
-        gate + row,
-        reduce,
-        expand,
-        reduce_bias,
-        expand_bias,
-        channels,
-        width,
-        reduce_biased,
-        expand_biased,
-        silu,
-        hard,
-        row_c,
-        row_h,
-    )
+        squeezed + row, hidden + sample * width, slopes + sample * width, gate + row, reduce, expand, reduce_bias,
+        expand_bias, channels, width, reduce_biased, expand_biased, silu, hard, row_c, row_h,
+    )  # fmt: skip
     tl.debug_barrier()
     factor = load_channels(gate, sample, 0, channels, block_c)
     if tail:
@@ -89,29 +50,10 @@ def gate_sample(
 
 @triton.jit
 def gate_sample_backward(
-    grad,
-    x,
-    gate,
-    hidden,
-    slopes,
-    reduce,
-    expand,
-    dexcited,
-    dhidden,
-    dsqueezed,
-    dx,
-    channels,
-    width,
-    pixels,
-    silu: tl.constexpr,
-    hard: tl.constexpr,
-    last: tl.constexpr,
-    quads: tl.constexpr,
-    block_c: tl.constexpr,
-    block_p: tl.constexpr,
-    row_c: tl.constexpr,
-    row_h: tl.constexpr,
-):
+    grad, x, gate, hidden, slopes, reduce, expand, dexcited, dhidden, dsqueezed, dx, channels, width, pixels,
+    silu: tl.constexpr, hard: tl.constexpr, last: tl.constexpr, quads: tl.constexpr, block_c: tl.constexpr,
+    block_p: tl.constexpr, row_c: tl.constexpr, row_h: tl.constexpr,
+):  # fmt: skip
     """Write the gradients of a gated map, and of what goes into gate, activation and squeeze."""
     sample = tl.program_id(0)
     row = sample * channels
@@ -123,19 +65,9 @@ def gate_sample_backward(
     value = through_gate(value, tl.load(gate + row + c, mask=c < channels, other=0.0), hard)
     tl.store(dexcited + row + c, value, mask=c < channels)
     write_excitation_backward(
-        dexcited + row,
-        dhidden + sample * width,
-        dsqueezed + row,
-        hidden + sample * width,
-        slopes + sample * width,
-        reduce,
-        expand,
-        channels,
-        width,
-        silu,
-        row_c,
-        row_h,
-    )
+        dexcited + row, dhidden + sample * width, dsqueezed + row, hidden + sample * width, slopes + sample * width,
+        reduce, expand, channels, width, silu, row_c, row_h,
+    )  # fmt: skip
     tl.debug_barrier()
     result = held.to(tl.float32) * load_channels(gate, sample, 0, channels, block_c)
     result += load_channels(dsqueezed, sample, 0, channels, block_c) / pixels

@@ -1,8 +1,8 @@
-"""What the operators of `operators` do with maps on a GPU. Importing this module imports triton.
+"""Implementations of the operators of `operators` on a GPU. Importing this module imports triton.
 
-A compiler takes the operators into its graph as they are, maps in the layout that it chose. So the kernels stay out of
-sight of Inductor, which would ask each of them for maps in the layout of the trace, and copy them into it. What an
-operator returns shares no memory, as PyTorch asks of operators.
+A compiler inserts the operators into its graph unchanged, with maps in the layout that it chose. Inductor does not see
+the kernels themselves, for which it would copy maps into the layout of the trace. The results of an operator share no
+memory, as PyTorch requires.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from cnnperf.fusion.triton.launch import Excited
 from cnnperf.fusion.triton.tail import Running
 
 Given = dict[str, Any]
-"""Arguments of an operator by their names in its schema."""
+"""Arguments of an operator, by name in its schema."""
 
 
 def tail_training(given: Given) -> tuple[Tensor, ...]:
-    """Return the fields of `algebra.Forward`, and move the running statistics that are given."""
+    """Return the fields of `algebra.Forward`, and update running statistics if the arguments include them."""
     running = None
     if given.get("running_mean") is not None and given.get("running_var") is not None:
         fields = (given.get(name) for name in ("running_mean", "running_var", "batches", "momentum"))
@@ -48,7 +48,7 @@ def tail_scaling(given: Given) -> Tensor:
 
 
 def tail_inference(given: Given) -> Tensor:
-    """Return the output; known means of x are not used, because a sample is read once where it fits."""
+    """Return the output. Known means of x are not used, because a small sample is read only once anyway."""
     return functions.tail_inference(given["x"], given["shortcut"], _fields_of(Frozen, given), *_weights_of(given))
 
 
@@ -64,7 +64,7 @@ def se_backward(given: Given) -> tuple[Tensor, ...]:
 
 
 def _fields_of(record: Any, given: Given) -> Any:
-    """Return a record of those arguments that are fields of it; a bias that an operator does not take is none."""
+    """Return a record of the arguments that are its fields; a field that is not an argument is None."""
     return record(*(given.get(name) for name in record._fields))
 
 
@@ -90,13 +90,13 @@ IMPLEMENTATIONS: dict[str, Callable[[Given], Any]] = {
     "tail_scaling": tail_scaling,
     "tail_inference": tail_inference,
 }
-"""Operator to what it does. The parts of a tail that is spread over processes are none on a GPU."""
+"""Operator to its implementation. On a GPU, a tail over several processes has no operators."""
 
 
 def implementation_of(name: str) -> Callable[..., Any]:
-    """Return a function that takes the arguments of an operator in the order of its schema."""
+    """Return the implementation of an operator as a function of its arguments in the order of its schema."""
     function = IMPLEMENTATIONS[name]
-    names = [one.name for one in getattr(torch.ops.cnnperf, name).default._schema.arguments]  # noqa: SLF001
+    names = [argument.name for argument in getattr(torch.ops.cnnperf, name).default._schema.arguments]  # noqa: SLF001
 
     def implementation(*given: Any, **others: Any) -> Any:
         return function(dict(zip(names, given, strict=False)) | others)

@@ -1,7 +1,7 @@
-"""How the GPU kernels divide a map among programs: block sizes by shape, worked out without a device.
+"""Division of a map among the programs of the GPU kernels: block sizes by shape, computed without a device.
 
-A program is one block of threads. Nothing is tuned by trial at the first call: the rules are few, and a run repeats.
-They follow from the sizes of registers, caches and processors; there was no device to measure what would be faster.
+A program is one block of threads. Nothing is tuned by trial on the first call: there are few rules, and runs are
+reproducible. The rules follow from the sizes of registers, caches and processors; they were not tuned on a device.
 """
 
 from __future__ import annotations
@@ -10,27 +10,26 @@ from functools import cache
 from typing import NamedTuple
 
 TILE = {True: 4096, False: 2048}
-"""Numbers of a tile, by whether the map is channels_last, of which more loads are under way at a time with 32 a thread.
-"""
+"""Numbers of a tile by whether the map is channels_last, where 32 numbers a thread keep more loads in flight."""
 
 PROCESSORS = 132  # multiprocessors of an H100
-PROGRAMS = 4 * PROCESSORS  # wanted of a sweep that sums
-LINE = 32  # channels that a tile of a channels_last map has next to each other: a cache line of 128 bytes in fp32
-ROW_C, ROW_H = 256, 16  # of the excitation's products
-PARTS = 16  # partial sums of a tile that are added up together
+PROGRAMS = 4 * PROCESSORS  # fewest programs of a sweep that sums, if the map is large enough
+LINE = 32  # channels of a tile of a channels_last map: a cache line of 128 bytes in fp32
+ROW_C, ROW_H = 256, 16  # channels and hidden values of a tile of the excitation's products
+PARTS = 16  # partial sums of a channel that are added up together
 COLUMNS = 8  # channels of a program that only sums over the batch: a sector of 32 bytes in fp32
-CONCLUDED = 16384  # partial sums that the last program of a block of channels adds up; more are left to a launch
+CONCLUDED = 16384  # most partial sums that the last program of a block of channels adds up; more take another launch
 PRODUCT = (128, 8, 16)  # samples, hidden values and channels of a tile of a product over the batch
-MANY_CHANNELS = 1024  # from here on one program a sample would read too many weights by itself
+MANY_CHANNELS = 1024  # channels from which on one program a sample would read too many weights
 TO_HIDDEN, TO_CHANNELS = (16, 4, 256), (16, 16, 64)  # samples, rows and columns of a tile of the products by rows
 
 HELD = {True: 16384, False: 8192}
-"""Numbers of a map that one program holds in registers, by whether its rows are multiples of 16.
+"""Most numbers of a map that one program holds in registers, by whether its rows are multiples of 16.
 
 From ptxas of CUDA 12.8 for sm_90: with 16 warps, whose threads have at most 128 registers each, 32 numbers a thread
-cost up to 24 bytes spilled where Triton reads rows as vectors, but up to 592 bytes where each number needs an address.
-tests/test_fusion_gpu_compile.py asks ptxas again. A program of 16 warps is alone on a multiprocessor; where there are
-more samples than multiprocessors the smaller number lets two run on one.
+spill up to 24 bytes if Triton reads rows as vectors, but up to 592 bytes if each number needs an address.
+tests/test_fusion_gpu_compile.py checks this with ptxas. A program of 16 warps occupies a multiprocessor. If there are
+more samples than multiprocessors, the smaller number lets two programs run on one.
 """
 
 
@@ -40,10 +39,10 @@ class Sweep(NamedTuple):
     Attributes:
         block_c: Channels of a tile.
         block_p: Pixels of a tile.
-        parts: Programs for the pixels of one block of channels.
+        parts: Number of programs for the pixels of one block of channels of a sample.
         chunk: Pixels of a part, a multiple of block_p.
-        programs: In all.
-        warps: Of a program.
+        programs: Number of programs.
+        warps: Warps of a program.
     """
 
     block_c: int
@@ -55,14 +54,14 @@ class Sweep(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """How the rows of a product of the excitation are divided among programs.
+    """Division of a product of the excitation into programs by rows.
 
     Attributes:
         block_n: Samples of a tile.
         block_r: Rows of a tile.
         block_k: Columns of a tile.
-        programs: In all.
-        warps: Of a program.
+        programs: Number of programs.
+        warps: Warps of a program.
     """
 
     block_n: int
@@ -76,31 +75,31 @@ class Plan(NamedTuple):
     """Division of maps of one shape into the programs of all kernels.
 
     Attributes:
-        sums: The sweeps that sum.
-        writes: The sweeps that only write.
+        sums: Sweeps that sum.
+        writes: Sweeps that only write.
         row_c: Channels of a tile of the excitation's weights.
         row_h: Hidden values of such a tile.
-        row_warps: Of a program of the excitation.
-        ending_warps: Of a program that sums and may go on with the excitation of a sample.
+        row_warps: Warps of a program of the excitation.
+        ending_warps: Warps of a program that sums and may continue with the excitation of a sample.
         quads: Whether rows are multiples of 4 numbers.
         row_parts: Partial sums of a channel that are added up together.
-        concludes: Whether the last program of a block of channels finds the batch's moments.
+        concludes: Whether the last program of a block of channels computes the batch's moments.
         rows: Partial sums of a channel in a tile of such a program.
-        block_n: Partial sums of a channel in a tile of the programs that only find the batch's moments.
-        columns: Programs of those.
+        block_n: Partial sums of a channel in a tile of the programs that only compute the batch's moments.
+        columns: Number of such programs.
         product_n: Samples of a tile of the products over the batch.
         product_h: Hidden values of such a tile.
         product_c: Channels of such a tile.
-        product_warps: Of a program that has such a tile.
-        products: Programs of those, for both products and for blocks of channels.
-        wide: Whether the rows of the excitation's products are divided among programs, and not the samples.
-        sample_programs: Programs of what is N x C and comes before those products: a sample's channels, or a block.
-        to_hidden: The products whose rows are hidden values.
-        to_channels: The products whose rows are channels.
-        held: Whether a program can hold a sample's map.
+        product_warps: Warps of a program with such a tile.
+        products: Number of such programs, for both products and for blocks of channels.
+        wide: Whether the excitation's products are divided among programs by rows instead of by samples.
+        sample_programs: Number of programs before those products, for a sample's channels or for a block of them.
+        to_hidden: Products whose rows are hidden values.
+        to_channels: Products whose rows are channels.
+        held: Whether a program can hold a sample's map in registers.
         whole_c: Channels of a tile that covers a sample.
         whole_p: Pixels of a tile that covers a sample.
-        whole_warps: Of a program that holds a sample.
+        whole_warps: Warps of a program that holds a sample.
     """
 
     sums: Sweep
@@ -212,10 +211,10 @@ def _blocks(size: int, block: int) -> int:
 
 
 def _cover(size: int) -> int:
-    """Return the smallest power of 2 that is not below `size`."""
+    """Return the smallest power of 2 that is at least `size`."""
     return 1 << (size - 1).bit_length()
 
 
 def _warps(numbers: int, *, most: int) -> int:
-    """Return how many warps give each thread at least 16 of a tile's numbers."""
+    """Return the number of warps, up to `most`, with which each thread has at least 16 numbers of a tile."""
     return min(max(numbers // 512, 1), most)

@@ -22,38 +22,12 @@ from cnnperf.fusion.triton.excitation import (
 
 @triton.jit
 def excite_pooled(
-    total,
-    squeezed,
-    hidden,
-    slopes,
-    gate,
-    scale,
-    offset,
-    weight,
-    bias,
-    mean,
-    variance,
-    reduce,
-    expand,
-    reduce_bias,
-    expand_bias,
-    eps,
-    batch,
-    channels,
-    width,
-    pixels,
-    parts,
-    normalized: tl.constexpr,
-    scaled: tl.constexpr,
-    reduce_biased: tl.constexpr,
-    expand_biased: tl.constexpr,
-    silu: tl.constexpr,
-    hard: tl.constexpr,
-    whole: tl.constexpr,
-    block_c: tl.constexpr,
-    block_h: tl.constexpr,
+    total, squeezed, hidden, slopes, gate, scale, offset, weight, bias, mean, variance, reduce, expand, reduce_bias,
+    expand_bias, eps, batch, channels, width, pixels, parts,
+    normalized: tl.constexpr, scaled: tl.constexpr, reduce_biased: tl.constexpr, expand_biased: tl.constexpr,
+    silu: tl.constexpr, hard: tl.constexpr, whole: tl.constexpr, block_c: tl.constexpr, block_h: tl.constexpr,
     block_parts: tl.constexpr,
-):
+):  # fmt: skip
     """Write a sample's squeezed means from the sums of its map, and where `whole` its hidden values and gate.
 
     Where `normalized` the gated map is BatchNorm(x) in inference; where `scaled` too, scale and offset, N x C, turn
@@ -74,49 +48,19 @@ def excite_pooled(
         tl.store(squeezed + row + c, value, mask=inside)
     if whole:
         write_gate(
-            squeezed + row,
-            hidden + sample * width,
-            slopes + sample * width,
-            gate + row,
-            reduce,
-            expand,
-            reduce_bias,
-            expand_bias,
-            channels,
-            width,
-            reduce_biased,
-            expand_biased,
-            silu,
-            hard,
-            block_c,
-            block_h,
-        )
+            squeezed + row, hidden + sample * width, slopes + sample * width, gate + row, reduce, expand, reduce_bias,
+            expand_bias, channels, width, reduce_biased, expand_biased, silu, hard, block_c, block_h,
+        )  # fmt: skip
         if scaled:
             write_scaling(gate + row, scale + row, offset + row, channels, block_c)
 
 
 @triton.jit
 def excite_pooled_backward(
-    total,
-    gate,
-    hidden,
-    slopes,
-    reduce,
-    expand,
-    dexcited,
-    dhidden,
-    dsqueezed,
-    batch,
-    channels,
-    width,
-    parts,
-    silu: tl.constexpr,
-    hard: tl.constexpr,
-    whole: tl.constexpr,
-    block_c: tl.constexpr,
-    block_h: tl.constexpr,
+    total, gate, hidden, slopes, reduce, expand, dexcited, dhidden, dsqueezed, batch, channels, width, parts,
+    silu: tl.constexpr, hard: tl.constexpr, whole: tl.constexpr, block_c: tl.constexpr, block_h: tl.constexpr,
     block_parts: tl.constexpr,
-):
+):  # fmt: skip
     """Write a sample's gradients of the gate from the sums of grad x, and where `whole` of activation and squeeze."""
     sample, begin, end = channels_of(channels, whole, block_c)
     row = sample * channels
@@ -128,16 +72,6 @@ def excite_pooled_backward(
         tl.store(dexcited + row + c, value, mask=inside)
     if whole:
         write_excitation_backward(
-            dexcited + row,
-            dhidden + sample * width,
-            dsqueezed + row,
-            hidden + sample * width,
-            slopes + sample * width,
-            reduce,
-            expand,
-            channels,
-            width,
-            silu,
-            block_c,
-            block_h,
-        )
+            dexcited + row, dhidden + sample * width, dsqueezed + row, hidden + sample * width,
+            slopes + sample * width, reduce, expand, channels, width, silu, block_c, block_h,
+        )  # fmt: skip

@@ -24,19 +24,9 @@ def block_at(batch, rows, block_n: tl.constexpr, block_r: tl.constexpr):
 
 @triton.jit
 def multiply_rows(
-    vectors,
-    matrix,
-    n,
-    row,
-    batch,
-    rows,
-    columns,
-    row_stride,
-    column_stride,
-    block_n: tl.constexpr,
-    block_r: tl.constexpr,
-    block_k: tl.constexpr,
-):
+    vectors, matrix, n, row, batch, rows, columns, row_stride, column_stride,
+    block_n: tl.constexpr, block_r: tl.constexpr, block_k: tl.constexpr,
+):  # fmt: skip
     """Return the rows `row` of matrix times the vectors `n`, in fp32 and not in TF32; strides may transpose it."""
     total = tl.zeros([block_n, block_r, block_k], tl.float32)
     for start in range(0, columns, block_k):
@@ -50,20 +40,10 @@ def multiply_rows(
 
 @triton.jit
 def find_hidden(
-    squeezed,
-    hidden,
-    slopes,
-    reduce,
-    reduce_bias,
-    batch,
-    channels,
-    width,
-    reduce_biased: tl.constexpr,
-    silu: tl.constexpr,
-    block_n: tl.constexpr,
-    block_r: tl.constexpr,
+    squeezed, hidden, slopes, reduce, reduce_bias, batch, channels, width,
+    reduce_biased: tl.constexpr, silu: tl.constexpr, block_n: tl.constexpr, block_r: tl.constexpr,
     block_k: tl.constexpr,
-):
+):  # fmt: skip
     """Write hidden values from squeezed means, and for SiLU the derivative there."""
     n, row, inside = block_at(batch, width, block_n, block_r)
     value = multiply_rows(
@@ -80,22 +60,10 @@ def find_hidden(
 
 @triton.jit
 def find_gate(
-    hidden,
-    gate,
-    scale,
-    offset,
-    expand,
-    expand_bias,
-    batch,
-    channels,
-    width,
-    expand_biased: tl.constexpr,
-    hard: tl.constexpr,
-    scaled: tl.constexpr,
-    block_n: tl.constexpr,
-    block_r: tl.constexpr,
-    block_k: tl.constexpr,
-):
+    hidden, gate, scale, offset, expand, expand_bias, batch, channels, width,
+    expand_biased: tl.constexpr, hard: tl.constexpr, scaled: tl.constexpr, block_n: tl.constexpr,
+    block_r: tl.constexpr, block_k: tl.constexpr,
+):  # fmt: skip
     """Write the gate from hidden values; where `scaled` multiply scale and offset, N x C, by it."""
     n, row, inside = block_at(batch, channels, block_n, block_r)
     value = multiply_rows(hidden, expand, n, row, batch, channels, width, width, 1, block_n, block_r, block_k)
@@ -111,19 +79,9 @@ def find_gate(
 
 @triton.jit
 def find_hidden_gradients(
-    dexcited,
-    dhidden,
-    hidden,
-    slopes,
-    expand,
-    batch,
-    channels,
-    width,
-    silu: tl.constexpr,
-    block_n: tl.constexpr,
-    block_r: tl.constexpr,
-    block_k: tl.constexpr,
-):
+    dexcited, dhidden, hidden, slopes, expand, batch, channels, width,
+    silu: tl.constexpr, block_n: tl.constexpr, block_r: tl.constexpr, block_k: tl.constexpr,
+):  # fmt: skip
     """Write the gradients of what goes into the activation from those of what goes into the gate."""
     n, row, inside = block_at(batch, width, block_n, block_r)
     value = multiply_rows(
@@ -139,16 +97,9 @@ def find_hidden_gradients(
 
 @triton.jit
 def find_squeezed_gradients(
-    dhidden,
-    dsqueezed,
-    reduce,
-    batch,
-    channels,
-    width,
-    block_n: tl.constexpr,
-    block_r: tl.constexpr,
-    block_k: tl.constexpr,
-):
+    dhidden, dsqueezed, reduce, batch, channels, width,
+    block_n: tl.constexpr, block_r: tl.constexpr, block_k: tl.constexpr,
+):  # fmt: skip
     """Write the gradients of the squeezed means from those of what goes into the activation."""
     n, row, inside = block_at(batch, channels, block_n, block_r)
     value = multiply_rows(

@@ -1,9 +1,9 @@
-"""Triton kernels of a tail's forward in training: moments of the batch, running statistics, and the excitation.
+"""Triton kernels of a tail's forward in training: moments of the batch and running statistics.
 
-The sums of a map are taken in parts of `chunk` pixels: means and sums of squared deviations, parts x N x C, in fp32.
-Rows of these are called rows. The last program of a block of channels that is done with its sums reads all of them and
-writes the moments of the batch, so that no launch of their own is needed; the order of the sums does not depend on
-which program that is, so that results repeat bit by bit.
+Means and sums of squared deviations are taken in parts of `chunk` pixels and stored as parts x N x C, in fp32; "row"
+refers to a row of these. The last program to finish the sums of a block of channels computes the moments of the batch
+from all rows, which saves a launch. The order of summation does not depend on which program is the last, so results are
+reproducible bit by bit.
 """
 # ruff: noqa: PLR0913, PLR0917 - a kernel takes one argument a pointer, and Triton has no records
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls, allow-untyped-decorators
@@ -12,7 +12,6 @@ which program that is, so that results repeat bit by bit.
 import triton
 import triton.language as tl
 
-from cnnperf.fusion.triton.excitation import channels_of, write_gate
 from cnnperf.fusion.triton.kernels import place_of, tile_at
 
 
@@ -40,25 +39,10 @@ def values_of(row, batch, pixels, chunk):
 
 @triton.jit
 def write_batch_moments(
-    means,
-    squares,
-    mu,
-    variance,
-    running_mean,
-    running_var,
-    batches,
-    momentum,
-    c,
-    batch,
-    channels,
-    pixels,
-    parts,
+    means, squares, mu, variance, running_mean, running_var, batches, momentum, c, batch, channels, pixels, parts,
     chunk,
-    tracked: tl.constexpr,
-    cumulative: tl.constexpr,
-    rows: tl.constexpr,
-    block_c: tl.constexpr,
-):
+    tracked: tl.constexpr, cumulative: tl.constexpr, rows: tl.constexpr, block_c: tl.constexpr,
+):  # fmt: skip
     """Write mean and biased variance over the batch, by the law of total variance, and move the running statistics.
 
     Where the average is `cumulative` its momentum is 1 / (batches + 1); `excite_normalized` counts the batch later.
@@ -106,30 +90,11 @@ def load_pixel(
 
 @triton.jit
 def sum_moments(
-    x,
-    means,
-    squares,
-    counters,
-    mu,
-    variance,
-    running_mean,
-    running_var,
-    batches,
-    momentum,
-    batch,
-    channels,
-    pixels,
-    parts,
-    chunk,
-    concluding: tl.constexpr,
-    tracked: tl.constexpr,
-    cumulative: tl.constexpr,
-    rows: tl.constexpr,
-    last: tl.constexpr,
-    quads: tl.constexpr,
-    block_c: tl.constexpr,
-    block_p: tl.constexpr,
-):
+    x, means, squares, counters, mu, variance, running_mean, running_var, batches, momentum, batch, channels, pixels,
+    parts, chunk,
+    concluding: tl.constexpr, tracked: tl.constexpr, cumulative: tl.constexpr, rows: tl.constexpr, last: tl.constexpr,
+    quads: tl.constexpr, block_c: tl.constexpr, block_p: tl.constexpr,
+):  # fmt: skip
     """Write mean and sum of squared deviations of each part; the last program of a block of channels its moments.
 
     Deviations are taken from the part's first pixel, so that a large mean does not cancel the variance.
@@ -156,156 +121,19 @@ def sum_moments(
     if concluding:  # noqa: SIM102 - Triton would evaluate both sides of an `and`
         if arrives_last(counters + channel // block_c, batch * parts):
             write_batch_moments(
-                means,
-                squares,
-                mu,
-                variance,
-                running_mean,
-                running_var,
-                batches,
-                momentum,
-                c,
-                batch,
-                channels,
-                pixels,
-                parts,
-                chunk,
-                tracked,
-                cumulative,
-                rows,
-                block_c,
-            )
+                means, squares, mu, variance, running_mean, running_var, batches, momentum, c, batch, channels, pixels,
+                parts, chunk, tracked, cumulative, rows, block_c,
+            )  # fmt: skip
 
 
 @triton.jit
 def find_batch_moments(
-    means,
-    squares,
-    mu,
-    variance,
-    running_mean,
-    running_var,
-    batches,
-    momentum,
-    batch,
-    channels,
-    pixels,
-    parts,
-    chunk,
-    tracked: tl.constexpr,
-    cumulative: tl.constexpr,
-    rows: tl.constexpr,
-    block_c: tl.constexpr,
-):
+    means, squares, mu, variance, running_mean, running_var, batches, momentum, batch, channels, pixels, parts, chunk,
+    tracked: tl.constexpr, cumulative: tl.constexpr, rows: tl.constexpr, block_c: tl.constexpr,
+):  # fmt: skip
     """Do what `write_batch_moments` does, one program a block of channels."""
     c = tl.program_id(0) * block_c + tl.arange(0, block_c)
     write_batch_moments(
-        means,
-        squares,
-        mu,
-        variance,
-        running_mean,
-        running_var,
-        batches,
-        momentum,
-        c,
-        batch,
-        channels,
-        pixels,
-        parts,
-        chunk,
-        tracked,
-        cumulative,
-        rows,
-        block_c,
-    )
-
-
-@triton.jit
-def mean_of_parts(
-    means, sample, c, batch, channels, pixels, parts, chunk, block_parts: tl.constexpr, block_c: tl.constexpr
-):
-    """Return the means of a sample's channels `c` from those of its parts."""
-    sums = tl.zeros([block_parts, block_c], tl.float32)
-    for start in range(0, parts, block_parts):
-        part = start + tl.arange(0, block_parts)
-        inside = (part < parts)[:, None] & (c < channels)[None, :]
-        places = (part * batch + sample)[:, None] * channels + c[None, :]
-        values = tl.minimum(pixels - part * chunk, chunk).to(tl.float32)
-        sums += values[:, None] * tl.load(means + places, mask=inside, other=0.0)
-    return tl.sum(sums, 0) / pixels
-
-
-@triton.jit
-def excite_normalized(
-    means,
-    mean,
-    mu,
-    variance,
-    squeezed,
-    hidden,
-    gate,
-    weight,
-    bias,
-    reduce,
-    expand,
-    reduce_bias,
-    expand_bias,
-    batches,
-    eps,
-    batch,
-    channels,
-    width,
-    pixels,
-    parts,
-    chunk,
-    counted: tl.constexpr,
-    single: tl.constexpr,
-    whole: tl.constexpr,
-    reduce_biased: tl.constexpr,
-    expand_biased: tl.constexpr,
-    block_c: tl.constexpr,
-    block_h: tl.constexpr,
-    block_parts: tl.constexpr,
-):
-    """Write a sample's means and squeezed means, and where `whole` its hidden values and gate.
-
-    Where the batches are `counted`, add 1 to their number.
-    """
-    sample, begin, end = channels_of(channels, whole, block_c)
-    row = sample * channels
-    if counted:  # noqa: SIM102 - Triton would evaluate both sides of an `and`
-        if tl.program_id(0) == 0:
-            tl.store(batches, tl.load(batches) + 1)
-    for start in range(begin, end, block_c):
-        c = start + tl.arange(0, block_c)
-        inside = c < channels
-        if single:  # the mean of the one part is the sample's
-            own = tl.load(mean + row + c, mask=inside, other=0.0)
-        else:
-            own = mean_of_parts(means, sample, c, batch, channels, pixels, parts, chunk, block_parts, block_c)
-            tl.store(mean + row + c, own, mask=inside)
-        centre = tl.load(mu + c, mask=inside, other=0.0)
-        spread = tl.load(variance + c, mask=inside, other=1.0)
-        slope = tl.load(weight + c, mask=inside, other=0.0).to(tl.float32) * tl.rsqrt(spread + eps)
-        shift = tl.load(bias + c, mask=inside, other=0.0).to(tl.float32)
-        tl.store(squeezed + row + c, (own - centre) * slope + shift, mask=inside)
-    if whole:
-        write_gate(
-            squeezed + row,
-            hidden + sample * width,
-            hidden,
-            gate + row,
-            reduce,
-            expand,
-            reduce_bias,
-            expand_bias,
-            channels,
-            width,
-            reduce_biased,
-            expand_biased,
-            False,
-            False,
-            block_c,
-            block_h,
-        )
+        means, squares, mu, variance, running_mean, running_var, batches, momentum, c, batch, channels, pixels, parts,
+        chunk, tracked, cumulative, rows, block_c,
+    )  # fmt: skip

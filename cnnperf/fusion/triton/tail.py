@@ -1,8 +1,8 @@
-"""The fused tail in training on a GPU: which kernels run in which order. The signatures are those of `algebra`.
+"""The fused tail in training on a GPU: the sequence of kernels. The signatures are those of `algebra`.
 
-Maps are in fp32, bf16 or fp16, all of one layout, contiguous or channels_last; parameters and running statistics are in
-one of these dtypes too and contiguous. What is kept for the backward is in fp32, and gradients of parameters are in the
-dtypes of the parameters. Importing this module imports triton; `functions` does it at the first call.
+Maps are in fp32, bf16 or fp16, all of one layout, contiguous or channels_last. Parameters and running statistics are
+contiguous and in one of these dtypes, too. Tensors saved for the backward are in fp32, gradients of parameters in the
+dtypes of the parameters. Importing this module imports triton; `functions` does so on the first call.
 """
 
 from __future__ import annotations
@@ -13,26 +13,25 @@ import torch
 from torch import Tensor
 
 from cnnperf.fusion.algebra import Add, Forward, Gradients, Merge, Parameters
+from cnnperf.fusion.triton.coefficients import find_coefficients
 from cnnperf.fusion.triton.counters import counters_for
-from cnnperf.fusion.triton.gradients import find_coefficients, find_gate_gradients, pass_gradient
+from cnnperf.fusion.triton.gradients import find_gate_gradients, pass_gradient
 from cnnperf.fusion.triton.kernels import blend_maps, rectify_map
 from cnnperf.fusion.triton.launch import Launch, block_of, launch_for, rows_of, sizes_of, tile_of
+from cnnperf.fusion.triton.normalized import excite_normalized
 from cnnperf.fusion.triton.plan import COLUMNS
-from cnnperf.fusion.triton.statistics import excite_normalized, find_batch_moments, sum_moments
+from cnnperf.fusion.triton.statistics import find_batch_moments, sum_moments
 from cnnperf.fusion.triton.wide import biased, excite_rows, excite_rows_backward, filled, kind_of
-
-ALL_PARAMETERS = 6
-"""Parameters of BatchNorm, weights of both products of the excitation, and their biases."""
 
 
 class Running(NamedTuple):
-    """Running statistics that a forward moves.
+    """Running statistics that a forward updates.
 
     Attributes:
-        mean: C.
-        variance: C, unbiased.
-        batches: Number of batches so far, int64 and of no dimension, or None where nobody counts.
-        momentum: Weight of the new batch; None for the cumulative average, which does not move without a count.
+        mean: Running mean, C.
+        variance: Running unbiased variance, C.
+        batches: Number of batches so far, int64 without dimensions, or None if batches are not counted.
+        momentum: Weight of the new batch; None for the cumulative average, which is not updated without a count.
     """
 
     mean: Tensor
@@ -52,33 +51,33 @@ def tail_forward(
     *,
     apart: bool = False,
 ) -> Forward:
-    """Do what `algebra.tail_forward` does in 3 launches: 4 passes and the mask.
+    """Compute `algebra.tail_forward` in 3 launches: 4 passes and the mask.
 
-    A very large batch takes a launch more, and many channels two.
+    A very large batch takes one more launch, and many channels two more.
 
     Args:
         x: N x C x H x W.
         shortcut: N x C x H x W.
-        parameters: Of BatchNorm and excitation.
-        eps: Added to the variance.
-        merge: Where the batch is spread over processes; `running` is then for the caller to move.
-        running: Running statistics to move.
-        launch: What starts the kernels.
+        parameters: Parameters of BatchNorm and excitation.
+        eps: BatchNorm's eps.
+        merge: Exchange of moments, if the batch is spread over processes; the caller then updates running statistics.
+        running: Running statistics to update, or None.
+        launch: Launcher of the kernels; None for the usual one.
         apart: Whether results must not share an allocation.
 
     Returns:
-        The output and what the backward needs.
+        The output and the tensors for the backward.
     """
-    weight, bias, *weights = _with_biases(parameters)
+    weight, bias, *weights = parameters
     sizes, how = sizes_of(x, parameters.reduce)
     batch, channels, pixels, width, last = sizes
     parts, chunk = how.sums.parts, how.sums.chunk
     tracked = () if running is None else (running.mean, running.variance, running.batches)
     if launch is None:
-        given = (shortcut, *parameters, *tracked)
-        launch = launch_for("tail_forward", x, given, width, _is_cumulative(running))
+        launch = launch_for("tail_forward", x, (shortcut, *parameters, *tracked), width, _is_cumulative(running))
     of_channels, of_hidden, single = (batch, channels), (batch, width), parts == 1
-    # With one part its mean is the sample's. What is only needed here is small beside a map, and saves an allocation.
+    # The mean of a single part is that of the sample. Temporary tensors share the allocation of results, because they
+    # are small compared with a map.
     partial = [of_channels] if single else [(parts, *of_channels)] * 2
     mean, squeezed, gate, hidden, mu, variance, *sums = block_of(
         x,
@@ -154,28 +153,27 @@ def tail_backward(
     *,
     apart: bool = False,
 ) -> Gradients:
-    """Do what `algebra.tail_backward` does in 3 launches, or 6 with many channels: 6 passes and the mask.
+    """Compute `algebra.tail_backward` in 3 launches, or 6 with many channels: 6 passes and the mask.
 
     Args:
-        grad: Of the output, N x C x H x W.
+        grad: Gradient of the output, N x C x H x W.
         x: As in the forward.
-        kept: What the forward gave; its `out` is not used.
+        kept: Results of the forward; `out` is not used.
         parameters: As in the forward.
         eps: As in the forward.
-        add: Where the batch is spread over processes.
-        launch: What starts the kernels.
+        add: Exchange of sums, if the batch is spread over processes.
+        launch: Launcher of the kernels; None for the usual one.
         apart: Whether results must not share an allocation.
 
     Returns:
-        All gradients; those of the biases of the excitation too where there are none.
+        All gradients, including those of biases that the excitation does not have.
     """
     weight, bias, reduce, expand, *_ = parameters
     sizes, how = sizes_of(x, reduce)
     batch, channels, pixels, width, last = sizes
     parts, chunk = how.sums.parts, how.sums.chunk
     if launch is None:
-        given = (grad, *kept[1:], weight, bias, reduce, expand)
-        launch = launch_for("tail_backward", x, given, width)
+        launch = launch_for("tail_backward", x, (grad, *kept[1:], weight, bias, reduce, expand), width)
     of_channels, of_hidden, sums = (batch, channels), (batch, width), (parts, batch, channels)
     plain, moved, dexcited, dsqueezed, dhidden, of_x, constant, first, second = block_of(
         x, torch.float32, *[of_channels] * 4, of_hidden, (channels,), (channels,), sums, sums
@@ -203,8 +201,8 @@ def tail_backward(
             row_c=how.row_c,
             row_parts=how.row_parts,
         )
-        of_excitation = (dexcited, dhidden, dsqueezed)
-        excite_rows_backward(of_excitation, hidden, hidden, (reduce, expand), sizes, how, launch, silu=False)
+        dexcitation = (dexcited, dhidden, dsqueezed)
+        excite_rows_backward(dexcitation, hidden, hidden, (reduce, expand), sizes, how, launch, silu=False)
     gradients = _gradients_like(x, weight, bias, reduce, expand, apart=apart)
     launch(
         find_coefficients,
@@ -216,7 +214,7 @@ def tail_backward(
         block_h=how.product_h,
         num_warps=how.product_warps,
     )
-    if add is not None:  # the sums leave this process between two launches
+    if add is not None:  # processes exchange sums between two launches
         *total, values = add(gradients[0], gradients[1])
         inverse = torch.rsqrt(variance + eps)
         of_x = -weight * inverse * inverse * total[0] / values
@@ -227,21 +225,16 @@ def tail_backward(
         *(passed, x, weight, variance, gate, dsqueezed, of_x, constant, dx, eps, channels, pixels, how.writes.parts),
         **tile_of(how, how.writes, last=last),
     )
-    return Gradients(*(dx, passed, *gradients)[: len(Gradients._fields)])
-
-
-def _with_biases(parameters: Parameters) -> list[Tensor | None]:
-    """Return the parameters of BatchNorm, both weights and both biases of the excitation, or None."""
-    return [*parameters, *[None] * (ALL_PARAMETERS - len(parameters))]
+    return Gradients(dx, passed, *gradients)
 
 
 def _is_cumulative(running: Running | None) -> bool:
-    """Return whether the average is that of all batches; where nobody counts them it stays as it is."""
+    """Return whether running statistics are averages over all batches, which need a count of batches."""
     return running is not None and running.momentum is None and running.batches is not None
 
 
 def _statistics_of(running: Running | None, mu: Tensor, variance: Tensor) -> tuple[Tensor, Tensor, Tensor, float]:
-    """Return running mean and variance, number of batches and momentum; what is not there is not read."""
+    """Return running mean and variance, number of batches and momentum; missing tensors are replaced and not read."""
     if running is None:
         return mu, variance, mu, 0.0
     batches = mu if running.batches is None else running.batches
@@ -251,13 +244,13 @@ def _statistics_of(running: Running | None, mu: Tensor, variance: Tensor) -> tup
 def _gradients_like(
     x: Tensor, weight: Tensor, bias: Tensor, reduce: Tensor, expand: Tensor, *, apart: bool
 ) -> list[Tensor]:
-    """Return new tensors like the parameters and both biases of the excitation, in one allocation where one will do.
+    """Return new tensors like the parameters and both biases of the excitation, in one allocation if possible.
 
-    They live equally long, and nothing that is large is among them.
+    All are small and live equally long.
     """
     width, channels = reduce.shape
     sizes = (weight.shape, bias.shape, reduce.shape, expand.shape, (width,), (channels,))
-    dtypes = [one.dtype for one in (weight, bias, reduce, expand, reduce, expand)]
+    dtypes = [parameter.dtype for parameter in (weight, bias, reduce, expand, reduce, expand)]
     if len(set(dtypes)) == 1 and not apart:
         return block_of(x, dtypes[0], *sizes)
     return [x.new_empty(size, dtype=dtype) for size, dtype in zip(sizes, dtypes, strict=True)]

@@ -1,4 +1,4 @@
-"""What launches give kernels of an excitation, and which kernels run in which order where it has many channels.
+"""Launches that several fused functions have in common: sums of a map, and the excitation.
 
 Importing this module imports triton.
 """
@@ -10,29 +10,95 @@ from typing import cast
 
 from torch import Tensor
 
-from cnnperf.fusion.triton.launch import Launch, Sizes
+from cnnperf.fusion.algebra import Frozen
+from cnnperf.fusion.triton.kernels import sum_map
+from cnnperf.fusion.triton.launch import Launch, Sizes, rows_of, tile_of
 from cnnperf.fusion.triton.plan import Plan, Rows
+from cnnperf.fusion.triton.pooled import excite_pooled
 from cnnperf.fusion.triton.rows import find_gate, find_hidden, find_hidden_gradients, find_squeezed_gradients
 
 Weights = Sequence[Tensor | None]
-"""Weights of both products of an excitation, and their biases or None."""
+"""Weights of both products of an excitation, C/r x C and C x C/r, and their biases, C/r and C, or None."""
 
 
 def filled(weights: Weights) -> tuple[Tensor, ...]:
-    """Return weights and biases, and for a bias that is not there any tensor, which is not read."""
+    """Return weights and biases, with an arbitrary tensor, which is not read, in place of a missing bias."""
     reduce = cast(Tensor, weights[0])
-    return tuple(reduce if one is None else one for one in weights)
+    return tuple(reduce if tensor is None else tensor for tensor in weights)
 
 
 def biased(weights: Weights) -> dict[str, bool]:
-    """Return the constants of a kernel that say which biases there are."""
+    """Return the constants of a kernel for the presence of both biases."""
     *_, reduce_bias, expand_bias = weights
     return {"reduce_biased": reduce_bias is not None, "expand_biased": expand_bias is not None}
 
 
-def kind_of(weights: Weights) -> dict[str, bool]:
-    """Return the constants of a kernel for a tail's excitation, which has ReLU and the sigmoid."""
-    return {**biased(weights), "silu": False, "hard": False}
+def kind_of(weights: Weights, *, silu: bool = False, hard: bool = False) -> dict[str, bool]:
+    """Return the constants of a kernel for an excitation, by default with ReLU and the sigmoid, as in a tail."""
+    return {**biased(weights), "silu": silu, "hard": hard}
+
+
+def sum_pixels(x: Tensor, other: Tensor | None, total: Tensor, sizes: Sizes, how: Plan, launch: Launch) -> None:
+    """Write the sums of a map, or of its product with another map, in 1 launch.
+
+    Args:
+        x: N x C x H x W.
+        other: Map to multiply by, N x C x H x W, or None.
+        total: Results, parts x N x C.
+        sizes: Sizes of the map.
+        how: Plan for the map.
+        launch: Launcher of the kernels.
+    """
+    batch, channels, pixels, _, last = sizes
+    launch(
+        sum_map,
+        how.sums.programs,
+        *(x, x if other is None else other, total, batch, channels, pixels, how.sums.parts, how.sums.chunk),
+        multiplied=other is not None,
+        **tile_of(how, how.sums, last=last),
+    )
+
+
+def excite_sums(  # noqa: PLR0913 - the tensors and constants of several kernels
+    total: Tensor,
+    results: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    sizes: Sizes,
+    how: Plan,
+    launch: Launch,
+    *,
+    kind: dict[str, bool],
+    norm: Frozen | None = None,
+    scaling: Sequence[Tensor] | None = None,
+) -> None:
+    """Write squeezed means, hidden values and gate from sums of a map, in 1 launch, or in 3 with many channels.
+
+    Args:
+        total: Sums of the map, parts x N x C, or N x C.
+        results: As in `excite_rows`.
+        weights: As in `excite_rows`.
+        sizes: Sizes of the map; the sums are divided by `pixels`.
+        how: Plan for the map.
+        launch: Launcher of the kernels.
+        kind: As in `excite_rows`.
+        norm: BatchNorm in inference to apply to the means, or None.
+        scaling: Scale and offset to write, N x C each, that turn x into the gated map of `norm`, or None.
+    """
+    batch, channels, pixels, width, _ = sizes
+    *of_norm, eps = (*weights, 0.0) if norm is None else norm  # without norm there are four tensors that are not read
+    launch(
+        excite_pooled,
+        how.sample_programs,
+        *(total, *results, *((results[3],) * 2 if scaling is None else scaling), *of_norm, *weights),
+        *(eps, batch, channels, width, pixels, total.numel() // (batch * channels)),
+        normalized=norm is not None,
+        scaled=scaling is not None,
+        **kind,
+        whole=not how.wide,
+        **rows_of(how),
+    )
+    if how.wide:
+        excite_rows(results, weights, sizes, how, launch, kind=kind, scaling=scaling)
 
 
 def excite_rows(
@@ -49,12 +115,12 @@ def excite_rows(
 
     Args:
         results: Squeezed means, N x C, hidden values and slopes, N x C/r, and gate, N x C.
-        weights: Of both products, and their biases or any tensors.
-        sizes: Of the map.
-        how: The plan.
-        launch: What starts the kernels.
-        kind: Whether there are biases, `reduce_biased` and `expand_biased`, SiLU and the hard sigmoid.
-        scaling: Scale and offset to multiply by the gate, N x C each.
+        weights: Weights and biases as `filled` returns them.
+        sizes: Sizes of the map.
+        how: Plan for the map.
+        launch: Launcher of the kernels.
+        kind: Constants as `kind_of` returns them.
+        scaling: Scale and offset to multiply by the gate, N x C each, or None.
     """
     squeezed, hidden, slopes, gate = results
     reduce, expand, reduce_bias, expand_bias = weights
@@ -89,16 +155,17 @@ def excite_rows_backward(
     *,
     silu: bool,
 ) -> None:
-    """Write the gradients of activation and squeezed means from those of the gate, in 2 launches.
+    """Write the gradients of the activation's input and of the squeezed means, in 2 launches.
 
     Args:
-        gradients: Of what goes into the gate, N x C, and into the activation, N x C/r, and of squeezed means, N x C.
-        hidden: After the activation, N x C/r.
-        slopes: The derivative of SiLU, N x C/r, or any tensor.
-        weights: Of both products.
-        sizes: Of the map.
-        how: The plan.
-        launch: What starts the kernels.
+        gradients: Gradients of the gate's input, N x C, which is read, and of the activation's input, N x C/r, and the
+            squeezed means, N x C, which are written.
+        hidden: Hidden values after the activation, N x C/r.
+        slopes: Derivatives of SiLU, N x C/r; not read with ReLU.
+        weights: Weights of both products.
+        sizes: Sizes of the map.
+        how: Plan for the map.
+        launch: Launcher of the kernels.
         silu: Whether the activation is SiLU.
     """
     dexcited, dhidden, dsqueezed = gradients
