@@ -1,7 +1,7 @@
-"""The C++ kernels: built once for this machine with the compiler that torch.compile needs too, then loaded.
+"""Building and loading of the C++ kernels, once per machine, with the compiler that torch.compile also needs.
 
-Nothing is built before the first call. The library lies in a cache folder under a name made of source, compiler, CPU
-and version of PyTorch, so that another version or machine builds its own.
+Nothing is built before the first call. The library is stored in a cache folder. Its name is a hash of source, compiler,
+CPU and version of PyTorch, so that another version or machine builds its own.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 
 DTYPES = (torch.float32, torch.bfloat16)
-"""The dtypes of maps that the kernels read and write."""
+"""Dtypes of maps that the kernels read and write."""
 
 _WIDE = ("-mprefer-vector-width=512",) if platform.machine() in ("x86_64", "AMD64") else ()
 _FLAGS = (
@@ -32,30 +32,30 @@ _SOURCES = ("operators.cpp", "kernels.h")
 
 
 def available() -> bool:
-    """Return whether the kernels can be used here; where they cannot be built, a warning says why, once."""
+    """Return whether the kernels can be used; if they cannot be built, warn once with the reason."""
     return _load() is None
 
 
-# What torch.compiler.assume_constant_result does, which would import Dynamo with every import of this package.
+# torch.compiler.assume_constant_result does the same, but would import Dynamo with every import of this package.
 available._dynamo_marked_constant = True  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 def reason_unavailable() -> str | None:
-    """Return why the kernels cannot be used here and what to do about it; None where they can."""
+    """Return why the kernels cannot be used and what to do about it; None if they can."""
     return _load()
 
 
 @cache
 def _load() -> str | None:
-    """Build and load the kernels; return the reason where that fails, and warn of it."""
-    reason = _load_or_say_why()
+    """Build and load the kernels; if that fails, warn and return the reason."""
+    reason = _build_and_load()
     if reason is not None:
         text = f"cnnperf's C++ kernels are not used: {reason}; PyTorch's own operators run instead"
         warnings.warn(text, stacklevel=4)
     return reason
 
 
-def _load_or_say_why() -> str | None:
+def _build_and_load() -> str | None:
     compiler = os.environ.get("CXX") or shutil.which("g++")
     if compiler is None:
         return "there is no C++ compiler; install g++"
@@ -66,21 +66,21 @@ def _load_or_say_why() -> str | None:
         torch.ops.load_library(str(path))
     except subprocess.CalledProcessError as error:
         return f"{compiler} did not build them: {(error.stderr.strip() or str(error)).splitlines()[0]}"
-    except (OSError, RuntimeError, ValueError) as error:  # no compiler, no folder to write to, no home, unpaired quotes
+    except (OSError, RuntimeError, ValueError) as error:  # no compiler, no writable folder, no home, unpaired quotes
         return f"{compiler} did not build them: {error}"
     return None
 
 
 def _build(compiler: str, path: Path) -> None:
-    """Compile beside the target and move the result there, so that no process ever loads half a file."""
+    """Compile next to the target and then rename the result, so that no process loads an incomplete file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     installed = Path(torch.__file__).parent
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         for name, source in _sources().items():
             Path(folder, name).write_bytes(source)
         built = Path(folder, "kernels.so")
-        of_torch = (f"-I{installed / 'include'}", f"-L{installed / 'lib'}", "-ltorch_cpu")
-        command = [*shlex.split(compiler), *_FLAGS, str(Path(folder, _SOURCES[0])), "-o", str(built), *of_torch]
+        torch_flags = (f"-I{installed / 'include'}", f"-L{installed / 'lib'}", "-ltorch_cpu")
+        command = [*shlex.split(compiler), *_FLAGS, str(Path(folder, _SOURCES[0])), "-o", str(built), *torch_flags]
         subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603 - the user's own compiler
         built.replace(path)
 
@@ -95,11 +95,11 @@ def _fingerprint(compiler: str) -> str:
 
 
 def _cpu_model() -> str:
-    """Return what tells CPUs with different instructions apart; -march=native builds for this one only."""
+    """Return a text that identifies the instructions of the CPU, for which -march=native builds."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
-        return platform.processor()
+        lines = []
     return next((line for line in lines if line.startswith(("flags", "Features"))), platform.processor())
 
 

@@ -1,4 +1,4 @@
-"""The fused functions in C++ kernels: on the CPU, for maps in one of `DTYPES`, whatever their strides are."""
+"""The fused functions in C++ kernels on the CPU, for maps in one of `DTYPES` with any strides."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cnnperf.fusion.norm import BatchNorm, affine_of, frozen
 
 
 def takes(x: Tensor, *others: Tensor) -> str | None:
-    """Return why the kernels do not take maps; None where they do."""
+    """Return why the kernels do not take maps; None if they do."""
     for other in others:
         if not (other.is_cpu and other.dtype is x.dtype and other.shape == x.shape):
             return "the maps differ in shape, dtype or device"
@@ -29,19 +29,19 @@ def takes(x: Tensor, *others: Tensor) -> str | None:
 
 
 def takes_norm(x: Tensor, norm: BatchNorm) -> str | None:
-    """Return why the kernels do not compute BatchNorm in inference of a map; None where they do."""
+    """Return why the kernels do not compute BatchNorm of a map in inference; None if they do."""
     small = (norm.weight, norm.bias, norm.running_mean, norm.running_var)
     return maps.not_for_channels(x, *small) or takes(x)
 
 
 class Tail(torch.autograd.Function):
-    """`halves.Tail` in C++, which updates the running statistics too."""
+    """`halves.Tail` in C++, which also updates the running statistics."""
 
     @staticmethod
     def forward(
         ctx: Any, eps: float, running: tuple[Any, ...], x: Tensor, shortcut: Tensor, *parameters: Tensor | None
     ) -> Any:
-        """Compute the output; `running` holds mean, variance, count of batches and momentum, or nothing."""
+        """Compute the output; `running` holds mean, variance, count of batches and momentum, or is empty."""
         out, *kept = operators.tail_forward(x, shortcut, *parameters, eps, *running)
         ctx.eps = eps
         ctx.save_for_backward(x, *kept, *parameters)
@@ -49,17 +49,17 @@ class Tail(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
-        """Compute all gradients from that of the output."""
+        """Compute all gradients from the gradient of the output."""
         maps.refuse_second_derivative()
         kept = ctx.saved_tensors
         return None, None, *operators.of_present(operators.tail_backward(grad, *kept, ctx.eps), kept[-2:])
 
 
 def train_tail(x: Tensor, shortcut: Tensor, norm: BatchNorm, excitation: ExcitationWeights) -> Tensor | None:
-    """Return the tail in training and update the running statistics; None where a small tensor is not for C++.
+    """Return the tail in training and update the running statistics; None if the kernels do not take a small tensor.
 
-    Each attribute is read once and little is called: between the layers of a network the interpreter's own data has
-    left the cache, and then the checks alone took a tenth of a training step with a map of 32x512x4x4.
+    Each attribute is read once and few functions are called. Between the layers of a network the interpreter's own data
+    have left the cache, and the checks alone took a tenth of a training step with a map of 32x512x4x4.
     """
     weight, bias, mean, variance, batches = (
         norm.weight, norm.bias, norm.running_mean, norm.running_var, norm.num_batches_tracked,
@@ -73,40 +73,40 @@ def train_tail(x: Tensor, shortcut: Tensor, norm: BatchNorm, excitation: Excitat
     parameters = _in_float32(*affine, *excitation)
     if mean is None or variance is None or not (norm.training and norm.track_running_stats):
         return cast(Tensor, Tail.apply(norm.eps, (), x, shortcut, *parameters))  # type: ignore[no-untyped-call]
-    wide = cast(tuple[Tensor, Tensor], _in_float32(mean, variance))
-    running = (*wide, batches, norm.momentum)
+    new_mean, new_variance = cast(tuple[Tensor, Tensor], _in_float32(mean, variance))  # the kernel updates these
+    running = (new_mean, new_variance, batches, norm.momentum)
     out = Tail.apply(norm.eps, running, x, shortcut, *parameters)  # type: ignore[no-untyped-call]
-    if wide[0] is not mean:
-        mean.copy_(wide[0])
-        variance.copy_(wide[1])
+    if new_mean is not mean:
+        mean.copy_(new_mean)
+        variance.copy_(new_variance)
     return cast(Tensor, out)
 
 
 def _in_float32(*small: Tensor | None) -> tuple[Tensor | None, ...]:
     for tensor in small:
         if tensor is not None and tensor.dtype is not torch.float32:
-            return tuple(None if each is None else each.float() for each in small)
+            return tuple(None if other is None else other.float() for other in small)
     return small
 
 
 def infer_tail(
     x: Tensor, shortcut: Tensor, norm: BatchNorm, excitation: ExcitationWeights, squeezed: Tensor | None
 ) -> Tensor:
-    """Return the tail in inference."""
+    """Return the tail in inference, N x C x H x W."""
     return cast(Tensor, operators.tail_inference(x, shortcut, squeezed, *frozen(norm, x), *in_float32(excitation)))
 
 
 def gate(x: Tensor, excitation: Excitation) -> Tensor:
-    """Return the gated map, differentiable once."""
+    """Return the gated map, N x C x H x W, differentiable once."""
     return cast(Tensor, Gated.apply(x, *in_float32(excitation[:4]), *flags_of(excitation)))  # type: ignore[no-untyped-call]
 
 
 class Gated(torch.autograd.Function):
-    """`squeeze_and_excite` in C++, forward and backward; the backward cannot be differentiated again."""
+    """`squeeze_and_excite` in C++; the backward raises RuntimeError if it is differentiated again."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, *excitation: Any) -> Tensor:
-        """Gate a map by an excitation whose tensors are in fp32; last come whether it has SiLU and the hard sigmoid."""
+        """Gate a map; `excitation` holds weights and biases in fp32, and whether it has SiLU and the hard sigmoid."""
         out, *kept = operators.se_forward(x, *excitation)
         *tensors, silu, hard = excitation
         ctx.flags, ctx.biased = (silu, hard), [bias is not None for bias in tensors[2:]]
@@ -122,7 +122,7 @@ class Gated(torch.autograd.Function):
 def tail_forward(
     x: Tensor, shortcut: Tensor, parameters: Parameters, eps: float, merge: Merge | None = None
 ) -> Forward:
-    """Do what `algebra.tail_forward` does."""
+    """Compute `algebra.tail_forward`."""
     mean, within = operators.tail_moments(x)
     mu, variance = algebra.batch_moments(mean, within)
     if merge is not None:
@@ -134,7 +134,7 @@ def tail_forward(
 def tail_backward(
     grad: Tensor, x: Tensor, kept: Forward, parameters: Parameters, eps: float, add: Add | None = None
 ) -> Gradients:
-    """Do what `algebra.tail_backward` does."""
+    """Compute `algebra.tail_backward`."""
     passed, *small, dsqueezed = operators.tail_sums(grad, x, *kept[1:], *parameters, eps)
     of_batch = (kept.mu, kept.variance, kept.gate, dsqueezed, parameters.weight)
     sums, values = small[:2], float(x.numel() // x.shape[1])

@@ -1,9 +1,9 @@
 // Squeeze-and-Excitation alone, and the tail of a residual block (BatchNorm, SE, shortcut, ReLU), for the CPU.
 //
 // A map x is N x C x H x W, either contiguous (planes of P = H W numbers) or channels_last (P pixels of C numbers).
-// Whole maps are read and written as rarely as the formulas of algebra.py allow; what is of size N x C is cheap, but not
-// free where the maps are small, so that it is laid out for vectors too.
-// Only pointers and sizes come here; operators.cpp has to do with tensors.
+// Maps are read and written as rarely as the formulas of algebra.py allow. Work of size N x C is cheap, but not free if the
+// maps are small, so it is vectorized, too.
+// The kernels take pointers and sizes; operators.cpp handles tensors.
 #pragma once
 #include <atomic>
 #include <chrono>
@@ -21,19 +21,19 @@ namespace {
 
 // --- threads -----------------------------------------------------------------------------------------------------------------
 
-// Numbers read, written or multiplied, below which waking a sleeping second thread (some 45 us) costs more than it brings:
-// measured on two cores, where both ways took the same time at 0.8 to 2 million.
+// Numbers read, written or multiplied below which waking a sleeping second thread (about 45 us) costs more than it saves.
+// Measured on two cores, where one and two threads took the same time at 0.8 to 2 million numbers.
 constexpr int64_t WORTH_SHARING = 1 << 20;
-constexpr int PATIENCE = 2000;              // looks at a shared counter before a thread lets others have its processor
-constexpr int YIELDS = 4000;                // how often it does so before it sleeps: some milliseconds
+constexpr int SPINS = 2000;                 // polls of a shared counter before a thread yields its processor
+constexpr int YIELDS = 4000;                // yields before the thread sleeps: some milliseconds
 constexpr std::chrono::microseconds NAP{50};
 
-// Where threads wait for each other. With OMP_WAIT_POLICY=PASSIVE, which keeps a busy machine usable, a barrier of OpenMP
-// sleeps in the kernel; at some six barriers a call that took longer than all the work on a small map.
-// A thread that waits looks again at once, then yields, then sleeps: where there are more threads than processors, or another
-// program has one of them, the thread that is waited for needs the time. The counters lie in cache lines of their own, so that
-// those who arrive do not take away the line that all others look at.
-class Meeting {
+// A barrier. With OMP_WAIT_POLICY=PASSIVE, which keeps a busy machine usable, a barrier of OpenMP sleeps in the operating
+// system. With about six barriers a call, that took longer than all the work on a small map.
+// A waiting thread spins, then yields, then sleeps: if there are more threads than free processors, the threads that have
+// not arrived need its processor. The counters are in separate cache lines, so that arriving threads do not invalidate the
+// line that all others poll.
+class Barrier {
   public:
     void wait(int threads) {
         int round = round_.load(std::memory_order_acquire);
@@ -42,11 +42,11 @@ class Meeting {
             round_.store(round + 1, std::memory_order_release);
             return;
         }
-        for (int looks = 0; round_.load(std::memory_order_acquire) == round; ++looks) {
-            if (looks > PATIENCE + YIELDS) {
-                looks = PATIENCE + YIELDS;
+        for (int polls = 0; round_.load(std::memory_order_acquire) == round; ++polls) {
+            if (polls > SPINS + YIELDS) {
+                polls = SPINS + YIELDS;
                 std::this_thread::sleep_for(NAP);
-            } else if (looks > PATIENCE) {
+            } else if (polls > SPINS) {
                 std::this_thread::yield();
             }
         }
@@ -58,7 +58,7 @@ class Meeting {
     alignas(LINE) std::atomic<int> round_{0};
 };
 
-// What was stored around the cache may become visible later than what is stored after it, until this.
+// Order stores that bypass the cache before later stores.
 inline void finish_stores() {
 #if defined(__AVX512BW__) && defined(__AVX512VL__)
     _mm_sfence();
@@ -66,27 +66,27 @@ inline void finish_stores() {
 }
 
 struct Team {
-    Meeting* meeting;
+    Barrier* barrier;
     int thread, threads;
     template <class F>
-    inline void share(int64_t count, F f) const {  // the same thread gets the same part every time, for its cache
+    inline void share(int64_t count, F f) const {  // a thread always gets the same part, which may be in its cache
         for (int64_t i = count * thread / threads; i < count * (thread + 1) / threads; ++i) f(i);
     }
-    // Call f(first, count) with a constant count, four at a time where there are that many, so that weights are read once for four.
+    // Call f(first, count) with a constant count of 4, and of 1 for the rest, so that weights are read once for four samples.
     template <class F>
     inline void share_in_fours(int64_t count, F f) const {
         int64_t i = count * thread / threads, stop = count * (thread + 1) / threads;
         for (; i + 4 <= stop; i += 4) f(i, std::integral_constant<int64_t, 4>());
         for (; i < stop; ++i) f(i, std::integral_constant<int64_t, 1>());
     }
-    inline void meet() const {
+    inline void synchronize() const {
         finish_stores();
-        if (threads > 1) meeting->wait(threads);
+        if (threads > 1) barrier->wait(threads);
     }
 };
 
-// Flattened, because a compiler that is left the choice does not inline what is done with each vector everywhere, and a map of
-// 32x512x4x4 then takes twice the time.
+// Flattened, because otherwise the compiler does not inline all operations on vectors, and a map of 32x512x4x4 takes twice the
+// time.
 template <class F>
 __attribute__((flatten)) void run(F& body, const Team& team) {
     body(team);
@@ -95,12 +95,12 @@ __attribute__((flatten)) void run(F& body, const Team& team) {
 
 template <class F>
 inline void in_parallel(int64_t work, int threads, F body) {
-    Meeting meeting;
+    Barrier barrier;
 #pragma omp parallel num_threads(threads) if (work >= WORTH_SHARING)
-    run(body, Team{&meeting, omp_get_thread_num(), omp_get_num_threads()});
+    run(body, Team{&barrier, omp_get_thread_num(), omp_get_num_threads()});
 }
 
-// --- sixteen numbers at a time, in fp32 whatever they are stored as ------------------------------------------------------
+// --- vectors of sixteen numbers, computed in fp32 and stored in any dtype ------------------------------------------------
 
 constexpr int64_t LANES = 16;
 typedef float V __attribute__((vector_size(64)));
@@ -109,8 +109,8 @@ typedef uint16_t Half __attribute__((vector_size(32)));
 typedef uint8_t Byte __attribute__((vector_size(16)));
 struct bf16 { uint16_t bits; };
 
-// The first bytes of a vector, the others 0. A copy of a size that the compiler does not know is a call, which on planes of
-// 7 x 7 took longer than all the rest; AVX-512 has instructions for it.
+// Load or store the first bytes of a vector; loads set the others to 0. A copy of a size that is unknown at compile time is a
+// function call, which on planes of 7 x 7 took longer than all other work; AVX-512 has instructions for it.
 #if defined(__AVX512BW__) && defined(__AVX512VL__)
 inline void fetch_some(__m512i& value, const void* from, uint64_t which) { value = _mm512_maskz_loadu_epi8(which, from); }
 inline void fetch_some(__m256i& value, const void* from, uint64_t which) { value = _mm256_maskz_loadu_epi8(uint32_t(which), from); }
@@ -139,7 +139,7 @@ template <class T>
 inline void put_first(void* to, const T& value, int64_t bytes) { std::memcpy(to, &value, bytes); }
 #endif
 
-// Stores of whole vectors around the cache.
+// Stores of whole vectors that bypass the cache.
 #if defined(__AVX512BW__) && defined(__AVX512VL__)
 inline void put_around(void* to, __m512i value) { _mm512_stream_si512(static_cast<__m512i*>(to), value); }
 inline void put_around(void* to, __m256i value) { _mm256_stream_si256(static_cast<__m256i*>(to), value); }
@@ -163,7 +163,7 @@ inline void put(void* to, const T& value, int64_t bytes, bool around = false) {
 }
 
 inline V load(const float* p, int64_t count) { return fetch<V>(p, 4 * count); }
-// GCC 12 makes widening bytes some eighty instructions, and widening halves of numbers five.
+// GCC 12 compiles the conversion of bytes into about eighty instructions, and that of 16-bit numbers into five.
 #if defined(__AVX512BW__) && defined(__AVX512VL__)
 inline U widened(Byte value) { return (U)_mm512_cvtepu8_epi32((__m128i)value); }
 inline U widened(Half value) { return (U)_mm512_cvtepu16_epi32((__m256i)value); }
@@ -189,7 +189,7 @@ inline V clamp_to_one(V y) {  // to 0 and 1; a NaN stays one
     return rectify((V)(((U)y & ~above) | ((U)(1.f - V{}) & above)));
 }
 
-// Sixteen vectors as a square of 16 x 16 numbers, worked on by halves: a lane whose number has the bit BY belongs to the second.
+// Sixteen vectors as a square of 16 x 16 numbers, processed by halves: a lane whose index has the bit BY is in the second half.
 template <int64_t BY>
 inline V chosen(V first, V second, bool from_upper) {
     U which;
@@ -202,7 +202,7 @@ template <int64_t BY>
 inline void merge(V* v) {
     for (int64_t i = 0; i < BY; ++i) v[i] = merged<BY>(v[i], v[i + BY]);
 }
-// The sum of each of sixteen vectors, in the lanes of one: a quarter of the work of summing one after the other.
+// The sums of sixteen vectors in the lanes of one, with a quarter of the work of summing them one by one.
 inline V totals(V* v) {
     merge<8>(v);
     merge<4>(v);
@@ -242,12 +242,12 @@ inline V exponential(V x) {
     y = y * r + 1.f;
     return y * (V)(((U)shifted - 0x4B400000u + 127u) << 23);
 }
-inline V sigmoid(V x) {  // a NaN stays one, which the bounds above would make a number
+inline V sigmoid(V x) {  // keeps NaN, which the bounds of `exponential` would turn into a number
     V y = 1 / (1 + exponential(-x));
     return (V)(((U)y & ~(U)(x != x)) | ((U)x & (U)(x != x)));
 }
 
-// Call f(i, count) for i = 0, 16, ... below size; count is the constant 16 but for the last.
+// Call f(i, count) for i = 0, 16, ... below size; count is the constant 16 except for the last call.
 template <class F>
 inline void in_lanes(int64_t size, F f) {
     int64_t i = 0;
@@ -255,20 +255,20 @@ inline void in_lanes(int64_t size, F f) {
     if (i < size) f(i, size - i);
 }
 
-// Whether a map is so large that it is better written around the cache, which otherwise first reads the lines that are filled.
-// Measured on training steps whose results were read again at once: 8 MiB took 10 to 12 % less time in that way, 4 MiB the same.
-// What a virtual machine says of its caches is not to be relied on (320 MiB where there were 32), hence a constant.
+// Whether a map is so large that stores should bypass the cache, which otherwise reads each line before it is overwritten.
+// Measured on training steps whose results were read again at once: 8 MiB took 10 to 12 % less time, 4 MiB the same time.
+// A constant, because a virtual machine may report wrong cache sizes (320 MiB instead of 32).
 inline bool exceeds_cache(int64_t bytes) { return bytes >= int64_t(8) << 20; }
 
 struct Shape { int64_t n, c, p; bool last; int threads; bool around; };
 
 // --- reductions over the pixels of one sample -----------------------------------------------------------------------------
 
-constexpr int64_t VECTORS = 4;             // accumulators kept in registers
-constexpr int64_t BLOCK = VECTORS * LANES; // channels of one row in channels_last
-constexpr int64_t STRETCH = 512;           // terms added up before they go to a second level, which bounds rounding
+constexpr int64_t VECTORS = 4;             // accumulators in registers
+constexpr int64_t BLOCK = VECTORS * LANES; // channels of a row in channels_last
+constexpr int64_t STRETCH = 512;           // terms of a partial sum, to bound rounding errors
 
-// Coefficients of one vector: those of one channel in every lane, or of sixteen channels.
+// Coefficients for one vector: that of one channel in every lane, or those of sixteen channels.
 struct Channels {
     int64_t at;
     bool last;
@@ -276,7 +276,7 @@ struct Channels {
     inline V operator[](const float* of) const { return last ? load(of + at, count) : of[at] - V{}; }
 };
 
-// Rows are what threads share out: blocks of channels of one sample.
+// Rows are the unit of work of a thread: blocks of channels of one sample.
 inline int64_t width_of(const Shape& z) { return z.last ? BLOCK : LANES; }
 inline int64_t blocks(const Shape& z) { return (z.c + width_of(z) - 1) / width_of(z); }
 inline int64_t rows(const Shape& z) { return z.n * blocks(z); }
@@ -334,9 +334,9 @@ inline void reduce_pixels(const Shape& z, int64_t begin, int64_t stop, F term, G
     }
 }
 
-// Call term(index, channels, count, s, q) for all numbers of a row, where channels gives coefficients by sample and channel
-// their place in the row, and lanes beyond count must add nothing; then done(channel, count, s, q) for its channels. Both
-// count channels within the sample.
+// Call term(index, channels, count, s, q) for all vectors of a row, where `channels` gives their coefficients; lanes beyond
+// count must add nothing. Then call done(channel, count, s, q) for the channels of the row. Both number channels within the
+// sample.
 template <class F, class G>
 inline void reduce_row(const Shape& z, int64_t row, F term, G done) {
     int64_t n = row / blocks(z), begin = row % blocks(z) * width_of(z), stop = begin + width_of(z) < z.c ? begin + width_of(z) : z.c;
@@ -351,7 +351,7 @@ inline void reduce_row(const Shape& z, int64_t row, F term, G done) {
         int64_t from = (n * z.c + k) * z.p;
         return [=](int64_t i, int64_t count, V& s, V& q) { term(from + i, Channels{k, false, count}, count, s, q); };
     };
-    if (z.p == LANES)  // as in the last stage of a network for images of 32 x 32; without the loop it takes half the time
+    if (z.p == LANES)  // as in the last stage of a network for 32 x 32 images; without the inner loop it takes half the time
         for (int64_t k = begin; k < stop; ++k) fill(k, reduce_vector(term_of(k)));
     else
         for (int64_t k = begin; k < stop; ++k) fill(k, reduce_plane(z.p, term_of(k)));
@@ -359,7 +359,7 @@ inline void reduce_row(const Shape& z, int64_t row, F term, G done) {
     done(begin, stop - begin, totals(s), totals(q));
 }
 
-// Lanes beyond the end of a plane hold no number.
+// Set lanes beyond the end of a plane to 0.
 inline V within(V value, int64_t count) { return count < LANES ? fetch<V>(&value, 4 * count) : value; }
 
 // Mean and mean squared deviation of each channel of each sample. Deviations are taken from the channel's first pixel,
@@ -382,7 +382,7 @@ void moments_row(const Shape& z, const T* x, int64_t row, float* mean, float* va
     });
 }
 
-// For each channel of a row: the sum of f over the pixels, times scale.
+// Write the sum of f over the pixels, times scale, for each channel of a row.
 template <class F>
 inline void sum_row(const Shape& z, int64_t row, float scale, float* sum, F f) {
     int64_t n = row / blocks(z);
@@ -392,7 +392,7 @@ inline void sum_row(const Shape& z, int64_t row, float scale, float* sum, F f) {
 
 // --- maps over the numbers of one row ---------------------------------------------------------------------------------------
 
-// A row is a run of whole pixels, or of whole planes: long enough that memory is read forwards, whatever the order of rows.
+// A row is a run of whole pixels or planes, long enough that memory is read sequentially in any order of rows.
 constexpr int64_t RUN = 1 << 13;
 inline int64_t units(const Shape& z) { return z.last ? z.p : z.c; }
 inline int64_t units_of_row(const Shape& z) { int64_t size = z.last ? z.c : z.p; return size < RUN ? RUN / size : 1; }
@@ -425,8 +425,8 @@ void transpose(const Team& team, const float* from, float* to, int64_t height, i
     });
 }
 
-// Sixteen products at once, of SAMPLES rows of z with 16 / SAMPLES rows of a weight: lane s * (16 / SAMPLES) + j holds that of
-// sample s and row j, of which there are `count`.
+// Sixteen dot products of SAMPLES rows of z with up to 16 / SAMPLES rows (`count`) of a weight. Lane s * (16 / SAMPLES) + j
+// holds the product of sample s and row j.
 template <int64_t SAMPLES>
 inline V dots(const float* rows, int64_t count, const float* z, int64_t size) {
     constexpr int64_t ROWS = LANES / SAMPLES;
@@ -444,7 +444,7 @@ inline V dots(const float* rows, int64_t count, const float* z, int64_t size) {
     return totals(sums);
 }
 
-// Call f(s, j, product) for the product of each sample of z with each of the height rows of a weight.
+// Call f(s, j, product) for the dot product of each sample of z with each of the `height` rows of a weight.
 template <int64_t SAMPLES, class F>
 inline void multiply(const float* rows, int64_t height, const float* z, int64_t size, F f) {
     constexpr int64_t ROWS = LANES / SAMPLES;
@@ -484,7 +484,7 @@ inline void combine(const float* start, const float* factor, const float* rows, 
     });
 }
 
-// The second weight comes as C x hidden, and is transposed before it is used. The biases may be null.
+// The second weight is C x hidden and has to be transposed before use. The biases may be null.
 struct Excitation {
     const float *reduce, *expand, *reduce_bias, *expand_bias;
     int64_t hidden;
@@ -492,12 +492,12 @@ struct Excitation {
     Excitation with(const float* transposed) const { return {reduce, transposed, reduce_bias, expand_bias, hidden, silu, hard}; }
 };
 
-// How much a kernel has to do: passes over a map, and products of a weight with the batch.
+// Amount of work of a kernel: passes over a map, and products of a weight with the batch.
 inline int64_t work(const Shape& z, const Excitation& e, int64_t passes, int64_t products) {
     return z.n * z.c * (passes * z.p + products * e.hidden);
 }
 
-// Gives hidden values and gate of samples from their squeeze z; into dh, where it is given, what dh/d(before) is.
+// Compute hidden values and gate of samples from their squeezed means z, and the activation's derivative in dh, if not null.
 template <int64_t SAMPLES>
 void excite(const Excitation& e, int64_t c, const float* z, float* h, float* gate, float* dh = nullptr) {
     multiply<SAMPLES>(e.reduce, e.hidden, z, c, [=](int64_t s, int64_t j, float product) {
@@ -517,8 +517,8 @@ void excite(const Excitation& e, int64_t c, const float* z, float* h, float* gat
     });
 }
 
-// From the gradient of the gate to that of the squeeze; leaves the gradients before both activations in de and dh. Slopes
-// are what `excite` left in dh, or null: that of ReLU is known from h.
+// Compute the gradients of the squeezed means in dz from those of the gate, and those of the inputs of gate and activation in
+// de and dh. `slopes` holds the derivatives from `excite`, or is null for ReLU, whose derivative follows from h.
 template <int64_t SAMPLES>
 void excite_backward(const Excitation& e, int64_t c, const float* gate, const float* h, const float* slopes, const float* dgate,
                      float* de, float* dh, float* dz) {
@@ -535,7 +535,7 @@ void excite_backward(const Excitation& e, int64_t c, const float* gate, const fl
     combine<SAMPLES>(nullptr, dh, e.reduce, e.hidden, dz, c);
 }
 
-// The sum over samples of what is narrow times what is wide, by squares that stay in registers: hidden x C, or transposed.
+// The sum over samples of outer products of `narrow` and `wide`, hidden x C or transposed, by squares that stay in registers.
 inline void outer_products(const Team& team, int64_t n, int64_t c, int64_t hidden, const float* narrow, const float* wide, float* sum,
                            bool transposed) {
     team.share((c + LANES - 1) / LANES, [=](int64_t block) {
@@ -564,7 +564,7 @@ void weight_gradients(const Team& team, int64_t n, int64_t c, int64_t hidden, co
     outer_products(team, n, c, hidden, h, de, dexpand, true);
 }
 
-// The sum over samples of rows of a width.
+// The sum of rows over samples.
 inline void sum_samples(const Team& team, int64_t n, int64_t width, const float* from, float* sum) {
     team.share((width + LANES - 1) / LANES, [=](int64_t block) {
         int64_t k = block * LANES, count = width - k < LANES ? width - k : LANES;
@@ -574,7 +574,7 @@ inline void sum_samples(const Team& team, int64_t n, int64_t width, const float*
     });
 }
 
-// Those of the biases too: sums over the samples of dh and de.
+// The gradients of the weights, and those of the biases: sums of dh and de over the samples.
 void excitation_gradients(const Team& team, int64_t n, int64_t c, int64_t hidden, const float* z, const float* h, const float* de,
                           const float* dh, const OfExcitation& to) {
     weight_gradients(team, n, c, hidden, z, h, de, dh, to.reduce, to.expand);
@@ -582,24 +582,24 @@ void excitation_gradients(const Team& team, int64_t n, int64_t c, int64_t hidden
     sum_samples(team, n, c, de, to.expand_bias);
 }
 
-// Do the work of each sample in one thread, so that its second pass finds it in cache; with fewer samples than threads,
-// share out rows instead.
+// Process each sample in one thread, so that its second pass finds it in cache; with fewer samples than threads, divide rows
+// among threads instead.
 template <class Rows, class Small, class Map>
 inline void by_sample(const Team& team, const Shape& z, Rows reduce, Small small, Map map) {
     int64_t reductions = rows(z) / z.n, maps = map_rows(z) / z.n;
-    team.meet();  // what was prepared before is there
+    team.synchronize();
     if (z.n >= team.threads) {
         team.share(z.n, [=](int64_t n) {
             for (int64_t row = 0; row < reductions; ++row) reduce(n * reductions + row);
             small(n);
-            for (int64_t row = maps; row-- > 0;) map(n * maps + row);  // backwards: what was read last is nearest
+            for (int64_t row = maps; row-- > 0;) map(n * maps + row);  // backwards, because the last rows are in cache
         });
         return;
     }
     team.share(rows(z), [=](int64_t row) { reduce(row); });
-    team.meet();
+    team.synchronize();
     team.share(z.n, [=](int64_t n) { small(n); });
-    team.meet();
+    team.synchronize();
     team.share(map_rows(z), [=](int64_t row) { map(row); });
 }
 
@@ -641,7 +641,7 @@ void se_backward(Shape z, const T* x, const T* grad, Excitation e, const float* 
                     store(dx + i, load(grad + i, count) * of[gate] + of[dz] * share, count, z.around);
                 });
             });
-        team.meet();
+        team.synchronize();
         weight_gradients(team, z.n, z.c, e.hidden, squeezed, h, de, dh, dreduce, dexpand);
     });
 }
@@ -659,13 +659,13 @@ inline int64_t channels_of(const Shape& z, int64_t row) {
     return z.c - row * LANES < LANES ? z.c - row * LANES : LANES;
 }
 
-// What BatchNorm multiplies each channel by.
+// BatchNorm's factor of each channel.
 inline void scale_channels(const Shape& z, int64_t row, const float* weight, const float* variance, float eps, float* scaled) {
     int64_t k = row * LANES, count = channels_of(z, row);
     store(scaled + k, load(weight + k, count) / root(load(variance + k, count) + eps), count);
 }
 
-// The batch's mean and variance of each channel from those of the samples (algebra.py, batch_moments).
+// Compute the batch's mean and variance of each channel from those of the samples (algebra.py, batch_moments).
 inline void batch_moments(const Shape& z, int64_t row, const float* mean, const float* var, float* mu, float* variance) {
     int64_t k = row * LANES, count = channels_of(z, row);
     V m = {}, within = {}, between = {}, share = 1.f / z.n - V{};
@@ -676,10 +676,10 @@ inline void batch_moments(const Shape& z, int64_t row, const float* mean, const 
     store(variance + k, (within + between) * share, count);
 }
 
-// What BatchNorm remembers: moved towards the batch's mean and unbiased variance by `momentum`; null where it does not.
+// Running statistics, updated with the batch's mean and unbiased variance by `momentum`; null if BatchNorm has none.
 struct Running { float *mean, *variance; float momentum; };
 
-inline void remember(const Shape& z, int64_t row, const Running& running, const float* mu, const float* variance) {
+inline void update_running(const Shape& z, int64_t row, const Running& running, const float* mu, const float* variance) {
     int64_t k = row * LANES, count = channels_of(z, row);
     V share = running.momentum - V{}, unbiased = float(double(z.n) * z.p / (double(z.n) * z.p - 1)) - V{};
     V m = load(running.mean + k, count), v = load(running.variance + k, count);
@@ -687,7 +687,7 @@ inline void remember(const Shape& z, int64_t row, const Running& running, const 
     store(running.variance + k, v * (1 - share) + load(variance + k, count) * unbiased * share, count);
 }
 
-// From the means of the samples and the batch's moments to the output; a team has met before.
+// Compute the output from the means of the samples and the batch's moments. Call it after a barrier.
 template <class T>
 inline void excite_and_write(const Team& team, const Shape& z, const T* x, const T* shortcut, const Norm& norm, const Excitation& t,
                              const float* mean, const float* mu, const float* scaled, T* out, uint8_t* mask, float* squeezed, float* h,
@@ -706,13 +706,13 @@ inline void excite_and_write(const Team& team, const Shape& z, const T* x, const
                 store(slope + at + k, of * gated, count);
             });
     });
-    team.meet();
+    team.synchronize();
     auto write = [=](int64_t i, int64_t count, Channels of) {
         V y = load(x + i, count) * of[slope] + of[offset] + load(shortcut + i, count);
         store_mask(mask + i, (U)(y > 0), count, z.around);
         store(out + i, rectify(y), count, z.around);
     };
-    // Backwards, because what was read last is still in cache.
+    // Backwards, because the last rows are still in cache.
     team.share(map_rows(z), [=](int64_t row) { map_row(z, map_rows(z) - 1 - row, write); });
 }
 
@@ -724,18 +724,18 @@ void tail_forward(Shape z, const T* x, const T* shortcut, Norm norm, Running run
     in_parallel(work(z, e, 4, 2), z.threads, [=](const Team& team) {
         transpose(team, e.expand, expand, z.c, e.hidden);
         team.share(rows(z), [=](int64_t row) { moments_row(z, x, row, mean, offset); });
-        team.meet();
+        team.synchronize();
         team.share(channel_rows(z), [=](int64_t row) {
             batch_moments(z, row, mean, offset, mu, variance);
-            if (running.mean) remember(z, row, running, mu, variance);
+            if (running.mean) update_running(z, row, running, mu, variance);
             scale_channels(z, row, norm.weight, variance, norm.eps, scaled);
         });
-        team.meet();
+        team.synchronize();
         excite_and_write(team, z, x, shortcut, norm, t, mean, mu, scaled, out, mask, squeezed, h, gate, slope, offset);
     });
 }
 
-// The forward in two halves, between which the moments of several processes are brought together.
+// The forward in two halves, between which processes exchange moments.
 template <class T>
 void tail_moments(Shape z, const T* x, float* mean, float* within) {
     in_parallel(z.n * z.c * z.p, z.threads, [=](const Team& team) {
@@ -751,12 +751,12 @@ void tail_normalized(Shape z, const T* x, const T* shortcut, Norm norm, Excitati
     in_parallel(work(z, e, 3, 2), z.threads, [=](const Team& team) {
         transpose(team, e.expand, expand, z.c, e.hidden);
         team.share(channel_rows(z), [=](int64_t row) { scale_channels(z, row, norm.weight, variance, norm.eps, scaled); });
-        team.meet();
+        team.synchronize();
         excite_and_write(team, z, x, shortcut, norm, t, mean, mu, scaled, out, mask, squeezed, h, gate, slope, offset);
     });
 }
 
-// Write the gradient of the shortcut, p = grad where out > 0, and take sum p and sum p (x - mu) of each channel and sample.
+// Write the gradient of the shortcut, p = grad where out > 0, and the sums of p and p (x - mu) for each channel and sample.
 template <class T>
 void gate_sums_row(const Shape& z, const T* x, const T* grad, const uint8_t* mask, const float* mu, int64_t row, T* dshortcut,
                    float* s1, float* s2) {
@@ -772,21 +772,21 @@ void gate_sums_row(const Shape& z, const T* x, const T* grad, const uint8_t* mas
     });
 }
 
-// What the forward kept of the batch: a sample's means, the batch's moments, and the gate.
+// Results of the forward: the means of each sample, the batch's moments, and the gate.
 struct Batch { const float *mean, *mu, *variance, *gate; };
 
-// Where the backward leaves what is N x C on its way, and the gradients of the hidden values.
-struct Trail { float *s1, *s2, *dgate, *de, *dz, *dh; };
+// Intermediate results of the backward, N x C each, and the gradients of the activation's input, N x hidden.
+struct Intermediates { float *s1, *s2, *dgate, *de, *dz, *dh; };
 
-// The gradients up to those of the squeeze. Ends with a meeting.
+// Compute the gradients back to the squeezed means. Ends with a barrier.
 template <class T>
 inline void backward_to_squeeze(const Team& team, const Shape& z, const T* x, const T* grad, const uint8_t* mask, const Norm& norm,
                                 const Excitation& e, const Excitation& t, float* expand, float* scaled, const Batch& kept, const float* h,
-                                T* dshortcut, const Trail& to) {
+                                T* dshortcut, const Intermediates& to) {
     transpose(team, e.expand, expand, z.c, e.hidden);
     team.share(channel_rows(z), [=](int64_t row) { scale_channels(z, row, norm.weight, kept.variance, norm.eps, scaled); });
     team.share(rows(z), [=](int64_t row) { gate_sums_row(z, x, grad, mask, kept.mu, row, dshortcut, to.s1, to.s2); });
-    team.meet();
+    team.synchronize();
     team.share_in_fours(z.n, [=](int64_t n, auto samples) {
         for (int64_t at = n * z.c; at < (n + samples) * z.c; at += z.c)
             in_lanes(z.c, [=](int64_t k, int64_t count) {
@@ -796,11 +796,11 @@ inline void backward_to_squeeze(const Team& team, const Shape& z, const T* x, co
         int64_t at = n * z.c, hidden = n * e.hidden;
         excite_backward<samples>(t, z.c, kept.gate + at, h + hidden, nullptr, to.dgate + at, to.de + at, to.dh + hidden, to.dz + at);
     });
-    team.meet();
+    team.synchronize();
 }
 
 // The gradients of BatchNorm's weight and bias.
-inline void norm_gradients_row(const Shape& z, int64_t row, float eps, const Batch& kept, const Trail& to, float* dweight, float* dbias) {
+inline void norm_gradients_row(const Shape& z, int64_t row, float eps, const Batch& kept, const Intermediates& to, float* dweight, float* dbias) {
     int64_t k = row * LANES, count = channels_of(z, row);
     V of_bias = {}, of_weight = {}, centre = load(kept.mu + k, count);
     for (int64_t i = k; i < z.n * z.c; i += z.c) {
@@ -812,8 +812,8 @@ inline void norm_gradients_row(const Shape& z, int64_t row, float eps, const Bat
     store(dweight + k, of_weight / root(load(kept.variance + k, count) + eps), count);
 }
 
-// What dx takes from the gradient of the shortcut, from x, and of itself. `values` is how many a channel has in the batch, over
-// all of which the gradients of weight and bias are sums.
+// Coefficients of dx: factors of the gradient of the shortcut and of x, and a constant. `values` is the number of values of a
+// channel in the batch, over which the gradients of weight and bias are sums.
 struct Coefficients { float *slope, *of_x, *offset; };
 inline void coefficients_row(const Shape& z, int64_t row, float eps, double values, const Batch& kept, const float* scaled, const float* dz,
                              const float* dweight, const float* dbias, const Coefficients& to) {
@@ -843,33 +843,33 @@ void tail_backward(Shape z, const T* x, const T* grad, const uint8_t* mask, Norm
     int64_t nc = z.n * z.c;
     float *s1 = scratch, *s2 = s1 + nc, *dgate = s2 + nc, *de = dgate + nc, *dz = de + nc, *of_x = dz + nc;
     float *dh = of_x + nc, *expand = dh + z.n * e.hidden, *scaled = expand + z.c * e.hidden;
-    Trail trail{s1, s2, dgate, de, dz, dh};
-    Coefficients by{s1, of_x, s2};  // their sums are used up when these are written
+    Intermediates steps{s1, s2, dgate, de, dz, dh};
+    Coefficients by{s1, of_x, s2};  // overwrites sums that are no longer needed
     Excitation t = e.with(expand);
     in_parallel(work(z, e, 7, 6), z.threads, [=](const Team& team) {
-        backward_to_squeeze(team, z, x, grad, mask, norm, e, t, expand, scaled, kept, h, dshortcut, trail);
+        backward_to_squeeze(team, z, x, grad, mask, norm, e, t, expand, scaled, kept, h, dshortcut, steps);
         team.share(channel_rows(z), [=](int64_t row) {
-            norm_gradients_row(z, row, norm.eps, kept, trail, dweight, dbias);
+            norm_gradients_row(z, row, norm.eps, kept, steps, dweight, dbias);
             coefficients_row(z, row, norm.eps, double(z.n) * z.p, kept, scaled, dz, dweight, dbias, by);
         });
-        team.meet();
+        team.synchronize();
         write_dx(team, z, x, dshortcut, by, dx);
         excitation_gradients(team, z.n, z.c, e.hidden, squeezed, h, de, dh, to);
     });
 }
 
-// The backward in two halves, between which the sums of several processes are brought together.
+// The backward in two halves, between which processes exchange sums.
 template <class T>
 void tail_sums(Shape z, const T* x, const T* grad, const uint8_t* mask, Norm norm, Excitation e, Batch kept, const float* squeezed,
                const float* h, T* dshortcut, float* dweight, float* dbias, OfExcitation to, float* dz, float* scratch) {
     int64_t nc = z.n * z.c;
     float *s1 = scratch, *s2 = s1 + nc, *dgate = s2 + nc, *de = dgate + nc, *dh = de + nc, *expand = dh + z.n * e.hidden;
     float* scaled = expand + z.c * e.hidden;
-    Trail trail{s1, s2, dgate, de, dz, dh};
+    Intermediates steps{s1, s2, dgate, de, dz, dh};
     Excitation t = e.with(expand);
     in_parallel(work(z, e, 4, 6), z.threads, [=](const Team& team) {
-        backward_to_squeeze(team, z, x, grad, mask, norm, e, t, expand, scaled, kept, h, dshortcut, trail);
-        team.share(channel_rows(z), [=](int64_t row) { norm_gradients_row(z, row, norm.eps, kept, trail, dweight, dbias); });
+        backward_to_squeeze(team, z, x, grad, mask, norm, e, t, expand, scaled, kept, h, dshortcut, steps);
+        team.share(channel_rows(z), [=](int64_t row) { norm_gradients_row(z, row, norm.eps, kept, steps, dweight, dbias); });
         excitation_gradients(team, z.n, z.c, e.hidden, squeezed, h, de, dh, to);
     });
 }
@@ -885,7 +885,7 @@ void tail_blend(Shape z, const T* x, const T* dshortcut, const float* weight, fl
             scale_channels(z, row, weight, kept.variance, eps, scaled);
             coefficients_row(z, row, eps, values, kept, scaled, dz, dweight, dbias, by);
         });
-        team.meet();
+        team.synchronize();
         write_dx(team, z, x, dshortcut, by, dx);
     });
 }
@@ -893,7 +893,7 @@ void tail_blend(Shape z, const T* x, const T* dshortcut, const float* weight, fl
 // In inference BatchNorm is x a[c] + d[c], and the squeeze is a[c] mean(x) + d[c].
 struct Frozen { const float *weight, *bias, *mean, *variance; float eps; };
 
-// From the means of one sample's map to what the tail does to it: times scale, plus shift. The gate is left in scale first.
+// Compute scale and shift of the tail from the means of a sample's map. `scale` first holds the gate.
 inline void scale_sample(const Frozen& norm, const Excitation& e, int64_t c, const float* scaled, const float* known, float* squeezed, float* h,
                          float* scale, float* shift) {
     const float* means = known ? known : squeezed;
@@ -910,13 +910,13 @@ inline void scale_sample(const Frozen& norm, const Excitation& e, int64_t c, con
     });
 }
 
-// Means of the map of one row, or nothing where they are known.
+// Compute the means of a row of the map, unless they are known.
 template <class T>
 inline void squeeze_row(const Shape& z, const T* x, const float* known, int64_t row, float* squeezed) {
     if (!known) sum_row(z, row, 1.f / z.p, squeezed, [=](int64_t i, int64_t count) { return load(x + i, count); });
 }
 
-// Scale and shift alone, for a compiler that does the rest in its own kernels.
+// Scale and shift alone, for a compiler that generates the other kernels.
 template <class T>
 void tail_scaling(Shape z, const T* x, const float* known, Frozen norm, Excitation e, float* scale, float* shift, float* scratch) {
     float *squeezed = scratch, *h = squeezed + z.n * z.c, *expand = h + z.n * e.hidden, *scaled = expand + z.c * e.hidden;
@@ -951,10 +951,10 @@ void tail_inference(Shape z, const T* x, const T* shortcut, const float* known, 
     });
 }
 
-// --- relu(batch_norm(x)) in inference, with the sums from which the squeeze of the next convolution follows ----------------
+// --- relu(batch_norm(x)) in inference, with the sums that give the squeeze of the next convolution's output ----------------
 
-// From the sum of a plane to what each tap of a padded 3x3 convolution sees of it: a tap that looks up never sees the last
-// row, one that looks down not the first, and so for columns. at(y, x) gives numbers of the plane.
+// Compute the sums of a plane over the pixels that each tap of a padded 3x3 convolution covers. The upper taps never cover the
+// last row, the lower ones not the first, and likewise for columns. at(y, x) returns numbers of the plane.
 template <class Value, class At, class Put>
 inline void window_sums(Value total, int64_t height, int64_t width, At at, Put put) {
     Value top{}, bottom{}, left{}, right{};
@@ -963,9 +963,9 @@ inline void window_sums(Value total, int64_t height, int64_t width, At at, Put p
     Value rows[3] = {bottom, Value{}, top}, columns[3] = {right, Value{}, left};
     for (int i = 0; i < 3; ++i)
         for (int j = 0; j < 3; ++j) {
-            Value seen = total - rows[i] - columns[j];
-            if (i != 1 && j != 1) seen += at(i == 0 ? height - 1 : 0, j == 0 ? width - 1 : 0);
-            put(i * 3 + j, seen);
+            Value sum = total - rows[i] - columns[j];
+            if (i != 1 && j != 1) sum += at(i == 0 ? height - 1 : 0, j == 0 ? width - 1 : 0);
+            put(i * 3 + j, sum);
         }
 }
 
@@ -979,22 +979,22 @@ void rectified_norm(Shape z, int64_t width, const T* x, Frozen norm, T* out, flo
             scale_channels(z, row, norm.weight, norm.variance, norm.eps, scaled);
             store(shift + k, load(norm.bias + k, count) - load(norm.mean + k, count) * load(scaled + k, count), count);
         });
-        team.meet();
+        team.synchronize();
         team.share(rows(z), [=](int64_t row) {
             int64_t n = row / blocks(z), from = n * z.p * z.c;
             reduce_row(z, row, [=](int64_t i, Channels of, int64_t count, V& s, V&) {
                 store(out + i, rectify(load(x + i, count) * of[scaled] + of[shift]), count);
-                s += load(out + i, count);  // as it was rounded, and nothing beyond the end
+                s += load(out + i, count);  // the rounded values, and 0 beyond the end
             }, [=](int64_t k, int64_t count, V sum, V) {
                 if (z.last) {
                     window_sums(sum, height, width, [=](int64_t i, int64_t j) { return load(out + from + (i * width + j) * z.c + k, count); },
-                                [=](int tap, V seen) { for (int64_t l = 0; l < count; ++l) sums[(n * z.c + k + l) * 9 + tap] = seen[l]; });
+                                [=](int tap, V sums_of_tap) { for (int64_t l = 0; l < count; ++l) sums[(n * z.c + k + l) * 9 + tap] = sums_of_tap[l]; });
                     return;
                 }
                 for (int64_t l = 0; l < count; ++l) {
                     const T* plane = out + from + (k + l) * z.p;
                     window_sums(sum[l], height, width, [=](int64_t i, int64_t j) { return load(plane + i * width + j, 1)[0]; },
-                                [=](int tap, float seen) { sums[(n * z.c + k + l) * 9 + tap] = seen; });
+                                [=](int tap, float sum_of_tap) { sums[(n * z.c + k + l) * 9 + tap] = sum_of_tap; });
                 }
             });
         });

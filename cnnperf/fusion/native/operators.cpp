@@ -1,6 +1,6 @@
 // The kernels as operators of PyTorch, through its stable ABI (docs.pytorch.org/docs/stable/notes/libtorch_stable_abi.html),
-// which needs few headers. A call costs a few microseconds; the same through Python took up to a hundred where the
-// interpreter's code had left the cache, more than the work on a small map. operators.py declares the operators.
+// which needs few headers. A call costs a few microseconds. The same through Python took up to a hundred microseconds when
+// the interpreter's code had left the cache, more than the work on a small map. operators.py declares the operators.
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
@@ -37,7 +37,7 @@ Tensor small(Ints... sizes) {  // in fp32, contiguous
 
 float* at(const Tensor& t) { return static_cast<float*>(t.data_ptr()); }
 
-// Make a small tensor one that the kernels can read as rows x columns numbers in a row.
+// Check the shape and dtype of a small tensor, and make it contiguous: rows x columns.
 void settle(Tensor& t, int64_t rows, int64_t columns = 1) {
     bool shaped = t.scalar_type() == ScalarType::Float && t.numel() == rows * columns;
     shaped = shaped && (columns == 1 || (t.dim() == 2 && t.size(0) == rows));
@@ -53,7 +53,7 @@ void settle(Maybe& t, int64_t rows) {
 }
 float* at(const Maybe& t) { return t ? at(*t) : nullptr; }
 
-// --- maps: all those of one call in the layout of the first ---------------------------------------------------------------
+// --- maps: all maps of a call are converted to the layout of the first ------------------------------------------------------
 
 Sizes<4> strides_of(const Shape& z, int64_t width) {
     int64_t p = z.p, c = z.c;
@@ -77,7 +77,7 @@ struct Layout {
         shape.last = false;
         stride = strides_of(shape, size[3]);
     }
-    bool is(const Tensor& t) const {  // the stride of a dimension of one does not matter
+    bool is(const Tensor& t) const {  // the stride of a dimension of size 1 does not matter
         for (int i = 0; i < 4; ++i)
             if (size[i] > 1 && t.stride(i) != stride[i]) return false;
         return true;
@@ -98,7 +98,7 @@ struct Layout {
 template <class T>
 T* at(const Tensor& t) { return static_cast<T*>(t.data_ptr()); }
 
-// Call f with a null pointer of the type that a map is stored in.
+// Call f with a null pointer to the storage type of a map.
 template <class F>
 void by_dtype(ScalarType dtype, F f) {
     STD_TORCH_CHECK(dtype == ScalarType::Float || dtype == ScalarType::BFloat16, "cnnperf: expected a map in float32 or bfloat16");
@@ -166,19 +166,19 @@ Norm norm_of(const Shape& z, Tensor& weight, Tensor& bias, double eps) {
     return {at(weight), at(bias), float(eps)};
 }
 
-// Running statistics are written where they are.
+// Return the data of running statistics, which are updated in place.
 float* writable(Maybe& t, int64_t count) {
     STD_TORCH_CHECK(!t || t->is_contiguous(), "cnnperf: expected running statistics that are contiguous");
     settle(t, count);
     return at(t);
 }
 
-// One more batch was seen; without a momentum the running statistics are the mean of all batches.
+// Count a batch and return its weight. Without a momentum the running statistics are the average over all batches.
 float count_batch(const Maybe& batches, std::optional<double> momentum) {
     if (!batches) return float(momentum ? *momentum : 0);
     STD_TORCH_CHECK(batches->scalar_type() == ScalarType::Long && batches->numel() == 1, "cnnperf: expected a count of batches in int64");
-    int64_t seen = ++*at<int64_t>(*batches);
-    return float(momentum ? *momentum : 1.0 / double(seen));
+    int64_t count = ++*at<int64_t>(*batches);
+    return float(momentum ? *momentum : 1.0 / double(count));
 }
 
 Eight tail_forward_(Tensor given, Tensor beside, Tensor weight, Tensor bias, Tensor reduce, Tensor expand, Maybe reduce_bias,
@@ -204,7 +204,7 @@ Eight tail_training_(Tensor x, Tensor shortcut, Tensor weight, Tensor bias, Tens
     return tail_forward_(x, shortcut, weight, bias, reduce, expand, reduce_bias, expand_bias, eps, {}, {}, {}, {});
 }
 
-// The biases themselves are not needed: their gradients are sums of what the weights' gradients are made of.
+// The biases themselves are not needed: their gradients are sums of the factors of the weights' gradients.
 Eight tail_backward_(Tensor grad, Tensor given, Tensor given_mask, Tensor mean, Tensor mu, Tensor variance, Tensor squeezed,
                      Tensor hidden, Tensor gate, Tensor weight, Tensor bias, Tensor reduce, Tensor expand, Maybe, Maybe, double eps) {
     Layout layout(given);
@@ -212,8 +212,8 @@ Eight tail_backward_(Tensor grad, Tensor given, Tensor given_mask, Tensor mean, 
     Excitation e = excitation(z, reduce, expand);
     Norm norm = norm_of(z, weight, bias, eps);
     int64_t nc = z.n * z.c, nh = z.n * e.hidden;
-    for (Tensor* one : {&mean, &squeezed, &gate}) settle(*one, z.n, z.c);
-    for (Tensor* one : {&mu, &variance}) settle(*one, z.c);
+    for (Tensor* t : {&mean, &squeezed, &gate}) settle(*t, z.n, z.c);
+    for (Tensor* t : {&mu, &variance}) settle(*t, z.c);
     settle(hidden, z.n, e.hidden);
     Tensor x = layout.take(given), upstream = layout.take(grad), mask = layout.take(given_mask, ScalarType::Byte);
     Tensor dx = layout.make(), dshortcut = layout.make(), dweight = small(z.c), dbias = small(z.c);
@@ -228,7 +228,7 @@ Eight tail_backward_(Tensor grad, Tensor given, Tensor given_mask, Tensor mean, 
     return {dx, dshortcut, dweight, dbias, dreduce, dexpand, dreduce_bias, dexpand_bias};
 }
 
-// --- the same in halves, for a batch that is spread over processes ----------------------------------------------------------
+// --- forward and backward in two halves, for a batch that is spread over processes ------------------------------------------
 
 std::tuple<Tensor, Tensor> tail_moments_(Tensor given) {
     Layout layout(given);
@@ -245,7 +245,7 @@ Five tail_normalized_(Tensor given, Tensor beside, Tensor mean, Tensor mu, Tenso
     Excitation e = excitation(z, reduce, expand, reduce_bias, expand_bias);
     Norm norm = norm_of(z, weight, bias, eps);
     settle(mean, z.n, z.c);
-    for (Tensor* one : {&mu, &variance}) settle(*one, z.c);
+    for (Tensor* t : {&mu, &variance}) settle(*t, z.c);
     Tensor x = layout.take(given), shortcut = layout.take(beside), out = layout.make(), mask = layout.make_mask();
     Tensor squeezed = small(z.n, z.c), gate = small(z.n, z.c), hidden = small(z.n, e.hidden);
     Tensor scratch = small(2 * z.n * z.c + z.c * e.hidden + z.c);
@@ -263,8 +263,8 @@ Eight tail_sums_(Tensor grad, Tensor given, Tensor given_mask, Tensor mean, Tens
     Excitation e = excitation(z, reduce, expand);
     Norm norm = norm_of(z, weight, bias, eps);
     int64_t nc = z.n * z.c;
-    for (Tensor* one : {&mean, &squeezed, &gate}) settle(*one, z.n, z.c);
-    for (Tensor* one : {&mu, &variance}) settle(*one, z.c);
+    for (Tensor* t : {&mean, &squeezed, &gate}) settle(*t, z.n, z.c);
+    for (Tensor* t : {&mu, &variance}) settle(*t, z.c);
     settle(hidden, z.n, e.hidden);
     Tensor x = layout.take(given), upstream = layout.take(grad), mask = layout.take(given_mask, ScalarType::Byte);
     Tensor dshortcut = layout.make(), dweight = small(z.c), dbias = small(z.c), dsqueezed = small(z.n, z.c);
@@ -282,8 +282,8 @@ Tensor tail_blend_(Tensor passed, Tensor given, Tensor mu, Tensor variance, Tens
                    Tensor dbias, double eps, double values) {
     Layout layout(given);
     const Shape& z = layout.shape;
-    for (Tensor* one : {&gate, &dsqueezed}) settle(*one, z.n, z.c);
-    for (Tensor* one : {&mu, &variance, &weight, &dweight, &dbias}) settle(*one, z.c);
+    for (Tensor* t : {&gate, &dsqueezed}) settle(*t, z.n, z.c);
+    for (Tensor* t : {&mu, &variance, &weight, &dweight, &dbias}) settle(*t, z.c);
     Tensor x = layout.take(given), dshortcut = layout.take(passed), dx = layout.make(), scratch = small(3 * z.n * z.c + z.c);
     by_dtype(layout.dtype, [&](auto* null) {
         tail_blend<STORED>(z, at<STORED>(x), at<STORED>(dshortcut), at(weight), float(eps), {nullptr, at(mu), at(variance), at(gate)},
@@ -293,11 +293,11 @@ Tensor tail_blend_(Tensor passed, Tensor given, Tensor mu, Tensor variance, Tens
 }
 
 Frozen frozen(const Shape& z, Tensor& weight, Tensor& bias, Tensor& mean, Tensor& variance, double eps) {
-    for (Tensor* one : {&weight, &bias, &mean, &variance}) settle(*one, z.c);
+    for (Tensor* t : {&weight, &bias, &mean, &variance}) settle(*t, z.c);
     return {at(weight), at(bias), at(mean), at(variance), float(eps)};
 }
 
-// Scale and shift in one tensor, because in a compiled network each result of an operator costs some time in Python.
+// Return scale and shift in one tensor, because in a compiled network each result of an operator costs time in Python.
 Tensor tail_scaling_(Tensor given, Maybe squeezed, Tensor weight, Tensor bias, Tensor mean, Tensor variance, double eps,
                      Tensor reduce, Tensor expand, Maybe reduce_bias, Maybe expand_bias) {
     Layout layout(given);

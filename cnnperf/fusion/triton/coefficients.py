@@ -17,9 +17,9 @@ def write_product(
     target, left, right, row, column, batch, rows, columns,
     block_n: tl.constexpr, block_r: tl.constexpr, block_k: tl.constexpr,
 ):  # fmt: skip
-    """Write left^T right, for left N x `rows` and right N x `columns`; in fp32 and not in TF32.
+    """Compute left^T right, for left N x `rows` and right N x `columns`, in fp32, not TF32.
 
-    The samples are added up at the end: a step of the loop waits for its loads and for nothing else.
+    The samples are added up at the end, so that a step of the loop waits only for its loads.
     """
     total = tl.zeros([block_n, block_r, block_k], tl.float32)
     for start in range(0, batch, block_n):
@@ -33,7 +33,7 @@ def write_product(
 
 @triton.jit
 def write_column_sums(target, source, column, batch, columns, block_n: tl.constexpr, block_k: tl.constexpr):
-    """Write the sums over N of N x `columns`."""
+    """Compute the sums over N of N x `columns`."""
     total = tl.zeros([block_n, block_k], tl.float32)
     for start in range(0, batch, block_n):
         total += load_rows(source, start + tl.arange(0, block_n), column, batch, columns)
@@ -42,11 +42,11 @@ def write_column_sums(target, source, column, batch, columns, block_n: tl.conste
 
 @triton.jit
 def write_norm_gradients(
-    plain, moved, dsqueezed, mean, mu, variance, gate, weight, dweight, dbias, of_x, constant, c, eps, batch, channels,
-    pixels,
+    plain, moved, dsqueezed, mean, mu, variance, gate, weight, dweight, dbias, of_x, constant,
+    c, eps, batch, channels, pixels,
     block_n: tl.constexpr, block_c: tl.constexpr,
 ):  # fmt: skip
-    """Write the gradients of BatchNorm's weight and bias for the channels `c`, and what dx takes from them."""
+    """Compute the gradients of BatchNorm's weight and bias, and `of_x` and `constant` of dx, for the channels `c`."""
     of_channels = c < channels
     centre = tl.load(mu + c, mask=of_channels, other=0.0)
     inverse = tl.rsqrt(tl.load(variance + c, mask=of_channels, other=1.0) + eps)
@@ -64,7 +64,7 @@ def write_norm_gradients(
     weights = tl.sum(of_weight, 0) * inverse
     tl.store(dbias + c, biases.to(dbias.dtype.element_ty), mask=of_channels)
     tl.store(dweight + c, weights.to(dweight.dtype.element_ty), mask=of_channels)
-    count = 1.0 * batch * pixels  # beyond 2^31, perhaps
+    count = 1.0 * batch * pixels  # may exceed 2^31
     times_x = -slope * inverse * weights / count
     tl.store(of_x + c, times_x, mask=of_channels)
     tl.store(constant + c, -slope * biases / count - times_x * centre, mask=of_channels)
@@ -73,12 +73,14 @@ def write_norm_gradients(
 @triton.jit
 def find_coefficients(
     plain, moved, dexcited, dhidden, dsqueezed, mean, mu, variance, squeezed, hidden, gate, weight, dweight, dbias,
-    dreduce, dexpand, dreduce_bias, dexpand_bias, of_x, constant, eps, batch, channels, width, pixels,
+    dreduce, dexpand, dreduce_bias, dexpand_bias, of_x, constant,
+    eps, batch, channels, width, pixels,
     block_n: tl.constexpr, block_c: tl.constexpr, block_h: tl.constexpr,
 ):  # fmt: skip
-    """Write all gradients of parameters, and `of_x` and `constant`, C, for `blend_maps`.
+    """Compute all gradients of parameters, and `of_x` and `constant`, C, for `blend_maps`.
 
-    The first programs have blocks of `dreduce`, as many others blocks of `dexpand`, and the last blocks of channels.
+    The first programs compute blocks of `dreduce`, as many others blocks of `dexpand`, and the last ones blocks of
+    channels.
     """
     blocks_h = tl.cdiv(width, block_h)
     products = tl.cdiv(channels, block_c) * blocks_h

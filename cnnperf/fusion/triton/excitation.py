@@ -1,8 +1,8 @@
-"""Triton functions for the excitation and its backward, which kernels call with one program a sample.
+"""Triton functions for the excitation and its backward, called by kernels with one program a sample.
 
-Vectors of a sample are rows of N x C or N x C/r in fp32; `width` is C/r. What one step of a program wrote, the next one
-reads from memory, which after a barrier is safe within a program and comes from L1; so any number of channels will do.
-Weights and biases may be in fp32, bf16 or fp16; everything is computed in fp32.
+Vectors of a sample are rows of N x C or N x C/r in fp32; `width` is C/r. Each step of a program reads the results of
+the step before from memory, which allows any number of channels. After a barrier that is safe within a program, and
+hits L1. Weights and biases may be in fp32, bf16 or fp16; the arithmetic is in fp32.
 """
 # ruff: noqa: PLR0913, PLR0917 - a kernel takes one argument a pointer, and Triton has no records
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls, allow-untyped-decorators
@@ -16,7 +16,7 @@ import triton.language as tl
 def product_of(
     matrix, vector, row, rows, columns, row_stride, column_stride, block_r: tl.constexpr, block_k: tl.constexpr
 ):
-    """Return the rows `row` of matrix times vector, in fp32 and not in TF32; the strides may transpose the matrix."""
+    """Return the rows `row` of matrix times vector, in fp32, not TF32; the strides may transpose the matrix."""
     total = tl.zeros([block_r, block_k], tl.float32)
     for start in range(0, columns, block_k):
         column = start + tl.arange(0, block_k)
@@ -29,14 +29,14 @@ def product_of(
 
 @triton.jit
 def load_rows(source, n, column, batch, columns):
-    """Return a tile of N x `columns` in fp32, 0 where there is nothing."""
+    """Return a tile of N x `columns` in fp32, with 0 outside."""
     inside = (n < batch)[:, None] & (column < columns)[None, :]
     return tl.load(source + n[:, None] * columns + column[None, :], mask=inside, other=0.0)
 
 
 @triton.jit
 def activated(value, silu: tl.constexpr):
-    """Return ReLU or SiLU of a value, and the derivative of SiLU there."""
+    """Return ReLU or SiLU of a value, and the derivative of SiLU at the value."""
     if silu:
         logistic = tl.sigmoid(value)
         slope = logistic * (1 + value * (1 - logistic))
@@ -63,7 +63,7 @@ def write_hidden(
     squeezed, hidden, slopes, reduce, bias, channels, width,
     biased: tl.constexpr, silu: tl.constexpr, block_c: tl.constexpr, block_h: tl.constexpr,
 ):  # fmt: skip
-    """Write a sample's hidden values from its squeezed means, and for SiLU the derivative there."""
+    """Compute a sample's hidden values from its squeezed means, and with SiLU the derivatives in `slopes`."""
     for start in range(0, width, block_h):
         row = start + tl.arange(0, block_h)
         value = product_of(reduce, squeezed, row, width, channels, channels, 1, block_h, block_c)
@@ -80,7 +80,7 @@ def gate_of(
     hidden, row, expand, bias, channels, width,
     biased: tl.constexpr, hard: tl.constexpr, block_c: tl.constexpr, block_h: tl.constexpr,
 ):  # fmt: skip
-    """Return a sample's gate for the channels `row` from its hidden values."""
+    """Return a sample's gate for the channels `row`, computed from its hidden values."""
     value = product_of(expand, hidden, row, channels, width, width, 1, block_c, block_h)
     if biased:
         value += tl.load(bias + row, mask=row < channels, other=0.0).to(tl.float32)
@@ -93,7 +93,7 @@ def write_gate(
     reduce_biased: tl.constexpr, expand_biased: tl.constexpr, silu: tl.constexpr, hard: tl.constexpr,
     block_c: tl.constexpr, block_h: tl.constexpr,
 ):  # fmt: skip
-    """Write a sample's hidden values and gate from squeezed means that this program wrote."""
+    """Compute a sample's hidden values and gate from squeezed means that this program has written."""
     tl.debug_barrier()
     write_hidden(squeezed, hidden, slopes, reduce, reduce_bias, channels, width, reduce_biased, silu, block_c, block_h)
     tl.debug_barrier()
@@ -108,7 +108,7 @@ def write_excitation_backward(
     dexcited, dhidden, dsqueezed, hidden, slopes, reduce, expand, channels, width,
     silu: tl.constexpr, block_c: tl.constexpr, block_h: tl.constexpr,
 ):  # fmt: skip
-    """Write a sample's gradients of what goes into the activation and of the squeezed means from `dexcited`."""
+    """Compute a sample's gradients of the activation's input and of the squeezed means from `dexcited`."""
     tl.debug_barrier()
     for start in range(0, width, block_h):
         row = start + tl.arange(0, block_h)
@@ -127,13 +127,13 @@ def write_excitation_backward(
 
 @triton.jit
 def through_gate(gradient, gate, hard: tl.constexpr):
-    """Return the gradient of what goes into the gate."""
+    """Return the gradient of the gate's input from that of the gate."""
     return tl.where((gate > 0) & (gate < 1), gradient / 6, 0.0) if hard else gradient * gate * (1 - gate)
 
 
 @triton.jit
 def write_scaling(gate, scale, offset, channels, block_c: tl.constexpr):
-    """Multiply scale and offset of a sample by its gate; this program wrote all three."""
+    """Multiply scale and offset of a sample by its gate, all written by this program."""
     tl.debug_barrier()
     for start in range(0, channels, block_c):
         c = start + tl.arange(0, block_c)
@@ -145,7 +145,7 @@ def write_scaling(gate, scale, offset, channels, block_c: tl.constexpr):
 
 @triton.jit
 def channels_of(channels, whole: tl.constexpr, block_c: tl.constexpr):
-    """Return sample, first and last channel of a program: all of a sample's where `whole`, else one block."""
+    """Return sample, first and last channel of a program: all channels of a sample if `whole`, otherwise one block."""
     if whole:
         sample = tl.program_id(0)
         begin = 0
@@ -160,7 +160,7 @@ def channels_of(channels, whole: tl.constexpr, block_c: tl.constexpr):
 
 @triton.jit
 def norm_line(weight, bias, mean, variance, eps, c, inside):
-    """Return slope and offset of BatchNorm, with these moments, for the channels `c`."""
+    """Return slope and offset of BatchNorm, with the given moments, for the channels `c`."""
     spread = tl.load(variance + c, mask=inside, other=1.0).to(tl.float32)
     slope = tl.load(weight + c, mask=inside, other=0.0).to(tl.float32) * tl.rsqrt(spread + eps)
     centre = tl.load(mean + c, mask=inside, other=0.0).to(tl.float32)
@@ -171,7 +171,7 @@ def norm_line(weight, bias, mean, variance, eps, c, inside):
 def sum_parts(partial, row, c, channels, parts, size, block_parts: tl.constexpr, block_c: tl.constexpr):
     """Return the sums over the first dimension of parts x N x C for the channels `c` of the sample at `row`.
 
-    The loads go past L1, which does not see what other programs of the same launch wrote; `size` is N C.
+    The loads bypass L1, which is not coherent with writes of other programs of the same launch; `size` is N C.
     """
     total = tl.zeros([block_parts, block_c], tl.float32)
     for start in range(0, parts, block_parts):

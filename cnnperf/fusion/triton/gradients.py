@@ -17,11 +17,11 @@ from cnnperf.fusion.triton.statistics import arrives_last
 
 @triton.jit
 def write_gate_gradients(
-    sample, begin, end, first, second, mean, mu, variance, gate, weight, bias, plain, moved, dexcited, eps, batch,
-    channels, parts,
+    sample, begin, end, first, second, mean, mu, variance, gate, weight, bias, plain, moved, dexcited,
+    eps, batch, channels, parts,
     row_c: tl.constexpr, row_parts: tl.constexpr,
 ):  # fmt: skip
-    """Write S1 and S2, N x C, in `plain` and `moved`, and the gradient of what goes into the gate, of some channels."""
+    """Compute S1 and S2, N x C, in `plain` and `moved`, and the gradient of the gate's input, for some channels."""
     row = sample * channels
     for start in range(begin, end, row_c):
         c = start + tl.arange(0, row_c)
@@ -43,7 +43,7 @@ def find_gate_gradients(
     first, second, mean, mu, variance, gate, weight, bias, plain, moved, dexcited, eps, batch, channels, parts,
     row_c: tl.constexpr, row_parts: tl.constexpr,
 ):  # fmt: skip
-    """Do what `write_gate_gradients` does, one program a block of a sample's channels."""
+    """Run `write_gate_gradients` with one program for each block of a sample's channels."""
     sample, begin, end = channels_of(channels, False, row_c)
     write_gate_gradients(
         sample, begin, end, first, second, mean, mu, variance, gate, weight, bias, plain, moved, dexcited, eps, batch,
@@ -54,13 +54,14 @@ def find_gate_gradients(
 @triton.jit
 def pass_gradient(
     grad, mask, x, passed, first, second, counters, mean, mu, variance, hidden, gate, weight, bias, reduce, expand,
-    plain, moved, dexcited, dhidden, dsqueezed, eps, batch, channels, width, pixels, parts, chunk,
+    plain, moved, dexcited, dhidden, dsqueezed,
+    eps, batch, channels, width, pixels, parts, chunk,
     ending: tl.constexpr, row_c: tl.constexpr, row_h: tl.constexpr, row_parts: tl.constexpr, last: tl.constexpr,
     quads: tl.constexpr, block_c: tl.constexpr, block_p: tl.constexpr,
 ):  # fmt: skip
-    """Write grad where the mask is set, and its sums, plain and times deviations from the sample's own mean.
+    """Write grad where the mask is set, its sums, and its sums times the deviations of x from the sample's own mean.
 
-    Where `ending`, the last program of a sample goes on with the gradients of its excitation.
+    If `ending`, the last program of a sample continues with the gradients of its excitation.
     """
     sample, channel, part = place_of(tl.program_id(0), channels, parts, block_c)
     own = load_channels(mean, sample, channel, channels, block_c)

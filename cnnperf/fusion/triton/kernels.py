@@ -1,11 +1,10 @@
-"""Triton kernels that sweep over maps: sums for each channel of each sample, and what is written back.
+"""Triton kernels that sweep over maps: sums for each channel of each sample, and results of map size.
 
-A map is N x C x H x W in fp32, bf16 or fp16, contiguous or channels_last; `pixels` is H W, `last` says that it is
-channels_last. It may have more than 2^31 numbers, but N C must be below that. All sweeps take a tile of `block_c`
-channels and `block_p` pixels of one sample at a time and compute in fp32. Sums are taken in `parts` parts of `chunk`
-pixels, for more programs than there are channels and samples, and lie as parts x N x C. The sweeps that read a map for
-the second time go through the samples backwards, so that they begin with what L2 still holds; they mark what they read
-and write as the first to be evicted.
+A map is N x C x H x W in fp32, bf16 or fp16, contiguous or, if `last`, channels_last; `pixels` is H W. It may have more
+than 2^31 numbers, but N C must be below that. Each step of a sweep computes a tile of `block_c` channels and `block_p`
+pixels of one sample in fp32. Sums are taken in `parts` parts of `chunk` pixels, which allows more programs than there
+are channels and samples, and stored as parts x N x C. Sweeps that read a map for the second time go through the samples
+backwards, so that they begin with the data still in L2, and mark their loads and stores as first to be evicted.
 """
 # ruff: noqa: PLR0913, PLR0917 - a kernel takes one argument a pointer, and Triton has no records
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls, allow-untyped-decorators
@@ -19,7 +18,7 @@ from cnnperf.fusion.triton.excitation import norm_line
 
 @triton.jit
 def place_of(program, channels, parts, block_c: tl.constexpr):
-    """Return sample, first channel and part of a program; parts lie next to each other, then blocks of channels."""
+    """Return sample, first channel and part of a program; parts vary fastest, then blocks of channels."""
     blocks = tl.cdiv(channels, block_c)
     row = program // parts
     return row // blocks, row % blocks * block_c, program % parts
@@ -30,10 +29,10 @@ def tile_at(
     sample, channel, pixel, channels, pixels,
     last: tl.constexpr, quads: tl.constexpr, block_c: tl.constexpr, block_p: tl.constexpr,
 ):  # fmt: skip
-    """Return where a tile begins, what its numbers are away from there, and which of them exist.
+    """Return the base of a tile, the offsets of its numbers from there, and the mask of those inside the map.
 
-    Triton sees for itself where rows are multiples of 16 numbers. With `quads`, where they are multiples of 4, the
-    product with 4 shows it that, so that it reads four at a time; `tl.multiple_of` does nothing to an argument.
+    Triton detects rows that are multiples of 16 numbers. With `quads`, for rows that are multiples of 4, the product
+    with 4 lets it read four numbers at a time; `tl.multiple_of` has no effect on an argument.
     """
     if quads:
         if last:
@@ -42,7 +41,7 @@ def tile_at(
             pixels = pixels // 4 * 4
     c = tl.arange(0, block_c)
     p = tl.arange(0, block_p)
-    # Only the beginning can be beyond 2^31; within a tile 32 bits do, and are faster.
+    # Only the base can exceed 2^31; within a tile 32 bits are enough, and faster.
     if last:
         base = (sample.to(tl.int64) * pixels + pixel) * channels + channel
         offsets = c[:, None] + p[None, :] * channels
@@ -55,14 +54,14 @@ def tile_at(
 
 @triton.jit
 def store_sums(target, sums, sample, channel, part, batch, channels, block_c: tl.constexpr):
-    """Write one sum a channel, taken over the pixels of a tile, into parts x N x C."""
+    """Write the sums over the pixels of a tile, one a channel, into parts x N x C."""
     c = channel + tl.arange(0, block_c)
     tl.store(target + (part * batch + sample) * channels + c, tl.sum(sums, 1), mask=c < channels)
 
 
 @triton.jit
 def load_channels(source, sample, channel, channels, block_c: tl.constexpr):
-    """Return one number a channel of a sample, N x C, as a column beside a tile."""
+    """Return the numbers of a sample's channels, from N x C, as a column that broadcasts over a tile."""
     c = channel + tl.arange(0, block_c)
     return tl.load(source + sample * channels + c, mask=c < channels, other=0.0)[:, None]
 
@@ -72,7 +71,7 @@ def sum_map(
     x, other, total, batch, channels, pixels, parts, chunk,
     multiplied: tl.constexpr, last: tl.constexpr, quads: tl.constexpr, block_c: tl.constexpr, block_p: tl.constexpr,
 ):  # fmt: skip
-    """Write the sums of x, or where `multiplied` of x times another map."""
+    """Write the sums of x or, if `multiplied`, of x times another map."""
     sample, channel, part = place_of(tl.program_id(0), channels, parts, block_c)
     sums = tl.zeros([block_c, block_p], tl.float32)
     for pixel in range(part * chunk, tl.minimum(part * chunk + chunk, pixels), block_p):
@@ -89,7 +88,7 @@ def rectify_map(
     x, shortcut, weight, bias, mean, variance, gate, out, mask, eps, channels, pixels, parts,
     masked: tl.constexpr, last: tl.constexpr, quads: tl.constexpr, block_c: tl.constexpr, block_p: tl.constexpr,
 ):  # fmt: skip
-    """Write relu(BatchNorm(x) gate + shortcut), moments C and gate N x C; where `masked` a byte where it is above 0."""
+    """Write relu(BatchNorm(x) gate + shortcut), with moments C and gate N x C, and if `masked` where it is above 0."""
     program = tl.num_programs(0) - 1 - tl.program_id(0)
     sample, channel, part = place_of(program, channels, parts, block_c)
     base, offsets, inside = tile_at(sample, channel, part * block_p, channels, pixels, last, quads, block_c, block_p)
@@ -110,7 +109,7 @@ def scale_map(
     x, scale, offset, out, channels, pixels, parts,
     moved: tl.constexpr, last: tl.constexpr, quads: tl.constexpr, block_c: tl.constexpr, block_p: tl.constexpr,
 ):  # fmt: skip
-    """Write x scale, scale N x C, and where `moved` plus offset / (H W), offset N x C."""
+    """Write x scale or, if `moved`, x scale + offset / (H W), with scale and offset N x C."""
     program = tl.num_programs(0) - 1 - tl.program_id(0)
     sample, channel, part = place_of(program, channels, parts, block_c)
     base, offsets, inside = tile_at(sample, channel, part * block_p, channels, pixels, last, quads, block_c, block_p)
@@ -126,7 +125,7 @@ def blend_maps(
     passed, x, weight, variance, gate, dsqueezed, of_x, constant, out, eps, channels, pixels, parts,
     last: tl.constexpr, quads: tl.constexpr, block_c: tl.constexpr, block_p: tl.constexpr,
 ):  # fmt: skip
-    """Write passed slope gate + x of_x + slope dsqueezed / (H W) + constant.
+    """Write dx = passed slope gate + x of_x + slope dsqueezed / (H W) + constant.
 
     Gate and dsqueezed are N x C, of_x and constant C, and slope is that of BatchNorm.
     """

@@ -1,4 +1,4 @@
-"""Triton kernel of a tail's forward in training from the moments of the batch to the gate."""
+"""Triton kernel of a tail's forward in training that computes the gate from the moments of the batch."""
 # ruff: noqa: PLR0913, PLR0917 - a kernel takes one argument a pointer, and Triton has no records
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls, allow-untyped-decorators
 # Triton gives arguments their types at launch.
@@ -13,7 +13,7 @@ from cnnperf.fusion.triton.excitation import channels_of, write_gate
 def mean_of_parts(
     means, sample, c, batch, channels, pixels, parts, chunk, block_parts: tl.constexpr, block_c: tl.constexpr
 ):
-    """Return the means of a sample's channels `c` from those of its parts."""
+    """Return the means of a sample's channels `c`, computed from those of its parts."""
     sums = tl.zeros([block_parts, block_c], tl.float32)
     for start in range(0, parts, block_parts):
         part = start + tl.arange(0, block_parts)
@@ -31,9 +31,9 @@ def excite_normalized(
     counted: tl.constexpr, single: tl.constexpr, whole: tl.constexpr, reduce_biased: tl.constexpr,
     expand_biased: tl.constexpr, block_c: tl.constexpr, block_h: tl.constexpr, block_parts: tl.constexpr,
 ):  # fmt: skip
-    """Write a sample's means and squeezed means, and where `whole` its hidden values and gate.
+    """Compute a sample's means and squeezed means and, if `whole`, its hidden values and gate.
 
-    Where the batches are `counted`, add 1 to their number.
+    If batches are `counted`, add 1 to their number.
     """
     sample, begin, end = channels_of(channels, whole, block_c)
     row = sample * channels

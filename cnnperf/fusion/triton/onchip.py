@@ -1,7 +1,7 @@
-"""Triton kernels that hold the whole map of a sample in registers and so read it once, one program a sample.
+"""Triton kernels that hold a sample's whole map in registers and therefore read it once, with one program a sample.
 
 `block_c` and `block_p` cover all channels and pixels; `row_c` and `row_h` are the blocks of the excitation's products.
-What is N x C or N x C/r is written for the backward, or where there is none is the program's scratch.
+Results of N x C or N x C/r are saved for the backward; in inference they are scratch memory of the program.
 """
 # ruff: noqa: PLR0913, PLR0917 - a kernel takes one argument a pointer, and Triton has no records
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls, allow-untyped-decorators
@@ -16,13 +16,14 @@ from cnnperf.fusion.triton.kernels import load_channels, tile_at
 
 @triton.jit
 def gate_sample(
-    x, shortcut, weight, bias, mean, variance, reduce, expand, reduce_bias, expand_bias, squeezed, hidden, slopes,
-    gate, out, eps, channels, width, pixels,
+    x, shortcut, weight, bias, mean, variance, reduce, expand, reduce_bias, expand_bias,
+    squeezed, hidden, slopes, gate, out,
+    eps, channels, width, pixels,
     tail: tl.constexpr, reduce_biased: tl.constexpr, expand_biased: tl.constexpr, silu: tl.constexpr,
     hard: tl.constexpr, last: tl.constexpr, quads: tl.constexpr, block_c: tl.constexpr, block_p: tl.constexpr,
     row_c: tl.constexpr, row_h: tl.constexpr,
 ):  # fmt: skip
-    """Write x gate, or where `tail` relu(BatchNorm(x) gate + shortcut) in inference."""
+    """Write x gate or, if `tail`, relu(BatchNorm(x) gate + shortcut) in inference."""
     sample = tl.program_id(0)
     row = sample * channels
     base, offsets, inside = tile_at(sample, 0, 0, channels, pixels, last, quads, block_c, block_p)
@@ -54,7 +55,7 @@ def gate_sample_backward(
     silu: tl.constexpr, hard: tl.constexpr, last: tl.constexpr, quads: tl.constexpr, block_c: tl.constexpr,
     block_p: tl.constexpr, row_c: tl.constexpr, row_h: tl.constexpr,
 ):  # fmt: skip
-    """Write the gradients of a gated map, and of what goes into gate, activation and squeeze."""
+    """Compute the gradients of x, of the inputs of gate and activation, and of the squeezed means."""
     sample = tl.program_id(0)
     row = sample * channels
     base, offsets, inside = tile_at(sample, 0, 0, channels, pixels, last, quads, block_c, block_p)

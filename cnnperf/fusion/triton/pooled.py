@@ -1,6 +1,6 @@
 """Triton kernels between the sweeps of a tail in inference and of Squeeze-and-Excitation alone, one program a sample.
 
-They take the sums of a sample's map, as the sweeps leave them in parts x N x C, to its gate; everything is in fp32.
+They compute a sample's gate from the sums of its map, parts x N x C, in fp32.
 """
 # ruff: noqa: PLR0913, PLR0917 - a kernel takes one argument a pointer, and Triton has no records
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls, allow-untyped-decorators
@@ -23,15 +23,16 @@ from cnnperf.fusion.triton.excitation import (
 @triton.jit
 def excite_pooled(
     total, squeezed, hidden, slopes, gate, scale, offset, weight, bias, mean, variance, reduce, expand, reduce_bias,
-    expand_bias, eps, batch, channels, width, pixels, parts,
+    expand_bias,
+    eps, batch, channels, width, pixels, parts,
     normalized: tl.constexpr, scaled: tl.constexpr, reduce_biased: tl.constexpr, expand_biased: tl.constexpr,
     silu: tl.constexpr, hard: tl.constexpr, whole: tl.constexpr, block_c: tl.constexpr, block_h: tl.constexpr,
     block_parts: tl.constexpr,
 ):  # fmt: skip
-    """Write a sample's squeezed means from the sums of its map, and where `whole` its hidden values and gate.
+    """Compute a sample's squeezed means from the sums of its map and, if `whole`, its hidden values and gate.
 
-    Where `normalized` the gated map is BatchNorm(x) in inference; where `scaled` too, scale and offset, N x C, turn
-    x into the gated map.
+    If `normalized`, the gated map is BatchNorm(x) in inference; if also `scaled`, write scale and offset, N x C, that
+    turn x into the gated map.
     """
     sample, begin, end = channels_of(channels, whole, block_c)
     row = sample * channels
@@ -61,7 +62,7 @@ def excite_pooled_backward(
     silu: tl.constexpr, hard: tl.constexpr, whole: tl.constexpr, block_c: tl.constexpr, block_h: tl.constexpr,
     block_parts: tl.constexpr,
 ):  # fmt: skip
-    """Write a sample's gradients of the gate from the sums of grad x, and where `whole` of activation and squeeze."""
+    """Compute a sample's gradients of the gate's input from the sums of grad x, and if `whole` those before it."""
     sample, begin, end = channels_of(channels, whole, block_c)
     row = sample * channels
     for start in range(begin, end, block_c):

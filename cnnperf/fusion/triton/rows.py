@@ -1,7 +1,7 @@
 """Triton kernels of an excitation with many channels, whose products are divided among programs by rows.
 
-One program a sample would read all weights by itself; here a program has up to 16 samples and reads its rows once for
-all of them. Vectors are N x C or N x C/r in fp32; `width` is C/r.
+With one program a sample, each program would read all weights. Here a program reads its rows once for up to 16 samples.
+Vectors are N x C or N x C/r in fp32; `width` is C/r.
 """
 # ruff: noqa: PLR0913, PLR0917 - a kernel takes one argument a pointer, and Triton has no records
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls, allow-untyped-decorators
@@ -15,7 +15,7 @@ from cnnperf.fusion.triton.excitation import activated, gated, load_rows
 
 @triton.jit
 def block_at(batch, rows, block_n: tl.constexpr, block_r: tl.constexpr):
-    """Return the samples and the rows of this program, and which of both exist; rows lie next to each other."""
+    """Return the samples and rows of this program, and the mask of those that exist; blocks of rows vary fastest."""
     blocks = tl.cdiv(rows, block_r)
     n = tl.program_id(0) // blocks * block_n + tl.arange(0, block_n)
     row = tl.program_id(0) % blocks * block_r + tl.arange(0, block_r)
@@ -27,7 +27,7 @@ def multiply_rows(
     vectors, matrix, n, row, batch, rows, columns, row_stride, column_stride,
     block_n: tl.constexpr, block_r: tl.constexpr, block_k: tl.constexpr,
 ):  # fmt: skip
-    """Return the rows `row` of matrix times the vectors `n`, in fp32 and not in TF32; strides may transpose it."""
+    """Return the rows `row` of matrix times the vectors `n`, in fp32, not TF32; strides may transpose the matrix."""
     total = tl.zeros([block_n, block_r, block_k], tl.float32)
     for start in range(0, columns, block_k):
         column = start + tl.arange(0, block_k)
@@ -44,7 +44,7 @@ def find_hidden(
     reduce_biased: tl.constexpr, silu: tl.constexpr, block_n: tl.constexpr, block_r: tl.constexpr,
     block_k: tl.constexpr,
 ):  # fmt: skip
-    """Write hidden values from squeezed means, and for SiLU the derivative there."""
+    """Compute hidden values from squeezed means, and with SiLU the derivatives in `slopes`."""
     n, row, inside = block_at(batch, width, block_n, block_r)
     value = multiply_rows(
         squeezed, reduce, n, row, batch, width, channels, channels, 1, block_n, block_r, block_k
@@ -61,10 +61,10 @@ def find_hidden(
 @triton.jit
 def find_gate(
     hidden, gate, scale, offset, expand, expand_bias, batch, channels, width,
-    expand_biased: tl.constexpr, hard: tl.constexpr, scaled: tl.constexpr, block_n: tl.constexpr,
-    block_r: tl.constexpr, block_k: tl.constexpr,
+    expand_biased: tl.constexpr, hard: tl.constexpr, scaled: tl.constexpr, block_n: tl.constexpr, block_r: tl.constexpr,
+    block_k: tl.constexpr,
 ):  # fmt: skip
-    """Write the gate from hidden values; where `scaled` multiply scale and offset, N x C, by it."""
+    """Compute the gate from hidden values; if `scaled`, multiply scale and offset, N x C, by it."""
     n, row, inside = block_at(batch, channels, block_n, block_r)
     value = multiply_rows(hidden, expand, n, row, batch, channels, width, width, 1, block_n, block_r, block_k)
     if expand_biased:
@@ -82,7 +82,7 @@ def find_hidden_gradients(
     dexcited, dhidden, hidden, slopes, expand, batch, channels, width,
     silu: tl.constexpr, block_n: tl.constexpr, block_r: tl.constexpr, block_k: tl.constexpr,
 ):  # fmt: skip
-    """Write the gradients of what goes into the activation from those of what goes into the gate."""
+    """Compute the gradients of the activation's input from those of the gate's input."""
     n, row, inside = block_at(batch, width, block_n, block_r)
     value = multiply_rows(
         dexcited, expand, n, row, batch, width, channels, 1, width, block_n, block_r, block_k
@@ -100,7 +100,7 @@ def find_squeezed_gradients(
     dhidden, dsqueezed, reduce, batch, channels, width,
     block_n: tl.constexpr, block_r: tl.constexpr, block_k: tl.constexpr,
 ):  # fmt: skip
-    """Write the gradients of the squeezed means from those of what goes into the activation."""
+    """Compute the gradients of the squeezed means from those of the activation's input."""
     n, row, inside = block_at(batch, channels, block_n, block_r)
     value = multiply_rows(
         dhidden, reduce, n, row, batch, channels, width, 1, channels, block_n, block_r, block_k

@@ -17,10 +17,10 @@ from cnnperf.fusion.triton.kernels import place_of, tile_at
 
 @triton.jit
 def arrives_last(counter, programs):
-    """Count the arrival of a program and return whether it is the last one, which may read what all others wrote.
+    """Count the arrival of a program and return whether it is the last, which may read the writes of all others.
 
-    The barrier puts the writes of all threads before the one atomic operation, which releases them to the device, and
-    acquires those of the others (PTX ISA, "Memory Consistency Model": causality order is transitive,
+    The barrier orders the writes of all threads before the atomic operation, which releases them to the device and
+    acquires those of other programs (PTX ISA, "Memory Consistency Model": causality order is transitive,
     https://docs.nvidia.com/cuda/parallel-thread-execution/#memory-consistency-model). The last program sets the counter
     back to 0 for the next launch.
     """
@@ -33,22 +33,22 @@ def arrives_last(counter, programs):
 
 @triton.jit
 def values_of(row, batch, pixels, chunk):
-    """Return how many values were summed in each row of parts x N; the last part may be smaller."""
+    """Return the number of values in each row of parts x N; the last part may be smaller."""
     return tl.minimum(pixels - row // batch * chunk, chunk).to(tl.float32)
 
 
 @triton.jit
 def write_batch_moments(
-    means, squares, mu, variance, running_mean, running_var, batches, momentum, c, batch, channels, pixels, parts,
-    chunk,
+    means, squares, mu, variance, running_mean, running_var, batches,
+    momentum, c, batch, channels, pixels, parts, chunk,
     tracked: tl.constexpr, cumulative: tl.constexpr, rows: tl.constexpr, block_c: tl.constexpr,
 ):  # fmt: skip
-    """Write mean and biased variance over the batch, by the law of total variance, and move the running statistics.
+    """Compute mean and biased variance over the batch by the law of total variance, and update running statistics.
 
-    Where the average is `cumulative` its momentum is 1 / (batches + 1); `excite_normalized` counts the batch later.
+    For a `cumulative` average the momentum is 1 / (batches + 1); `excite_normalized` counts the batch later.
     """
     of_channels = c < channels
-    total = 1.0 * batch * pixels  # beyond 2^31, perhaps
+    total = 1.0 * batch * pixels  # may exceed 2^31
     sums = tl.zeros([rows, block_c], tl.float32)
     for start in range(0, parts * batch, rows):
         row = start + tl.arange(0, rows)
@@ -83,19 +83,19 @@ def write_batch_moments(
 def load_pixel(
     x, sample, channel, pixel, channels, pixels, last: tl.constexpr, quads: tl.constexpr, block_c: tl.constexpr
 ):
-    """Return a pixel of each channel of a sample, as a column beside a tile."""
+    """Return a pixel of each channel of a sample, as a column that broadcasts over a tile."""
     base, offsets, inside = tile_at(sample, channel, pixel, channels, pixels, last, quads, block_c, 1)
     return tl.load(x + base + offsets, mask=inside, other=0.0).to(tl.float32)
 
 
 @triton.jit
 def sum_moments(
-    x, means, squares, counters, mu, variance, running_mean, running_var, batches, momentum, batch, channels, pixels,
-    parts, chunk,
+    x, means, squares, counters, mu, variance, running_mean, running_var, batches,
+    momentum, batch, channels, pixels, parts, chunk,
     concluding: tl.constexpr, tracked: tl.constexpr, cumulative: tl.constexpr, rows: tl.constexpr, last: tl.constexpr,
     quads: tl.constexpr, block_c: tl.constexpr, block_p: tl.constexpr,
 ):  # fmt: skip
-    """Write mean and sum of squared deviations of each part; the last program of a block of channels its moments.
+    """Compute mean and sum of squared deviations of each part; if `concluding`, the last program computes moments.
 
     Deviations are taken from the part's first pixel, so that a large mean does not cancel the variance.
     """
@@ -131,7 +131,7 @@ def find_batch_moments(
     means, squares, mu, variance, running_mean, running_var, batches, momentum, batch, channels, pixels, parts, chunk,
     tracked: tl.constexpr, cumulative: tl.constexpr, rows: tl.constexpr, block_c: tl.constexpr,
 ):  # fmt: skip
-    """Do what `write_batch_moments` does, one program a block of channels."""
+    """Run `write_batch_moments` with one program for each block of channels."""
     c = tl.program_id(0) * block_c + tl.arange(0, block_c)
     write_batch_moments(
         means, squares, mu, variance, running_mean, running_var, batches, momentum, c, batch, channels, pixels, parts,
