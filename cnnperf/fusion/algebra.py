@@ -140,18 +140,18 @@ def tail_forward(
     return Forward(out, (total > 0).to(torch.uint8), mean, mu, variance, squeezed, hidden, gate)
 
 
-def norm_gradients(kept: Forward, s1: Tensor, s2: Tensor, dsqueezed: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+def norm_gradients(saved: Forward, s1: Tensor, s2: Tensor, dsqueezed: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     """Return the gradients of BatchNorm's weight and bias, C each.
 
     Args:
-        kept: Results of the forward.
+        saved: Results of the forward.
         s1: Sums over H and W of p, the gradient of the shortcut, N x C.
         s2: Sums over H and W of p (x - mu), N x C.
         dsqueezed: Gradient of the squeezed means, N x C.
         eps: BatchNorm's eps.
     """
-    dweight = (kept.gate * s2 + dsqueezed * (kept.mean - kept.mu)).sum(0)
-    return dweight * torch.rsqrt(kept.variance + eps), (kept.gate * s1 + dsqueezed).sum(0)
+    dweight = (saved.gate * s2 + dsqueezed * (saved.mean - saved.mu)).sum(0)
+    return dweight * torch.rsqrt(saved.variance + eps), (saved.gate * s1 + dsqueezed).sum(0)
 
 
 class Coefficients(NamedTuple):
@@ -163,7 +163,7 @@ class Coefficients(NamedTuple):
 
 
 def coefficients(
-    kept: Forward,
+    saved: Forward,
     weight: Tensor,
     dsqueezed: Tensor,
     sums: tuple[Tensor, Tensor],
@@ -173,7 +173,7 @@ def coefficients(
     """Return the coefficients of the gradient of x.
 
     Args:
-        kept: Results of the forward.
+        saved: Results of the forward.
         weight: Weight of BatchNorm, C.
         dsqueezed: Gradient of the squeezed means, N x C.
         sums: Results of `norm_gradients` over the whole batch.
@@ -181,21 +181,21 @@ def coefficients(
         eps: BatchNorm's eps.
     """
     (dweight, dbias), (pixels, values) = sums, sizes
-    inverse = torch.rsqrt(kept.variance + eps)
+    inverse = torch.rsqrt(saved.variance + eps)
     slope = weight * inverse
     of_x = -slope * inverse * dweight / values
-    return Coefficients(slope * kept.gate, of_x, slope * (dsqueezed / pixels - dbias / values) - of_x * kept.mu)
+    return Coefficients(slope * saved.gate, of_x, slope * (dsqueezed / pixels - dbias / values) - of_x * saved.mu)
 
 
 def tail_backward(
-    grad: Tensor, x: Tensor, kept: Forward, parameters: Parameters, eps: float, add: Add | None = None
+    grad: Tensor, x: Tensor, saved: Forward, parameters: Parameters, eps: float, add: Add | None = None
 ) -> Gradients:
     """Compute the gradients of the tail in training: 6 passes and the mask.
 
     Args:
         grad: Gradient of the output, N x C x H x W.
         x: As in the forward.
-        kept: Results of the forward; `out` is not used.
+        saved: Results of the forward; `out` is not used.
         parameters: As in the forward.
         eps: As in the forward.
         add: Exchange of sums, if the batch is spread over processes.
@@ -204,24 +204,24 @@ def tail_backward(
         All gradients; those of the parameters are for this process's part of the batch.
     """
     weight, bias, reduce, expand, *_ = parameters
-    slope = weight * torch.rsqrt(kept.variance + eps)
+    slope = weight * torch.rsqrt(saved.variance + eps)
     wide = x.to(weight.dtype)
     # p is the gradient of the shortcut. It is computed twice, by different expressions, so that a compiler takes the
     # sums from grad and mask in one pass, instead of writing p first and reading it for each sum.
-    p = torch.where(kept.mask != 0, grad, 0).to(weight.dtype)
+    p = torch.where(saved.mask != 0, grad, 0).to(weight.dtype)
     s1 = p.sum((2, 3))
     # With deviations from the sample's own mean, Inductor (2.13) keeps both sums in one kernel and nothing cancels.
-    s2 = (p * (wide - kept.mean[:, :, None, None])).sum((2, 3)) + (kept.mean - kept.mu) * s1
+    s2 = (p * (wide - saved.mean[:, :, None, None])).sum((2, 3)) + (saved.mean - saved.mu) * s1
     dgate = slope * s2 + bias * s1
-    dexcited = dgate * kept.gate * (1 - kept.gate)
-    dhidden = (dexcited @ expand) * (kept.hidden > 0)
+    dexcited = dgate * saved.gate * (1 - saved.gate)
+    dhidden = (dexcited @ expand) * (saved.hidden > 0)
     dsqueezed = dhidden @ reduce
-    dweight, dbias = norm_gradients(kept, s1, s2, dsqueezed, eps)
+    dweight, dbias = norm_gradients(saved, s1, s2, dsqueezed, eps)
     *sums, values = (dweight, dbias, x.numel() // x.shape[1]) if add is None else add(dweight, dbias)
-    by = coefficients(kept, weight, dsqueezed, (sums[0], sums[1]), (x[0, 0].numel(), values), eps)
-    p = torch.where(kept.mask == 0, 0, grad).to(weight.dtype)
+    by = coefficients(saved, weight, dsqueezed, (sums[0], sums[1]), (x[0, 0].numel(), values), eps)
+    p = torch.where(saved.mask == 0, 0, grad).to(weight.dtype)
     dx = p * by.passed[:, :, None, None] + wide * by.of_x[:, None, None] + by.constant[:, :, None, None]
-    dreduce, dexpand = dhidden.t() @ kept.squeezed, dexcited.t() @ kept.hidden
+    dreduce, dexpand = dhidden.t() @ saved.squeezed, dexcited.t() @ saved.hidden
     maps = dx.to(x.dtype), p.to(x.dtype)
     return Gradients(*maps, dweight, dbias, dreduce, dexpand, dhidden.sum(0), dexcited.sum(0))
 

@@ -79,10 +79,10 @@ def _traced_gate(x: Tensor, excitation: Excitation) -> Tensor:
 
 def _traced_training(x: Tensor, shortcut: Tensor, norm: BatchNorm, excitation: ExcitationWeights) -> Tensor:
     parameters = parameters_of(norm, excitation, x)
-    kept = Forward(*operators.tail_training(x, shortcut, *parameters, norm.eps))
+    saved = Forward(*operators.tail_training(x, shortcut, *parameters, norm.eps))
     if norm.training and norm.track_running_stats:
-        update_running_statistics(norm, kept.mu, kept.variance, x.numel() // x.shape[1])
-    return kept.out
+        update_running_statistics(norm, saved.mu, saved.variance, x.numel() // x.shape[1])
+    return saved.out
 
 
 def _traced_inference(

@@ -52,12 +52,12 @@ class Tail(torch.autograd.Function):
         """Compute the output, and save x, the byte mask and the small tensors for the backward."""
         merge = () if exchange is None else (exchange.merge,)
         with torch.autocast(x.device.type, enabled=False):  # the backward runs without it, and needs the same dtypes
-            kept = halves.forward(x, shortcut, Parameters(*parameters), eps, *merge)
+            saved = halves.forward(x, shortcut, Parameters(*parameters), eps, *merge)
         ctx.halves, ctx.eps, ctx.exchange = halves, eps, exchange
-        ctx.save_for_backward(x, *kept[1:], *parameters)
-        ctx.mark_non_differentiable(kept.mu, kept.variance)
+        ctx.save_for_backward(x, *saved[1:], *parameters)
+        ctx.mark_non_differentiable(saved.mu, saved.variance)
         ctx.set_materialize_grads(False)
-        return kept.out, kept.mu, kept.variance
+        return saved.out, saved.mu, saved.variance
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor | None, *_: None) -> Any:
@@ -66,9 +66,9 @@ class Tail(torch.autograd.Function):
         if grad is None:
             return (None,) * 11
         x, *small = ctx.saved_tensors
-        kept, parameters = Forward(x, *small[:7]), Parameters(*small[7:])
+        saved, parameters = Forward(x, *small[:7]), Parameters(*small[7:])
         add = () if ctx.exchange is None else (ctx.exchange.add,)
-        gradients = ctx.halves.backward(grad, x, kept, parameters, ctx.eps, *add)
+        gradients = ctx.halves.backward(grad, x, saved, parameters, ctx.eps, *add)
         return None, None, None, *operators.of_present(gradients, small[-2:])
 
 

@@ -21,9 +21,9 @@ LIBRARY = torch.library.Library("cnnperf", "FRAGMENT")
 
 _EXCITATION = "Tensor reduce, Tensor expand"
 _BIASES = "Tensor? reduce_bias, Tensor? expand_bias"
-_KEPT_OF_SE = "Tensor squeezed, Tensor hidden, Tensor slopes, Tensor gate"
+_SAVED_OF_SE = "Tensor squeezed, Tensor hidden, Tensor slopes, Tensor gate"
 _KIND = "bool silu, bool hard"
-_KEPT = "Tensor mask, Tensor mean, Tensor mu, Tensor variance, Tensor squeezed, Tensor hidden, Tensor gate"
+_SAVED = "Tensor mask, Tensor mean, Tensor mu, Tensor variance, Tensor squeezed, Tensor hidden, Tensor gate"
 _NORM = "Tensor weight, Tensor bias"
 _WEIGHTS = f"{_EXCITATION}, {_BIASES}"
 _PARAMETERS = f"{_NORM}, {_WEIGHTS}"
@@ -41,13 +41,13 @@ def _tensors(count: int) -> str:
 SCHEMAS = {
     "se_forward": f"(Tensor x, {_EXCITATION}, {_BIASES}, {_KIND}) -> {_tensors(5)}",
     "se_training": f"(Tensor x, {_EXCITATION}, {_BIASES}, {_KIND}) -> {_tensors(5)}",
-    "se_backward": f"(Tensor grad, Tensor x, {_EXCITATION}, {_KEPT_OF_SE}, {_KIND}) -> {_tensors(5)}",
+    "se_backward": f"(Tensor grad, Tensor x, {_EXCITATION}, {_SAVED_OF_SE}, {_KIND}) -> {_tensors(5)}",
     "tail_forward": f"(Tensor x, Tensor shortcut, {_PARAMETERS}, float eps, {_RUNNING}) -> {_tensors(8)}",
     "tail_training": f"(Tensor x, Tensor shortcut, {_PARAMETERS}, float eps) -> {_tensors(8)}",
-    "tail_backward": f"(Tensor grad, Tensor x, {_KEPT}, {_PARAMETERS}, float eps) -> {_tensors(8)}",
+    "tail_backward": f"(Tensor grad, Tensor x, {_SAVED}, {_PARAMETERS}, float eps) -> {_tensors(8)}",
     "tail_moments": "(Tensor x) -> (Tensor, Tensor)",
     "tail_normalized": f"(Tensor x, Tensor shortcut, {_MOMENTS}, {_PARAMETERS}, float eps) -> {_tensors(5)}",
-    "tail_sums": f"(Tensor grad, Tensor x, {_KEPT}, {_PARAMETERS}, float eps) -> {_tensors(8)}",
+    "tail_sums": f"(Tensor grad, Tensor x, {_SAVED}, {_PARAMETERS}, float eps) -> {_tensors(8)}",
     "tail_blend": f"(Tensor passed, Tensor x, {_OF_BATCH}, {_SUMS}, float eps, float values) -> Tensor",
     "tail_scaling": f"(Tensor x, Tensor? squeezed, {_FROZEN}, {_WEIGHTS}) -> Tensor",
     "tail_inference": f"(Tensor x, Tensor shortcut, Tensor? squeezed, {_FROZEN}, {_WEIGHTS}) -> Tensor",
@@ -164,15 +164,15 @@ tail_inference = torch.ops.cnnperf.tail_inference.default
 rectified_norm = torch.ops.cnnperf.rectified_norm.default
 
 
-def _keep_tail(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+def _save_tail(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     x, _, *parameters, ctx.eps = inputs
     ctx.save_for_backward(x, *output[1:], *parameters)
 
 
 def _tail_gradients(ctx: Any, grad: Tensor, *_: Any) -> tuple[Any, ...]:
     maps.refuse_second_derivative()
-    kept = ctx.saved_tensors
-    return *of_present(tail_backward(grad, *kept, ctx.eps), kept[-2:]), None
+    saved = ctx.saved_tensors
+    return *of_present(tail_backward(grad, *saved, ctx.eps), saved[-2:]), None
 
 
 def of_present(gradients: Sequence[Tensor | None], biases: Sequence[Tensor | None]) -> list[Tensor | None]:
@@ -182,7 +182,7 @@ def of_present(gradients: Sequence[Tensor | None], biases: Sequence[Tensor | Non
     return [*others, None if reduce_bias is None else of_reduce, None if expand_bias is None else of_expand]
 
 
-def _keep_se(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+def _save_se(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     *tensors, silu, hard = inputs
     ctx.flags, ctx.biased = (silu, hard), [bias is not None for bias in tensors[3:]]
     ctx.save_for_backward(*tensors[:3], *output[1:])
@@ -197,5 +197,5 @@ def se_gradients(ctx: Any, grad: Tensor, *_: Any) -> tuple[Any, ...]:
     return *gradients, *(gradient.sum(0) if biased else None for gradient, biased in pairs), None, None
 
 
-torch.library.register_autograd("cnnperf::tail_training", _tail_gradients, setup_context=_keep_tail, lib=LIBRARY)
-torch.library.register_autograd("cnnperf::se_training", se_gradients, setup_context=_keep_se, lib=LIBRARY)
+torch.library.register_autograd("cnnperf::tail_training", _tail_gradients, setup_context=_save_tail, lib=LIBRARY)
+torch.library.register_autograd("cnnperf::se_training", se_gradients, setup_context=_save_se, lib=LIBRARY)

@@ -42,17 +42,17 @@ class Tail(torch.autograd.Function):
         ctx: Any, eps: float, running: tuple[Any, ...], x: Tensor, shortcut: Tensor, *parameters: Tensor | None
     ) -> Any:
         """Compute the output; `running` holds mean, variance, count of batches and momentum, or is empty."""
-        out, *kept = operators.tail_forward(x, shortcut, *parameters, eps, *running)
+        out, *saved = operators.tail_forward(x, shortcut, *parameters, eps, *running)
         ctx.eps = eps
-        ctx.save_for_backward(x, *kept, *parameters)
+        ctx.save_for_backward(x, *saved, *parameters)
         return out
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
         """Compute all gradients from the gradient of the output."""
         maps.refuse_second_derivative()
-        kept = ctx.saved_tensors
-        return None, None, *operators.of_present(operators.tail_backward(grad, *kept, ctx.eps), kept[-2:])
+        saved = ctx.saved_tensors
+        return None, None, *operators.of_present(operators.tail_backward(grad, *saved, ctx.eps), saved[-2:])
 
 
 def train_tail(x: Tensor, shortcut: Tensor, norm: BatchNorm, excitation: ExcitationWeights) -> Tensor | None:
@@ -107,10 +107,10 @@ class Gated(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, *excitation: Any) -> Tensor:
         """Gate a map; `excitation` holds weights and biases in fp32, and whether it has SiLU and the hard sigmoid."""
-        out, *kept = operators.se_forward(x, *excitation)
+        out, *saved = operators.se_forward(x, *excitation)
         *tensors, silu, hard = excitation
         ctx.flags, ctx.biased = (silu, hard), [bias is not None for bias in tensors[2:]]
-        ctx.save_for_backward(x, *tensors[:2], *kept)
+        ctx.save_for_backward(x, *tensors[:2], *saved)
         return cast(Tensor, out)
 
     @staticmethod
@@ -132,11 +132,11 @@ def tail_forward(
 
 
 def tail_backward(
-    grad: Tensor, x: Tensor, kept: Forward, parameters: Parameters, eps: float, add: Add | None = None
+    grad: Tensor, x: Tensor, saved: Forward, parameters: Parameters, eps: float, add: Add | None = None
 ) -> Gradients:
     """Compute `algebra.tail_backward`."""
-    passed, *small, dsqueezed = operators.tail_sums(grad, x, *kept[1:], *parameters, eps)
-    of_batch = (kept.mu, kept.variance, kept.gate, dsqueezed, parameters.weight)
+    passed, *small, dsqueezed = operators.tail_sums(grad, x, *saved[1:], *parameters, eps)
+    of_batch = (saved.mu, saved.variance, saved.gate, dsqueezed, parameters.weight)
     sums, values = small[:2], float(x.numel() // x.shape[1])
     if add is not None:
         *sums, count = add(*sums)

@@ -88,7 +88,7 @@ def tail_forward(
 def tail_backward(
     grad: Tensor,
     x: Tensor,
-    kept: Forward,
+    saved: Forward,
     parameters: Parameters,
     eps: float,
     add: Add | None = None,
@@ -98,9 +98,9 @@ def tail_backward(
     """Compute `algebra.tail_backward`; results that are `apart` share no allocation."""
     from cnnperf.fusion.triton import tail as triton_tail
 
-    x, grad, mask = of_one_layout(x, grad, kept.mask)
+    x, grad, mask = of_one_layout(x, grad, saved.mask)
     with torch.cuda.device_of(x):
-        return triton_tail.tail_backward(grad, x, kept._replace(mask=mask), parameters, eps, add=add, apart=apart)
+        return triton_tail.tail_backward(grad, x, saved._replace(mask=mask), parameters, eps, add=add, apart=apart)
 
 
 def tail_inference(x: Tensor, shortcut: Tensor, norm: Frozen, *excitation: Tensor | None) -> Tensor:
@@ -134,14 +134,14 @@ def se_forward(x: Tensor, excitation: Excitation, *, apart: bool = False) -> Exc
 
 
 def se_backward(
-    grad: Tensor, x: Tensor, kept: Excited, excitation: Excitation, *, apart: bool = False
+    grad: Tensor, x: Tensor, saved: Excited, excitation: Excitation, *, apart: bool = False
 ) -> triton_gate.Gradients:
     """Return the gradients of `se_forward`; results that are `apart` share no allocation."""
     from cnnperf.fusion.triton import gate as triton_gate
 
     x, grad = of_one_layout(x, grad)
     with torch.cuda.device_of(x):
-        return triton_gate.se_backward(grad, x, kept, excitation, apart=apart)
+        return triton_gate.se_backward(grad, x, saved, excitation, apart=apart)
 
 
 def gate(x: Tensor, excitation: Excitation) -> Tensor:
@@ -155,10 +155,10 @@ class Gated(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, *excitation: Any) -> Tensor:
         """Gate a map; `excitation` holds the fields of an `Excitation`."""
-        kept = se_forward(x, Excitation(*excitation))
-        ctx.save_for_backward(x, *excitation[:4], *kept[1:])
+        saved = se_forward(x, Excitation(*excitation))
+        ctx.save_for_backward(x, *excitation[:4], *saved[1:])
         ctx.kind = excitation[4:]
-        return kept.out
+        return saved.out
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
@@ -216,9 +216,9 @@ class Tail(torch.autograd.Function):
         from cnnperf.fusion.triton.tail import Running
 
         statistics = None if running is None else Running(*running)
-        out, *kept = tail_forward(x, shortcut, Parameters(*parameters), eps, running=statistics)
+        out, *saved = tail_forward(x, shortcut, Parameters(*parameters), eps, running=statistics)
         ctx.eps = eps
-        ctx.save_for_backward(x, *kept, *parameters)
+        ctx.save_for_backward(x, *saved, *parameters)
         return out
 
     @staticmethod
@@ -226,6 +226,6 @@ class Tail(torch.autograd.Function):
         """Compute all gradients from the gradient of the output."""
         maps.refuse_second_derivative()
         x, *small = ctx.saved_tensors
-        kept, parameters = Forward(x, *small[:7]), Parameters(*small[7:])
-        gradients = tail_backward(grad, x, kept, parameters, ctx.eps)
+        saved, parameters = Forward(x, *small[:7]), Parameters(*small[7:])
+        gradients = tail_backward(grad, x, saved, parameters, ctx.eps)
         return None, None, *operators.of_present(gradients, small[-2:])

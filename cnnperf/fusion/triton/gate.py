@@ -54,7 +54,7 @@ def se_forward(x: Tensor, excitation: Excitation, launch: Launch | None = None, 
     Returns:
         The gated map and the tensors for the backward.
     """
-    sizes, how = sizes_of(x, excitation.reduce)
+    sizes, tiling = sizes_of(x, excitation.reduce)
     batch, channels, pixels, width, last = sizes
     silu, hard = flags_of(excitation)
     if launch is None:
@@ -66,25 +66,25 @@ def se_forward(x: Tensor, excitation: Excitation, launch: Launch | None = None, 
     out = torch.empty_like(x)
     results = (squeezed, hidden, slopes, gate)
     weights, kind = filled(excitation[:4]), kind_of(excitation[:4], silu=silu, hard=hard)
-    if how.held:
+    if tiling.held:
         launch(
             gate_sample,
             batch,
             *(x, x, *weights, *weights, *results, out, 0.0, channels, width, pixels),  # the first weights are not read
             tail=False,
             **kind,
-            **whole_of(how, last=last),
+            **whole_of(tiling, last=last),
         )
     else:
-        total = small(x, how.sums.parts, batch, channels)
-        sum_pixels(x, None, total, sizes, how, launch)
-        excite_sums(total, results, weights, sizes, how, launch, kind=kind)
+        total = small(x, tiling.sums.parts, batch, channels)
+        sum_pixels(x, None, total, sizes, tiling, launch)
+        excite_sums(total, results, weights, sizes, tiling, launch, kind=kind)
         launch(
             scale_map,
-            how.writes.programs,
-            *(x, gate, gate, out, channels, pixels, how.writes.parts),
+            tiling.writes.programs,
+            *(x, gate, gate, out, channels, pixels, tiling.writes.parts),
             moved=False,
-            **tile_of(how, how.writes, last=last),
+            **tile_of(tiling, tiling.writes, last=last),
         )
     return Excited(out, squeezed, hidden, slopes, gate)
 
@@ -92,7 +92,7 @@ def se_forward(x: Tensor, excitation: Excitation, launch: Launch | None = None, 
 def se_backward(
     grad: Tensor,
     x: Tensor,
-    kept: Excited,
+    saved: Excited,
     excitation: Excitation,
     launch: Launch | None = None,
     *,
@@ -103,49 +103,51 @@ def se_backward(
     Args:
         grad: Gradient of the gated map, N x C x H x W.
         x: As in the forward.
-        kept: Results of the forward; `out` is not used.
+        saved: Results of the forward; `out` is not used.
         excitation: As in the forward; its biases are not used.
         launch: Launcher of the kernels; None for the usual one.
         apart: Whether results must not share an allocation.
     """
     reduce, expand, *_ = excitation
-    sizes, how = sizes_of(x, reduce)
+    sizes, tiling = sizes_of(x, reduce)
     batch, channels, pixels, width, last = sizes
     silu, hard = flags_of(excitation)
     if launch is None:
-        launch = launch_for("se_backward", x, (grad, *kept[1:], reduce, expand), width, silu, hard)
+        launch = launch_for("se_backward", x, (grad, *saved[1:], reduce, expand), width, silu, hard)
     kind = {"silu": silu, "hard": hard}
     # Temporary tensors share the allocation of results and may live as long, but they are small.
     of_channels, of_hidden = (batch, channels), (batch, width)
     dexcited, dsqueezed, dhidden = block_of(x, torch.float32, of_channels, of_channels, of_hidden, apart=apart)
     dx = torch.empty_like(x)
-    before, results = (kept.gate, kept.hidden, kept.slopes, reduce, expand), (dexcited, dhidden, dsqueezed)
-    if how.held:
+    before, results = (saved.gate, saved.hidden, saved.slopes, reduce, expand), (dexcited, dhidden, dsqueezed)
+    if tiling.held:
         launch(
             gate_sample_backward,
             batch,
             *(grad, x, *before, *results, dx, channels, width, pixels),
             **kind,
-            **whole_of(how, last=last),
+            **whole_of(tiling, last=last),
         )
     else:
-        total = small(x, how.sums.parts, batch, channels)
-        sum_pixels(grad, x, total, sizes, how, launch)
+        total = small(x, tiling.sums.parts, batch, channels)
+        sum_pixels(grad, x, total, sizes, tiling, launch)
         launch(
             excite_pooled_backward,
-            how.sample_programs,
-            *(total, *before, *results, batch, channels, width, how.sums.parts),
+            tiling.sample_programs,
+            *(total, *before, *results, batch, channels, width, tiling.sums.parts),
             **kind,
-            whole=not how.wide,
-            **rows_of(how),
+            whole=not tiling.wide,
+            **rows_of(tiling),
         )
-        if how.wide:
-            excite_rows_backward(results, kept.hidden, kept.slopes, (reduce, expand), sizes, how, launch, silu=silu)
+        if tiling.wide:
+            excite_rows_backward(
+                results, saved.hidden, saved.slopes, (reduce, expand), sizes, tiling, launch, silu=silu
+            )
         launch(
             scale_map,
-            how.writes.programs,
-            *(grad, kept.gate, dsqueezed, dx, channels, pixels, how.writes.parts),
+            tiling.writes.programs,
+            *(grad, saved.gate, dsqueezed, dx, channels, pixels, tiling.writes.parts),
             moved=True,
-            **tile_of(how, how.writes, last=last),
+            **tile_of(tiling, tiling.writes, last=last),
         )
-    return Gradients(dx, dhidden.t() @ kept.squeezed, dexcited.t() @ kept.hidden, dhidden, dexcited)
+    return Gradients(dx, dhidden.t() @ saved.squeezed, dexcited.t() @ saved.hidden, dhidden, dexcited)

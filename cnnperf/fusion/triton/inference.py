@@ -30,19 +30,19 @@ def tail_inference(
 ) -> Tensor:
     """Compute `algebra.tail_inference`: 3 passes in 1 launch if a sample's map is small, otherwise 4 in 3."""
     *of_norm, eps = norm
-    (batch, channels, pixels, width, last), how = sizes_of(x, reduce)
+    (batch, channels, pixels, width, last), tiling = sizes_of(x, reduce)
     weights = (reduce, expand, reduce_bias, expand_bias)
     if launch is None:
         launch = launch_for("tail_inference", x, (shortcut, *of_norm, *weights), width)
-    if not how.held:
+    if not tiling.held:
         gate = _pooled(x, norm, weights, launch, None)
         out = torch.empty_like(x)
         launch(
             rectify_map,
-            how.writes.programs,
-            *(x, shortcut, *of_norm, gate, out, out, eps, channels, pixels, how.writes.parts),
+            tiling.writes.programs,
+            *(x, shortcut, *of_norm, gate, out, out, eps, channels, pixels, tiling.writes.parts),
             masked=False,
-            **tile_of(how, how.writes, last=last),
+            **tile_of(tiling, tiling.writes, last=last),
         )
         return out
     of_channels = (batch, channels)
@@ -54,7 +54,7 @@ def tail_inference(
         *(x, shortcut, *of_norm, *filled(weights), squeezed, hidden, hidden, gate, out, eps, channels, width, pixels),
         tail=True,
         **kind_of(weights),
-        **whole_of(how, last=last),
+        **whole_of(tiling, last=last),
     )
     return out
 
@@ -87,16 +87,16 @@ def _pooled(
     x: Tensor, norm: Frozen, weights: Weights, launch: Launch, scaling: Tensor | None, means: Tensor | None = None
 ) -> Tensor:
     """Return the gate of a tail in inference, N x C, and write scale and shift into `scaling`, 2 x N x C, or None."""
-    sizes, how = sizes_of(x, cast(Tensor, weights[0]))
+    sizes, tiling = sizes_of(x, cast(Tensor, weights[0]))
     of_channels, of_hidden = (sizes.batch, sizes.channels), (sizes.batch, sizes.width)
-    of_sums = [(how.sums.parts, *of_channels)] if means is None else []
+    of_sums = [(tiling.sums.parts, *of_channels)] if means is None else []
     squeezed, gate, hidden, *sums = block_of(x, torch.float32, of_channels, of_channels, of_hidden, *of_sums)
     if means is None:
         (total,) = sums
-        sum_pixels(x, None, total, sizes, how, launch)
+        sum_pixels(x, None, total, sizes, tiling, launch)
     else:  # means are sums of one part and one pixel
         total, sizes = means, sizes._replace(pixels=1)
     results, kind = (squeezed, hidden, hidden, gate), kind_of(weights)
     both = None if scaling is None else tuple(scaling)
-    excite_sums(total, results, filled(weights), sizes, how, launch, kind=kind, norm=norm, scaling=both)
+    excite_sums(total, results, filled(weights), sizes, tiling, launch, kind=kind, norm=norm, scaling=both)
     return gate

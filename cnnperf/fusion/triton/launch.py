@@ -126,22 +126,22 @@ def launch_for(function: str, x: Tensor, tensors: Sequence[Tensor | None], *flag
     return _direct(function, x.shape, x.stride(), x.dtype, x.device.index, *dtypes, *flags)
 
 
-def tile_of(how: Plan, sweep: Sweep, *, last: bool) -> dict[str, Any]:
+def tile_of(tiling: Plan, sweep: Sweep, *, last: bool) -> dict[str, Any]:
     """Return the constants of a sweep over maps."""
     blocks = {"block_c": sweep.block_c, "block_p": sweep.block_p}
-    return {"last": last, "quads": how.quads, **blocks, "num_warps": sweep.warps}
+    return {"last": last, "quads": tiling.quads, **blocks, "num_warps": sweep.warps}
 
 
-def rows_of(how: Plan) -> dict[str, int]:
+def rows_of(tiling: Plan) -> dict[str, int]:
     """Return the constants of a kernel that computes the excitation of a sample."""
-    blocks = {"block_c": how.row_c, "block_h": how.row_h, "block_parts": how.row_parts}
-    return {**blocks, "num_warps": how.row_warps}
+    blocks = {"block_c": tiling.row_c, "block_h": tiling.row_h, "block_parts": tiling.row_parts}
+    return {**blocks, "num_warps": tiling.row_warps}
 
 
-def whole_of(how: Plan, *, last: bool) -> dict[str, Any]:
+def whole_of(tiling: Plan, *, last: bool) -> dict[str, Any]:
     """Return the constants of a kernel that holds a sample's map in registers."""
-    blocks = {"block_c": how.whole_c, "block_p": how.whole_p, "row_c": how.row_c, "row_h": how.row_h}
-    return {"last": last, "quads": how.quads, **blocks, "num_warps": how.whole_warps}
+    blocks = {"block_c": tiling.whole_c, "block_p": tiling.whole_p, "row_c": tiling.row_c, "row_h": tiling.row_h}
+    return {"last": last, "quads": tiling.quads, **blocks, "num_warps": tiling.whole_warps}
 
 
 def small(x: Tensor, *size: int) -> Tensor:

@@ -20,67 +20,67 @@ from cnnperf.fusion.triton import functions
 from cnnperf.fusion.triton.launch import Excited
 from cnnperf.fusion.triton.tail import Running
 
-Given = dict[str, Any]
+Arguments = dict[str, Any]
 """Arguments of an operator, by name in its schema."""
 
 
-def tail_training(given: Given) -> tuple[Tensor, ...]:
+def tail_training(args: Arguments) -> tuple[Tensor, ...]:
     """Return the fields of `algebra.Forward`, and update running statistics if the arguments include them."""
     running = None
-    if given.get("running_mean") is not None and given.get("running_var") is not None:
-        fields = (given.get(name) for name in ("running_mean", "running_var", "batches", "momentum"))
+    if args.get("running_mean") is not None and args.get("running_var") is not None:
+        fields = (args.get(name) for name in ("running_mean", "running_var", "batches", "momentum"))
         running = Running(*fields)  # type: ignore[arg-type]
-    parameters = _fields_of(Parameters, given)
-    x, shortcut, eps = given["x"], given["shortcut"], given["eps"]
+    parameters = _fields_of(Parameters, args)
+    x, shortcut, eps = args["x"], args["shortcut"], args["eps"]
     return tuple(functions.tail_forward(x, shortcut, parameters, eps, running=running, apart=True))
 
 
-def tail_backward(given: Given) -> tuple[Any, ...]:
+def tail_backward(args: Arguments) -> tuple[Any, ...]:
     """Return the fields of `algebra.Gradients`."""
-    kept = Forward(given["x"], *(given[name] for name in Forward._fields[1:]))
-    parameters = _fields_of(Parameters, given)
-    return tuple(functions.tail_backward(given["grad"], given["x"], kept, parameters, given["eps"], apart=True))
+    saved = Forward(args["x"], *(args[name] for name in Forward._fields[1:]))
+    parameters = _fields_of(Parameters, args)
+    return tuple(functions.tail_backward(args["grad"], args["x"], saved, parameters, args["eps"], apart=True))
 
 
-def tail_scaling(given: Given) -> Tensor:
+def tail_scaling(args: Arguments) -> Tensor:
     """Return scale and shift, 2 x N x C."""
-    return functions.tail_scaling(given["x"], given["squeezed"], _fields_of(Frozen, given), *_weights_of(given))
+    return functions.tail_scaling(args["x"], args["squeezed"], _fields_of(Frozen, args), *_weights_of(args))
 
 
-def tail_inference(given: Given) -> Tensor:
+def tail_inference(args: Arguments) -> Tensor:
     """Return the output. Known means of x are not used, because a small sample is read only once anyway."""
-    return functions.tail_inference(given["x"], given["shortcut"], _fields_of(Frozen, given), *_weights_of(given))
+    return functions.tail_inference(args["x"], args["shortcut"], _fields_of(Frozen, args), *_weights_of(args))
 
 
-def se_forward(given: Given) -> tuple[Tensor, ...]:
+def se_forward(args: Arguments) -> tuple[Tensor, ...]:
     """Return the fields of `launch.Excited`."""
-    return tuple(functions.se_forward(given["x"], _excitation_of(given), apart=True))
+    return tuple(functions.se_forward(args["x"], _excitation_of(args), apart=True))
 
 
-def se_backward(given: Given) -> tuple[Tensor, ...]:
+def se_backward(args: Arguments) -> tuple[Tensor, ...]:
     """Return the fields of `gate.Gradients`."""
-    kept = Excited(given["x"], *(given[name] for name in Excited._fields[1:]))
-    return tuple(functions.se_backward(given["grad"], given["x"], kept, _excitation_of(given), apart=True))
+    saved = Excited(args["x"], *(args[name] for name in Excited._fields[1:]))
+    return tuple(functions.se_backward(args["grad"], args["x"], saved, _excitation_of(args), apart=True))
 
 
-def _fields_of(record: Any, given: Given) -> Any:
+def _fields_of(record: Any, args: Arguments) -> Any:
     """Return a record of the arguments that are its fields; a field that is not an argument is None."""
-    return record(*(given.get(name) for name in record._fields))
+    return record(*(args.get(name) for name in record._fields))
 
 
-def _weights_of(given: Given) -> tuple[Tensor | None, ...]:
-    return tuple(given.get(name) for name in ("reduce", "expand", "reduce_bias", "expand_bias"))
+def _weights_of(args: Arguments) -> tuple[Tensor | None, ...]:
+    return tuple(args.get(name) for name in ("reduce", "expand", "reduce_bias", "expand_bias"))
 
 
-def _excitation_of(given: Given) -> Excitation:
+def _excitation_of(args: Arguments) -> Excitation:
     kind = {
-        "activation": "silu" if given["silu"] else "relu",
-        "gate": "hardsigmoid" if given["hard"] else "sigmoid",
+        "activation": "silu" if args["silu"] else "relu",
+        "gate": "hardsigmoid" if args["hard"] else "sigmoid",
     }
-    return cast(Excitation, _fields_of(Excitation, given | kind))
+    return cast(Excitation, _fields_of(Excitation, args | kind))
 
 
-IMPLEMENTATIONS: dict[str, Callable[[Given], Any]] = {
+IMPLEMENTATIONS: dict[str, Callable[[Arguments], Any]] = {
     "se_forward": se_forward,
     "se_training": se_forward,
     "se_backward": se_backward,
@@ -98,8 +98,8 @@ def implementation_of(name: str) -> Callable[..., Any]:
     function = IMPLEMENTATIONS[name]
     names = [argument.name for argument in getattr(torch.ops.cnnperf, name).default._schema.arguments]  # noqa: SLF001
 
-    def implementation(*given: Any, **others: Any) -> Any:
-        return function(dict(zip(names, given, strict=False)) | others)
+    def implementation(*args: Any, **named: Any) -> Any:
+        return function(dict(zip(names, args, strict=False)) | named)
 
     return implementation
 

@@ -69,9 +69,9 @@ def tail_forward(
         The output and the tensors for the backward.
     """
     weight, bias, *weights = parameters
-    sizes, how = sizes_of(x, parameters.reduce)
+    sizes, tiling = sizes_of(x, parameters.reduce)
     batch, channels, pixels, width, last = sizes
-    parts, chunk = how.sums.parts, how.sums.chunk
+    parts, chunk = tiling.sums.parts, tiling.sums.chunk
     tracked = () if running is None else (running.mean, running.variance, running.batches)
     if launch is None:
         launch = launch_for("tail_forward", x, (shortcut, *parameters, *tracked), width, _is_cumulative(running))
@@ -96,23 +96,32 @@ def tail_forward(
     statistics = _statistics_of(running, mu, variance)
     of_sums = (batch, channels, pixels, parts, chunk)
     kind = {"tracked": running is not None, "cumulative": _is_cumulative(running)}
-    blocks = -(-channels // how.sums.block_c)
+    blocks = -(-channels // tiling.sums.block_c)
     launch(
         sum_moments,
-        how.sums.programs,
-        *(x, means, squares, counters_for(x, blocks) if how.concludes else means, mu, variance, *statistics, *of_sums),
-        concluding=how.concludes,
+        tiling.sums.programs,
+        *(
+            x,
+            means,
+            squares,
+            counters_for(x, blocks) if tiling.concludes else means,
+            mu,
+            variance,
+            *statistics,
+            *of_sums,
+        ),
+        concluding=tiling.concludes,
         **kind,
-        rows=how.rows,
-        **tile_of(how, how.sums, last=last),
+        rows=tiling.rows,
+        **tile_of(tiling, tiling.sums, last=last),
     )
-    if not how.concludes:
+    if not tiling.concludes:
         launch(
             find_batch_moments,
-            how.columns,
+            tiling.columns,
             *(means, squares, mu, variance, *statistics, *of_sums),
             **kind,
-            rows=how.block_n,
+            rows=tiling.block_n,
             block_c=COLUMNS,
         )
     if merge is not None:
@@ -120,24 +129,24 @@ def tail_forward(
     given_weights = filled(weights)
     launch(
         excite_normalized,
-        how.sample_programs,
+        tiling.sample_programs,
         *(means, mean, mu, variance, squeezed, hidden, gate, weight, bias, *given_weights),
         *(statistics[2], eps, batch, channels, width, pixels, parts, chunk),
         counted=running is not None and running.batches is not None,
         single=single,
-        whole=not how.wide,
+        whole=not tiling.wide,
         **biased(weights),
-        **rows_of(how),
+        **rows_of(tiling),
     )
-    if how.wide:
+    if tiling.wide:
         results = (squeezed, hidden, hidden, gate)
-        excite_rows(results, given_weights, sizes, how, launch, kind=kind_of(weights))
+        excite_rows(results, given_weights, sizes, tiling, launch, kind=kind_of(weights))
     launch(
         rectify_map,
-        how.writes.programs,
-        *(x, shortcut, weight, bias, mu, variance, gate, out, mask, eps, channels, pixels, how.writes.parts),
+        tiling.writes.programs,
+        *(x, shortcut, weight, bias, mu, variance, gate, out, mask, eps, channels, pixels, tiling.writes.parts),
         masked=True,
-        **tile_of(how, how.writes, last=last),
+        **tile_of(tiling, tiling.writes, last=last),
     )
     return Forward(out, mask, mean, mu, variance, squeezed, hidden, gate)
 
@@ -145,7 +154,7 @@ def tail_forward(
 def tail_backward(
     grad: Tensor,
     x: Tensor,
-    kept: Forward,
+    saved: Forward,
     parameters: Parameters,
     eps: float,
     add: Add | None = None,
@@ -158,7 +167,7 @@ def tail_backward(
     Args:
         grad: Gradient of the output, N x C x H x W.
         x: As in the forward.
-        kept: Results of the forward; `out` is not used.
+        saved: Results of the forward; `out` is not used.
         parameters: As in the forward.
         eps: As in the forward.
         add: Exchange of sums, if the batch is spread over processes.
@@ -169,50 +178,50 @@ def tail_backward(
         All gradients, including those of biases that the excitation does not have.
     """
     weight, bias, reduce, expand, *_ = parameters
-    sizes, how = sizes_of(x, reduce)
+    sizes, tiling = sizes_of(x, reduce)
     batch, channels, pixels, width, last = sizes
-    parts, chunk = how.sums.parts, how.sums.chunk
+    parts, chunk = tiling.sums.parts, tiling.sums.chunk
     if launch is None:
-        launch = launch_for("tail_backward", x, (grad, *kept[1:], weight, bias, reduce, expand), width)
+        launch = launch_for("tail_backward", x, (grad, *saved[1:], weight, bias, reduce, expand), width)
     of_channels, of_hidden, sums = (batch, channels), (batch, width), (parts, batch, channels)
     plain, moved, dexcited, dsqueezed, dhidden, of_x, constant, first, second = block_of(
         x, torch.float32, *[of_channels] * 4, of_hidden, (channels,), (channels,), sums, sums
     )
     passed, dx = torch.empty_like(x), torch.empty_like(x)
-    _, mask, mean, mu, variance, squeezed, hidden, gate = kept
+    _, mask, mean, mu, variance, squeezed, hidden, gate = saved
     launch(
         pass_gradient,
-        how.sums.programs,
+        tiling.sums.programs,
         *(grad, mask, x, passed, first, second, counters_for(x, batch), mean, mu, variance, hidden, gate),
         *(weight, bias, reduce, expand, plain, moved, dexcited, dhidden, dsqueezed),
         *(eps, batch, channels, width, pixels, parts, chunk),
-        ending=not how.wide,
-        row_c=how.row_c,
-        row_h=how.row_h,
-        row_parts=how.row_parts,
-        **tile_of(how, how.sums, last=last) | ({} if how.wide else {"num_warps": how.ending_warps}),
+        ending=not tiling.wide,
+        row_c=tiling.row_c,
+        row_h=tiling.row_h,
+        row_parts=tiling.row_parts,
+        **tile_of(tiling, tiling.sums, last=last) | ({} if tiling.wide else {"num_warps": tiling.ending_warps}),
     )
-    if how.wide:
+    if tiling.wide:
         launch(
             find_gate_gradients,
-            how.sample_programs,
+            tiling.sample_programs,
             *(first, second, mean, mu, variance, gate, weight, bias, plain, moved, dexcited),
             *(eps, batch, channels, parts),
-            row_c=how.row_c,
-            row_parts=how.row_parts,
+            row_c=tiling.row_c,
+            row_parts=tiling.row_parts,
         )
         dexcitation = (dexcited, dhidden, dsqueezed)
-        excite_rows_backward(dexcitation, hidden, hidden, (reduce, expand), sizes, how, launch, silu=False)
+        excite_rows_backward(dexcitation, hidden, hidden, (reduce, expand), sizes, tiling, launch, silu=False)
     gradients = _gradients_like(x, weight, bias, reduce, expand, apart=apart)
     launch(
         find_coefficients,
-        how.products,
+        tiling.products,
         *(plain, moved, dexcited, dhidden, dsqueezed, mean, mu, variance, squeezed, hidden, gate, weight),
         *(*gradients, of_x, constant, eps, batch, channels, width, pixels),
-        block_n=how.product_n,
-        block_c=how.product_c,
-        block_h=how.product_h,
-        num_warps=how.product_warps,
+        block_n=tiling.product_n,
+        block_c=tiling.product_c,
+        block_h=tiling.product_h,
+        num_warps=tiling.product_warps,
     )
     if add is not None:  # processes exchange sums between two launches
         *total, values = add(gradients[0], gradients[1])
@@ -221,9 +230,9 @@ def tail_backward(
         constant = -weight * inverse * total[1] / values - of_x * mu
     launch(
         blend_maps,
-        how.writes.programs,
-        *(passed, x, weight, variance, gate, dsqueezed, of_x, constant, dx, eps, channels, pixels, how.writes.parts),
-        **tile_of(how, how.writes, last=last),
+        tiling.writes.programs,
+        *(passed, x, weight, variance, gate, dsqueezed, of_x, constant, dx, eps, channels, pixels, tiling.writes.parts),
+        **tile_of(tiling, tiling.writes, last=last),
     )
     return Gradients(dx, passed, *gradients)
 

@@ -38,7 +38,7 @@ def kind_of(weights: Weights, *, silu: bool = False, hard: bool = False) -> dict
     return {**biased(weights), "silu": silu, "hard": hard}
 
 
-def sum_pixels(x: Tensor, other: Tensor | None, total: Tensor, sizes: Sizes, how: Plan, launch: Launch) -> None:
+def sum_pixels(x: Tensor, other: Tensor | None, total: Tensor, sizes: Sizes, tiling: Plan, launch: Launch) -> None:
     """Write the sums of a map, or of its product with another map, in 1 launch.
 
     Args:
@@ -46,16 +46,16 @@ def sum_pixels(x: Tensor, other: Tensor | None, total: Tensor, sizes: Sizes, how
         other: Map to multiply by, N x C x H x W, or None.
         total: Results, parts x N x C.
         sizes: Sizes of the map.
-        how: Plan for the map.
+        tiling: Plan for the map.
         launch: Launcher of the kernels.
     """
     batch, channels, pixels, _, last = sizes
     launch(
         sum_map,
-        how.sums.programs,
-        *(x, x if other is None else other, total, batch, channels, pixels, how.sums.parts, how.sums.chunk),
+        tiling.sums.programs,
+        *(x, x if other is None else other, total, batch, channels, pixels, tiling.sums.parts, tiling.sums.chunk),
         multiplied=other is not None,
-        **tile_of(how, how.sums, last=last),
+        **tile_of(tiling, tiling.sums, last=last),
     )
 
 
@@ -64,7 +64,7 @@ def excite_sums(  # noqa: PLR0913 - the tensors and constants of several kernels
     results: Sequence[Tensor],
     weights: Sequence[Tensor],
     sizes: Sizes,
-    how: Plan,
+    tiling: Plan,
     launch: Launch,
     *,
     kind: dict[str, bool],
@@ -78,7 +78,7 @@ def excite_sums(  # noqa: PLR0913 - the tensors and constants of several kernels
         results: As in `excite_rows`.
         weights: As in `excite_rows`.
         sizes: Sizes of the map; the sums are divided by `pixels`.
-        how: Plan for the map.
+        tiling: Plan for the map.
         launch: Launcher of the kernels.
         kind: As in `excite_rows`.
         norm: BatchNorm in inference to apply to the means, or None.
@@ -88,24 +88,24 @@ def excite_sums(  # noqa: PLR0913 - the tensors and constants of several kernels
     *of_norm, eps = (*weights, 0.0) if norm is None else norm  # without norm there are four tensors that are not read
     launch(
         excite_pooled,
-        how.sample_programs,
+        tiling.sample_programs,
         *(total, *results, *((results[3],) * 2 if scaling is None else scaling), *of_norm, *weights),
         *(eps, batch, channels, width, pixels, total.numel() // (batch * channels)),
         normalized=norm is not None,
         scaled=scaling is not None,
         **kind,
-        whole=not how.wide,
-        **rows_of(how),
+        whole=not tiling.wide,
+        **rows_of(tiling),
     )
-    if how.wide:
-        excite_rows(results, weights, sizes, how, launch, kind=kind, scaling=scaling)
+    if tiling.wide:
+        excite_rows(results, weights, sizes, tiling, launch, kind=kind, scaling=scaling)
 
 
 def excite_rows(
     results: Sequence[Tensor],
     weights: Sequence[Tensor],
     sizes: Sizes,
-    how: Plan,
+    tiling: Plan,
     launch: Launch,
     *,
     kind: dict[str, bool],
@@ -117,7 +117,7 @@ def excite_rows(
         results: Squeezed means, N x C, hidden values and slopes, N x C/r, and gate, N x C.
         weights: Weights and biases as `filled` returns them.
         sizes: Sizes of the map.
-        how: Plan for the map.
+        tiling: Plan for the map.
         launch: Launcher of the kernels.
         kind: Constants as `kind_of` returns them.
         scaling: Scale and offset to multiply by the gate, N x C each, or None.
@@ -127,20 +127,20 @@ def excite_rows(
     of_map = (sizes.batch, sizes.channels, sizes.width)
     launch(
         find_hidden,
-        how.to_hidden.programs,
+        tiling.to_hidden.programs,
         *(squeezed, hidden, slopes, reduce, reduce_bias, *of_map),
         reduce_biased=kind["reduce_biased"],
         silu=kind["silu"],
-        **_blocks_of(how.to_hidden),
+        **_blocks_of(tiling.to_hidden),
     )
     launch(
         find_gate,
-        how.to_channels.programs,
+        tiling.to_channels.programs,
         *(hidden, gate, *((gate, gate) if scaling is None else scaling), expand, expand_bias, *of_map),
         expand_biased=kind["expand_biased"],
         hard=kind["hard"],
         scaled=scaling is not None,
-        **_blocks_of(how.to_channels),
+        **_blocks_of(tiling.to_channels),
     )
 
 
@@ -150,7 +150,7 @@ def excite_rows_backward(
     slopes: Tensor,
     weights: Sequence[Tensor],
     sizes: Sizes,
-    how: Plan,
+    tiling: Plan,
     launch: Launch,
     *,
     silu: bool,
@@ -164,7 +164,7 @@ def excite_rows_backward(
         slopes: Derivatives of SiLU, N x C/r; not read with ReLU.
         weights: Weights of both products.
         sizes: Sizes of the map.
-        how: Plan for the map.
+        tiling: Plan for the map.
         launch: Launcher of the kernels.
         silu: Whether the activation is SiLU.
     """
@@ -173,16 +173,16 @@ def excite_rows_backward(
     of_map = (sizes.batch, sizes.channels, sizes.width)
     launch(
         find_hidden_gradients,
-        how.to_hidden.programs,
+        tiling.to_hidden.programs,
         *(dexcited, dhidden, hidden, slopes, expand, *of_map),
         silu=silu,
-        **_blocks_of(how.to_hidden),
+        **_blocks_of(tiling.to_hidden),
     )
     launch(
         find_squeezed_gradients,
-        how.to_channels.programs,
+        tiling.to_channels.programs,
         *(dhidden, dsqueezed, reduce, *of_map),
-        **_blocks_of(how.to_channels),
+        **_blocks_of(tiling.to_channels),
     )
 
 
