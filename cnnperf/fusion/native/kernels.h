@@ -476,10 +476,10 @@ inline void combine(const float* start, const float* factor, const float* rows, 
     }
     in_lanes(size - k, [=](int64_t i, int64_t count) {
         for (int64_t s = 0; s < SAMPLES; ++s) {
-            V one = {};
-            if (start) one = load(start + k + i, count);
-            for (int64_t j = 0; j < terms; ++j) one += factor[s * terms + j] * load(rows + j * size + k + i, count);
-            store(sum + s * size + k + i, one, count);
+            V total = {};
+            if (start) total = load(start + k + i, count);
+            for (int64_t j = 0; j < terms; ++j) total += factor[s * terms + j] * load(rows + j * size + k + i, count);
+            store(sum + s * size + k + i, total, count);
         }
     });
 }

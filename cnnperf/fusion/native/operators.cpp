@@ -53,7 +53,7 @@ void settle(Maybe& t, int64_t rows) {
 }
 float* at(const Maybe& t) { return t ? at(*t) : nullptr; }
 
-// --- maps: all maps of a call are converted to the layout of the first ------------------------------------------------------
+// --- maps: those of a call come in any layout (`raw`) and are converted to that of the first --------------------------------
 
 Sizes<4> strides_of(const Shape& z, int64_t width) {
     int64_t p = z.p, c = z.c;
@@ -125,12 +125,12 @@ Excitation excitation(const Shape& z, Tensor& reduce, Tensor& expand, Maybe& red
 using Five = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor>;
 using Eight = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
 
-Five se_forward_(Tensor given, Tensor reduce, Tensor expand, Maybe reduce_bias, Maybe expand_bias, bool silu, bool hard) {
-    Layout layout(given);
+Five se_forward_(Tensor raw, Tensor reduce, Tensor expand, Maybe reduce_bias, Maybe expand_bias, bool silu, bool hard) {
+    Layout layout(raw);
     const Shape& z = layout.shape;
     Excitation e = excitation(z, reduce, expand, reduce_bias, expand_bias);
     e.silu = silu, e.hard = hard;
-    Tensor x = layout.take(given), out = layout.make(), squeezed = small(z.n, z.c), gate = small(z.n, z.c);
+    Tensor x = layout.take(raw), out = layout.make(), squeezed = small(z.n, z.c), gate = small(z.n, z.c);
     Tensor hidden = small(z.n, e.hidden), slopes = small(z.n, e.hidden), scratch = small(z.c, e.hidden);
     by_dtype(layout.dtype, [&](auto* null) {
         se_forward<STORED>(z, at<STORED>(x), e, at<STORED>(out), at(squeezed), at(hidden), at(slopes), at(gate), at(scratch));
@@ -138,9 +138,9 @@ Five se_forward_(Tensor given, Tensor reduce, Tensor expand, Maybe reduce_bias, 
     return {out, squeezed, hidden, slopes, gate};
 }
 
-Five se_backward_(Tensor grad, Tensor given, Tensor reduce, Tensor expand, Tensor squeezed, Tensor hidden, Tensor slopes, Tensor gate,
+Five se_backward_(Tensor grad, Tensor raw, Tensor reduce, Tensor expand, Tensor squeezed, Tensor hidden, Tensor slopes, Tensor gate,
                   bool silu, bool hard) {
-    Layout layout(given);
+    Layout layout(raw);
     const Shape& z = layout.shape;
     Excitation e = excitation(z, reduce, expand);
     e.silu = silu, e.hard = hard;
@@ -149,7 +149,7 @@ Five se_backward_(Tensor grad, Tensor given, Tensor reduce, Tensor expand, Tenso
     settle(hidden, z.n, e.hidden);
     settle(slopes, z.n, e.hidden);
     settle(gate, z.n, z.c);
-    Tensor x = layout.take(given), upstream = layout.take(grad), dx = layout.make();
+    Tensor x = layout.take(raw), upstream = layout.take(grad), dx = layout.make();
     Tensor dreduce = small(e.hidden, z.c), dexpand = small(z.c, e.hidden), into_gate = small(z.n, z.c);
     Tensor into_activation = small(z.n, e.hidden), scratch = small(2 * nc + z.c * e.hidden);
     by_dtype(layout.dtype, [&](auto* null) {
@@ -181,13 +181,13 @@ float count_batch(const Maybe& batches, std::optional<double> momentum) {
     return float(momentum ? *momentum : 1.0 / double(count));
 }
 
-Eight tail_forward_(Tensor given, Tensor beside, Tensor weight, Tensor bias, Tensor reduce, Tensor expand, Maybe reduce_bias,
+Eight tail_forward_(Tensor raw, Tensor raw_shortcut, Tensor weight, Tensor bias, Tensor reduce, Tensor expand, Maybe reduce_bias,
                     Maybe expand_bias, double eps, Maybe running_mean, Maybe running_variance, Maybe batches, std::optional<double> momentum) {
-    Layout layout(given);
+    Layout layout(raw);
     const Shape& z = layout.shape;
     Excitation e = excitation(z, reduce, expand, reduce_bias, expand_bias);
     Norm norm = norm_of(z, weight, bias, eps);
-    Tensor x = layout.take(given), shortcut = layout.take(beside), out = layout.make(), mask = layout.make_mask();
+    Tensor x = layout.take(raw), shortcut = layout.take(raw_shortcut), out = layout.make(), mask = layout.make_mask();
     Tensor mean = small(z.n, z.c), squeezed = small(z.n, z.c), gate = small(z.n, z.c), hidden = small(z.n, e.hidden);
     Tensor mu = small(z.c), variance = small(z.c), scratch = small(2 * z.n * z.c + z.c * e.hidden + z.c);
     Running running{writable(running_mean, z.c), writable(running_variance, z.c), 0};
@@ -205,9 +205,9 @@ Eight tail_training_(Tensor x, Tensor shortcut, Tensor weight, Tensor bias, Tens
 }
 
 // The biases themselves are not needed: their gradients are sums of the factors of the weights' gradients.
-Eight tail_backward_(Tensor grad, Tensor given, Tensor given_mask, Tensor mean, Tensor mu, Tensor variance, Tensor squeezed,
+Eight tail_backward_(Tensor grad, Tensor raw, Tensor raw_mask, Tensor mean, Tensor mu, Tensor variance, Tensor squeezed,
                      Tensor hidden, Tensor gate, Tensor weight, Tensor bias, Tensor reduce, Tensor expand, Maybe, Maybe, double eps) {
-    Layout layout(given);
+    Layout layout(raw);
     const Shape& z = layout.shape;
     Excitation e = excitation(z, reduce, expand);
     Norm norm = norm_of(z, weight, bias, eps);
@@ -215,7 +215,7 @@ Eight tail_backward_(Tensor grad, Tensor given, Tensor given_mask, Tensor mean, 
     for (Tensor* t : {&mean, &squeezed, &gate}) settle(*t, z.n, z.c);
     for (Tensor* t : {&mu, &variance}) settle(*t, z.c);
     settle(hidden, z.n, e.hidden);
-    Tensor x = layout.take(given), upstream = layout.take(grad), mask = layout.take(given_mask, ScalarType::Byte);
+    Tensor x = layout.take(raw), upstream = layout.take(grad), mask = layout.take(raw_mask, ScalarType::Byte);
     Tensor dx = layout.make(), dshortcut = layout.make(), dweight = small(z.c), dbias = small(z.c);
     Tensor dreduce = small(e.hidden, z.c), dexpand = small(z.c, e.hidden), dreduce_bias = small(e.hidden), dexpand_bias = small(z.c);
     Tensor scratch = small(6 * nc + nh + z.c * e.hidden + z.c);
@@ -230,23 +230,23 @@ Eight tail_backward_(Tensor grad, Tensor given, Tensor given_mask, Tensor mean, 
 
 // --- forward and backward in two halves, for a batch that is spread over processes ------------------------------------------
 
-std::tuple<Tensor, Tensor> tail_moments_(Tensor given) {
-    Layout layout(given);
+std::tuple<Tensor, Tensor> tail_moments_(Tensor raw) {
+    Layout layout(raw);
     const Shape& z = layout.shape;
-    Tensor x = layout.take(given), mean = small(z.n, z.c), within = small(z.n, z.c);
+    Tensor x = layout.take(raw), mean = small(z.n, z.c), within = small(z.n, z.c);
     by_dtype(layout.dtype, [&](auto* null) { tail_moments<STORED>(z, at<STORED>(x), at(mean), at(within)); });
     return {mean, within};
 }
 
-Five tail_normalized_(Tensor given, Tensor beside, Tensor mean, Tensor mu, Tensor variance, Tensor weight, Tensor bias, Tensor reduce,
+Five tail_normalized_(Tensor raw, Tensor raw_shortcut, Tensor mean, Tensor mu, Tensor variance, Tensor weight, Tensor bias, Tensor reduce,
                       Tensor expand, Maybe reduce_bias, Maybe expand_bias, double eps) {
-    Layout layout(given);
+    Layout layout(raw);
     const Shape& z = layout.shape;
     Excitation e = excitation(z, reduce, expand, reduce_bias, expand_bias);
     Norm norm = norm_of(z, weight, bias, eps);
     settle(mean, z.n, z.c);
     for (Tensor* t : {&mu, &variance}) settle(*t, z.c);
-    Tensor x = layout.take(given), shortcut = layout.take(beside), out = layout.make(), mask = layout.make_mask();
+    Tensor x = layout.take(raw), shortcut = layout.take(raw_shortcut), out = layout.make(), mask = layout.make_mask();
     Tensor squeezed = small(z.n, z.c), gate = small(z.n, z.c), hidden = small(z.n, e.hidden);
     Tensor scratch = small(2 * z.n * z.c + z.c * e.hidden + z.c);
     by_dtype(layout.dtype, [&](auto* null) {
@@ -256,9 +256,9 @@ Five tail_normalized_(Tensor given, Tensor beside, Tensor mean, Tensor mu, Tenso
     return {out, mask, squeezed, hidden, gate};
 }
 
-Eight tail_sums_(Tensor grad, Tensor given, Tensor given_mask, Tensor mean, Tensor mu, Tensor variance, Tensor squeezed, Tensor hidden,
+Eight tail_sums_(Tensor grad, Tensor raw, Tensor raw_mask, Tensor mean, Tensor mu, Tensor variance, Tensor squeezed, Tensor hidden,
                  Tensor gate, Tensor weight, Tensor bias, Tensor reduce, Tensor expand, Maybe, Maybe, double eps) {
-    Layout layout(given);
+    Layout layout(raw);
     const Shape& z = layout.shape;
     Excitation e = excitation(z, reduce, expand);
     Norm norm = norm_of(z, weight, bias, eps);
@@ -266,7 +266,7 @@ Eight tail_sums_(Tensor grad, Tensor given, Tensor given_mask, Tensor mean, Tens
     for (Tensor* t : {&mean, &squeezed, &gate}) settle(*t, z.n, z.c);
     for (Tensor* t : {&mu, &variance}) settle(*t, z.c);
     settle(hidden, z.n, e.hidden);
-    Tensor x = layout.take(given), upstream = layout.take(grad), mask = layout.take(given_mask, ScalarType::Byte);
+    Tensor x = layout.take(raw), upstream = layout.take(grad), mask = layout.take(raw_mask, ScalarType::Byte);
     Tensor dshortcut = layout.make(), dweight = small(z.c), dbias = small(z.c), dsqueezed = small(z.n, z.c);
     Tensor dreduce = small(e.hidden, z.c), dexpand = small(z.c, e.hidden), dreduce_bias = small(e.hidden), dexpand_bias = small(z.c);
     Tensor scratch = small(4 * nc + z.n * e.hidden + z.c * e.hidden + z.c);
@@ -278,13 +278,13 @@ Eight tail_sums_(Tensor grad, Tensor given, Tensor given_mask, Tensor mean, Tens
     return {dshortcut, dweight, dbias, dreduce, dexpand, dreduce_bias, dexpand_bias, dsqueezed};
 }
 
-Tensor tail_blend_(Tensor passed, Tensor given, Tensor mu, Tensor variance, Tensor gate, Tensor dsqueezed, Tensor weight, Tensor dweight,
+Tensor tail_blend_(Tensor passed, Tensor raw, Tensor mu, Tensor variance, Tensor gate, Tensor dsqueezed, Tensor weight, Tensor dweight,
                    Tensor dbias, double eps, double values) {
-    Layout layout(given);
+    Layout layout(raw);
     const Shape& z = layout.shape;
     for (Tensor* t : {&gate, &dsqueezed}) settle(*t, z.n, z.c);
     for (Tensor* t : {&mu, &variance, &weight, &dweight, &dbias}) settle(*t, z.c);
-    Tensor x = layout.take(given), dshortcut = layout.take(passed), dx = layout.make(), scratch = small(3 * z.n * z.c + z.c);
+    Tensor x = layout.take(raw), dshortcut = layout.take(passed), dx = layout.make(), scratch = small(3 * z.n * z.c + z.c);
     by_dtype(layout.dtype, [&](auto* null) {
         tail_blend<STORED>(z, at<STORED>(x), at<STORED>(dshortcut), at(weight), float(eps), {nullptr, at(mu), at(variance), at(gate)},
                            at(dsqueezed), at(dweight), at(dbias), values, at<STORED>(dx), at(scratch));
@@ -298,14 +298,14 @@ Frozen frozen(const Shape& z, Tensor& weight, Tensor& bias, Tensor& mean, Tensor
 }
 
 // Return scale and shift in one tensor, because in a compiled network each result of an operator costs time in Python.
-Tensor tail_scaling_(Tensor given, Maybe squeezed, Tensor weight, Tensor bias, Tensor mean, Tensor variance, double eps,
+Tensor tail_scaling_(Tensor raw, Maybe squeezed, Tensor weight, Tensor bias, Tensor mean, Tensor variance, double eps,
                      Tensor reduce, Tensor expand, Maybe reduce_bias, Maybe expand_bias) {
-    Layout layout(given);
+    Layout layout(raw);
     const Shape& z = layout.shape;
     Excitation e = excitation(z, reduce, expand, reduce_bias, expand_bias);
     Frozen norm = frozen(z, weight, bias, mean, variance, eps);
     if (squeezed) settle(*squeezed, z.n, z.c);
-    Tensor x = layout.take(given), scaling = small(2, z.n, z.c);
+    Tensor x = layout.take(raw), scaling = small(2, z.n, z.c);
     Tensor scratch = small(z.n * z.c + z.n * e.hidden + z.c * e.hidden + z.c);
     float* scale = at(scaling);
     by_dtype(layout.dtype, [&](auto* null) {
@@ -314,14 +314,14 @@ Tensor tail_scaling_(Tensor given, Maybe squeezed, Tensor weight, Tensor bias, T
     return scaling;
 }
 
-Tensor tail_inference_(Tensor given, Tensor beside, Maybe squeezed, Tensor weight, Tensor bias, Tensor mean, Tensor variance, double eps,
+Tensor tail_inference_(Tensor raw, Tensor raw_shortcut, Maybe squeezed, Tensor weight, Tensor bias, Tensor mean, Tensor variance, double eps,
                        Tensor reduce, Tensor expand, Maybe reduce_bias, Maybe expand_bias) {
-    Layout layout(given);
+    Layout layout(raw);
     const Shape& z = layout.shape;
     Excitation e = excitation(z, reduce, expand, reduce_bias, expand_bias);
     Frozen norm = frozen(z, weight, bias, mean, variance, eps);
     if (squeezed) settle(*squeezed, z.n, z.c);
-    Tensor x = layout.take(given), shortcut = layout.take(beside), out = layout.make();
+    Tensor x = layout.take(raw), shortcut = layout.take(raw_shortcut), out = layout.make();
     Tensor scratch = small(3 * z.n * z.c + z.n * e.hidden + z.c * e.hidden + z.c);
     by_dtype(layout.dtype, [&](auto* null) {
         tail_inference<STORED>(z, at<STORED>(x), at<STORED>(shortcut), at(squeezed), norm, e, at<STORED>(out), at(scratch));
@@ -329,11 +329,11 @@ Tensor tail_inference_(Tensor given, Tensor beside, Maybe squeezed, Tensor weigh
     return out;
 }
 
-std::tuple<Tensor, Tensor> rectified_norm_(Tensor given, Tensor weight, Tensor bias, Tensor mean, Tensor variance, double eps) {
-    Layout layout(given);
+std::tuple<Tensor, Tensor> rectified_norm_(Tensor raw, Tensor weight, Tensor bias, Tensor mean, Tensor variance, double eps) {
+    Layout layout(raw);
     const Shape& z = layout.shape;
     Frozen norm = frozen(z, weight, bias, mean, variance, eps);
-    Tensor x = layout.take(given), out = layout.make(), sums = small(z.n, z.c, 3, 3), scratch = small(2 * z.c);
+    Tensor x = layout.take(raw), out = layout.make(), sums = small(z.n, z.c, 3, 3), scratch = small(2 * z.c);
     by_dtype(layout.dtype, [&](auto* null) {
         rectified_norm<STORED>(z, layout.size[3], at<STORED>(x), norm, at<STORED>(out), at(sums), at(scratch));
     });
