@@ -80,7 +80,7 @@ def test_an_override_given_twice_adds_up_without_repetition():
         ("batch=0", "whole number of at least 1, not '0'"),
         ("batch=-3", "whole number of at least 1, not '-3'"),
         ("batch=", "whole number of at least 1, not ''"),
-        ("engine=warp", "one of eager, compile, cudagraphs, not 'warp'"),
+        ("engine=warp", "one of eager, compile, cudagraphs, replay, compile_replay, not 'warp'"),
         ("colour=red", "unknown axis 'colour'; the axes are phase"),
         ("device=cpu", "use --cnnperf-device"),
     ],

@@ -36,7 +36,7 @@ def test_values_are_parsed_by_their_kind():
         (given(architecture="vgg*"), "no architecture matches 'vgg\\*'"),
         (given(architecture="no_such_package.module:factory"), "no_such_package"),
         (given(axis="batch=0"), "at least 1, not '0'"),
-        (given(axis="engine=tensorrt"), "one of eager, compile, cudagraphs, not 'tensorrt'"),
+        (given(axis="engine=tensorrt"), "one of eager, compile, cudagraphs, replay, compile_replay, not 'tensorrt'"),
         (given(axis="image_size=64", architecture="lenet5"), "lenet5 takes images of 32 x 32 only"),
         (given(device="tpu"), "takes auto, cpu, cuda or cuda:N, not 'tpu'"),
         (given(device="cuda:x"), "takes auto, cpu, cuda or cuda:N, not 'cuda:x'"),

@@ -73,7 +73,7 @@ def _compiled(workload: Workload) -> dict[str, float]:
     workload.compile()
     set_logs(inductor_metrics=True)  # without it the count of bytes stays 0
     try:
-        with config.patch(fx_graph_cache=False):
+        with compilation.fresh_compiler(), config.patch(fx_graph_cache=False):
             compilation.compile_first_round(workload)
     finally:
         set_logs()

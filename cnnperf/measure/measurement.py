@@ -7,69 +7,33 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import cast
 
 import torch
 
 from cnnperf.errors import CnnperfError, OutOfMemory, WrongResult
 from cnnperf.measure import compilation
 from cnnperf.measure.ceilings import measure_ceilings
-from cnnperf.measure.checks import findings_of
 from cnnperf.measure.clock import Clock, clock_for
 from cnnperf.measure.compilation import CompileFacts
 from cnnperf.measure.correctness import References, Verified
-from cnnperf.measure.device import DeviceClock, DeviceFacts, measure_device
 from cnnperf.measure.exhaustion import out_of_memory_told, release_caches
 from cnnperf.measure.graph_replay import ReplayClock, Replayed
 from cnnperf.measure.measured import Measured
-from cnnperf.measure.memory import Memory, measure_memory
-from cnnperf.measure.nvml import Gpu
+from cnnperf.measure.memory import measure_memory
+from cnnperf.measure.outcome import Prepared, Settings, result_of
 from cnnperf.measure.paired import sample_block
 from cnnperf.measure.precisions import cudnn_benchmark
 from cnnperf.measure.rapl import Rapl
 from cnnperf.measure.rotation import replayed
-from cnnperf.measure.sampler import Samples, Schedule, Subject, sample
+from cnnperf.measure.sampler import Samples, Schedule, sample
 from cnnperf.measure.support import check_supported, in_force
-from cnnperf.measure.symptoms import Evidence
 from cnnperf.measure.threads import thread_efficiencies
-from cnnperf.measure.transfers import measure_transfers
-from cnnperf.measure.values import compile_seconds, compile_values, memory_values, time_values, work_values
-from cnnperf.measure.work import Work, count_work
+from cnnperf.measure.work import count_work
 from cnnperf.measure.workload import Workload
 from cnnperf.models.catalog import CATALOG
 from cnnperf.records.case import Case
 from cnnperf.records.engines import ENGINES
 from cnnperf.records.metrics import Value
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A case ready to be sampled: its results are correct, and its memory is measured.
-
-    Attributes:
-        workload: Workload after its first rounds.
-        subject: The calls that are timed.
-        work: Work of one call.
-        load_seconds: Seconds spent loading the compiler.
-        facts: Facts about the compilation, or None.
-        verified: Result of the check.
-        memory: Memory of a round, or None.
-        seconds: Seconds that the preparation took.
-    """
-
-    workload: Workload
-    subject: Subject
-    work: Work
-    load_seconds: float
-    facts: CompileFacts | None
-    verified: Verified
-    memory: Memory | None
-    seconds: float
-
-    @property
-    def case(self) -> Case:
-        """The case."""
-        return self.workload.case
 
 
 @dataclass
@@ -272,34 +236,14 @@ class Laboratory:
         return samples, recompiles
 
     def _result(self, ready: Prepared, samples: Samples, recompiles: int) -> Measured:
-        case, workload = ready.case, ready.workload
+        case = ready.case
         device = torch.device(case.device)
-        on_device = _device_facts(workload, self.make_clock(device), samples)
-        times = time_values(case, samples, ready.work, self._ceilings_of(device))
-        evidence = Evidence(
-            samples=samples,
-            schedule=self.schedule,
-            on_cuda=device.type == "cuda",
-            memory=ready.memory,
-            compiled=ready.facts,
-            recompiles=recompiles,
-            device=on_device,
-            compared=ready.verified.compared,
-            ceiling_fraction=times["ceiling_fraction"],
-        )
         twin = case.replace(engine="eager")
         if case == twin:
             self._eager_latency[twin] = samples.latency().value
         eager_latency = self._eager_latency.get(twin) if case.compiled else None
-        values = {
-            **times,
-            **(on_device.values if on_device else {}),
-            **memory_values(ready.memory),
-            **work_values(case, ready.work, ready.verified),
-            **compile_values(ready.facts, recompiles, samples, eager_latency),
-        }
-        seconds = ready.load_seconds + compile_seconds(ready.facts, samples)
-        return Measured(case, values, samples, findings_of(evidence), seconds)
+        settings = Settings(self.make_clock(device), self.schedule, self._ceilings_of(device), eager_latency)
+        return result_of(ready, samples, recompiles, settings)
 
     @contextmanager
     def _in_force(self, case: Case) -> Iterator[None]:
@@ -330,22 +274,3 @@ def _check_graph(case: Case, facts: CompileFacts | None) -> None:
             f"{case.label()}: {facts.graph_breaks} graph breaks, but a network of the catalog must have none: "
             f"{facts.break_reasons[0]}; nothing was timed. TORCH_LOGS=graph_breaks shows where"
         )
-
-
-def _device_facts(workload: Workload, clock: Clock, samples: Samples) -> DeviceFacts | None:
-    event = samples.event_latency()
-    if event is None:
-        return None
-    device = workload.images.device
-    facts = measure_device(
-        workload,
-        cast(DeviceClock, clock),
-        (samples.latency(), event),
-        workload.case.batch,
-        has_setup=workload.case.phase == "backward",
-        gpu=Gpu.of(device),
-    )
-    if workload.task.of_part:  # its maps come from the layer before it, and are never copied to the device
-        return facts
-    copies = measure_transfers(workload.images.cpu(), device, clock)
-    return replace(facts, values={**facts.values, **copies})

@@ -19,6 +19,7 @@ import pytest
 from cnnperf.errors import CnnperfError
 from cnnperf.exit_status import ExitStatus
 from cnnperf.records.commit import name_commit
+from cnnperf.suite.collection import case_of, cases_of, has_case, other_shards
 from cnnperf.suite.flags import OPTIONS, read_given
 from cnnperf.suite.options import Options, parse_options
 from cnnperf.suite.replay import Replay
@@ -125,7 +126,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
     names = [axis.name for axis in AXES]
     metafunc.fixturenames.extend(name for name in names if name not in metafunc.fixturenames)
-    cases = _cases(options_of(metafunc.config), marker)
+    cases = cases_of(options_of(metafunc.config), marker)
     points = [tuple(case.axes().values()) for case in cases]
     metafunc.parametrize(names, points, ids=[case.id() for case in cases])
 
@@ -133,8 +134,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Deselect cases of other architectures and other shards; give each remaining case its replaying timer."""
     marked = [item for item in items if item.get_closest_marker(MARKER)]
-    dropped = [item for item in marked if not _has_case(item)]
-    dropped += _of_other_shards(config, [item for item in marked if _has_case(item)])
+    state = config.stash[STATE_KEY]
+    dropped = [item for item in marked if not has_case(item)]
+    kept = [item for item in marked if has_case(item)]
+    if state.options.shard is not None and kept:
+        elsewhere, state.of_cases = other_shards(kept, state.options.shard, state.durations)
+        dropped += elsewhere
     if dropped:
         config.hook.pytest_deselected(items=dropped)
         items[:] = [item for item in items if item not in dropped]
@@ -146,7 +151,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture
 def cnnperf_case(request: pytest.FixtureRequest) -> Case:
     """Return the case of this test; each axis is a parameter of the test."""
-    return _case_of(request.node)
+    return case_of(request.node)
 
 
 @pytest.fixture
@@ -263,48 +268,6 @@ def _value(config: pytest.Config, key: str) -> Any:
     return config.getini(key) if given is None else given
 
 
-def _cases(options: Options, marker: pytest.Mark) -> list[Case]:
-    if part := marker.kwargs.get("part"):
-        from cnnperf.suite.parts import part_cases
-
-        return part_cases(options, part)
-    plan = options.plan()
-    rows = options.architectures()
-    if marker.kwargs.get("own"):
-        from cnnperf.models.catalog import CATALOG
-
-        rows = [row for row in rows if row.name not in CATALOG]
-    else:
-        rows = [row for row in rows if row.name in marker.args]
-    return [case for row in rows for case in plan.cases(row)]
-
-
-def _has_case(item: pytest.Item) -> bool:
-    parameters = getattr(item, "callspec", None)
-    return parameters is not None and isinstance(parameters.params.get("architecture"), str)
-
-
-def _case_of(item: pytest.Item) -> Case:
-    from cnnperf.records.case import AXES, Case
-
-    parameters = cast(Any, item).callspec.params
-    return Case(**{axis.name: parameters[axis.name] for axis in AXES})
-
-
-def _of_other_shards(config: pytest.Config, items: list[pytest.Item]) -> list[pytest.Item]:
-    """Return the tests that belong to other shards."""
-    state = config.stash[STATE_KEY]
-    shard = state.options.shard
-    if shard is None or not items:
-        return []
-    from cnnperf.records.shards import assign, digest
-
-    cases = [_case_of(item) for item in items]
-    shards = assign(cases, state.durations, shard.count)
-    state.of_cases = digest(cases)
-    return [item for item, case in zip(items, cases, strict=True) if shards[case] != shard.number]
-
-
 def _run(request: pytest.FixtureRequest) -> BenchRun:
     """Return the benchmark run; the first case begins it."""
     config, state = request.config, request.config.stash[STATE_KEY]
@@ -317,7 +280,7 @@ def _run(request: pytest.FixtureRequest) -> BenchRun:
             state.run = BenchRun.begin(state.options, len(items), state.baseline)
         except CnnperfError as error:
             pytest.exit(f"cnnperf: {error}", returncode=ExitStatus.UNUSABLE)
-        state.run.blocks = blocks_of((item.nodeid.partition("[")[0], _case_of(item)) for item in items)
+        state.run.blocks = blocks_of((item.nodeid.partition("[")[0], case_of(item)) for item in items)
         state.run.of_cases = state.of_cases
         if any(config.getoption(f"benchmark_{name}") for name in ("autosave", "save", "json")):
             commit = config.hook.pytest_benchmark_generate_commit_info(config=config)
