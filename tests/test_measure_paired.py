@@ -58,7 +58,8 @@ def test_in_each_cycle_every_subject_has_one_turn_in_an_order_that_is_drawn_anew
     subjects = {name: ScriptedSubject() for name in "abc"}
     asked = [("a", "b"), ("c", "b")]
     samples = sample_block(subjects, clock, Schedule(budget=3.0, interval=0.0), asked, after_turn=order.append)
-    cycles = ["".join(order[start : start + 3]) for start in range(0, len(order), 3)]
+    assert order[:3] == ["a", "b", "c"], "the warm-ups come first"
+    cycles = ["".join(order[start : start + 3]) for start in range(3, len(order), 3)]
     assert {"".join(sorted(cycle)) for cycle in cycles} == {"abc"}
     assert len(set(cycles)) > 3
     assert {len(each.groups) for each in samples.values()} == {len(cycles)}

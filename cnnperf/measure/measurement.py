@@ -19,7 +19,7 @@ from cnnperf.measure.correctness import References, Verified
 from cnnperf.measure.exhaustion import out_of_memory_told, release_caches
 from cnnperf.measure.graph_replay import ReplayClock, Replayed
 from cnnperf.measure.measured import Measured
-from cnnperf.measure.memory import measure_memory
+from cnnperf.measure.memory import measure_memory, reserved_bytes
 from cnnperf.measure.outcome import Prepared, Settings, result_of
 from cnnperf.measure.paired import sample_block
 from cnnperf.measure.precisions import cudnn_benchmark
@@ -97,12 +97,17 @@ class Laboratory:
             The result of each case, or the reason why there is none: an UnsupportedCase where this machine cannot run
             it, an OutOfMemory, or a WrongResult where its results are wrong or a catalog network has graph breaks.
         """
-        try:
-            self.prepare(cases[0])
-        except CnnperfError as error:
-            return dict.fromkeys(cases, error)
-        with self._in_force(cases[0]), compilation.fresh_compiler():
-            results = self._side_by_side(name, cases, asked)
+        results: dict[Case, Measured | CnnperfError] = {}
+        supported = []
+        for case in cases:
+            try:
+                self.prepare(case)
+                supported.append(case)
+            except CnnperfError as error:
+                results[case] = error
+        if supported:
+            with self._in_force(supported[0]), compilation.fresh_compiler():
+                results |= self._side_by_side(name, supported, asked)
         # Where memory does not hold all of them at once, each may still be measured by itself.
         alone = [case for case, found in results.items() if isinstance(found, OutOfMemory) and len(cases) > 1]
         for case in alone:
@@ -165,7 +170,6 @@ class Laboratory:
         for case in cases:
             try:
                 with out_of_memory_told():
-                    check_supported(case)
                     ready.append(self._ready(case))
             except CnnperfError as error:
                 results[case] = error
@@ -174,13 +178,14 @@ class Laboratory:
     def _ready(self, case: Case) -> Prepared:
         start = time.perf_counter()
         work = count_work(case)
+        reserved = reserved_bytes(torch.device(case.device))
         workload = self._workload_of(case)
         load_seconds = compilation.load_compiler()
         facts = compilation.compile_first_round(workload)
         _check_graph(case, facts)
         verified = self._references.verify(workload)
         engine = ENGINES[case.engine]
-        memory = None if engine.replays_graphs else measure_memory(workload)
+        memory = None if engine.replays_graphs else measure_memory(workload, reserved)
         subject = replayed(workload) if engine.rotates else workload
         return Prepared(workload, subject, work, load_seconds, facts, verified, memory, time.perf_counter() - start)
 

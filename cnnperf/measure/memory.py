@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
@@ -61,18 +61,30 @@ class Memory:
         }
 
 
-def measure_memory(workload: Workload) -> Memory:
+def reserved_bytes(device: torch.device) -> int:
+    """Return the bytes that CUDA's caching allocator holds for living tensors; 0 on the CPU."""
+    if device.type != "cuda":
+        return 0
+    torch.cuda.empty_cache()
+    return torch.cuda.memory_reserved(device)
+
+
+def measure_memory(workload: Workload, reserved_before: int = 0) -> Memory:
     """Measure the memory of one untimed round of a warm workload.
 
     A round that leaves bytes allocated is repeated after a garbage collection, because a reference cycle that awaits
     collection is no leak.
+
+    Args:
+        workload: The workload.
+        reserved_before: Bytes that the allocator held for other workloads before this one was built.
     """
     measure_round = _cuda_round if workload.images.is_cuda else _cpu_round
     memory = measure_round(workload)
     if memory.leaked:
         gc.collect()
         memory = measure_round(workload)
-    return memory
+    return memory if memory.reserved is None else replace(memory, reserved=memory.reserved - reserved_before)
 
 
 def tensor_bytes(tensors: Iterable[torch.Tensor]) -> int:

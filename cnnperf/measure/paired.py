@@ -39,7 +39,7 @@ def sample_block(
         schedule: Budget for each subject, and wanted half-width of each ratio.
         asked: Numerator and denominator of each ratio that is wanted; without any, the latencies end the sampling.
         meter: Counter of energy, read before and after each turn.
-        after_turn: Called with the key of the subject after each turn.
+        after_turn: Called with the key of the subject after its warm-up and after each turn.
 
     Returns:
         The samples by key. The n-th groups of all of them are the n-th cycle.
@@ -49,7 +49,11 @@ def sample_block(
     """
     samples = {key: Samples() for key in subjects}
     with collector_paused():
-        estimates = {key: _warm_up(subject, clock, schedule, samples[key]) for key, subject in subjects.items()}
+        estimates = {}
+        for key, subject in subjects.items():
+            estimates[key] = _warm_up(subject, clock, schedule, samples[key])
+            if after_turn is not None:
+                after_turn(key)
         stopped, generator = "", random.Random(0)  # noqa: S311 - mixes turns, hides nothing
         while not stopped:
             for key in generator.sample(list(subjects), len(subjects)):
