@@ -156,7 +156,7 @@ def test_files_that_are_no_runs_are_named_with_what_is_wrong(tmp_path, monkeypat
 
 def test_a_run_of_a_later_version_beside_one_of_this_is_named(save, capsys):
     save(benchmark(), name="0001.json")
-    save(benchmark(), name="0002.json", schema=2)
+    save(benchmark(), name="0002.json", schema=3)
     for arguments in (["list", "--runs", "."], ["report", "1", "--runs", ".", "--md", "a.md"]):
         assert main(arguments) == 2
         assert "0002.json: " in (err := capsys.readouterr().err)

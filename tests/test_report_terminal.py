@@ -210,7 +210,7 @@ def test_almost_nothing_is_enough():
 
 def test_a_newer_document_is_refused():
     with pytest.raises(RunFileError, match="upgrade"):
-        render(document(schema=2))
+        render(document(schema=3))
 
 
 @pytest.mark.parametrize(

@@ -223,7 +223,7 @@ def test_a_damaged_run_file_is_named_and_the_others_are_appended(tmp_path, capsy
 
 def test_one_thing_is_exported_at_a_time(tmp_path, capsys):
     assert main(["export", "--parquet", str(tmp_path), "--format", "csv"]) == 2
-    assert "--parquet appends to a dataset; --format and --out make a file" in capsys.readouterr().err
+    assert "--parquet appends to a dataset, --format and --out write a file" in capsys.readouterr().err
 
 
 def test_without_pyarrow_the_extra_is_named(place, monkeypatch):

@@ -21,7 +21,7 @@ from cnnperf.fusion.algebra import Forward, Gradients
 from cnnperf.fusion.excitation import Excitation, ExcitationWeights, flags_of, in_float32, squeeze_and_excite
 from cnnperf.fusion.halves import Halves
 from cnnperf.fusion.native import functions as native
-from cnnperf.fusion.norm import BatchNorm, frozen, parameters_of, update_running_statistics
+from cnnperf.fusion.norm import BatchNorm, frozen, parameters_of, update_running_statistics, updates_statistics
 from cnnperf.fusion.triton import functions as triton
 
 Takes = Callable[..., str | None]
@@ -80,7 +80,7 @@ def _traced_gate(x: Tensor, excitation: Excitation) -> Tensor:
 def _traced_training(x: Tensor, shortcut: Tensor, norm: BatchNorm, excitation: ExcitationWeights) -> Tensor:
     parameters = parameters_of(norm, excitation, x)
     saved = Forward(*operators.tail_training(x, shortcut, *parameters, norm.eps))
-    if norm.training and norm.track_running_stats:
+    if updates_statistics(norm):
         update_running_statistics(norm, saved.mu, saved.variance, x.numel() // x.shape[1])
     return saved.out
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from cnnperf.fusion import maps, operators
 from cnnperf.fusion.algebra import Forward, Gradients, Parameters
 from cnnperf.fusion.excitation import ExcitationWeights
-from cnnperf.fusion.norm import BatchNorm, parameters_of, update_running_statistics
+from cnnperf.fusion.norm import BatchNorm, parameters_of, update_running_statistics, updates_statistics
 
 
 @dataclass(frozen=True)
@@ -63,9 +63,10 @@ class Tail(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor | None, *_: None) -> Any:
         """Compute all gradients from the gradient of the output."""
         maps.refuse_second_derivative()
-        if grad is None:
-            return (None,) * 11
+        if grad is None and ctx.exchange is None:
+            return (None,) * 11  # one for each argument of the forward
         x, *small = ctx.saved_tensors
+        grad = torch.zeros_like(x) if grad is None else grad  # the other processes wait for this one's sums
         saved, parameters = Forward(x, *small[:7]), Parameters(*small[7:])
         add = () if ctx.exchange is None else (ctx.exchange.add,)
         gradients = ctx.halves.backward(grad, x, saved, parameters, ctx.eps, *add)
@@ -95,7 +96,7 @@ def train_by_halves(
     """
     parameters = parameters_of(norm, excitation, x)
     out, mu, variance = Tail.apply(halves, norm.eps, exchange, x, shortcut, *parameters)  # type: ignore[no-untyped-call]
-    if norm.training and norm.track_running_stats:
+    if updates_statistics(norm):
         count = x.numel() // x.shape[1] if exchange is None else exchange.total
         update_running_statistics(norm, mu, variance, count)
     result: Tensor = out

@@ -50,6 +50,11 @@ def affine_of(norm: BatchNorm, x: Tensor) -> tuple[Tensor, Tensor]:
     return x.new_ones(x.shape[1]), x.new_zeros(x.shape[1])
 
 
+def updates_statistics(norm: BatchNorm) -> bool:
+    """Return whether a batch in training updates the running statistics of BatchNorm."""
+    return norm.training and norm.track_running_stats and norm.running_mean is not None
+
+
 @torch.no_grad()
 def update_running_statistics(norm: BatchNorm, mu: Tensor, variance: Tensor, count: Tensor | int) -> None:
     """Update running mean and variance like `nn.BatchNorm2d`; with momentum None they are averages over all batches.

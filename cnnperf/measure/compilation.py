@@ -12,7 +12,7 @@ import torch
 
 from cnnperf.measure.workload import Workload
 
-RECOMPILE_LIMIT = 64  # networks of one class in a block, in training and in inference
+RECOMPILE_LIMIT = 64  # compiled networks of one class in a block; all count against one limit
 
 
 @dataclass(frozen=True)

@@ -131,6 +131,8 @@ class Replayed:
         while True:
             try:
                 self._graph = make(lambda: _run(subject, self.calls))
+            except torch.OutOfMemoryError:
+                raise
             except RuntimeError as error:
                 raise UnsupportedCase(f"{name} cannot be captured into a CUDA graph: {reason_of(error)}") from error
             clock.read(self._graph.replay)

@@ -23,7 +23,7 @@ class Measured:
         values: Values by the names of their metrics.
         samples: The readings.
         findings: Reasons to distrust the values.
-        compile_seconds: Seconds spent compiling and loading the compiler; not part of the harness's own time.
+        compile_seconds: Seconds spent compiling; not part of the harness's own time.
         duration: Seconds that the case took, from building its network to its last round.
         processes: Median seconds of one call in each process that timed the case, this process first.
         block: Name of the block whose cases were measured side by side; empty for a case alone.
@@ -65,7 +65,7 @@ class Measured:
 
     def timed_seconds(self) -> float:
         """Return the seconds of all rounds with their set-ups, which are a metric of the phase `backward`."""
-        return sum(reading.wall + reading.setup for reading in self.samples.flat())
+        return self.samples.calls * sum(reading.wall + reading.setup for reading in self.samples.flat())
 
     def over(self, *others: Measured) -> Measured:
         """Return the result with its paired ratios to other cases of the block."""

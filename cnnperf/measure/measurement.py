@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from cnnperf.errors import CnnperfError, OutOfMemory, WrongResult
+from cnnperf.errors import CnnperfError, OutOfMemory, UnsupportedCase, WrongResult
 from cnnperf.measure import compilation
 from cnnperf.measure.ceilings import measure_ceilings
 from cnnperf.measure.clock import Clock, clock_for
@@ -95,7 +95,8 @@ class Laboratory:
 
         Returns:
             The result of each case, or the reason why there is none: an UnsupportedCase where this machine cannot run
-            it, an OutOfMemory, or a WrongResult where its results are wrong or a catalog network has graph breaks.
+            it, an OutOfMemory, or a WrongResult where its results are wrong or a catalog network has graph breaks. If
+            the clock jumped, that is the result of all cases.
         """
         results: dict[Case, Measured | CnnperfError] = {}
         supported = []
@@ -111,6 +112,7 @@ class Laboratory:
         # Where memory does not hold all of them at once, each may still be measured by itself.
         alone = [case for case, found in results.items() if isinstance(found, OutOfMemory) and len(cases) > 1]
         for case in alone:
+            del results[case]  # the error keeps the tensors of the block alive
             release_caches(case)
             results |= self.measure_block("", [case], [])
         return results
@@ -118,6 +120,8 @@ class Laboratory:
     def latency(self, case: Case) -> float:
         """Return only the median seconds of one call; raise as `measure` does for an unsupported case."""
         check_supported(case)
+        if ENGINES[case.engine].rotates:
+            raise UnsupportedCase(f"{case.engine}: replays are timed in one process; leave --cnnperf-processes out")
         with out_of_memory_told(), self._in_force(case), compilation.fresh_compiler():
             workload = self._workload_of(case)
             compilation.compile_first_round(workload)
@@ -157,7 +161,7 @@ class Laboratory:
     def check(self, case: Case) -> Verified:
         """Check the results of one case without timing it; raise as `measure` does."""
         check_supported(case)
-        with out_of_memory_told(), self._in_force(case):
+        with out_of_memory_told(), self._in_force(case), compilation.fresh_compiler():
             workload = self._workload_of(case)
             workload.run_once()
             return self._references.verify(workload)
@@ -172,7 +176,7 @@ class Laboratory:
                 with out_of_memory_told():
                     ready.append(self._ready(case))
             except CnnperfError as error:
-                results[case] = error
+                results[case] = _without_frames(error)
         return results | self._sampled(name, ready, asked)
 
     def _ready(self, case: Case) -> Prepared:
@@ -180,14 +184,13 @@ class Laboratory:
         work = count_work(case)
         reserved = reserved_bytes(torch.device(case.device))
         workload = self._workload_of(case)
-        load_seconds = compilation.load_compiler()
         facts = compilation.compile_first_round(workload)
         _check_graph(case, facts)
         verified = self._references.verify(workload)
         engine = ENGINES[case.engine]
         memory = None if engine.replays_graphs else measure_memory(workload, reserved)
         subject = replayed(workload) if engine.rotates else workload
-        return Prepared(workload, subject, work, load_seconds, facts, verified, memory, time.perf_counter() - start)
+        return Prepared(workload, subject, work, facts, verified, memory, time.perf_counter() - start)
 
     def _sampled(
         self, name: str, ready: Sequence[Prepared], asked: Sequence[tuple[Case, Case]]
@@ -202,9 +205,11 @@ class Laboratory:
             with out_of_memory_told():
                 samples, recompiles = self._sample(ready, pairs)
                 share = (time.perf_counter() - start) / len(ready)
+                eager = [one.case for one in ready if one.case.engine == "eager"]
+                self._eager_latency |= {case: samples[case].latency().value for case in eager}
                 measured = {one.case: self._result(one, samples[one.case], recompiles[one.case]) for one in ready}
         except CnnperfError as error:
-            return dict.fromkeys([one.case for one in ready], error)
+            return {one.case: _without_frames(error) for one in ready}
         over = {case: [measured[below] for above, below in pairs if above == case] for case in measured}
         block = name if len(ready) > 1 else ""
         return {
@@ -243,10 +248,7 @@ class Laboratory:
     def _result(self, ready: Prepared, samples: Samples, recompiles: int) -> Measured:
         case = ready.case
         device = torch.device(case.device)
-        twin = case.replace(engine="eager")
-        if case == twin:
-            self._eager_latency[twin] = samples.latency().value
-        eager_latency = self._eager_latency.get(twin) if case.compiled else None
+        eager_latency = self._eager_latency.get(case.replace(engine="eager")) if case.compiled else None
         settings = Settings(self.make_clock(device), self.schedule, self._ceilings_of(device), eager_latency)
         return result_of(ready, samples, recompiles, settings)
 
@@ -274,8 +276,18 @@ class Laboratory:
 
 def _check_graph(case: Case, facts: CompileFacts | None) -> None:
     """Raise for graph breaks in a network of the catalog; in a user's network they are a finding."""
-    if facts is not None and facts.graph_breaks and case.architecture in CATALOG:
+    if not case.compiled or case.architecture not in CATALOG:
+        return
+    if facts is None:
+        raise WrongResult(f"{case.label()}: nothing was compiled, the network would run eagerly; nothing was timed")
+    if facts.graph_breaks:
         raise WrongResult(
             f"{case.label()}: {facts.graph_breaks} graph breaks, but a network of the catalog must have none: "
             f"{facts.break_reasons[0]}; nothing was timed. TORCH_LOGS=graph_breaks shows where"
         )
+
+
+def _without_frames(error: CnnperfError) -> CnnperfError:
+    """Return an error without its traceback and causes, whose frames keep the tensors of a whole block alive."""
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)

@@ -62,7 +62,7 @@ class Memory:
 
 
 def reserved_bytes(device: torch.device) -> int:
-    """Return the bytes that CUDA's caching allocator holds for living tensors; 0 on the CPU."""
+    """Empty the cache of CUDA's allocator, and return the bytes that it still holds; 0 on the CPU."""
     if device.type != "cuda":
         return 0
     torch.cuda.empty_cache()
@@ -125,7 +125,9 @@ def _cuda_round(workload: Workload) -> Memory:
 
 
 def _gradient_addresses(workload: Workload) -> list[int]:
-    return [gradient.untyped_storage().data_ptr() for gradient in workload.gradients().values()]
+    # Not those of `Workload.gradients`, which are new tensors where a loss is scaled.
+    tensors = (*workload.model.parameters(), *workload.task.inputs)
+    return [tensor.grad.untyped_storage().data_ptr() for tensor in tensors if tensor.grad is not None]
 
 
 def _memory_of(

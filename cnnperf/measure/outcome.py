@@ -31,7 +31,6 @@ class Prepared:
         workload: Workload after its first rounds.
         subject: The calls that are timed.
         work: Work of one call.
-        load_seconds: Seconds spent loading the compiler.
         facts: Facts about the compilation, or None.
         verified: Result of the check.
         memory: Memory of a round, or None.
@@ -41,7 +40,6 @@ class Prepared:
     workload: Workload
     subject: Subject
     work: Work
-    load_seconds: float
     facts: CompileFacts | None
     verified: Verified
     memory: Memory | None
@@ -100,13 +98,13 @@ def result_of(prepared: Prepared, samples: Samples, recompiles: int, settings: S
         **work_values(case, prepared.work, prepared.verified),
         **compile_values(facts, recompiles, samples, settings.eager_latency),
     }
-    seconds = prepared.load_seconds + compile_seconds(facts, samples)
+    seconds = compile_seconds(facts, samples)
     return Measured(case, values, samples, findings_of(evidence), seconds)
 
 
 def _device_facts(workload: Workload, clock: Clock, samples: Samples) -> DeviceFacts | None:
     event = samples.event_latency()
-    if event is None:
+    if event is None or samples.calls > 1:  # calls outside of a replay find their maps in cache
         return None
     device = workload.images.device
     facts = measure_device(

@@ -14,6 +14,7 @@ import torch
 from cnnperf.errors import WrongResult
 from cnnperf.measure.correctness import TOLERANCE
 from cnnperf.measure.graph_replay import Capture, ReplayClock, Replayed, capture, sets_for
+from cnnperf.measure.memory import tensor_bytes
 from cnnperf.measure.task import Task
 from cnnperf.measure.workload import Workload
 
@@ -38,7 +39,6 @@ class Rotation:
         task = self.workload.task
         self._tasks = [task, *(task.copy(self.workload.case.trains) for _ in range(self.sets - 1))]
         self._outputs = [None] * self.sets
-        self.workload.keep_output = True
 
     def setup(self) -> None:
         """Drop what the last call on the present set left."""
@@ -48,7 +48,9 @@ class Rotation:
 
     def run(self) -> None:
         """Run one call on the present set."""
+        self.workload.keep_output = True
         self.workload.run()
+        self.workload.keep_output = False
         output = self.workload.output
         self._outputs[self._present] = None if output is None else output.detach()
         self.workload.output = None
@@ -76,9 +78,10 @@ def replayed(workload: Workload, make: Capture = capture) -> Replayed:
         WrongResult: If a replay writes something else than a call.
     """
     device, name = workload.images.device, workload.case.label()
-    maps = [*workload.task.inputs, workload.images]  # those that are read, and the output
-    read = sum(tensor.numel() * tensor.element_size() for tensor in maps)
-    sets = sets_for(read, torch.cuda.get_device_properties(device).L2_cache_size)
+    moved = tensor_bytes(workload.task.inputs) + tensor_bytes(
+        [workload.images]
+    )  # the output is as large as the first map
+    sets = sets_for(moved, torch.cuda.get_device_properties(device).L2_cache_size)
     rotation = Rotation(workload, sets)
     rotation.setup()
     rotation.run()

@@ -79,6 +79,7 @@ class Samples:
         steady: Whether the warm-up became steady in its time.
         warmup_rounds: Number of rounds before the first group.
         energy: Joules per round of each group; empty without a meter.
+        calls: Calls of one round, over which its times are divided.
     """
 
     groups: list[list[Reading]] = field(default_factory=list)
@@ -86,6 +87,7 @@ class Samples:
     steady: bool = False
     warmup_rounds: int = 0
     energy: list[float] = field(default_factory=list)
+    calls: int = 1
 
     def wall(self) -> list[list[float]]:
         """Return the wall seconds by group."""
@@ -98,7 +100,7 @@ class Samples:
     def per_call(self, calls: int) -> Samples:
         """Return the samples of single calls, of which each round had several."""
         groups = [[reading.divided(calls) for reading in group] for group in self.groups]
-        return replace(self, groups=groups, energy=[joules / calls for joules in self.energy])
+        return replace(self, groups=groups, calls=calls, energy=[joules / calls for joules in self.energy])
 
     def latency(self) -> Value:
         """Return the median wall seconds with its interval."""

@@ -130,7 +130,8 @@ class Workload:
         for tensor, initial in zip(self._state(), self._initial, strict=True):
             tensor.data = self._moved(initial)
         for tensor in self.optimizer_state():
-            tensor.data = self._moved(tensor)
+            tensor.data = self._moved(torch.zeros_like(tensor))
+        self._reset_scaler()
         for tensor in self.task.tensors():
             tensor.data = self._moved(tensor)
 
@@ -146,6 +147,9 @@ class Workload:
                 tensor.copy_(initial)
         for tensor in self.optimizer_state():
             tensor.zero_()
+        self._reset_scaler()
+
+    def _reset_scaler(self) -> None:
         if self.scaler is not None and self._scaler_state is not None:
             self.scaler.load_state_dict(self._scaler_state)  # in place: a new one would allocate its scale in a round
 

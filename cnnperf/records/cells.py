@@ -79,6 +79,8 @@ class Cell(msgspec.Struct, frozen=True):
             missing = sorted(forms - getattr(self, name).keys())
             if missing:
                 raise ValueError(f"{missing[0]!r} is missing in {name}")
+        if self.part == "network" and (unknown := [form for form in self.seconds if _plain(form) not in NETWORKS]):
+            raise ValueError(f"{unknown[0]!r} is no form of the network")
         floor = () if self.over_floor is None else (self.over_floor,)
         for value in (*self.seconds.values(), *floor, *(value for *_, value in self.ratios())):
             if value.low is None or value.high is None:
@@ -90,7 +92,7 @@ class Cell(msgspec.Struct, frozen=True):
         compiled = form.endswith(_COMPILED) or form == "compile"
         sizes = {"batch": batch, "image_size": height} | ({} if self.part == "network" else {"width": channels})
         return Case(
-            architecture=_architecture(self.part, form.removesuffix("compile").removesuffix("-")),
+            architecture=_architecture(self.part, _plain(form)),
             phase="train" if self.trains else "forward",
             device=self.device,
             engine=ENGINES[compiled, replayed],
@@ -117,7 +119,7 @@ def cells_to_cases(document: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         RunFileError: If a cell is damaged.
     """
-    old = document.get("benchmarks", [])
+    old = document.get("benchmarks")
     if not isinstance(old, list):  # `decoded` reports it
         return dict(document)
     benchmarks = []
@@ -164,9 +166,14 @@ def _benchmark(
     return {"name": case.id(), "fullname": f"{block}::{case.id()}", "extra_info": info, "stats": {}}
 
 
-def _architecture(part: str, form: str) -> str:
+def _plain(form: str) -> str:
+    """Return a form without its compilation; the textbook formula, `eager` or `compile`, is empty."""
+    return "" if form in TEXTBOOK else form.removesuffix(_COMPILED)
+
+
+def _architecture(part: str, plain: str) -> str:
     if part == "network":
-        return NETWORKS["" if form == "eager" else form]
-    if form == FUSED:
+        return NETWORKS[plain]
+    if plain == FUSED:
         return f"fused:part:{part}"
-    return f"part:{part}" if form in ("", "eager") else f"part:{part}_{form}"
+    return f"part:{part}_{plain}" if plain else f"part:{part}"

@@ -34,7 +34,7 @@ def read_run(file: Path) -> Run | None:
     document = _document(file, data)
     try:
         return None if document is None else parse_document(document, f"{file}: ")
-    except RunFileError as error:
+    except (RunFileError, RecursionError) as error:  # the latter for a document that is nested too deeply
         raise RunFileError(f"{file}: {error}") from error
 
 
@@ -100,6 +100,7 @@ def _parse(text: str, where: str) -> Any:
         raise RunFileError(f"{where}: the file is empty; the run that wrote it did not finish saving")
     try:
         value = json.loads(text)
+        return printable(value) if _MAY_HOLD_SOME.search(text.encode("utf-8", "surrogatepass")) else value
     except json.JSONDecodeError as error:
         raise RunFileError(
             f"{where}: not valid JSON, or cut short: {error.msg} at line {error.lineno} column {error.colno}; repair "
@@ -107,4 +108,3 @@ def _parse(text: str, where: str) -> Any:
         ) from error
     except (RecursionError, ValueError) as error:  # nested too deeply, or a number of thousands of digits
         raise RunFileError(f"{where}: not a run file: {error}") from error
-    return printable(value) if _MAY_HOLD_SOME.search(text.encode("utf-8", "surrogatepass")) else value

@@ -128,7 +128,7 @@ class Value(msgspec.Struct, frozen=True, omit_defaults=True):
     def scaled_inverse(self, numerator: float) -> Value:
         """Return `numerator / value` with its interval, such as images/s from seconds."""
         low = None if self.high is None else numerator / self.high
-        high = None if self.low is None else numerator / self.low
+        high = None if self.low is None else numerator / self.low if self.low else math.inf
         return Value(numerator / self.value, low, high, self.rounds)
 
     def scaled(self, factor: float) -> Value:

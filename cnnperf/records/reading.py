@@ -30,11 +30,12 @@ UPGRADES: Mapping[int, Callable[[Document], Document]] = {1: cells_to_cases}
 OLDEST = 1
 """Schema of a file that does not name its schema."""
 
-UNCHANGED = frozenset({OLDEST, SCHEMA})
-"""Schemas whose cases need no upgrade; the second path upgrades the other contents of such files."""
+ONE_PASS = frozenset({1, 2})
+"""Schemas that are read in one pass, without `UPGRADES`. Only the cells of schema 1 need their upgrade, and they decode
+as no case, so that their file takes the second path. An upgrade of schema 2 has to remove both from here."""
 
 _FILE = msgspec.json.Decoder(File[msgspec.Raw])
-_NUMBERS = frozenset({"value", "median"})  # keys of numbers for which some writers put null in place of NaN
+_NUMBERS = frozenset({"value", "median"})  # keys of numbers for which msgspec and others write null in place of NaN
 _KEEPS_NULLS = frozenset({"environment", "machine_info", "commit_info"})  # null is a value there
 _ROOT = "$"
 
@@ -52,7 +53,7 @@ def decode_run(data: bytes, source: str = "") -> Run | None:
     """
     try:
         file = _FILE.decode(data)
-        unknown = file.machine_info is None if file.cnnperf is None else file.cnnperf.schema not in UNCHANGED
+        unknown = file.machine_info is None if file.cnnperf is None else file.cnnperf.schema not in ONE_PASS
         return None if unknown else _run(file, source)
     except (msgspec.MsgspecError, RunFileError, RecursionError):
         return None

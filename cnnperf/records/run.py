@@ -108,6 +108,10 @@ class NotMeasured(msgspec.Struct, frozen=True):
     axes: dict[str, AxisValue]
     reason: str
 
+    def covers(self, case: Case) -> bool:
+        """Return whether a case has the axes that were not measured."""
+        return all(getattr(case, name, None) == value for name, value in self.axes.items())
+
 
 class ForeignRecord(msgspec.Struct, frozen=True):
     """A benchmark of another suite: the name of its test, and the median of its rounds in seconds."""

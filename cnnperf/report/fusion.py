@@ -93,7 +93,7 @@ def _tables(rows: Sequence[FormRow]) -> Iterator[tuple[str, Table, list[FormRow]
 
 def _title(row: FormRow) -> str:
     case = row.case
-    words = [PARTS.get(row.part, row.part), PHASES[case.phase], case.precision, case.layout]
+    words = [PARTS.get(row.part, row.part), PHASES.get(case.phase, case.phase), case.precision, case.layout]
     words += [] if case.device == "cpu" else [case.device]
     return ", ".join([*words, "replayed"] if row.replayed else words)
 

@@ -90,7 +90,7 @@ def _data(view: RunView, charts: Sequence[Chart], history: Mapping[str, Any]) ->
             "ratios": view.ratio_rows,
             "sweeps": sweep_rows(view.run),
         },
-        "rounds": {"spec": rounds_chart().to_dict(), "of": round_rows(view.run)},
+        "rounds": {"spec": rounds_chart().to_dict(), "of": round_rows(view.cases)},
         "history": {"spec": history_chart().to_dict(), **history},
         "themes": {theme: config_of(theme) for theme in THEMES},
         "filters": FILTERS,

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from cnnperf.records.case import AXIS_BY_NAME, Case
 from cnnperf.records.metrics import Value
-from cnnperf.records.run import Run
 from cnnperf.report.cases import distinct, format_of, ratio_text, share_text
-from cnnperf.runs.pairs import DEVICE, ENGINE, UNSURE, Cases, Pair, Share, value_of
+from cnnperf.runs.pairs import ABOVE, BELOW, DEVICE, ENGINE, Cases, Pair, Share, value_of
 from cnnperf.runs.roofline import intensity_of
 
 if TYPE_CHECKING:
@@ -66,7 +65,7 @@ def ratio_rows(cases: Cases, pairs: Sequence[Pair], shares: Sequence[Share]) -> 
         label = f"{pair.numerator.architecture} over {pair.denominator.architecture}"
         if pair.kind in {ENGINE, DEVICE}:
             label = name(pair.subject) if pair.kind == ENGINE else _with_batch(pair.subject)
-        text, seen = ratio_text(pair.ratio), pair.verdict != UNSURE
+        text, seen = ratio_text(pair.ratio), pair.verdict in {ABOVE, BELOW}
         row = _ratio_row(pair.kind, pair.subject, label, pair.ratio, text, seen=seen)
         rows.append(row if pair.question is None else {**row, "question": pair.question.title})
     for case, record in cases.items():
@@ -97,11 +96,11 @@ def _with_batch(case: Case) -> str:
     return f"{case.architecture}, batch {case.batch}"
 
 
-def round_rows(run: Run) -> dict[str, list[list[float | None]]]:
+def round_rows(cases: Cases) -> dict[str, list[list[float | None]]]:
     """Return the raw rounds in seconds by id of the case, one list per memory placement."""
     return {
         record.case.id(): [[rounded(seconds) for seconds in group] for group in record.groups]
-        for record in run.cases
+        for record in cases.values()
         if record.groups
     }
 

@@ -13,7 +13,7 @@ from cnnperf.records.metrics import Value
 from cnnperf.records.run import Run
 from cnnperf.report.drawing import GREY, Chart
 from cnnperf.report.rows import Row, axes_of, rounded
-from cnnperf.report.sweeps import crossover_text, sides_of
+from cnnperf.report.sweeps import crossover_text, networks_of, sides_of
 from cnnperf.runs.sweeps import LEAST, STEP, Line, efficiencies, knee_of, lines_of, rivals_of
 
 with needs_extra("report", "a figure or page"):
@@ -52,7 +52,7 @@ LOOKS: Mapping[str, Look] = {
 
 def sweep_rows(run: Run) -> list[Row]:
     """Return a row per point of each sweep: its axes, the value with its interval, and whether the knee is there."""
-    cases, step = {record.case: record for record in run.cases}, run.step or STEP
+    cases, step = networks_of(run), run.step or STEP
     return [row for axis in LEAST for line in lines_of(cases, axis) for row in _rows(line, step)]
 
 
@@ -104,7 +104,7 @@ def _series(line: Line) -> str:
 def _crossings(run: Run) -> dict[str, list[Row]]:
     """Return the crossovers by name of the sweep."""
     crossings: dict[str, list[Row]] = {}
-    for rivals in rivals_of({record.case: record for record in run.cases}):
+    for rivals in rivals_of(networks_of(run)):
         batch = rivals.crossover.batch
         if rivals.crossover.answer == "from" and batch is not None:
             row: Row = {**_ends(batch), "told": crossover_text(rivals), "short": " > ".join(sides_of(rivals))}

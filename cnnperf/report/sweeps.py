@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from cnnperf.records.case import Case
 from cnnperf.records.metrics import Value
-from cnnperf.records.run import Run
+from cnnperf.records.run import CaseRecord, Run
 from cnnperf.report.cases import quantity_text
 from cnnperf.report.layout import Row, grid, wrap
 from cnnperf.runs.pairs import Cases
@@ -36,11 +36,16 @@ class Answer:
     sentences: list[str]
 
 
+def networks_of(run: Run) -> dict[Case, CaseRecord]:
+    """Return the records of the networks of a run by case; none of a shard, which has only some points of a sweep."""
+    return {} if run.shard else {record.case: record for record in run.cases if not record.case.of_part}
+
+
 def answers_of(run: Run) -> list[Answer]:
     """Return the results of the sweeps of a run; none for a shard, which has only some of their points."""
     if run.shard:
         return []
-    cases = {record.case: record for record in run.cases}
+    cases = networks_of(run)
     answers = []
     for axis in LEAST:
         by_engine: dict[Case, list[Line]] = {}

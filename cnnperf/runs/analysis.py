@@ -61,9 +61,10 @@ def compare_runs(
 
     Returns:
         A frame with the axes of the case and the columns metric, verdict, ratio (candidate over base), low and high
-        (its interval; the error of 5 % is divided among the cases), base, candidate (medians), unit and reason. It has
-        one row per case with the metric `latency`, whose verdict is `faster`, `same`, `slower`, `unsure`, `new`, `gone`
-        or `not-comparable`, and one row per counter that differs, whose verdict is `worse`, `better` or `changed`.
+        (its interval; a one-sided error of 1 % in all is divided among the cases), base, candidate (medians), unit and
+        reason. It has one row per case with the metric `latency`, whose verdict is `faster`, `same`, `slower`,
+        `unsure`, `new`, `gone` or `not-comparable`, and one row per counter that differs, whose verdict is `worse`,
+        `better` or `changed`.
 
     Raises:
         OptionError: If `allow` is not a tolerance.

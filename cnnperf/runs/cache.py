@@ -16,6 +16,7 @@ import pandas as pd
 from cnnperf.errors import CnnperfError
 from cnnperf.output import write_whole
 from cnnperf.records.layout import JOURNAL_SUFFIX, SCHEMA
+from cnnperf.runs.columns import COLUMNS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -82,7 +83,7 @@ def _load(folder: Path) -> tuple[State, pa.Table | None]:
     try:
         table = parquet.read_table(folder / FOLDER / "frame.parquet")
         written = json.loads((table.schema.metadata or {})[_KEY])
-        current = written["version"] == _VERSION and "run" in table.column_names
+        current = written["version"] == _VERSION and table.column_names == list(COLUMNS)
         return (dict(written["files"]), table) if current else ({}, None)
     except (OSError, pa.ArrowException, LookupError, TypeError, ValueError):  # missing, truncated or foreign
         return {}, None

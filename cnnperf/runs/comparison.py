@@ -9,13 +9,13 @@ only measuring in turns, as the gate does, excludes it.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean, median, variance
 
 from cnnperf.errors import RunFileError
 from cnnperf.records.case import Case
 from cnnperf.records.metrics import METRICS
-from cnnperf.records.run import MOMENTARY, CaseRecord, Run
+from cnnperf.records.run import MOMENTARY, CaseRecord, NotMeasured, Run
 from cnnperf.records.tolerance import Tolerance
 from cnnperf.runs.verdicts import CaseVerdict, Comparison, CounterChange, counter_changes
 from cnnperf.stats.sequential import POWER, Estimate, Rule
@@ -50,8 +50,8 @@ def compare_sides(base: Runs, candidate: Runs, tolerance: Tolerance, *, any_mach
     changes: list[CounterChange] = []
     for case in shared:
         changes += counter_changes(case, _counters(before[case][0]), _counters(after[case][0]))
-    reasons = {Case.from_axes(entry.axes): entry.reason for _, run in candidate for entry in run.not_measured}
-    lacking = [(case, reasons.get(case, "the candidate lacks it")) for case in before if case not in after]
+    missing = [entry for _, run in candidate for entry in run.not_measured]
+    lacking = [(case, _reason(case, missing)) for case in before if case not in after]
     verdicts = [_verdict(case, before[case], after[case], rule) for case in shared]
     verdicts += [CaseVerdict(case, "gone", reason) for case, reason in lacking]
     verdicts += [CaseVerdict(case, "new", "the base lacks it") for case in after if case not in before]
@@ -132,6 +132,10 @@ def _records(side: Runs) -> Mapping[Case, list[CaseRecord]]:
         for record in run.cases:
             records.setdefault(record.case, []).append(record)
     return records
+
+
+def _reason(case: Case, missing: Iterable[NotMeasured]) -> str:
+    return next((entry.reason for entry in missing if entry.covers(case)), "the candidate lacks it")
 
 
 def label_of(side: Runs) -> str:

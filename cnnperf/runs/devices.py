@@ -77,8 +77,12 @@ def shared_axes(case: Case) -> Case:
     return Case.from_axes({name: axis for name, axis in case.axes().items() if name not in _FREE})
 
 
+def _is_network(record: CaseRecord) -> bool:
+    return not record.ranks and not record.case.of_part
+
+
 def _part(name: str, run: Run) -> _Part:
-    records = [record for record in run.cases if not record.ranks and record.case.device_type in ROLES]
+    records = [record for record in run.cases if _is_network(record) and record.case.device_type in ROLES]
     cases = {record.case: record for record in records if is_positive(value_of(record, "latency"))}
     blocks: dict[Case, dict[Case, CaseRecord]] = {}
     for case, record in cases.items():

@@ -29,8 +29,8 @@ FLOOR_PASSES = {("se", "forward"): 2.0, ("se", "train"): 5.0, ("tail", "forward"
 sample fits there. Convolutions do not wait for memory, so that blocks have no such floor."""
 
 MASK_BYTES = 2  # of the tail in training: written once, read once
-ITEM_BYTES = {"bf16": 2}
-"""Bytes of a number of a map; 4 in other precisions."""
+ITEM_BYTES = {"bf16": 2, "fp16": 2}
+"""Bytes of a number of a map; 4 in other precisions, those of autocast included, which keep maps in fp32 around SE."""
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ def _joined(runs: Sequence[Run], cases: tuple[CaseRecord, ...]) -> Run:
     for run in reversed(runs):
         ceilings |= run.ceilings
     return runs[0].replace(
-        planned=sum(run.planned or 0 for run in runs),
+        planned=None if any(run.planned is None for run in runs) else sum(run.planned or 0 for run in runs),
         cases=cases,
         not_measured=_distinct(entry for run in runs for entry in run.not_measured),
         findings=_distinct(finding for run in runs for finding in run.findings),

@@ -124,13 +124,7 @@ class BenchRun:
             UnsupportedCase: If the case cannot run here; record that with `skip`.
             WrongResult: If its results are wrong; the run keeps nothing of it.
         """
-        if case not in self._results:
-            block = self._block_of(case)
-            asked = compared_cases(block.cases)
-            self._results |= self.laboratory.measure_block(block.name, block.cases, asked)
-        measured = self._results.pop(case)
-        if isinstance(measured, CnnperfError):
-            raise measured
+        measured = self._measured(case)
         if self.replicas is not None:
             others = self.replicas.latencies(case)
             measured = replace(measured, processes=(measured.values["latency"].value, *others))
@@ -227,6 +221,18 @@ class BenchRun:
     def comparison_lines(self) -> list[str]:
         """Return the lines of the comparison with the baseline; none without one."""
         return comparison_lines(self.comparison) if self.comparison is not None else wrap(self.not_compared)
+
+    def _measured(self, case: Case) -> Measured:
+        block = self._block_of(case)
+        if len(block.cases) == 1:
+            return self.laboratory.measure(case)
+        if case not in self._results:
+            asked = compared_cases(block.cases)
+            self._results |= self.laboratory.measure_block(block.name, block.cases, asked)
+        result = self._results.pop(case)
+        if isinstance(result, CnnperfError):
+            raise result
+        return result
 
     def _block_of(self, case: Case) -> Block:
         return self.blocks.get(case) or Block("", (case,))

@@ -30,7 +30,8 @@ STAGES = {
     "ResNet-18": ((32, 64, 32), (32, 128, 16), (32, 256, 8), (32, 512, 4), (128, 64, 32)),
     "ResNet-50": ((8, 256, 56), (8, 512, 28), (8, 1024, 14), (8, 2048, 7)),
 }
-"""Batch, channels, height and width of the maps of the four stages, for images of 32 x 32 and of 224 x 224."""
+"""Batch, channels, and height and width of the maps of each stage, for images of 32 x 32 and of 224 x 224; of ResNet-18
+also the first stage at batch 128."""
 
 CUDA_ENGINES = ("eager", "compile", "replay", "compile_replay")
 CUDA_SHAPES = ((512, 64, 32), (64, 256, 56), (32, 64, 32), (256, 512, 7))
@@ -40,8 +41,8 @@ CUDA_SHAPES = ((512, 64, 32), (64, 256, 56), (32, 64, 32), (256, 512, 7))
 def part_cases(options: Options, part: str) -> list[Case]:
     """Return the cases of a part on all devices.
 
-    The suite `full` adds bf16 and the stages of ResNet-50, and on CUDA the blocks. On CUDA every form is measured by
-    synchronized calls and by replays.
+    The suite `full` adds the stages of ResNet-50, on the CPU bf16, and on CUDA the blocks. On CUDA every form is
+    measured by synchronized calls and by replays.
 
     Args:
         options: Options of the run; values of axes replace those of the suite.
@@ -79,7 +80,8 @@ def _on_device(part: str, device: str, overrides: Axes, *, full: bool) -> Iterat
 
 
 def _shapes(overrides: Axes, *, on_cpu: bool, full: bool) -> list[Shape]:
-    stages = STAGES["ResNet-18"] + (STAGES["ResNet-50"] if full else ()) if on_cpu or full else CUDA_SHAPES
+    stages = STAGES["ResNet-18"] if on_cpu or full else CUDA_SHAPES
+    stages += STAGES["ResNet-50"] if full else ()
     if any(name in overrides for name in SHAPES):
         first = dict(zip(SHAPES, stages[0], strict=True))
         stages = tuple(product(*(overrides.get(name, (first[name],)) for name in SHAPES)))  # type: ignore[arg-type]

@@ -139,7 +139,7 @@ SCHEDULES: Mapping[str, Schedule] = {
 
 
 def schedule_for(suite: str, seconds: float, interval: float) -> Schedule:
-    """Return the schedule of a suite; the smoke suite takes three rounds whatever the budget.
+    """Return the schedule of a suite; the smoke suite takes three groups whatever the budget.
 
     Raises:
         OptionError: If seconds or interval are not positive numbers, or the interval is not below 1.

@@ -76,9 +76,9 @@ def train_tail(x: Tensor, shortcut: Tensor, norm: BatchNorm, excitation: Excitat
     new_mean, new_variance = cast(tuple[Tensor, Tensor], _in_float32(mean, variance))  # the kernel updates these
     running = (new_mean, new_variance, batches, norm.momentum)
     out = Tail.apply(norm.eps, running, x, shortcut, *parameters)  # type: ignore[no-untyped-call]
-    if new_mean is not mean:
-        mean.copy_(new_mean)
-        variance.copy_(new_variance)
+    for old, new in ((mean, new_mean), (variance, new_variance)):
+        if new is not old:
+            old.copy_(new)
     return cast(Tensor, out)
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from cnnperf.fusion import maps, operators
 from cnnperf.fusion.algebra import Add, Forward, Frozen, Gradients, Merge, Parameters
 from cnnperf.fusion.excitation import Excitation, ExcitationWeights, in_float32
-from cnnperf.fusion.norm import BatchNorm, affine_of, frozen
+from cnnperf.fusion.norm import BatchNorm, affine_of, frozen, updates_statistics
 from cnnperf.fusion.triton.launch import Excited, of_one_layout
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ def train_tail(x: Tensor, shortcut: Tensor, norm: BatchNorm, excitation: Excitat
     Parameters that the kernels cannot read are converted to float32 first.
     """
     running = None
-    if norm.training and norm.track_running_stats:
+    if updates_statistics(norm):
         running = norm.running_mean, norm.running_var, norm.num_batches_tracked, norm.momentum
         if not _updates(running, x):
             return None
