@@ -34,10 +34,6 @@ class Made:
         self.ceilings, self.tried, self.measured = {}, [], []
         self.fixed, self.each, self.most = fixed, each, most
 
-    def prepare(self, case):
-        if case.architecture == "plain_stack":
-            raise UnsupportedCase("it is plain")
-
     def fits(self, case):
         self.tried.append(case.batch)
         return case.batch <= self.most
@@ -46,6 +42,8 @@ class Made:
         return {threads: Value(0.9, 0.8, 1.0) for threads in cases if threads > 1}
 
     def measure(self, case):
+        if case.architecture == "plain_stack":
+            raise UnsupportedCase("it is plain")
         self.measured.append(case)
         if case.batch > self.most:
             raise OutOfMemory("out of memory: tried to allocate 2 GiB\nand more")

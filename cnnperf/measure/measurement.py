@@ -62,8 +62,8 @@ class Laboratory:
         """Create the references, whose workloads come from the same builder as those of the cases."""
         self._references = References(self._new_workload)
 
-    def prepare(self, case: Case) -> None:
-        """Measure the ceilings of a case's device, once for all its cases; raise as `measure` does."""
+    def _prepare_device(self, case: Case) -> None:
+        """Check that a case can run here, and measure the ceilings of its device once for all its cases."""
         check_supported(case)
         with out_of_memory_told(), self._in_force(case):
             self._ceilings_of(torch.device(case.device))
@@ -102,7 +102,7 @@ class Laboratory:
         supported = []
         for case in cases:
             try:
-                self.prepare(case)
+                self._prepare_device(case)
                 supported.append(case)
             except CnnperfError as error:
                 results[case] = error
@@ -187,6 +187,8 @@ class Laboratory:
         facts = compilation.compile_first_round(workload)
         _check_graph(case, facts)
         verified = self._references.verify(workload)
+        if facts is None and case.compiled and case.architecture in CATALOG:
+            raise WrongResult(f"{case.label()}: nothing was compiled, the network would run eagerly; nothing was timed")
         engine = ENGINES[case.engine]
         memory = None if engine.replays_graphs else measure_memory(workload, reserved)
         subject = replayed(workload) if engine.rotates else workload
@@ -278,9 +280,7 @@ def _check_graph(case: Case, facts: CompileFacts | None) -> None:
     """Raise for graph breaks in a network of the catalog; in a user's network they are a finding."""
     if not case.compiled or case.architecture not in CATALOG:
         return
-    if facts is None:
-        raise WrongResult(f"{case.label()}: nothing was compiled, the network would run eagerly; nothing was timed")
-    if facts.graph_breaks:
+    if facts is not None and facts.graph_breaks:
         raise WrongResult(
             f"{case.label()}: {facts.graph_breaks} graph breaks, but a network of the catalog must have none: "
             f"{facts.break_reasons[0]}; nothing was timed. TORCH_LOGS=graph_breaks shows where"

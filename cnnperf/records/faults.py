@@ -72,8 +72,15 @@ def decoded(part: RunPart, kind: type[T], where: str) -> T:
             return value
         return msgspec.convert(part, kind)
     except msgspec.ValidationError as error:
-        whole = msgspec.json.decode(part) if isinstance(part, msgspec.Raw) else part
-        raise _fault(str(error), whole, where) from None
+        raise _fault(str(error), _plain_values(part), where) from None
+
+
+def _plain_values(part: RunPart) -> Any:
+    """Return part of a file as plain values; None where a number in it is too large to be decoded."""
+    try:
+        return msgspec.json.decode(part) if isinstance(part, msgspec.Raw) else part
+    except msgspec.MsgspecError:
+        return None
 
 
 def wrong(value: object, where: str, needed: str) -> RunFileError:
