@@ -188,7 +188,7 @@ def test_all_sides_take_turns_and_none_follows_itself():
     ours = Workers(slower_by(1.0))
     with ours.start(compiles=False) as peers:
         lockstep = Lockstep(peers)
-        lockstep.build(FIRST.axes(), "synthetic", "retain")
+        lockstep.build(FIRST.axes())
         ours.log.clear()
         (placement,) = lockstep.placements(1)
     turns = [side for side, do in ours.log if do == "time"]

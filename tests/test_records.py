@@ -96,7 +96,7 @@ def test_the_journal_of_a_run_is_read_as_the_run(tmp_path):
     missing = NotMeasured({"device": "cuda"}, "no CUDA device")
     journal.skip(missing)
     assert read_run(journal.path) == whole.replace(not_measured=(missing,))
-    journal.close()
+    journal.delete()
     assert not journal.path.exists()
 
 

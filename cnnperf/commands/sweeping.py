@@ -127,7 +127,7 @@ def _save(session: BenchRun, path: Path) -> None:
 
     save_run(path, with_sweeps(session.run()))
     if session.journal is not None:
-        session.journal.close()
+        session.journal.delete()
 
 
 def _draw(session: BenchRun, args: argparse.Namespace) -> None:

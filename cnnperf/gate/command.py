@@ -89,17 +89,17 @@ def _compare(request: Request, start: Starter, progress: Callable[[str], None], 
     sides = start.sides
     shared, unshared = _plan(request, start)
     rule = Rule(request.tolerance, cases=max(1, len(shared)))
-    texts = {key: values[0] for key, values in request.options.items()}
-    input_kind = texts.get("cnnperf_input", "synthetic")
-    allocator = texts.get("cnnperf_cpu_allocator", "retain")
+    settings = _worker_settings(request.options)
     environment: Mapping[str, Any] = {}
     if request.save is not None:  # fails before measuring
         with start(names=(CANDIDATE,)) as peers:
-            answer = peers[CANDIDATE].ask("environment", input_kind=input_kind, allocator=allocator)
+            answer = peers[CANDIDATE].ask(
+                "environment", input_kind=settings["input_kind"], allocator=settings["allocator"]
+            )
         environment = answer["environment"]
     counts = _count(shared, input_kind, start, progress) if "counters" in request.parts else Counts({}, {}, {})
     comparable = [case for case in shared if case not in counts.failed]
-    gate = Gate(start, rule, time.monotonic() + request.budget, input_kind, allocator, progress)
+    gate = Gate(start, rule, time.monotonic() + request.budget, settings, progress)
     all_series = gate.measure(comparable) if "time" in request.parts else []
     control = tuple(control_of(all_series, rule))
     if request.samples is not None:
@@ -170,11 +170,22 @@ def _plan(request: Request, start: Starter) -> tuple[list[Case], list[CaseVerdic
     return [case for case in base if case in candidate], gone + new
 
 
+def _worker_settings(given: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
+    """Return the arguments of `worker.Worker.build` for the texts of options, which are checked by the sides."""
+    texts = {key: values[0] for key, values in given.items()}
+    switch = texts.get("cnnperf_cudnn_benchmark")
+    return {
+        "input_kind": texts.get("cnnperf_input", "synthetic"),
+        "allocator": texts.get("cnnperf_cpu_allocator", "retain"),
+        "cudnn_benchmark": switch == "on" if switch else texts.get("cnnperf_suite") == "practice",
+    }
+
+
 def _planning_error(name: str, error: CannotMeasure) -> str:
-    if error.kind == "ModuleNotFoundError":
+    if error.kind in {"ModuleNotFoundError", "ImportError", "AttributeError"}:
         return (
-            f"the {name} cannot be measured: {error}. It needs cnnperf and its dependencies: choose a base that has "
-            "them, or name an interpreter that has them with --base-python"
+            f"the {name} cannot be measured: {error}. It needs cnnperf, not too old for this gate, and its "
+            "dependencies: choose a base that has them, or name an interpreter that has them with --base-python"
         )
     return f"the {name} has no such cases: {error}"
 

@@ -134,8 +134,7 @@ class Gate:
         start: Starts the workers of a pass.
         rule: The sequential rule, with the tolerance.
         deadline: End of the time budget, in seconds of the clock `now`.
-        input_kind: `synthetic` or `photos`.
-        allocator: Policy of CPU memory in the workers.
+        settings: Arguments of `worker.Worker.build`: `input_kind`, `allocator` and `cudnn_benchmark`.
         progress: Receives lines of progress.
         now: A monotonic clock in seconds.
     """
@@ -143,8 +142,7 @@ class Gate:
     start: Start
     rule: Rule
     deadline: float
-    input_kind: str = "synthetic"
-    allocator: str = "retain"
+    settings: Mapping[str, object] = field(default_factory=dict)
     progress: Callable[[str], None] = lambda _: None
     now: Callable[[], float] = time.monotonic
 
@@ -172,7 +170,7 @@ class Gate:
                 if self.now() >= self.deadline:
                     return
                 try:
-                    lockstep.build(series.case.axes(), self.input_kind, self.allocator)
+                    lockstep.build(series.case.axes(), **self.settings)
                 except CannotMeasure as error:
                     series.decided = Judgement("not-comparable", str(error), None)
                     continue

@@ -88,11 +88,15 @@ class Lockstep:
     seed: int = 0
     _turn: Turn = field(init=False, default=Turn(1, 0))
 
-    def build(self, axes: Mapping[str, object], input_kind: str, allocator: str) -> None:
+    def build(self, axes: Mapping[str, object], **settings: object) -> None:
         """Build the case on all sides concurrently: most of it is loading and compiling.
 
         Each side has its own seed. With a common one all would pad their memory alike, pass after pass, and the
         placements would not be independent draws.
+
+        Args:
+            axes: Axes of the case.
+            settings: Further arguments of `worker.Worker.build`.
 
         Raises:
             CannotMeasure: If a side cannot build the case; the message names the side.
@@ -101,7 +105,7 @@ class Lockstep:
         def build(index: int, name: str) -> None:
             seed = self.seed + index
             try:
-                self.peers[name].ask("build", axes=dict(axes), input_kind=input_kind, seed=seed, allocator=allocator)
+                self.peers[name].ask("build", axes=dict(axes), seed=seed, **settings)
             except CannotMeasure as error:
                 raise CannotMeasure(error.kind, f"{name}: {error}") from error
 

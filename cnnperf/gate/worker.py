@@ -64,7 +64,14 @@ class Worker:
 
         return count(Case.from_axes(axes), input_kind)
 
-    def build(self, axes: dict[str, Any], input_kind: str, seed: int, allocator: str) -> Answer:
+    def build(
+        self,
+        axes: dict[str, Any],
+        seed: int,
+        input_kind: str = "synthetic",
+        allocator: str = "retain",
+        cudnn_benchmark: bool = False,  # noqa: FBT001, FBT002 - a field of the request
+    ) -> Answer:
         """Build a case, compile it if its engine does, and run one round."""
         import torch
 
@@ -74,6 +81,7 @@ class Worker:
         from cnnperf.records.case import Case
 
         apply_policy(allocator)
+        torch.backends.cudnn.benchmark = cudnn_benchmark
         self._workload = None
         gc.collect()
         torch.compiler.reset()

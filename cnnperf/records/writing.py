@@ -90,7 +90,7 @@ class Journal:
         """Append the reason why a case was not measured."""
         self._append({"not_measured": missing})
 
-    def close(self) -> None:
+    def delete(self) -> None:
         """Delete the file, once the run file is saved."""
         self.path.unlink(missing_ok=True)
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from cnnperf.exit_status import ExitStatus
 
@@ -172,10 +172,9 @@ class MonitorThread(threading.Thread):
         self._monitor.cause, self._monitor.state = cause, LOST
         self.join()
 
-    def end(self, status: int) -> None:
+    def end(self, status: int) -> NoReturn:
         """End the process after it has reported why, and let the others know."""
-        self._monitor.state = ENDED
-        self._send()
+        self._announce_end()
         exit_now(status)
 
     def stop(self) -> None:
@@ -198,13 +197,16 @@ class MonitorThread(threading.Thread):
             self._end("interrupted" if self._monitor.rank == 0 else "", ExitStatus.INTERRUPTED)
         self._monitor.ask_to_end()
 
-    def _end(self, reason: str, status: int) -> None:
+    def _end(self, reason: str, status: int) -> NoReturn:
         if reason:
             self._report(reason)
-            self._monitor.state = ENDED  # so that no other process reports it again
-            with suppress(RuntimeError, OSError):  # if the store ended with torchrun
-                self._send()
+            self._announce_end()
         exit_now(status)
+
+    def _announce_end(self) -> None:
+        self._monitor.state = ENDED  # so that no other process reports it again
+        with suppress(RuntimeError, OSError):  # if the store ended with torchrun
+            self._send()
 
     def _kill_lost(self, now: float) -> None:
         """Kill lost processes of this run and machine: a stopped process receives no other signal."""
@@ -236,7 +238,7 @@ class SignalThread(threading.Thread):
         self.join()
 
 
-def exit_now(status: int) -> None:
+def exit_now(status: int) -> NoReturn:
     """End the process without PyTorch's cleanup at exit, which waits for processes that may be lost."""
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:

@@ -109,7 +109,7 @@ class ScalingRun:
         path = self.request.out or numbered_path(self.request.storage)
         save_run(path, self.record())
         if self.journal is not None:
-            self.journal.close()
+            self.journal.delete()
         return path
 
     def record(self) -> Run:

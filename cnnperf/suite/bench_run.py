@@ -76,6 +76,7 @@ class BenchRun:
     compile_seconds: float = 0.0
     round_seconds: float = 0.0
     _started: float = field(default_factory=time.perf_counter)
+    _announced: int = 0
     _spent: list[float] = field(default_factory=list)
     _results: dict[Case, Measured | CnnperfError] = field(default_factory=dict)
     _began: Run = field(default_factory=Run)
@@ -111,8 +112,10 @@ class BenchRun:
 
     def announce(self, case: Case) -> str:
         """Return the beginning of the progress line of a case."""
-        number = len(self.records) + self._tried() + 1
-        of = f"{number}" if self.planned is None else f"{number:>{len(str(self.planned))}}/{self.planned}"
+        self._announced += 1
+        of = str(self._announced)
+        if self.planned is not None:
+            of = f"{of:>{len(str(self.planned))}}/{self.planned}"
         others = len(self._block_of(case).cases) - 1 if case not in self._results else 0
         beside = f"(side by side with {others} other{'s' if others > 1 else ''}) " if others else ""
         return f"[{of}] {case.label()} {beside}"
@@ -237,12 +240,9 @@ class BenchRun:
     def _block_of(self, case: Case) -> Block:
         return self.blocks.get(case) or Block("", (case,))
 
-    def _tried(self) -> int:
-        return sum("architecture" in missing.axes for missing in self.not_measured)
-
     def _left(self) -> str:
         """Return an estimate of the time left, from the mean duration of the cases so far."""
-        left = (self.planned or 0) - len(self._spent) - self._tried()
+        left = (self.planned or 0) - self._announced
         if left <= 0:
             return ""
         return f"  ({left} left, about {format_duration(left * sum(self._spent) / len(self._spent))})"

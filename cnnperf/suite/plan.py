@@ -50,7 +50,7 @@ class Plan:
     """Choice of the cases of an architecture.
 
     Attributes:
-        suite: One of `SUITES`.
+        suite: One of `SUITES`, or `sweep`.
         devices: Devices to use, such as `cpu` and `cuda:0`.
         overrides: Values by axis name that replace those of the suite.
     """
@@ -130,12 +130,7 @@ def thread_counts(cores: int) -> tuple[int, ...]:
     return tuple(dict.fromkeys((*few, *(count for count in doubled if count < cores), cores)))
 
 
-SCHEDULES: Mapping[str, Schedule] = {
-    "smoke": Schedule(budget=0.0, warmup=0.0, least_groups=3),
-    "default": Schedule(),
-    "full": Schedule(),
-    "practice": Schedule(),
-}
+SMOKE = Schedule(budget=0.0, warmup=0.0, least_groups=3)
 
 
 def schedule_for(suite: str, seconds: float, interval: float) -> Schedule:
@@ -149,7 +144,7 @@ def schedule_for(suite: str, seconds: float, interval: float) -> Schedule:
     if not 0 < interval < 1:
         raise OptionError(f"--cnnperf-interval takes a fraction between 0 and 1 or a percentage, not {interval:g}")
     if suite == "smoke":
-        return SCHEDULES["smoke"]
+        return SMOKE
     return Schedule(budget=seconds, interval=interval, warmup=0.4 * seconds)
 
 

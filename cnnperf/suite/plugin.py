@@ -132,18 +132,19 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect cases of other architectures and other shards; give each remaining case its replaying timer."""
+    """Deselect tests without a case and cases of other shards, and give each case its replaying timer."""
     marked = [item for item in items if item.get_closest_marker(MARKER)]
     state = config.stash[STATE_KEY]
     dropped = [item for item in marked if not has_case(item)]
-    kept = [item for item in marked if has_case(item)]
-    if state.options.shard is not None and kept:
-        elsewhere, state.of_cases = other_shards(kept, state.options.shard, state.durations)
+    selected = [item for item in marked if has_case(item)]
+    if state.options.shard is not None and selected:
+        elsewhere, state.of_cases = other_shards(selected, state.options.shard, state.durations)
         dropped += elsewhere
     if dropped:
         config.hook.pytest_deselected(items=dropped)
-        items[:] = [item for item in items if item not in dropped]
-    for item in marked:
+        gone = set(map(id, dropped))
+        items[:] = [item for item in items if id(item) not in gone]
+    for item in selected:
         item.stash[REPLAY_KEY] = Replay()
         item.add_marker(pytest.mark.benchmark(timer=item.stash[REPLAY_KEY]))
 
@@ -228,7 +229,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if state is None or state.run is None:
         return
     if state.run.journal is not None and state.saved:
-        state.run.journal.close()
+        state.run.journal.delete()
     status = state.run.end()
     if session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = status
