@@ -90,14 +90,15 @@ def _compare(request: Request, start: Starter, progress: Callable[[str], None], 
     shared, unshared = _plan(request, start)
     rule = Rule(request.tolerance, cases=max(1, len(shared)))
     settings = _worker_settings(request.options)
+    machine = {name: settings[name] for name in ("input_kind", "allocator")}
     environment: Mapping[str, Any] = {}
     if request.save is not None:  # fails before measuring
         with start(names=(CANDIDATE,)) as peers:
-            answer = peers[CANDIDATE].ask(
-                "environment", input_kind=settings["input_kind"], allocator=settings["allocator"]
-            )
+            answer = peers[CANDIDATE].ask("environment", **machine)
         environment = answer["environment"]
-    counts = _count(shared, input_kind, start, progress) if "counters" in request.parts else Counts({}, {}, {})
+    counts = (
+        _count(shared, settings["input_kind"], start, progress) if "counters" in request.parts else Counts({}, {}, {})
+    )
     comparable = [case for case in shared if case not in counts.failed]
     gate = Gate(start, rule, time.monotonic() + request.budget, settings, progress)
     all_series = gate.measure(comparable) if "time" in request.parts else []
