@@ -734,3 +734,25 @@ def test_calls_at_the_same_time_that_have_more_threads_than_cores_each_end_with_
         calls = [pool.submit(results_of, kernels, *given_tensors) for _ in range(12)]
         for call in calls:
             assert max(distances(call.result(timeout=300), exact)) <= TOLERANCE[torch.float32]
+
+
+@pytest.mark.parametrize("dtypes", [(torch.float32, torch.float64), (torch.float64, torch.float32)])
+def test_running_statistics_in_two_dtypes_are_both_updated(dtypes):
+    (fused, se), (plain, _) = modules(), modules()
+    for norm in (fused, plain):
+        norm.running_mean, norm.running_var = norm.running_mean.to(dtypes[0]), norm.running_var.to(dtypes[1])
+    x, shortcut = maps(3, 32, 8, 7)
+    fused_tail(x, shortcut, fused, se)
+    batch = x.transpose(0, 1).flatten(1).double()
+    assert torch.allclose(fused.running_mean.double(), 0.1 * batch.mean(1), atol=1e-6)
+    assert torch.allclose(fused.running_var.double(), 0.9 + 0.1 * batch.var(1), atol=1e-5)
+    assert (fused.running_mean.dtype, fused.running_var.dtype) == dtypes
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])  # in C++ and in the algebra
+def test_a_norm_that_tracks_statistics_without_having_any_is_like_pytorch_s(dtype):
+    norm, se = (module.to(dtype) for module in modules())
+    norm.running_mean = norm.running_var = None
+    x, shortcut = maps(3, 32, 8, 7, dtype=dtype)
+    out = fused_tail(x, shortcut, norm, se)
+    assert torch.allclose(out, textbook_tail(x, shortcut, norm, se), atol=1e-4)

@@ -75,6 +75,14 @@ def test_a_case_that_vanished_is_gone_with_its_reason_and_never_fine():
     assert comparison.status() == 3
 
 
+def test_the_reason_may_be_that_of_many_cases():
+    base = [("a", parse_document(document(benchmark("lenet5_avg", device="cuda"), benchmark())))]
+    missing = [{"axes": {"device": "cuda"}, "reason": "no CUDA device"}]
+    candidate = [("b", parse_document(document(benchmark(), not_measured=missing)))]
+    (gone,) = [case for case in compare_sides(base, candidate, Tolerance()).cases if case.verdict == "gone"]
+    assert gone.reason == "no CUDA device"
+
+
 def test_a_case_that_is_new_is_told_and_does_not_fail():
     candidate = [("b", parse_document(document(benchmark(), benchmark("resnet18"))))]
     assert [one.case.architecture for one in compare_sides(runs_of(1e-3), candidate, TOLERANCE).of("new")] == [

@@ -68,3 +68,8 @@ def test_the_datum_is_the_median_of_a_turn():
 def test_a_single_cycle_has_no_bounded_interval():
     value = paired_ratio([[3.0]], [[2.0]])
     assert (value.value, value.low, value.high) == (pytest.approx(1.5), 0.0, math.inf)
+
+
+def test_the_inverse_of_an_unbounded_interval_is_unbounded():
+    inverse = paired_ratio([[3.0]], [[2.0]]).scaled_inverse(1.0)
+    assert (inverse.low, inverse.high) == (0.0, math.inf)

@@ -1,8 +1,8 @@
 """The processes of a gate: a fork server that loads PyTorch, and a forked worker for each side that times its cases.
 
 This file is run as a script. The timed code comes from a side; the timing code is this file, so that all sides are
-timed in the same way. It uses `Case`, `Workload`, `count` and the options of a side's cnnperf; their names have to
-stay.
+timed in the same way. Whatever it imports from a side's cnnperf, and the methods that it calls, have to keep names and
+signatures: older commits are measured with it.
 
 Workers are forked so that PyTorch and the interpreter lie at the same addresses, in the same pages of memory, for all
 sides. In processes that are started separately they do not: beside a competing load, a case of many tiny calls differed

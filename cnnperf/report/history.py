@@ -81,7 +81,7 @@ def _row(series: Series, changes: Sequence[Change]) -> Row:
     if series.points:
         ends = [median(point.value for point in part) for part in (series.points[:LAST], series.points[-LAST:])]
     texts = (format_quantity(value, unit) if math.isfinite(value) else ABSENT for value in ends)
-    count = sum(change.series == series for change in changes)
+    count = sum(change.series is series for change in changes)
     return (series.case.label(), str(len(series.points)), *texts, str(count) if count else "")
 
 

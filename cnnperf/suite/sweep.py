@@ -1,4 +1,4 @@
-"""A sweep: cases that differ in one number, measured one after the other until there is nothing more to learn."""
+"""A sweep: cases that differ in one number, measured until the knee, the last value or the end of memory."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ from cnnperf.suite.plan import Plan, thread_counts
 from cnnperf.units import format_percent
 
 WIDTHS = (16, 32, 64, 128)
-RESOLUTION = 32  # the largest batch that fits is found to one part in so many
-MOST_WRONG = 2  # results on end
+RESOLUTION = 32  # the largest batch that fits is found to one part in 32
+FLOAT_BYTES = 4.0
+MOST_WRONG = 2  # consecutive wrong results that end a line
 ORIGIN = "cnnperf sweep"
 ENDS = {
     "memory": "with the memory",
     "unsupported": "with a case that this machine cannot run",
     "wrong": "with two wrong results",
 }
-"""How a line may end before its last value."""
+"""Key of a reason to end a line before its last value, to its text."""
 
 
 @dataclass(frozen=True)
@@ -36,17 +37,17 @@ class Sweep:
     """Parameters of a sweep.
 
     Attributes:
-        architecture: Of all cases.
-        axis: That differs: `batch`, `threads`, `image_size` or `width`.
-        values: Of it, rising; none to double the batch from 1 on.
-        phases: Each a sweep of its own.
-        devices: Each a sweep of its own.
-        engines: Side by side at each value.
-        precision: Of all cases.
-        batch: Of sweeps over another axis; None for the one of the suite.
-        step: The batch is doubled until that brings less than this gain of throughput.
-        most: No larger batch is measured; None for as large as there is memory.
-        to_memory: Look for the largest batch that fits also where the knee comes before the end of memory.
+        architecture: Network of all cases.
+        axis: Axis to vary: `batch`, `threads`, `image_size` or `width`.
+        values: Values of the axis, ascending; empty to double the batch from 1.
+        phases: Phases; each is a line of its own.
+        devices: Devices; each is a line of its own.
+        engines: Engines, measured in turns at each value.
+        precision: Precision of all cases.
+        batch: Batch of sweeps over another axis; None for that of the suite.
+        step: Relative gain of throughput below which doubling the batch stops.
+        most: Largest batch to measure; None for no limit but memory.
+        to_memory: Whether to look for the largest batch that fits even if the knee comes before the end of memory.
     """
 
     architecture: Architecture
@@ -62,10 +63,10 @@ class Sweep:
     to_memory: bool = False
 
     def groups(self) -> list[list[Case]]:
-        """Return the first case of each line, those together that differ in the engine alone.
+        """Return the templates of the lines, grouped by device and phase; a group has one for each engine.
 
         Raises:
-            OptionError: If the architecture does not take a value, or there are more threads than cores.
+            OptionError: If the architecture does not accept a value, or there are more threads than cores.
         """
         if self.axis == "threads" and (self.values[-1] > (cores := cpu_cores()) or self.devices != ("cpu",)):
             raise OptionError(f"--over threads takes 1 to {cores} threads, the cores of this machine's CPU, and no GPU")
@@ -75,10 +76,10 @@ class Sweep:
         fixed = {"phase": self.phases, "engine": self.engines, "precision": (self.precision,)}
         fixed |= {} if self.batch is None else {"batch": (self.batch,)}  # type: ignore[dict-item]  # values of an axis
         cases = Plan("sweep", self.devices, {**fixed, self.axis: self.values or (1,)}).cases(self.architecture)
-        return [_firsts(list(group)) for _, group in groupby(sorted(cases, key=self._order), key=self._order)]
+        return [_templates(list(group)) for _, group in groupby(sorted(cases, key=self._order), key=self._order)]
 
     def all_values(self) -> Iterator[int]:
-        """Return the values in rising order, without an end where the batch is doubled as long as there is memory."""
+        """Return the values in ascending order; without an end if the batch is doubled until memory ends."""
         values = iter(self.values) if self.values else (2**power for power in count())
         return takewhile(lambda value: self.most is None or value <= self.most, values)
 
@@ -87,7 +88,7 @@ class Sweep:
 
 
 def default_values(axis: str, architecture: Architecture) -> tuple[int, ...]:
-    """Return the values that an axis is swept over unless others are asked for; none to double the batch."""
+    """Return the default values of an axis; empty to double the batch."""
     values = {
         "threads": thread_counts(cpu_cores()),
         "image_size": tuple(architecture.image_size * factor // 2 for factor in (1, 2, 4, 8)),
@@ -96,8 +97,8 @@ def default_values(axis: str, architecture: Architecture) -> tuple[int, ...]:
     return values.get(axis, ())
 
 
-class Foreseen(OutOfMemory):
-    """A case that was not tried, because memory would end in it."""
+class ForecastOutOfMemory(OutOfMemory):
+    """A case that was not tried, because it is predicted to exceed the memory."""
 
 
 @dataclass
@@ -105,18 +106,18 @@ class Line:
     """Measured values of one line of a sweep.
 
     Attributes:
-        first: Its first case.
-        values: Measured values by value of the axis.
-        end: Why it does not go on, of `ENDS`; empty where it may.
-        wrong: How many results on end were wrong.
-        over: For which value the CPU's allocator had no memory, where it came to that.
+        template: Case on which the values of the axis are set.
+        values: Metrics by value of the axis.
+        end: Key of `ENDS`; empty while the line goes on.
+        wrong: Number of consecutive wrong results.
+        failed: Value for which the CPU's allocator had no memory, or None.
     """
 
-    first: Case
+    template: Case
     values: dict[int, Mapping[str, Value]] = field(default_factory=dict)
     end: str = ""
     wrong: int = 0
-    over: int | None = None
+    failed: int | None = None
 
     def throughputs(self) -> list[tuple[int, Value]]:
         """Return the images/s of each value."""
@@ -127,31 +128,31 @@ class SweepRunner:
     """Measurement of a sweep in a benchmark run."""
 
     def __init__(
-        self, sweep: Sweep, session: BenchRun, write: Callable[[str], None], forecast: Forecast | None = None
+        self, sweep: Sweep, run: BenchRun, write: Callable[[str], None], forecast: Forecast | None = None
     ) -> None:
-        """Get ready.
+        """Prepare the sweep.
 
         Args:
-            sweep: What is swept.
-            session: Measures and keeps the cases.
-            write: Is told of the progress, with the ends of lines.
-            forecast: Foresees the end of the CPU's memory.
+            sweep: Parameters of the sweep.
+            run: Benchmark run that measures and keeps the cases.
+            write: Receives progress text, line ends included.
+            forecast: Prediction of the CPU memory that a case needs.
         """
-        self._sweep, self._session, self._write = sweep, session, write
+        self._sweep, self._run, self._write = sweep, run, write
         self._forecast = forecast or Forecast()
         self.wrong = False
 
     def run(self) -> None:
         """Measure all lines."""
-        for firsts in self._sweep.groups():
-            lines = [Line(first) for first in firsts]
+        for templates in self._sweep.groups():
+            lines = [Line(template) for template in templates]
             self._walk(lines)
             for line in lines:
-                if self._sweep.axis in AFTERWARDS:
-                    self._follow_up(line, AFTERWARDS[self._sweep.axis])
+                if self._sweep.axis in FOLLOW_UPS:
+                    self._follow_up(line, FOLLOW_UPS[self._sweep.axis])
 
     def _follow_up(self, line: Line, follow: Callable[[SweepRunner, Line], None]) -> None:
-        """Do what is done with a line that was measured; where that fails, what was measured stands."""
+        """Run the follow-up of a measured line; if it fails, the measured values stay."""
         try:
             follow(self, line)
         except UnsupportedCase as reason:
@@ -161,7 +162,7 @@ class SweepRunner:
             self._write(f"not measured: {reason}\n")
 
     def _walk(self, lines: list[Line]) -> None:
-        """Take each value for all engines before the next, so that their ratio is of one time."""
+        """Measure each value with all engines before the next value, so that their ratio is of one time."""
         for value in self._sweep.all_values():
             for line in lines:
                 (self._pass_over if line.end else self._measure)(line, value)
@@ -169,95 +170,96 @@ class SweepRunner:
                 return
 
     def _pass_over(self, line: Line, value: int) -> None:
-        """Say of a value that was asked for that the line ended before it."""
+        """Record that a line ended before a requested value."""
         if self._sweep.values:
-            self._session.skip(self._case(line, value), f"not tried: the sweep ended before, {ENDS[line.end]}")
+            self._run.skip(self._case(line, value), f"not tried: the sweep ended before, {ENDS[line.end]}")
 
     def _case(self, line: Line, value: int) -> Case:
-        return line.first.replace(**{self._sweep.axis: value})
+        return line.template.replace(**{self._sweep.axis: value})
 
     def _beyond_knee(self, line: Line) -> bool:
-        """Return whether two doublings beyond the knee were measured, so that it is no dip."""
+        """Return whether two doublings beyond the knee were measured, which shows that it is no dip."""
         rates = line.throughputs()
         knee = knee_of(rates, self._sweep.step)
         return knee is not None and knee.batch < rates[-2][0]
 
     def _measure(self, line: Line, value: int) -> None:
         case = self._case(line, value)
-        self._write(self._session.announce(case))
+        self._write(self._run.announce(case))
         try:
-            line.values[value], told = self._measured(case)
+            line.values[value], text = self._measured(case)
             line.wrong = 0
         except UnsupportedCase as reason:
             line.end = "memory" if isinstance(reason, OutOfMemory) else "unsupported"
-            if case.device_type == "cpu" and line.end == "memory" and not isinstance(reason, Foreseen):
-                line.over = value
-            told = self._skipped(case, reason)
+            if case.device_type == "cpu" and line.end == "memory" and not isinstance(reason, ForecastOutOfMemory):
+                line.failed = value
+            text = self._skipped(case, reason)
         except CnnperfError as reason:  # one batch may be wrong and the next right
             line.wrong += 1
             line.end = "wrong" if line.wrong == MOST_WRONG else ""
-            self.wrong, told = True, self._skipped(case, reason)
-        self._write(f"{told}\n")
+            self.wrong, text = True, self._skipped(case, reason)
+        self._write(f"{text}\n")
         if line.end == "memory":
             release_caches(case)
 
     def _skipped(self, case: Case, reason: CnnperfError) -> str:
-        self._session.skip(case, str(reason))
+        self._run.skip(case, str(reason))
         return f"not measured: {str(reason).splitlines()[0]}"
 
     def _measured(self, case: Case) -> tuple[Mapping[str, Value], str]:
         if case.device_type == "cpu" and (refusal := self._forecast.refusal(case)):
-            raise Foreseen(refusal)
-        measured = self._session.measure(case)
+            raise ForecastOutOfMemory(refusal)
+        measured = self._run.measure(case)
         self._forecast.learn(case, measured.values["peak_memory"].value)
-        return measured.values, self._session.keep(measured, f"{ORIGIN}::{case.id()}")
+        return measured.values, self._run.keep(measured, f"{ORIGIN}::{case.id()}")
 
     def pair_threads(self, line: Line) -> None:
         """Measure the efficiency of threads side by side, where nothing is compiled."""
-        if line.first.engine != "eager" or not {1} < set(line.values):
+        if line.template.engine != "eager" or not {1} < set(line.values):
             return
         self._write("side by side ")
-        found = self._session.laboratory.thread_efficiencies({value: self._case(line, value) for value in line.values})
-        for threads, value in found.items():
-            self._session.amend(self._case(line, threads), {EFFICIENCY: value})
-        told = (f"{threads}: {format_percent(value.value)}" for threads, value in found.items())
-        self._write(f"efficiency of threads {', '.join(told)}\n")
+        cases = {value: self._case(line, value) for value in line.values}
+        efficiencies = self._run.laboratory.thread_efficiencies(cases)
+        for threads, value in efficiencies.items():
+            self._run.amend(cases[threads], {EFFICIENCY: value})
+        texts = (f"{threads}: {format_percent(value.value)}" for threads, value in efficiencies.items())
+        self._write(f"efficiency of threads {', '.join(texts)}\n")
 
     def find_largest(self, line: Line) -> None:
-        """Try or foresee larger batches up to the end of memory, and note the largest beside the last one measured."""
-        on_cpu = line.first.device_type == "cpu"
-        wanted = line.end == "memory" or self._sweep.to_memory
-        if not (line.values and wanted) or (on_cpu and self._forecast.blind):
+        """Try or predict larger batches up to the end of memory, and add the largest to the record of the last one."""
+        on_cpu = line.template.device_type == "cpu"
+        needed = line.end == "memory" or self._sweep.to_memory
+        if not (line.values and needed) or (on_cpu and self._forecast.blind):
             return
         fits = self._forecast.fits if on_cpu else self._tried
 
         def below(case: Case) -> bool:
-            return (line.over is None or case.batch < line.over) and fits(case)
+            return (line.failed is None or case.batch < line.failed) and fits(case)
 
-        largest = largest_batch(line.first, max(line.values), below)
-        self._session.amend(self._case(line, max(line.values)), {"largest_batch": largest})
+        largest = largest_batch(line.template, max(line.values), below)
+        self._run.amend(self._case(line, max(line.values)), {"largest_batch": largest})
         self._write(f"largest batch that fits: {largest.value:.0f}\n")
 
     def _tried(self, case: Case) -> bool:
-        """A batch is drawn in the memory of the CPU first, which may end before that of the GPU."""
-        images = 4.0 * case.batch * CHANNELS * case.image_size**2
-        return self._forecast.holds(2 * images) and self._session.laboratory.fits(case)
+        """Return whether a batch fits on the GPU, after its fp32 images and a copy of them fit in the CPU's memory."""
+        images = FLOAT_BYTES * case.batch * CHANNELS * case.image_size**2
+        return self._forecast.holds(2 * images) and self._run.laboratory.fits(case)
 
 
-AFTERWARDS: Mapping[str, Callable[[SweepRunner, Line], None]] = {
+FOLLOW_UPS: Mapping[str, Callable[[SweepRunner, Line], None]] = {
     "batch": SweepRunner.find_largest,
     "threads": SweepRunner.pair_threads,
 }
-"""What is done with a line once its values are measured, by axis."""
+"""Axis to the follow-up of a line whose values are measured."""
 
 
 def largest_batch(case: Case, known: int, fits: Callable[[Case], bool]) -> Value:
-    """Return the largest batch that fits, and up to where it is not known whether one does.
+    """Return the largest batch that fits; the interval ends before the smallest batch that is known not to fit.
 
     Args:
-        case: All but the batch.
+        case: Case with any batch.
         known: A batch that fits.
-        fits: Tells it of a case; a larger batch never fits where a smaller one does not.
+        fits: Whether a case fits in memory; it must be monotonic in the batch.
     """
     low, high = known, 2 * known
     while fits(case.replace(batch=high)):
@@ -268,7 +270,7 @@ def largest_batch(case: Case, known: int, fits: Callable[[Case], bool]) -> Value
     return Value(float(low), float(low), float(high - 1))
 
 
-def _firsts(cases: list[Case]) -> list[Case]:
-    """Return one case an engine, the one with the largest batch, which fills its device."""
+def _templates(cases: list[Case]) -> list[Case]:
+    """Return one case for each engine: the one with the largest batch, which fills its device."""
     by_engine = {case.engine: case for case in sorted(cases, key=lambda case: case.batch)}
     return [by_engine[engine] for engine in dict.fromkeys(case.engine for case in cases)]
