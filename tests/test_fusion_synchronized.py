@@ -9,7 +9,7 @@ from torch import nn
 
 from cnnperf.fusion import fuse
 from cnnperf.fusion.native import build as native
-from cnnperf.fusion.synchronized import ranks_of
+from cnnperf.fusion.synchronized import group_of
 from cnnperf.fusion.tail import fused_tail, textbook_tail
 from cnnperf.models.resnet import ResNet18
 from cnnperf.models.squeeze_excitation import SEBlock
@@ -104,7 +104,7 @@ def test_the_cpu_runs_the_kernels_and_what_they_do_not_take_runs_the_algebra(tog
 
 def test_in_one_process_it_is_batch_norm():
     norm, se = ranks.network()
-    assert ranks_of(norm) is None
+    assert group_of(norm) is None
     plain = nn.BatchNorm2d(ranks.CHANNELS, momentum=norm.momentum)
     plain.load_state_dict(norm.state_dict())
     x, shortcut, _ = ranks.batch((3,), 0)

@@ -9,8 +9,8 @@ from scipy import stats
 from cnnperf.errors import CnnperfError
 from cnnperf.stats.sequential import (
     CONFIRMATION,
+    LARGEST_LEVEL,
     LOOKS,
-    STRICTEST,
     Rule,
     confirm,
     control_differs,
@@ -95,9 +95,9 @@ def test_the_error_of_a_whole_suite_stays_within_its_budget():
     for _ in range(suites):
         for _ in range(cases):
             data = draw(generator, LOOKS[-1], spread=0.1)
-            looks = (estimate(passes_of(data[:count]), RULE, STRICTEST) for count in LOOKS)
+            looks = (estimate(passes_of(data[:count]), RULE, LARGEST_LEVEL) for count in LOOKS)
             alarms += any(found.low > 0 for found in looks)
-    promised = suites * cases * len(LOOKS) * STRICTEST
+    promised = suites * cases * len(LOOKS) * LARGEST_LEVEL
     assert alarms <= stats.poisson.ppf(0.999, promised)
     assert alarms * CONFIRMATION / suites <= RULE.error * 3
 

@@ -118,7 +118,7 @@ def test_work_and_ceilings_are_those_of_what_is_multiplied():
     assert amp.live == count_work(Case("resnet18")).live  # a forecast of memory must not be too low
     ceilings = {"copy_bandwidth": 1e9, "matmul_rate_fp32": 1.0, "matmul_rate_tf32": 10.0, "matmul_rate_bf16": 100.0}
     work = Work(parameters=0, flop=1000, traffic=0, live=0)
-    seconds = {name: ceiling_seconds(work, ceilings, name)[0] for name in ("fp32", "conv_tf32", "tf32", "amp")}
+    seconds = {name: ceiling_seconds(work, ceilings, name) for name in ("fp32", "conv_tf32", "tf32", "amp")}
     assert seconds == {"fp32": 1000.0, "conv_tf32": 100.0, "tf32": 100.0, "amp": 10.0}
 
 

@@ -40,8 +40,8 @@ def test_half_precision_halves_the_traffic():
 def test_the_ceiling_is_the_one_that_takes_longer():
     ceilings = {"copy_bandwidth": 10.0, "matmul_rate_fp32": 100.0, "matmul_rate_bf16": 1000.0}
     work = Work(parameters=0, flop=1000, traffic=50, live=0)
-    assert ceiling_seconds(work, ceilings, "fp32") == (10.0, "matmul_rate")
-    assert ceiling_seconds(work, ceilings, "bf16") == (5.0, "copy_bandwidth")
+    assert ceiling_seconds(work, ceilings, "fp32") == 10.0
+    assert ceiling_seconds(work, ceilings, "bf16") == 5.0
 
 
 @pytest.mark.parametrize("kind", ["synthetic", "photos"])

@@ -165,7 +165,7 @@ BACKENDS = (NATIVE, TRITON, TRACED, COMPILED, ALGEBRA, TEXTBOOK)
 - `textbook`: PyTorch's operators one by one, also for meta tensors, fake tensors and export.
 """
 
-WITHOUT_KERNELS = (ALGEBRA, TEXTBOOK)
+UNCHECKED = (ALGEBRA, TEXTBOOK)
 """Backends for weights of the wrong size, about which PyTorch's operators raise, and for maps under autocast."""
 
 MERGING = (NATIVE, TRITON, ALGEBRA)

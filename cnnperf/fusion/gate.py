@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from cnnperf.fusion import maps
-from cnnperf.fusion.backends import BACKENDS, WITHOUT_KERNELS, backend_for
+from cnnperf.fusion.backends import BACKENDS, UNCHECKED, backend_for
 from cnnperf.fusion.excitation import Excitation
 
 
@@ -26,8 +26,8 @@ def gate_map(x: Tensor, excitation: Excitation) -> Tensor:
     excitation = excitation._replace(reduce=_matrix(excitation.reduce), expand=_matrix(excitation.expand))
     kind = x.device.type
     autocast = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
-    misfit = autocast or maps.not_for_excitation(x, *excitation[:4]) is not None
-    backend = backend_for(x, among=WITHOUT_KERNELS if misfit else BACKENDS)
+    needs_pytorch = autocast or maps.not_for_excitation(x, *excitation[:4]) is not None
+    backend = backend_for(x, among=UNCHECKED if needs_pytorch else BACKENDS)
     return backend.gate(x, excitation)
 
 

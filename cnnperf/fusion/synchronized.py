@@ -52,7 +52,7 @@ class GroupExchange:
         return both[0], both[1], self.total
 
 
-def ranks_of(norm: BatchNorm) -> Group | None:
+def group_of(norm: BatchNorm) -> Group | None:
     """Return the process group over which a BatchNorm takes its statistics; None if it uses this process alone."""
     if type(norm) is not nn.SyncBatchNorm or not norm.training:
         return None

@@ -12,7 +12,7 @@ from cnnperf.fusion.foreign import FusedForeignSE
 from cnnperf.fusion.halves import train_by_halves
 from cnnperf.fusion.native import functions as native
 from cnnperf.fusion.norm import BatchNorm, is_batch_norm
-from cnnperf.fusion.synchronized import ranks_of, synchronized_tail
+from cnnperf.fusion.synchronized import group_of, synchronized_tail
 from cnnperf.models.squeeze_excitation import SEBlock
 
 SE = SEBlock | FusedForeignSE
@@ -46,7 +46,7 @@ def fused_tail(x: Tensor, shortcut: Tensor, norm: BatchNorm, se: SE, squeezed: T
     """
     if not is_batch_norm(norm):
         return textbook_tail(x, shortcut, norm, se)
-    excitation, group = excitation_of(se), ranks_of(norm)
+    excitation, group = excitation_of(se), group_of(norm)
     by_batch = norm.training or norm.running_mean is None
     backend = backend_for(x, shortcut)
     if backend is NATIVE and by_batch and group is None:
@@ -96,7 +96,7 @@ def _reason_to_leave(x: Tensor, shortcut: Tensor, norm: BatchNorm, excitation: E
     compiling = torch.compiler.is_compiling()
     if compiling and norm.training and norm.momentum is None:
         return "reading the number of batches would break the graph"
-    if ranks_of(norm) is not None and (compiling or maps.not_readable(x, shortcut)):
+    if group_of(norm) is not None and (compiling or maps.not_readable(x, shortcut)):
         return "processes can exchange statistics only outside of a compilation"
     small = (norm.weight, norm.bias, norm.running_mean, norm.running_var)
     return maps.not_alike(x, shortcut) or maps.not_for_excitation(x, *excitation) or maps.not_for_channels(x, *small)

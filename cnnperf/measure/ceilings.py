@@ -31,17 +31,16 @@ def measure_ceilings(device: torch.device) -> dict[str, float]:
     return ceilings
 
 
-def ceiling_seconds(work: Work, ceilings: Mapping[str, float], precision: str) -> tuple[float, str]:
-    """Return the least seconds that the work takes on the device, and the name of the limiting ceiling.
+def ceiling_seconds(work: Work, ceilings: Mapping[str, float], precision: str) -> float:
+    """Return the least seconds that the work takes on the device.
 
     The bound is the larger of flop over the matrix-product rate and traffic over the copy bandwidth: the roofline of
-    Williams, Waterman and Patterson (CACM 52(4), 2009, https://doi.org/10.1145/1498765.1498785), measured.
+    Williams, Waterman and Patterson (CACM 52(4), 2009, https://doi.org/10.1145/1498765.1498785), measured. A device
+    without a ceiling for the operands, such as fp16 on a CPU, uses that of fp32.
     """
     operands = PRECISIONS[precision].operands
     rate = ceilings.get(f"matmul_rate_{operands}", ceilings["matmul_rate_fp32"])
-    seconds = {"matmul_rate": work.flop / rate, "copy_bandwidth": work.traffic / ceilings["copy_bandwidth"]}
-    limiting = max(seconds, key=seconds.__getitem__)
-    return seconds[limiting], limiting
+    return max(work.flop / rate, work.traffic / ceilings["copy_bandwidth"])
 
 
 def _copy_bandwidth(device: torch.device, clock: Clock) -> float:

@@ -70,8 +70,8 @@ class References:
         A round must have run since gradients were last cleared, so that a missing reset shows as doubled gradients.
 
         Raises:
-            WrongResult: If a value is not finite, or its error exceeds both the tolerance of the precision and four
-                times the error of eager execution.
+            WrongResult: If a value is not finite, or its error exceeds `LIMIT`, or both the tolerance of the precision
+                and four times the error of eager execution, or if workload and reference have different results.
         """
         case = workload.case
         results = results_of(workload)

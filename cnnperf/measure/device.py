@@ -16,14 +16,14 @@ from cnnperf.records.metrics import Value
 from cnnperf.stats.median import median_interval
 
 FIRST_DELAY = 1 << 20  # device cycles: about half a millisecond
-LONGEST_DELAY = 1 << 31  # about a second; a call that takes the host longer must wait for the device itself
+LONGEST_DELAY = 1 << 30  # about half a second; a call that takes the host longer must wait for the device itself
 DELAY_GROWTH = 4
 DEVICE_ROUNDS = 9  # least count whose 95 % interval excludes the extremes
 QUEUE_SECONDS = 0.05
 QUEUE_ROUNDS = 9
 MOST_QUEUED = 100
 FULL_QUEUE = 0.9
-"""Largest share of the total time after which the host has launched all calls if the queue was full."""
+"""A queue counts as full if the host had launched all calls within this share of the total time."""
 
 
 class DeviceClock(LoadClock, Protocol):

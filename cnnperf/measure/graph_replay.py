@@ -82,7 +82,7 @@ def reason_of(error: BaseException) -> str:
 
 
 class ReplayClock:
-    """Clock of replays, by events around each."""
+    """Clock of replays: `wall` is device time by events, `cpu` is 0, and `now` advances only by replays."""
 
     def __init__(self, device: torch.device) -> None:
         """Create the events on the device."""

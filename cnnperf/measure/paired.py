@@ -12,11 +12,11 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from cnnperf.measure.clock import Clock
-from cnnperf.measure.sampler import SLOW_ROUND, Meter, Samples, Schedule, Subject, collector_paused, take_round, warm_up
+from cnnperf.measure.sampler import SLOW_ROUND, Meter, Samples, Schedule, Subject, collector_paused, take_group, warm_up
 from cnnperf.stats.median import median_interval
 from cnnperf.stats.paired import PairedSamples, paired_ratio
 
-WARM_UP_ROUNDS = 3  # at least; compiled subjects compile in the first
+WARM_UP_ROUNDS = 3  # whose median is the estimate; compiled subjects of `scaling` compile in the first
 TURN = 0.04  # seconds: short against what disturbs a machine, and long against a warm call
 
 Key = TypeVar("Key", bound=Hashable)
@@ -54,10 +54,13 @@ def sample_block(
             estimates[key] = _warm_up(subject, clock, schedule, samples[key])
             if after_turn is not None:
                 after_turn(key)
+        # A turn may follow the same subject's: fresh addresses and a cold round make that harmless.
         stopped, generator = "", random.Random(0)  # noqa: S311 - mixes turns, hides nothing
         while not stopped:
             for key in generator.sample(list(subjects), len(subjects)):
-                _take_turn(subjects[key], clock, schedule, samples[key], estimates[key], meter)
+                rounds = max(1, min(schedule.rounds_in_group(estimates[key]), int(TURN / estimates[key])))
+                cold_round = estimates[key] < SLOW_ROUND
+                take_group(subjects[key], clock, samples[key], rounds, meter, cold_round=cold_round)
                 if after_turn is not None:
                     after_turn(key)
             stopped = reason_to_stop({key: each.wall() for key, each in samples.items()}, asked, schedule)
@@ -115,16 +118,3 @@ def _warm_up(subject: Subject, clock: Clock, schedule: Schedule, samples: Sample
     """Warm a subject up, and return the seconds of one round."""
     history = warm_up(subject, clock, schedule, samples)
     return statistics.median(reading.wall for reading in history[-WARM_UP_ROUNDS:])
-
-
-def _take_turn(
-    subject: Subject, clock: Clock, schedule: Schedule, samples: Samples, estimate: float, meter: Meter | None
-) -> None:
-    rounds = max(1, min(schedule.rounds_in_group(estimate), int(TURN / estimate)))
-    subject.relocate()
-    if estimate < SLOW_ROUND:
-        take_round(subject, clock)
-    before = 0.0 if meter is None else meter.joules()
-    samples.groups.append([take_round(subject, clock) for _ in range(rounds)])
-    if meter is not None:
-        samples.energy.append((meter.joules() - before) / rounds)

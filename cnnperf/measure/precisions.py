@@ -38,7 +38,7 @@ class Precision:
         return self.autocast is torch.float16
 
     def autocasting(self, device_type: str) -> AbstractContextManager[object]:
-        """Return the reentrant context in which networks are called."""
+        """Return the context in which networks are called; it may be entered again after it is left, but not nested."""
         if self.autocast is None:
             return nullcontext()
         return torch.autocast(device_type, self.autocast)

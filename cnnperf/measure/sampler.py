@@ -78,7 +78,7 @@ class Samples:
         stopped: Reason for the end of the sampling, `interval` or `budget`.
         steady: Whether the warm-up became steady in its time.
         warmup_rounds: Number of rounds before the first group.
-        energy: Joules per round of each group; empty without a meter.
+        energy: Joules per round of each group but one that the warm-up gave; empty without a meter.
         calls: Calls of one round, over which its times are divided.
     """
 
@@ -180,21 +180,27 @@ def _take_groups(
     rounds = schedule.rounds_in_group(estimate)
     spent = sum(map(sum, samples.wall()))
     while True:
-        subject.relocate()
-        if estimate < SLOW_ROUND:
-            take_round(subject, clock)
-        before = 0.0 if meter is None else meter.joules()
-        group = [take_round(subject, clock) for _ in range(rounds)]
-        if meter is not None:
-            samples.energy.append((meter.joules() - before) / rounds)
-        samples.groups.append(group)
-        spent += sum(reading.wall for reading in group)
+        take_group(subject, clock, samples, rounds, meter, cold_round=estimate < SLOW_ROUND)
+        spent += sum(reading.wall for reading in samples.groups[-1])
         count = len(samples.groups)
         if count >= schedule.settled_groups and samples.latency().half_width <= schedule.interval:
             samples.stopped = "interval"
             return
         if count >= schedule.least_groups and spent >= schedule.budget:
             return
+
+
+def take_group(
+    subject: Subject, clock: Clock, samples: Samples, rounds: int, meter: Meter | None, *, cold_round: bool
+) -> None:
+    """Move a subject to fresh addresses and append a group of rounds to its samples, after an untimed cold round."""
+    subject.relocate()
+    if cold_round:
+        take_round(subject, clock)
+    before = 0.0 if meter is None else meter.joules()
+    samples.groups.append([take_round(subject, clock) for _ in range(rounds)])
+    if meter is not None:
+        samples.energy.append((meter.joules() - before) / rounds)
 
 
 def take_round(subject: Subject, clock: Clock) -> Reading:

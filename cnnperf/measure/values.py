@@ -19,7 +19,7 @@ from cnnperf.stats.median import median_interval
 def time_values(case: Case, samples: Samples, work: Work, ceilings: Mapping[str, float]) -> dict[str, Value]:
     """Return the latency and the metrics that derive from it."""
     latency = samples.latency()
-    least, _ = ceiling_seconds(work, ceilings, case.precision)
+    least = ceiling_seconds(work, ceilings, case.precision)
     values = {"graph_latency": samples.setup_latency()} if case.phase == "backward" else {}
     values |= {
         "latency": latency,

@@ -32,8 +32,14 @@ class Workload:
         case: The case.
         model: Network from (N, 3, H, W) to (N, classes), or part of one, in the phase's mode, on the case's device.
         task: Inputs in the case's precision and layout, and target.
+        network: What a round calls: `model` or its compiled form.
+        optimizer: Optimizer of the phase `train`; None for a part and in other phases.
+        scaler: Scaler of the loss; None where the precision needs none.
+        loss: Loss, or output of a part, between set-up and call of the phase `backward`.
+        setup: Untimed part of a round.
+        run: Timed part of a round.
         output: Output of the last round; None unless `keep_output` is set.
-        keep_output: Whether rounds keep their output; never set during timed rounds.
+        keep_output: Whether rounds keep their output; timed calls keep it only for `rotation.Rotation`.
     """
 
     def __init__(self, case: Case, *, input_kind: str = "synthetic", seed: int = 0) -> None:

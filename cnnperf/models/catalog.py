@@ -125,8 +125,8 @@ def resolve(name: str) -> Architecture:
     """Find an architecture by name.
 
     Args:
-        name: A name in the catalog, `package.module:factory`, `timm:NAME`, or `fused:` before any of these. All but
-            catalog names are built once on trial when they are first resolved.
+        name: A name in the catalog, `part:NAME`, `timm:NAME`, `package.module:factory`, or a name with a registered
+            prefix such as `fused:`. Factories and networks of timm are built once on trial when first resolved.
 
     Raises:
         OptionError: If there is no such architecture, or a user's network cannot be built.
@@ -202,4 +202,4 @@ def hollow(architecture: Architecture, width: int) -> nn.Module:
 
 
 def _choices() -> str:
-    return f"choose from: {', '.join(CATALOG)}, package.module:factory, timm:NAME, fused:NAME"
+    return f"choose from: {', '.join(CATALOG)}, package.module:factory, timm:NAME, part:NAME, fused:NAME"

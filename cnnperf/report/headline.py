@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from cnnperf.records.run import Run
 from cnnperf.report.cases import count_text, distinct, ratio_text
 from cnnperf.report.view import RunView
-from cnnperf.runs.pairs import ABOVE, BELOW, ENGINE, QUESTIONS, UNSURE, Pair
+from cnnperf.runs.pairs import ABOVE, BELOW, ENGINE, QUESTIONS, UNKNOWN, UNSURE, Pair
 
 MOST_REASONS = 2
 FUSION_ONLY = "This run holds the fusion benchmark alone, whose tables `cnnperf show` prints"
@@ -40,8 +40,9 @@ def _compiling(pairs: Sequence[Pair]) -> list[str]:
         return []
     counts = Counter(pair.verdict for pair in against_eager)
     number = count_text(len(against_eager), "case")
+    without = f", and {counts[UNKNOWN]} have no interval" if counts[UNKNOWN] else ""
     surely = f"Compiling is surely faster in {counts[ABOVE]} of {number}, slower in {counts[BELOW]}"
-    return [f"{surely}; in {counts[UNSURE]} no difference is seen."]
+    return [f"{surely}; in {counts[UNSURE]} no difference is seen{without}."]
 
 
 def _costs(pairs: Sequence[Pair]) -> list[str]:

@@ -44,7 +44,8 @@ def headline_of(result: Comparison) -> str:
     parts.append(f"{worse} counters worse" if worse else f"no counter worse in {result.counted} cases")
     if result.wrong:
         parts.append(f"{len(result.wrong)} cases give wrong results")
-    return f"{'; '.join(parts)} ({format_duration(result.seconds)})."
+    took = f" ({format_duration(result.seconds)})" if result.seconds else ""
+    return f"{'; '.join(parts)}{took}."
 
 
 def counts_of(result: Comparison) -> list[str]:
@@ -123,7 +124,8 @@ def power_text(result: Comparison) -> str:
     visible = [expm1(case.found.visible) for case in result.cases if case.found is not None]
     tolerance = result.rule.tolerance
     others = "".join(f", {limit:.1%} in {glob!r}" for glob, limit in tolerance.overrides)
-    allowed = f"Allowed is {tolerance.general:.1%} a case{others}; half of it is reported."
+    allowed = f"Allowed is a slowdown of {tolerance.general:.1%} a case{others}"
+    allowed += "; a significant one of at least half of it is reported."
     if not visible:
         return f"No time was measured. {allowed}"
     promise = f"False alarms: at most {result.rule.error:.0%} of runs." if result.paired else ONE_AFTER_THE_OTHER

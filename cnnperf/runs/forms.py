@@ -9,7 +9,7 @@ from cnnperf.records.case import Case
 from cnnperf.records.engines import ENGINES
 from cnnperf.records.metrics import Value
 from cnnperf.records.run import CaseRecord
-from cnnperf.runs.pairs import comparisons_of, latency_ratio
+from cnnperf.runs.pairs import case_pairs_of, latency_ratio
 
 EAGER, COMPILE, FUSED, FUSED_COMPILE, PLAIN, PLAIN_COMPILE, COPY = (
     "eager", "compile", "fused", "fused-compile", "plain", "plain-compile", "copy",
@@ -118,7 +118,7 @@ def compared_forms(cases: Iterable[Case]) -> Iterator[tuple[Case, Case]]:
 
 def compared_cases(cases: Sequence[Case]) -> list[tuple[Case, Case]]:
     """Return numerator and denominator of every ratio that is shown of some cases."""
-    networks = [(two.numerator, two.denominator) for two in comparisons_of(cases)]
+    networks = [(two.numerator, two.denominator) for two in case_pairs_of(cases)]
     return [*networks, *compared_forms(cases)]
 
 

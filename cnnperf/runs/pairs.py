@@ -68,7 +68,7 @@ RECOVERIES = (
 
 
 @dataclass(frozen=True)
-class Comparison:
+class CasePair:
     """Two cases that differ in one thing.
 
     Attributes:
@@ -87,7 +87,7 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Pair(Comparison):
+class Pair(CasePair):
     """Two cases that differ in one thing, and the ratio of their latencies with its interval."""
 
     ratio: Value = MISSING
@@ -168,12 +168,12 @@ def pairs_of(cases: Cases) -> tuple[Pair, ...]:
             two.question,
             latency_ratio(cases[two.numerator], cases[two.denominator]),
         )
-        for two in comparisons_of(cases)
+        for two in case_pairs_of(cases)
     )
 
 
-def comparisons_of(cases: Collection[Case]) -> Iterator[Comparison]:
-    """Yield the comparisons between cases: engines, then devices, then parts. Parts of networks have `forms`."""
+def case_pairs_of(cases: Collection[Case]) -> Iterator[CasePair]:
+    """Yield the pairs of networks to compare: engines, then devices, then costs; `forms` has those of parts."""
     networks = [case for case in cases if not case.of_part]
     yield from _engines(networks)
     yield from _devices(networks)
@@ -194,7 +194,10 @@ def shares_of(cases: Cases) -> tuple[Share, ...]:
 
 
 def verdict_on(quotient: Value) -> str:
-    """Return the verdict on a ratio. An interval with an end that is written as 1.00 includes 1."""
+    """Return the verdict on a ratio.
+
+    An interval with an end that is written as 1.00 includes 1, so that no report calls `[1.00, 1.04]` sure.
+    """
     if math.isnan(quotient.value) or quotient.low is None or quotient.high is None:
         return UNKNOWN
     if not sees_difference(quotient) or format_factor(1.0) in map(format_factor, (quotient.low, quotient.high)):
@@ -202,7 +205,7 @@ def verdict_on(quotient: Value) -> str:
     return ABOVE if quotient.value > 1 else BELOW
 
 
-def _engines(cases: Collection[Case]) -> Iterator[Comparison]:
+def _engines(cases: Collection[Case]) -> Iterator[CasePair]:
     """Compare every engine with eager, or with the first one where a case was not measured in eager mode."""
     first: dict[Case, Case] = {}
     for case in cases:
@@ -212,21 +215,21 @@ def _engines(cases: Collection[Case]) -> Iterator[Comparison]:
         eager = case.replace(engine="eager")
         reference = eager if eager in present else first[eager]
         if case != reference:
-            yield Comparison(ENGINE, case, reference, case)
+            yield CasePair(ENGINE, case, reference, case)
 
 
-def _devices(cases: Collection[Case]) -> Iterator[Comparison]:
+def _devices(cases: Collection[Case]) -> Iterator[CasePair]:
     present = frozenset(cases)
     for case in cases:
         on_cpu = counterpart(case, DEVICE)
         if on_cpu in present:
-            yield Comparison(DEVICE, case, on_cpu, case)
+            yield CasePair(DEVICE, case, on_cpu, case)
 
 
-def _parts(cases: Collection[Case]) -> Iterator[Comparison]:
+def _parts(cases: Collection[Case]) -> Iterator[CasePair]:
     present = frozenset(cases)
     for question in QUESTIONS:
         for case in cases:
             baseline = case.replace(architecture=question.baseline)
             if case.architecture == question.candidate and baseline in present:
-                yield Comparison(PART, case, case, baseline, question)
+                yield CasePair(PART, case, case, baseline, question)

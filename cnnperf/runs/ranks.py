@@ -10,7 +10,7 @@ from cnnperf.records.metrics import Value
 from cnnperf.records.run import CaseRecord
 from cnnperf.stats.median import median_interval
 
-SILENT = "without_communication"
+WITHOUT_COMMUNICATION = "without_communication"
 
 
 @dataclass(frozen=True)
@@ -32,13 +32,14 @@ class Slowest:
 
 def slowest_rank(record: CaseRecord) -> Slowest | None:
     """Return the slowest process by steps without communication; None where there are not several."""
-    ranks = record.ranks.get(SILENT, ())
+    ranks = record.ranks.get(WITHOUT_COMMUNICATION, ())
     if len(ranks) < 2:  # noqa: PLR2004 - a single process has nothing to compare with
         return None
     medians = [statistics.median(seconds) for seconds in ranks]
     slowest = max(range(len(ranks)), key=medians.__getitem__)
     others = [statistics.median(rest) for rest in zip(*(ranks[:slowest] + ranks[slowest + 1 :]), strict=True)]
     ratios = iter([own / other for own, other in zip(ranks[slowest], others, strict=True)])
+    # Each group has as many steps without communication as with it.
     longer = median_interval([list(islice(ratios, len(group))) for group in record.groups])
     low, high = (None if end is None else end - 1 for end in (longer.low, longer.high))
     return Slowest(slowest, len(ranks), Value(longer.value - 1, low, high), longer.low is not None and longer.low > 1)

@@ -82,7 +82,8 @@ class Change:
         worse: Whether the change is for the worse.
         software: Software that changed with it, each with both values.
         commits: Commits in which the new level may have begun, oldest first.
-        mended: Whether the series has returned since.
+        mended: Whether the series has returned to the old level or a better one since; only of use for a change for the
+            worse.
         reason: Reason for which it is acknowledged; empty where it is not.
     """
 

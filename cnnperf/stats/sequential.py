@@ -24,7 +24,7 @@ from cnnperf.stats.robust import trimmed_mean
 LOOKS = (16, 24, 32, 48, 64, 96)
 """Numbers of re-instantiations after which the rule looks at the data."""
 
-STRICTEST = 0.0005
+LARGEST_LEVEL = 0.0005
 """Largest one-sided error of one look, even if the error budget of the suite allows more."""
 
 CONFIRMATION = 0.01
@@ -74,12 +74,12 @@ class Rule:
     @property
     def level(self) -> float:
         """One-sided error of one look at one case."""
-        return min(STRICTEST, self.error / (self.cases * len(LOOKS) * CONFIRMATION))
+        return min(LARGEST_LEVEL, self.error / (self.cases * len(LOOKS) * CONFIRMATION))
 
     @property
     def control_level(self) -> float:
         """One-sided error of one case of the control, which is tested in both directions."""
-        return min(STRICTEST, self.error / (2 * self.cases))
+        return min(LARGEST_LEVEL, self.error / (2 * self.cases))
 
     @property
     def alarm(self) -> float:

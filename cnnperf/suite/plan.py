@@ -30,19 +30,19 @@ CPU_BATCH = {
 }
 CPU_BATCH_OTHERS = 4
 CUDA_BATCH = 512  # fills the device with 32 x 32 images
-SHARED_BATCH = 64  # of both devices: what a CPU takes in one round and a GPU does not only launch
+SHARED_BATCH = 64  # on both devices: feasible for a CPU, and large enough that launches do not bound a GPU
 Axes = dict[str, Sequence[AxisValue]]
 
-EVERY_COUNT = 8  # of threads; above it they are doubled
+EVERY_COUNT = 8  # numbers of threads are consecutive up to this, and then doubled
 SWEPT_PHASES = ("forward", "train")
 FULL_PRECISIONS = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "tf32", "bf16", "fp16")}
 PRACTICE: Mapping[str, Axes] = {
     "cpu": {"precision": ("fp32", "amp"), "engine": USUAL_ENGINES},
     "cuda": {"precision": ("tf32", "amp"), "engine": NETWORK_ENGINES},
 }
-"""Kind of device to what people who want speed run there, in `SWEPT_PHASES` and channels_last."""
+"""Device type to the axes of the suite `practice`: settings that are used for speed, in channels_last."""
 PYTORCH_DEFAULT: Axes = {"precision": ("conv_tf32",), "layout": ("contiguous",), "engine": ("eager",)}
-"""What PyTorch runs on CUDA by itself, to compare the suite practice with."""
+"""PyTorch's defaults on CUDA, with which the suite `practice` is compared."""
 
 
 @dataclass(frozen=True)
