@@ -107,8 +107,8 @@ class OnDevice:
 
     is_cuda, device = True, DEVICE
 
-    def __init__(self, address, size):
-        self.address, self.size = address, size
+    def __init__(self, address, size, grad=None):
+        self.address, self.size, self.grad = address, size, grad
 
     def untyped_storage(self):
         return self
@@ -125,20 +125,17 @@ class Training:
 
     def __init__(self, allocator):
         self.trace, self.images, self.model = allocator.entries, OnDevice(90, 48), self
-        self.task = SimpleNamespace(tensors=lambda: (self.images, OnDevice(91, 16)))
+        self.task = SimpleNamespace(inputs=(self.images,), tensors=lambda: (self.images, OnDevice(91, 16)))
         self.mark = lambda _: None
 
     def parameters(self):
-        return [OnDevice(92, 100)]
+        return [OnDevice(92, 100, grad=OnDevice(3, 100))]
 
     def buffers(self):
         return []
 
     def optimizer_state(self):
         return [OnDevice(93, 100)]
-
-    def gradients(self):
-        return {"weight": OnDevice(3, 100)}
 
     @contextmanager
     def marking(self, mark):
