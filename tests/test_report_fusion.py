@@ -222,3 +222,8 @@ def test_a_damaged_record_is_named(path, where):
 )
 def test_the_floor_counts_the_mask_in_maps(part, phase, precision, passes):
     assert FormRow(part, Case(phase=phase, precision=precision), replayed=False, forms={}).floor_passes == passes
+
+
+def test_a_shape_without_its_four_sizes_is_refused_with_what_is_needed():
+    with pytest.raises(RunFileError, match=r"cnnperf_fusion\.shape: a list of length 4 is needed here, found \[1, 2\]"):
+        render(run_of({**RECORD, "shape": [1, 2]}))

@@ -22,6 +22,7 @@ _LONGEST = 300  # characters of an error that lists keys
 _MESSAGE = re.compile(r"(?P<fault>.*?)(?: - at `\$(?P<path>.*)`)?", re.DOTALL)
 _STEP = re.compile(r"\.(?P<key>\w+)|\[(?P<index>\d+|\.\.\.)\]")
 _EXPECTED = re.compile(r"Expected `(?P<needed>[^`]*)`(?:, got `(?P<got>\w+)`)?.*")
+_LENGTH = re.compile(r"of length (\d+)")
 _MISSING = re.compile("Object missing required field `(.*)`")
 _UNKNOWN = re.compile("Object contains unknown field `(.*)`")
 NEEDED = {
@@ -106,7 +107,9 @@ def _fault(message: str, whole: object, where: str) -> RunFileError:
         )
     if expected:
         kinds = [kind for kind in expected["needed"].split(" | ") if kind != "null"]
-        return wrong(value, place, NEEDED.get(kinds[0], kinds[0]) if len(kinds) == 1 else "a plain value")
+        needed = NEEDED.get(kinds[0], kinds[0]) if len(kinds) == 1 else "a plain value"
+        length = _LENGTH.search(fault)
+        return wrong(value, place, f"{needed} of length {length[1]}" if length else needed)
     if "out of range" in fault:
         return wrong(value, place, "a number that a float64 can hold")
     return RunFileError(f"{place}: {fault}")
