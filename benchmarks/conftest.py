@@ -94,7 +94,7 @@ def _asked_of_scaling(options):
 
 @pytest.hookimpl(trylast=True)
 def pytest_benchmark_update_json(config, output_json):
-    """Say in the file of a run without cases of the plugin what machine it was."""
+    """Write the facts of the scaling run into the file of a run without other cases."""
     from cnnperf.records.encoding import facts_of
 
     for run in config.stash[SCALING_KEY]:

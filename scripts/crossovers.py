@@ -56,7 +56,7 @@ class Way:
         return between, self.tail(squeeze_of_convolution(sums, self.weight, self.first[0, 0].numel()))
 
     def tail(self, squeezed: Tensor | None) -> Tensor:
-        """Do what follows the second convolution."""
+        """Compute the tail behind the second convolution."""
         norm = frozen(self.norm, self.second)
         scale, shift = operators.tail_scaling(self.second, squeezed, *norm, *self.excitation, None, None)
         return algebra.apply_scaling(self.second, self.shortcut, scale, shift)

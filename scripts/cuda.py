@@ -1,4 +1,4 @@
-"""Do what is worth doing on a machine with a CUDA device, step by step within a budget of time.
+"""Run the steps that a machine with a CUDA device is for, one after the other within a budget of time.
 
 A step that is done is not done again: call it with the same folder until all are. One archive, DIR/cuda.tar.gz, holds
 run files, logs and results of the tests; DIR/steps.json says what became of each step. Both are written anew each time.
@@ -221,7 +221,7 @@ def gpu_tests() -> list[str]:
 
 
 def has_device() -> bool:
-    """Tell whether this Python has a PyTorch that sees a CUDA device."""
+    """Return whether this Python has a PyTorch that sees a CUDA device."""
     code = "import torch, sys; sys.exit(not torch.cuda.is_available())"
     return subprocess.run([sys.executable, "-c", code], check=False, capture_output=True).returncode == 0  # noqa: S603
 

@@ -1,4 +1,4 @@
-"""Say what a machine with a CUDA device has, and whether what the benchmarks rest on works there: cuda_probe.py FILE.
+"""Report what a machine with a CUDA device has, and whether the benchmarks work there: cuda_probe.py FILE.
 
 Each question is asked by itself: one that fails is written down with its error, and the next is asked.
 """

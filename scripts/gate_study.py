@@ -137,7 +137,7 @@ def rounded(passes: list[list[float]]) -> list[list[float]]:
 
 
 def median_rule(series: Series) -> bool | None:
-    """Tell whether medians over one process a side differ by more than 5 %."""
+    """Return whether medians over one process a side differ by more than 5 %."""
     if not series.first:
         return None
     medians = {

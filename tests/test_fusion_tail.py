@@ -184,7 +184,7 @@ def test_the_kernels_do_what_the_algebra_does_whatever_the_shape(kernels, shape,
 
 
 def close(found, exact, scale=0.0):
-    """Tell whether two results agree; one that cancels to almost nothing is judged on the scale of the others."""
+    """Return whether two results agree; one that cancels to almost nothing is judged on the scale of the others."""
     return float((found.double() - exact).norm()) <= 1e-3 * max(float(exact.norm()), scale, 1e-6)
 
 

@@ -19,7 +19,7 @@ SIGNS = (
 
 
 @contextmanager
-def out_of_memory_told() -> Iterator[None]:
+def converting_out_of_memory() -> Iterator[None]:
     """Convert out-of-memory errors of the allocators inside the block into `OutOfMemory`.
 
     Raises:

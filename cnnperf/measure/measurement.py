@@ -16,7 +16,7 @@ from cnnperf.measure.ceilings import measure_ceilings
 from cnnperf.measure.clock import Clock, clock_for
 from cnnperf.measure.compilation import CompileFacts
 from cnnperf.measure.correctness import References, Verified
-from cnnperf.measure.exhaustion import out_of_memory_told, release_caches
+from cnnperf.measure.exhaustion import converting_out_of_memory, release_caches
 from cnnperf.measure.graph_replay import ReplayClock, Replayed
 from cnnperf.measure.measured import Measured
 from cnnperf.measure.memory import measure_memory, reserved_bytes
@@ -65,7 +65,7 @@ class Laboratory:
     def _prepare_device(self, case: Case) -> None:
         """Check that a case can run here, and measure the ceilings of its device once for all its cases."""
         check_supported(case)
-        with out_of_memory_told(), self._in_force(case):
+        with converting_out_of_memory(), self._in_force(case):
             self._ceilings_of(torch.device(case.device))
 
     def measure(self, case: Case) -> Measured:
@@ -122,7 +122,7 @@ class Laboratory:
         check_supported(case)
         if ENGINES[case.engine].rotates:
             raise UnsupportedCase(f"{case.engine}: replays are timed in one process; leave --cnnperf-processes out")
-        with out_of_memory_told(), self._in_force(case), compilation.fresh_compiler():
+        with converting_out_of_memory(), self._in_force(case), compilation.fresh_compiler():
             workload = self._workload_of(case)
             compilation.compile_first_round(workload)
             return sample(workload, self.make_clock(torch.device(case.device)), self.schedule).latency().value
@@ -143,7 +143,7 @@ class Laboratory:
         return fits
 
     def _run_two_rounds(self, case: Case) -> None:
-        with out_of_memory_told(), self._in_force(case), compilation.fresh_compiler():
+        with converting_out_of_memory(), self._in_force(case), compilation.fresh_compiler():
             workload = self._workload_of(case)
             compilation.compile_first_round(workload)
             workload.run_once()
@@ -154,14 +154,14 @@ class Laboratory:
         Args:
             cases: CPU cases by number of threads, equal in all else and not compiled.
         """
-        with out_of_memory_told():
+        with converting_out_of_memory():
             subjects = {threads: self._new_workload(case) for threads, case in cases.items()}
             return thread_efficiencies(subjects, self.make_clock(torch.device("cpu")), self.schedule)
 
     def check(self, case: Case) -> Verified:
         """Check the results of one case without timing it; raise as `measure` does."""
         check_supported(case)
-        with out_of_memory_told(), self._in_force(case), compilation.fresh_compiler():
+        with converting_out_of_memory(), self._in_force(case), compilation.fresh_compiler():
             workload = self._workload_of(case)
             workload.run_once()
             return self._references.verify(workload)
@@ -173,7 +173,7 @@ class Laboratory:
         ready: list[Prepared] = []
         for case in cases:
             try:
-                with out_of_memory_told():
+                with converting_out_of_memory():
                     ready.append(self._ready(case))
             except CnnperfError as error:
                 results[case] = _without_frames(error)
@@ -204,7 +204,7 @@ class Laboratory:
         there = {one.case for one in ready}
         pairs = [pair for pair in asked if there.issuperset(pair)]
         try:
-            with out_of_memory_told():
+            with converting_out_of_memory():
                 samples, recompiles = self._sample(ready, pairs)
                 share = (time.perf_counter() - start) / len(ready)
                 eager = [one.case for one in ready if one.case.engine == "eager"]

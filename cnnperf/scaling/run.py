@@ -16,7 +16,7 @@ from cnnperf.measure.allocator import apply_policy
 from cnnperf.measure.clock import clock_for
 from cnnperf.measure.correctness import References
 from cnnperf.measure.environment import read_environment
-from cnnperf.measure.exhaustion import out_of_memory_told
+from cnnperf.measure.exhaustion import converting_out_of_memory
 from cnnperf.measure.sampler import Schedule, Subject
 from cnnperf.measure.support import in_force
 from cnnperf.measure.workload import Workload
@@ -144,7 +144,7 @@ class ScalingRun:
         """Build and verify the steps of this process, None for arms without it; or return why they cannot run."""
         steps: list[Step | None] = []
         try:
-            with out_of_memory_told():
+            with converting_out_of_memory():
                 for arm in arms:
                     takes_part = self.communicator.rank < arm.case.world_size
                     steps.append(Step(self._here(arm.case), self.communicator.rank) if takes_part else None)
