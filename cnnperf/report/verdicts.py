@@ -124,8 +124,8 @@ def power_text(result: Comparison) -> str:
     visible = [expm1(case.found.visible) for case in result.cases if case.found is not None]
     tolerance = result.rule.tolerance
     others = "".join(f", {limit:.1%} in {glob!r}" for glob, limit in tolerance.overrides)
-    allowed = f"Allowed is a slowdown of {tolerance.general:.1%} a case{others}"
-    allowed += "; a significant one of at least half of it is reported."
+    slowdown = f"a slowdown of {tolerance.general:.1%} a case{others}"
+    allowed = f"Allowed is {slowdown}; half of it is reported if significant."
     if not visible:
         return f"No time was measured. {allowed}"
     promise = f"False alarms: at most {result.rule.error:.0%} of runs." if result.paired else ONE_AFTER_THE_OTHER
