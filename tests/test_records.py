@@ -7,6 +7,7 @@ import textwrap
 import warnings
 from datetime import UTC
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -182,3 +183,16 @@ THREADS = """
 def test_the_first_files_of_a_process_may_be_read_by_several_threads(attempt):
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(THREADS)], check=False, capture_output=True, text=True)
     assert done.returncode == 0, (attempt, done.stderr)
+
+
+@pytest.mark.parametrize(
+    ("axes", "fault"),
+    [({"nothing": "compile"}, "unknown axis 'nothing'"), ({"engine": 5}, "a text is needed here, found 5")],
+)
+def test_a_ratio_to_no_case_is_refused_with_its_place(tmp_path, axes, fault):
+    path = tmp_path / "run.json"
+    damaged = msgspec.structs.replace(SMALL.cases[0], block="a block", ratios=(Over(axes, Value(1.0)),))
+    save_run(path, SMALL.replace(cases=(damaged,)))
+    _, refusal = read_or_refusal(path)
+    assert "$.benchmarks[0].extra_info.ratios[0].axes" in refusal
+    assert fault in refusal

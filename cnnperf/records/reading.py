@@ -161,6 +161,8 @@ def _record(benchmark: Benchmark[Any], where: str, source: str) -> CaseRecord | 
             raise  # on the second path `_upgraded` has already turned cells into cases
         return _foreign(benchmark)
     check_schema(info.cnnperf, f"{place}.cnnperf")
+    for number, over in enumerate(info.ratios):
+        decoded(over.axes, Case, f"{place}.ratios[{number}].axes")
     return _case(info, benchmark, f"{source}{where}")
 
 
