@@ -23,7 +23,7 @@ from cnnperf.measure.clock import clock_for
 from cnnperf.measure.environment import cpu_model
 from cnnperf.measure.paired import sample_together
 from cnnperf.measure.sampler import Schedule
-from cnnperf.report.cases import ratio_text
+from cnnperf.report.cases import factor_text
 from cnnperf.units import format_quantity
 
 SHAPES = (
@@ -98,7 +98,7 @@ def main() -> None:
         times = (format_quantity(together.latency(name).value, "s") for name in ("direct", "linear"))
         chosen = "linear" if block.pays(ways["direct"].first) else "direct"
         rounds = str(sum(map(len, together.groups["direct"])))
-        cells = ("x".join(map(str, shape)), *times, ratio_text(together.ratio("direct", "linear")), rounds, chosen)
+        cells = ("x".join(map(str, shape)), *times, factor_text(together.ratio("direct", "linear")), rounds, chosen)
         write(f"| {' | '.join(cells)} |")
 
 

@@ -8,7 +8,7 @@ from itertools import chain, pairwise, repeat
 import pytest
 
 from cnnperf.errors import WrongResult
-from cnnperf.measure.paired import draw_order, sample_block, sample_together
+from cnnperf.measure.paired import Instruments, draw_order, sample_block, sample_together
 from cnnperf.measure.sampler import Schedule
 from cnnperf.testing import ScriptedClock, ScriptedSubject
 
@@ -57,7 +57,8 @@ def test_in_each_cycle_every_subject_has_one_turn_in_an_order_that_is_drawn_anew
     clock, order = ScriptedClock(0.01), []
     subjects = {name: ScriptedSubject() for name in "abc"}
     asked = [("a", "b"), ("c", "b")]
-    samples = sample_block(subjects, clock, Schedule(budget=3.0, interval=0.0), asked, after_turn=order.append)
+    schedule = Schedule(budget=3.0, interval=0.0)
+    samples = sample_block(subjects, clock, schedule, asked, Instruments(after_turn=order.append))
     assert order[:3] == ["a", "b", "c"], "the warm-ups come first"
     cycles = ["".join(order[start : start + 3]) for start in range(3, len(order), 3)]
     assert {"".join(sorted(cycle)) for cycle in cycles} == {"abc"}
@@ -65,14 +66,14 @@ def test_in_each_cycle_every_subject_has_one_turn_in_an_order_that_is_drawn_anew
     assert {len(each.groups) for each in samples.values()} == {len(cycles)}
 
 
-def test_a_turn_lasts_some_forty_milliseconds_or_one_round():
+def test_a_turn_lasts_some_ten_milliseconds_or_one_round():
     clock = ScriptedClock(repeat(1e-9))
     subjects = {
         name: ScriptedSubject(body=lambda seconds=seconds: clock.sleep(seconds))
         for name, seconds in (("short", 1e-3), ("long", 0.3))
     }
     samples = sample_block(subjects, clock, Schedule(), [("short", "long")])
-    assert {len(group) for group in samples["short"].groups} == {39}
+    assert {len(group) for group in samples["short"].groups} == {9}
     assert {len(group) for group in samples["long"].groups} == {1}
 
 

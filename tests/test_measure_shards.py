@@ -15,14 +15,25 @@ def cases_of(numbers):
     return [Case(f"network{number}", engine="compile" if number % 2 else "eager") for number in numbers]
 
 
+def alone(cases):
+    return [[case] for case in cases]
+
+
+def test_the_cases_of_a_block_are_in_one_shard():
+    cases = cases_of(range(12))
+    blocks = [cases[:5], cases[5:6], cases[6:]]
+    shards = assign(blocks, dict.fromkeys(cases, 1.0), 2)
+    assert [{shards[case] for case in block} for block in blocks] == [{2}, {2}, {1}]
+
+
 @given(NAMES, st.integers(1, 8), st.data())
 def test_the_union_is_the_suite_and_the_intersection_is_empty(numbers, count, data):
     cases = cases_of(numbers)
     seconds = {case: data.draw(st.floats(0.01, 100)) for case in cases}
-    shards = assign(cases, seconds, count)
+    shards = assign(alone(cases), seconds, count)
     assert set(shards) == set(cases)
     assert set(shards.values()) <= set(range(1, count + 1))
-    assert shards == assign(reversed(cases), seconds, count)
+    assert shards == assign(reversed(alone(cases)), seconds, count)
     loads = [sum(seconds[case] for case in cases if shards[case] == number) for number in range(1, count + 1)]
     assert max(loads) <= sum(seconds.values()) / count + max(seconds.values())
 
@@ -30,7 +41,7 @@ def test_the_union_is_the_suite_and_the_intersection_is_empty(numbers, count, da
 def test_recorded_durations_are_balanced_within_a_fifth():
     cases = cases_of(range(42))
     seconds = {case: 2.0 + 9.0 * (case.engine == "compile") + number % 5 for number, case in enumerate(cases)}
-    shards = assign(cases, seconds, 5)
+    shards = assign(alone(cases), seconds, 5)
     loads = [sum(seconds[case] for case in cases if shards[case] == number) for number in range(1, 6)]
     assert max(loads) < 1.2 * min(loads)
 
@@ -39,12 +50,12 @@ def test_a_case_that_nobody_timed_counts_as_others_of_its_engine():
     eager, compiled = Case("a"), Case("b", engine="compile")
     seconds = {eager: 1.0, compiled: 50.0}
     new = [Case("c", engine="compile"), Case("d")]
-    shards = assign([eager, compiled, *new], seconds, 2)
+    shards = assign(alone([eager, compiled, *new]), seconds, 2)
     assert shards[compiled] != shards[new[0]]
 
 
 def test_without_durations_shards_have_equally_many_cases():
-    shards = assign(cases_of(range(10)), {}, 4)
+    shards = assign(alone(cases_of(range(10))), {}, 4)
     assert sorted(list(shards.values()).count(number) for number in (1, 2, 3, 4)) == [2, 2, 3, 3]
 
 

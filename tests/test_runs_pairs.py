@@ -1,11 +1,15 @@
-"""The pairs of a run: which cases are compared, and what an interval allows to say."""
+"""The pairs of a run: which cases are compared, and what their ratios allow to say."""
 
 import pytest
 from documents import benchmark, document
 
+from cnnperf.records.case import Case
 from cnnperf.records.metrics import Value
 from cnnperf.records.reading import parse_document
-from cnnperf.runs.pairs import ABOVE, BELOW, DEVICE, ENGINE, PART, UNKNOWN, UNSURE, pairs_of, shares_of, verdict_on
+from cnnperf.records.rounds import Rounds
+from cnnperf.records.run import CaseRecord, Over, Run
+from cnnperf.runs.pairs import DEVICE, ENGINE, PART, case_pairs_of, pairs_of, shares_of
+from cnnperf.runs.run_ratios import ratios_of_run
 
 
 def cases_of(*benchmarks):
@@ -13,7 +17,7 @@ def cases_of(*benchmarks):
 
 
 def compared(cases, kind):
-    return [(pair.numerator, pair.denominator) for pair in pairs_of(cases) if pair.kind == kind]
+    return [(pair.numerator, pair.denominator) for pair in case_pairs_of(cases) if pair.kind == kind]
 
 
 def test_engines_are_compared_with_eager():
@@ -47,16 +51,54 @@ def test_a_share_needs_all_three_networks():
     assert shares_of(cases_of(*benchmarks[1:])) == ()
 
 
+EAGER, COMPILED = Case("lenet5"), Case("lenet5", engine="compile")
+
+
+def run_with(ratio, *, block="block", **facts):
+    """Return a run of two engines, of which eager over compiled was measured side by side in a block."""
+    values = {"latency": Value(1.0, 0.9, 1.1)}
+    overs = (Over({"engine": "compile"}, ratio),)
+    records = (CaseRecord(EAGER, values, block=block, ratios=overs), CaseRecord(COMPILED, values, block=block))
+    return Run(cases=records, **facts)
+
+
 @pytest.mark.parametrize(
-    ("quotient", "verdict"),
+    ("ratio", "verdict", "said_of_compiled"),
     [
-        (Value(1.2, 1.1, 1.3), ABOVE),
-        (Value(0.8, 0.7, 0.9), BELOW),
-        (Value(1.2, 0.9, 1.5), UNSURE),
-        (Value(1.2, 1.0001, 1.5), UNSURE),  # written as 1.00
-        (Value(1.2), UNKNOWN),
-        (Value(float("nan"), 1.1, 1.3), UNKNOWN),
+        (Value(1.2, 1.1, 1.31, 50), "above", "faster"),
+        (Value(0.8, 0.7, 0.91, 50), "below", "slower"),
+        (Value(1.2, 0.9, 1.6, 50), "unsure", "unsure"),
+        (Value(1.05, 1.005, 1.097, 50), "unsure", "unsure"),
+        (Value(1.005, 1.0, 1.01, 50), "same", "same"),
+        (Value(1.2), "unknown", "unknown"),
     ],
 )
-def test_the_verdict_is_that_of_the_interval(quotient, verdict):
-    assert verdict_on(quotient) == verdict
+def test_the_verdict_on_a_pair_is_about_the_case_that_is_compared(ratio, verdict, said_of_compiled):
+    ratios = ratios_of_run(run_with(ratio))
+    (pair,) = pairs_of([EAGER, COMPILED], ratios)
+    assert (pair.ratio.verdict, pair.verdict, pair.ratio.paired) == (verdict, said_of_compiled, True)
+
+
+def test_cases_of_two_blocks_are_not_paired_and_their_ratio_is_that_of_medians():
+    ratio = ratios_of_run(run_with(Value(1.2, 1.1, 1.3, 50), block=""))[EAGER, COMPILED]
+    assert (ratio.paired, ratio.value.value) == (False, pytest.approx(1.0))
+
+
+def test_the_smallest_difference_of_the_run_decides_what_is_the_same():
+    ratio = Value(1.02, 1.01, 1.03, 50)
+    verdicts = [
+        ratios_of_run(run_with(ratio, smallest_difference=least))[EAGER, COMPILED].verdict for least in (0.02, 0.1)
+    ]
+    assert verdicts == ["above", "same"]
+
+
+def test_a_share_comes_from_the_cycles_of_one_block():
+    plain, costly, improved = (Case(name) for name in ("resnet18", "se_resnet18", "se_resnet18_fused"))
+    drift = [1.0 + 0.1 * cycle for cycle in range(20)]  # would hide the cost in three medians
+    seconds = {plain: 1.0, costly: 1.1, improved: 1.05}
+    cases = {
+        case: CaseRecord(case, {}, Rounds([[factor * scale] for scale in drift]), block="block")
+        for case, factor in seconds.items()
+    }
+    (share,) = shares_of(cases)
+    assert (share.paired, share.share.value) == (True, pytest.approx(0.5))

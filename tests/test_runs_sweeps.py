@@ -10,12 +10,19 @@ from cnnperf.records.case import Case
 from cnnperf.records.metrics import Value
 from cnnperf.records.run import CaseRecord
 from cnnperf.runs.sweeps import crossover_of, efficiencies, gains, knee_of, lines_of, rivals_of, sweep_values
+from cnnperf.stats.ratio import ratio
 
 BATCHES = (1, 2, 4, 8, 16)
 
 
 def points(*values, half=0.01, over=BATCHES):
     return [(at, Value(value, value * (1 - half), value * (1 + half))) for at, value in zip(over, values, strict=False)]
+
+
+def crossover(base, challenger):
+    """Return the crossover of two sides with these latencies."""
+    other = dict(challenger)
+    return crossover_of([(batch, ratio(latency, other[batch])) for batch, latency in base if batch in other])
 
 
 def cases(*lines):
@@ -83,7 +90,7 @@ def test_a_gain_over_two_doublings_is_told_for_one():
 
 
 def test_a_planted_crossover_is_found_between_its_batches_with_its_interval():
-    found = crossover_of(points(1, 2, 4, 8, 16), points(3, 3, 3, 3, 3))
+    found = crossover(points(1, 2, 4, 8, 16), points(3, 3, 3, 3, 3))
     assert (found.answer, found.first, found.earlier) == ("from", 4, ())
     assert found.batch.value == pytest.approx(3.0)
     assert 2 < found.batch.low < 3 < found.batch.high < 4
@@ -92,48 +99,48 @@ def test_a_planted_crossover_is_found_between_its_batches_with_its_interval():
 
 def test_wider_latencies_give_a_wider_crossover():
     narrow, wide = (
-        crossover_of(points(1, 2, 4, 8, 16, half=half), points(3, 3, 3, 3, 3, half=half)).batch for half in (0.01, 0.2)
+        crossover(points(1, 2, 4, 8, 16, half=half), points(3, 3, 3, 3, 3, half=half)).batch for half in (0.01, 0.2)
     )
     assert wide.low < narrow.low < narrow.value < narrow.high < wide.high
 
 
 def test_a_batch_that_is_unsure_widens_the_interval_over_it():
-    found = crossover_of(points(1, 1, 1, 1), points(1.5, 1.005, 0.5, 0.25))
+    found = crossover(points(1, 1, 1, 1), points(1.5, 1.005, 0.5, 0.25))
     assert found.first == 4
     assert found.batch.low < 2 < found.batch.high
 
 
 def test_a_side_that_is_faster_everywhere_always_is():
-    found = crossover_of(points(2, 4, 8), points(1, 2, 4))
+    found = crossover(points(2, 4, 8), points(1, 2, 4))
     assert (found.answer, found.batch.value, found.first) == ("always", 1.0, 1)
 
 
 def test_a_side_that_is_slower_at_the_largest_batch_never_is():
-    found = crossover_of(points(1, 2, 4), points(2, 4, 8))
+    found = crossover(points(1, 2, 4), points(2, 4, 8))
     assert (found.answer, found.first, found.most) == ("never", None, 4)
     assert found.batch is None
 
 
 def test_a_difference_that_is_not_sure_at_the_largest_batch_is_unsure():
-    assert crossover_of(points(1, 2, 4), points(2, 3, 4.01)).answer == "unsure"
+    assert crossover(points(1, 2, 4), points(2, 3, 4.01)).answer == "unsure"
 
 
 def test_of_several_crossings_the_last_counts_and_the_others_are_told():
-    found = crossover_of(points(1, 1, 1, 1, 1), points(0.5, 2, 0.5, 2, 0.5))
+    found = crossover(points(1, 1, 1, 1, 1), points(0.5, 2, 0.5, 2, 0.5))
     assert (found.answer, found.first, found.earlier) == ("from", 16, (1, 4))
     assert 8 < found.batch.low < found.batch.high < 16
 
 
 def test_without_a_common_batch_nothing_is_sure():
-    assert crossover_of(points(1), points(1, over=(2,))).answer == "unsure"
+    assert crossover(points(1), points(1, over=(2,))).answer == "unsure"
 
 
 def test_without_intervals_nothing_is_sure():
-    assert crossover_of([(1, Value(2.0)), (2, Value(4.0))], [(1, Value(1.0)), (2, Value(2.0))]).answer == "unsure"
+    assert crossover([(1, Value(2.0)), (2, Value(4.0))], [(1, Value(1.0)), (2, Value(2.0))]).answer == "unsure"
 
 
 def test_before_a_crossing_that_was_only_unsure_the_interval_begins_at_the_smallest_batch():
-    found = crossover_of(points(1, 1, 1), points(0.995, 0.5, 0.5))
+    found = crossover(points(1, 1, 1), points(0.995, 0.5, 0.5))
     assert (found.answer, found.first, found.batch.low) == ("from", 2, 1.0)
 
 
@@ -143,7 +150,7 @@ latencies = st.lists(st.floats(1e-4, 10), min_size=5, max_size=5)
 @settings(deadline=None)
 @given(latencies, latencies, st.floats(0.001, 0.3))
 def test_a_crossover_lies_in_its_interval_and_the_interval_in_the_batches(base, other, half):
-    found = crossover_of(points(*base, half=half), points(*other, half=half))
+    found = crossover(points(*base, half=half), points(*other, half=half))
     if found.answer == "from":
         assert 1 <= found.batch.low <= found.batch.value <= found.batch.high <= found.first
 

@@ -107,10 +107,11 @@ def test_a_member_for_which_there_is_never_memory_says_so():
 
 
 def test_a_run_measures_a_block_once_and_each_of_its_cases_reports_its_own_part():
-    run = BenchRun(Options(), 2, laboratory(), blocks=blocks_of([("a.py::test", case) for case in PAIR]))
+    run = BenchRun(Options(), 2, laboratory())
+    run.runner.blocks = blocks_of([("a.py::test", case) for case in PAIR])
     asked = []
     measure_block = run.laboratory.measure_block
-    run.laboratory.measure_block = lambda name, cases, pairs: asked.append(cases) or measure_block(name, cases, pairs)
+    run.laboratory.measure_block = lambda name, cases, *rest: asked.append(cases) or measure_block(name, cases, *rest)
     lines = []
     for case in PAIR:
         lines.append(run.announce(case))
@@ -122,6 +123,7 @@ def test_a_run_measures_a_block_once_and_each_of_its_cases_reports_its_own_part(
 
 
 def test_a_case_that_is_asked_for_again_is_measured_again():
-    run = BenchRun(Options(), 2, laboratory(), blocks=blocks_of([("a.py::test", MAX)]))
+    run = BenchRun(Options(), 2, laboratory())
+    run.runner.blocks = blocks_of([("a.py::test", MAX)])
     first, second = (run.measure(MAX) for _ in range(2))
     assert first is not second

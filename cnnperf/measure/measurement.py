@@ -21,7 +21,7 @@ from cnnperf.measure.graph_replay import ReplayClock, Replayed
 from cnnperf.measure.measured import Measured
 from cnnperf.measure.memory import measure_memory, reserved_bytes
 from cnnperf.measure.outcome import Prepared, Settings, result_of
-from cnnperf.measure.paired import sample_block
+from cnnperf.measure.paired import Instruments, Progress, sample_block
 from cnnperf.measure.precisions import cudnn_benchmark
 from cnnperf.measure.rapl import Rapl
 from cnnperf.measure.rotation import replayed
@@ -46,6 +46,7 @@ class Laboratory:
         ceilings: Ceilings by device, measured at the first case of each device.
         cudnn_benchmark: Whether cuDNN benchmarks its convolution algorithms and uses the fastest.
         make_clock: Function that returns the clock of a device; tests pass a scripted clock.
+        watch: Function that is called after each cycle of a block.
         make_workload: Function that builds the workload of a case; tests inject faults here.
     """
 
@@ -55,6 +56,7 @@ class Laboratory:
     ceilings: dict[str, dict[str, float]] = field(default_factory=dict)
     make_clock: Callable[[torch.device], Clock] = clock_for
     make_workload: Callable[[Case], Workload] | None = None
+    watch: Callable[[Progress], object] = lambda _: None
     _references: References = field(init=False)
     _eager_latency: dict[Case, float] = field(init=False, default_factory=dict)
 
@@ -82,7 +84,11 @@ class Laboratory:
         return measured
 
     def measure_block(
-        self, name: str, cases: Sequence[Case], asked: Sequence[tuple[Case, Case]]
+        self,
+        name: str,
+        cases: Sequence[Case],
+        asked: Sequence[tuple[Case, Case]],
+        schedule: Schedule | None = None,
     ) -> dict[Case, Measured | CnnperfError]:
         """Measure cases side by side, so that their ratios are paired.
 
@@ -92,6 +98,7 @@ class Laboratory:
             name: Name of the block.
             cases: Cases on one device that need the same process-wide settings.
             asked: Numerator and denominator of each ratio that is wanted.
+            schedule: Budget and precision; None for those of the laboratory.
 
         Returns:
             The result of each case, or the reason why there is none: an UnsupportedCase where this machine cannot run
@@ -108,13 +115,13 @@ class Laboratory:
                 results[case] = error
         if supported:
             with self._in_force(supported[0]), compilation.fresh_compiler():
-                results |= self._side_by_side(name, supported, asked)
+                results |= self._side_by_side(name, supported, asked, schedule or self.schedule)
         # Where memory does not hold all of them at once, each may still be measured by itself.
         alone = [case for case, found in results.items() if isinstance(found, OutOfMemory) and len(cases) > 1]
         for case in alone:
             del results[case]  # the error keeps the tensors of the block alive
             release_caches(case)
-            results |= self.measure_block("", [case], [])
+            results |= self.measure_block("", [case], [], schedule)
         return results
 
     def latency(self, case: Case) -> float:
@@ -167,7 +174,7 @@ class Laboratory:
             return self._references.verify(workload)
 
     def _side_by_side(
-        self, name: str, cases: Sequence[Case], asked: Sequence[tuple[Case, Case]]
+        self, name: str, cases: Sequence[Case], asked: Sequence[tuple[Case, Case]], schedule: Schedule
     ) -> dict[Case, Measured | CnnperfError]:
         results: dict[Case, Measured | CnnperfError] = {}
         ready: list[Prepared] = []
@@ -177,7 +184,7 @@ class Laboratory:
                     ready.append(self._ready(case))
             except CnnperfError as error:
                 results[case] = _without_frames(error)
-        return results | self._sampled(name, ready, asked)
+        return results | self._sampled(name, ready, asked, schedule)
 
     def _ready(self, case: Case) -> Prepared:
         start = time.perf_counter()
@@ -195,7 +202,7 @@ class Laboratory:
         return Prepared(workload, subject, work, facts, verified, memory, time.perf_counter() - start)
 
     def _sampled(
-        self, name: str, ready: Sequence[Prepared], asked: Sequence[tuple[Case, Case]]
+        self, name: str, ready: Sequence[Prepared], asked: Sequence[tuple[Case, Case]], schedule: Schedule
     ) -> dict[Case, Measured | CnnperfError]:
         """Sample cases that are ready, and return their results; where the clock jumped or memory ends, the error."""
         if not ready:
@@ -205,11 +212,13 @@ class Laboratory:
         pairs = [pair for pair in asked if there.issuperset(pair)]
         try:
             with converting_out_of_memory():
-                samples, recompiles = self._sample(ready, pairs)
+                samples, recompiles = self._sample(ready, pairs, schedule)
                 share = (time.perf_counter() - start) / len(ready)
                 eager = [one.case for one in ready if one.case.engine == "eager"]
                 self._eager_latency |= {case: samples[case].latency().value for case in eager}
-                measured = {one.case: self._result(one, samples[one.case], recompiles[one.case]) for one in ready}
+                measured = {
+                    one.case: self._result(one, samples[one.case], recompiles[one.case], schedule) for one in ready
+                }
         except CnnperfError as error:
             return {one.case: _without_frames(error) for one in ready}
         over = {case: [measured[below] for above, below in pairs if above == case] for case in measured}
@@ -220,7 +229,7 @@ class Laboratory:
         }
 
     def _sample(
-        self, ready: Sequence[Prepared], pairs: Sequence[tuple[Case, Case]]
+        self, ready: Sequence[Prepared], pairs: Sequence[tuple[Case, Case]], schedule: Schedule
     ) -> tuple[dict[Case, Samples], Counter[Case]]:
         """Return the samples of each case, and how many graphs each compiled meanwhile."""
         case = ready[0].case
@@ -237,21 +246,21 @@ class Laboratory:
             recompiles[case] += graphs - before
 
         if len(ready) == 1:
-            samples = {case: sample(ready[0].subject, clock, self.schedule, meter)}
+            samples = {case: sample(ready[0].subject, clock, schedule, meter)}
             count_graphs(case)
         else:
             subjects = {one.case: one.subject for one in ready}
-            samples = sample_block(subjects, clock, self.schedule, pairs, meter, count_graphs)
+            samples = sample_block(subjects, clock, schedule, pairs, Instruments(meter, count_graphs, self.watch))
         for one in ready:
             if isinstance(one.subject, Replayed):
                 samples[one.case] = samples[one.case].per_call(one.subject.calls)
         return samples, recompiles
 
-    def _result(self, ready: Prepared, samples: Samples, recompiles: int) -> Measured:
+    def _result(self, ready: Prepared, samples: Samples, recompiles: int, schedule: Schedule) -> Measured:
         case = ready.case
         device = torch.device(case.device)
         eager_latency = self._eager_latency.get(case.replace(engine="eager")) if case.compiled else None
-        settings = Settings(self.make_clock(device), self.schedule, self._ceilings_of(device), eager_latency)
+        settings = Settings(self.make_clock(device), schedule, self._ceilings_of(device), eager_latency)
         return result_of(ready, samples, recompiles, settings)
 
     @contextmanager

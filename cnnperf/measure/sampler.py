@@ -17,7 +17,10 @@ from cnnperf.errors import WrongResult
 from cnnperf.measure.clock import Clock, Reading
 from cnnperf.records.metrics import Value
 from cnnperf.stats.median import median_interval
+from cnnperf.stats.simultaneous import SMALLEST_DIFFERENCE, is_decided
 
+INTERRUPTED = "interrupted"
+LEAST_KEPT = 2  # groups that an interrupted measurement needs to be kept: one has no interval
 STEADY_WINDOW = 3
 STEADY_TOLERANCE = 0.05
 SLOW_ROUND = 0.02  # seconds; beyond it a cold round disappears in the noise, and warm-up rounds are expensive
@@ -49,7 +52,9 @@ class Schedule:
 
     Attributes:
         budget: Seconds of rounds for one case.
-        interval: Requested half-width of the median's confidence interval, relative to the median.
+        interval: Requested half-width of the confidence interval of a median or a ratio, relative to it.
+        smallest_difference: Smallest difference between two cases that matters, relative.
+        ratios: Number of ratios of the whole run, which share the error of its verdicts.
         warmup: Most seconds of warm-up.
         least_groups: Number of groups taken even if the budget is spent earlier.
         settled_groups: Number of groups before a narrow interval may end the sampling. Nine is the least count whose
@@ -59,6 +64,8 @@ class Schedule:
 
     budget: float = 1.0
     interval: float = 0.02
+    smallest_difference: float = SMALLEST_DIFFERENCE
+    ratios: int = 1
     warmup: float = 0.4
     least_groups: int = 3
     settled_groups: int = 9
@@ -68,6 +75,11 @@ class Schedule:
         """Return the number of rounds of `estimate` seconds per group, for about ten groups in the budget."""
         return max(1, min(self.most_rounds, int(self.budget / 10 / estimate)))
 
+    def suffices(self, ratio: Value) -> bool:
+        """Return whether a ratio is narrow, or decided and at most twice as wide as wanted."""
+        decided = is_decided(ratio, self.smallest_difference, self.ratios)
+        return ratio.half_width <= self.interval * (2 if decided else 1)
+
 
 @dataclass
 class Samples:
@@ -75,7 +87,7 @@ class Samples:
 
     Attributes:
         groups: Readings of each group, in order.
-        stopped: Reason for the end of the sampling, `interval` or `budget`.
+        stopped: Reason for the end of the sampling: `interval`, `budget` or `interrupted`.
         steady: Whether the warm-up became steady in its time.
         warmup_rounds: Number of rounds before the first group.
         energy: Joules per round of each group but one that the warm-up gave; empty without a meter.
@@ -96,6 +108,10 @@ class Samples:
     def flat(self) -> list[Reading]:
         """Return all readings in order."""
         return [reading for group in self.groups for reading in group]
+
+    def keep(self, count: int) -> None:
+        """Drop all groups but the first `count`."""
+        del self.groups[count:], self.energy[count:]
 
     def per_call(self, calls: int) -> Samples:
         """Return the samples of single calls, of which each round had several."""
@@ -143,7 +159,12 @@ def sample(subject: Subject, clock: Clock, schedule: Schedule, meter: Meter | No
             window = min(_window(history[-1].wall), schedule.rounds_in_group(estimate))
             samples.groups.append(history[-window:])
             samples.warmup_rounds -= window
-        _take_groups(subject, clock, schedule, samples, estimate, meter)
+        try:
+            _take_groups(subject, clock, schedule, samples, estimate, meter)
+        except KeyboardInterrupt:
+            if len(samples.groups) < LEAST_KEPT:
+                raise
+            samples.stopped = INTERRUPTED
     return samples
 
 

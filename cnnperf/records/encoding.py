@@ -37,6 +37,7 @@ def facts_of(run: Run) -> Object:
         schema=SCHEMA,
         suite=run.suite,
         planned=run.planned,
+        smallest_difference=run.smallest_difference,
         step=run.step,
         shard=run.shard,
         of_cases=run.of_cases,

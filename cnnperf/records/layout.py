@@ -74,6 +74,7 @@ class Facts(msgspec.Struct, omit_defaults=True):
     schema: Count = 0  # always written, because SCHEMA is not 0
     suite: str = ""
     planned: Count | None = None
+    smallest_difference: float | None = None
     step: float | None = None
     shard: str = ""
     of_cases: str = ""

@@ -142,6 +142,7 @@ def _run(file: File[Any], source: str) -> Run:
         round_seconds=facts.round_seconds,
         anchor=facts.anchor,
         regressed=facts.regressed,
+        smallest_difference=facts.smallest_difference,
         step=facts.step,
         hosts=facts.hosts,
         shard=facts.shard,

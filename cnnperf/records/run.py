@@ -159,6 +159,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
         round_seconds: Duration of the rounds whose times were saved, a part of `wall_seconds`.
         anchor: Commit that the metric `anchor_ratio` compares with; empty if there is none.
         regressed: Baseline that the run was worse than when it was made; empty if it was not.
+        smallest_difference: Smallest difference between two cases that matters, as a fraction; None for the default.
         step: Gain of throughput below which a sweep stops doubling its batch, or None.
         hosts: Host of each process, if several trained together.
         shard: Part of a suite, such as `2/5`; empty for a whole suite.
@@ -182,6 +183,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     round_seconds: float | None = None
     anchor: str = ""
     regressed: str = ""
+    smallest_difference: float | None = None
     step: float | None = None
     hosts: tuple[str, ...] = ()
     shard: str = ""

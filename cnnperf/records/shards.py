@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -43,27 +43,34 @@ def parse_shard(text: str, option: str = "--cnnperf-shard") -> Shard:
     return Shard(number, count)
 
 
-def assign(cases: Iterable[Case], seconds: Mapping[Case, float], count: int) -> dict[Case, int]:
+def assign(blocks: Iterable[Sequence[Case]], seconds: Mapping[Case, float], count: int) -> dict[Case, int]:
     """Return the number of each case's shard, counted from 1.
 
-    Cases are taken from the longest to the shortest, and each goes to the shard with the least work so far. The
+    Blocks are taken from the longest to the shortest, and each goes to the shard with the least work so far. The
     longest shard takes at most 4/3 of the best possible time (Graham, "Bounds on Multiprocessing Timing Anomalies",
-    SIAM Journal on Applied Mathematics 17, 1969, https://doi.org/10.1137/0117039, theorem 2). The order of `cases` does
-    not matter.
+    SIAM Journal on Applied Mathematics 17, 1969, https://doi.org/10.1137/0117039, theorem 2). The order of `blocks`
+    does not matter.
 
     Args:
-        cases: All cases of the suite.
+        blocks: All cases of the suite, those together that are measured side by side. A case counts where it is first.
         seconds: Seconds that each case took when it was measured. A case without any counts as the mean of the cases of
             its engine, or of all cases.
         count: Number of shards.
     """
-    weights = _weights(list(dict.fromkeys(cases)), seconds)
+    whole = list(blocks)
+    weights = _weights(list(dict.fromkeys(case for block in whole for case in block)), seconds)
     loads = dict.fromkeys(range(1, count + 1), 0.0)
     shards: dict[Case, int] = {}
-    for case in sorted(weights, key=lambda case: (-weights[case], case.id())):
+
+    def heaviest_first(block: Sequence[Case]) -> tuple[float, str]:
+        return -math.fsum(weights[case] for case in block), block[0].id()
+
+    for block in sorted(whole, key=heaviest_first):
         lightest = min(loads, key=lambda number: (loads[number], number))
-        shards[case] = lightest
-        loads[lightest] += weights[case]
+        for case in block:
+            if case not in shards:
+                shards[case] = lightest
+                loads[lightest] += weights[case]
     return shards
 
 

@@ -8,11 +8,16 @@ from typing import TypeVar
 
 from cnnperf.records.case import AXIS_BY_NAME, LATER, Case
 from cnnperf.records.metrics import Value
-from cnnperf.runs.pairs import UNSURE, verdict_on
+from cnnperf.runs.pairs import Share
+from cnnperf.runs.ratios import Ratio
+from cnnperf.stats.simultaneous import SAME, UNSURE
 from cnnperf.units import ABSENT, format_factor, format_percent, format_quantity, format_ratio
 
 Format = tuple[str, str, int, tuple[str, ...]]
 Key = TypeVar("Key", bound=Hashable)
+
+UNPAIRED = "~"
+"""Mark in front of a ratio of cases that were measured one after the other."""
 
 
 def format_of(case: Case) -> Format:
@@ -42,21 +47,33 @@ def count_text(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def ratio_text(quotient: Value) -> str:
-    """Write a ratio with its interval: `1.21x [1.17, 1.25]`, or `unsure [0.97, 1.05]` where that includes 1."""
+def ratio_text(ratio: Ratio | None) -> str:
+    """Write a ratio with its interval: `1.21x [1.17, 1.25]`, `same [0.99, 1.01]`, or `unsure [0.97, 1.05]`.
+
+    A ratio that is not paired begins with `UNPAIRED`.
+    """
+    if ratio is None or math.isnan(ratio.value.value):
+        return ABSENT
+    mark = "" if ratio.paired else UNPAIRED
+    return mark + factor_text(ratio.value, ratio.verdict if ratio.verdict in {SAME, UNSURE} else "")
+
+
+def factor_text(quotient: Value, word: str = "") -> str:
+    """Write a quotient with its interval: `1.21x [1.17, 1.25]`, the word in place of its value if there is one."""
     if math.isnan(quotient.value):
         return ABSENT
+    first = word or format_ratio(quotient.value)
     if quotient.low is None or quotient.high is None:
-        return format_ratio(quotient.value)
-    first = UNSURE if verdict_on(quotient) == UNSURE else format_ratio(quotient.value)
+        return first
     return f"{first} [{format_factor(quotient.low)}, {format_factor(quotient.high)}]"
 
 
-def share_text(share: Value) -> str:
-    """Write a share with its interval: `40% [35%, 45%]`."""
-    if math.isnan(share.value) or share.low is None or share.high is None:
-        return format_percent(share.value)
-    return f"{format_percent(share.value)} [{format_percent(share.low)}, {format_percent(share.high)}]"
+def share_text(share: Share) -> str:
+    """Write a share with its interval: `40% [35%, 45%]`; one that is not paired begins with `UNPAIRED`."""
+    value, mark = share.share, "" if share.paired else UNPAIRED
+    if math.isnan(value.value) or value.low is None or value.high is None:
+        return mark + format_percent(value.value)
+    return f"{mark}{format_percent(value.value)} [{format_percent(value.low)}, {format_percent(value.high)}]"
 
 
 def rate_text(images: float) -> str:

@@ -32,17 +32,17 @@ def cost_comparison(view: RunView) -> list[str]:
     """Return the cost of each part, and the shares of costs that improvements recover."""
     blocks: list[Block] = []
     for question in QUESTIONS:
-        texts = _ratios(pair for pair in view.single_pairs if pair.question == question)
+        texts = _ratios(pair for pair in view.single_pairs if pair.cases.question == question)
         blocks.append((f"{question.title}: {question.candidate} / {question.baseline}", texts, _setting))
     for recovery in RECOVERIES:
         shares = [share for share in view.shares if share.recovery == recovery and share.subject in view.single]
-        known = {share.subject: share_text(share.share) for share in shares if not math.isnan(share.share.value)}
+        known = {share.subject: share_text(share) for share in shares if not math.isnan(share.share.value)}
         blocks.append((recovery.title, known, _setting))
     return _section("What it costs (latency of the first over latency of the second; above 1 is slower)", blocks)
 
 
 def _ratios(pairs: Iterable[Pair]) -> Mapping[Case, str]:
-    return {pair.subject: ratio_text(pair.ratio) for pair in pairs if not math.isnan(pair.ratio.value)}
+    return {pair.subject: ratio_text(pair.ratio) for pair in pairs if not math.isnan(pair.ratio.value.value)}
 
 
 def _network(case: Case) -> tuple[str, int]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from cnnperf.records.metrics import Value
-from cnnperf.report.cases import quantity_text, rate_text, ratio_text
+from cnnperf.report.cases import UNPAIRED, factor_text, quantity_text, rate_text, ratio_text
 from cnnperf.runs.device_records import COPIES, DeviceRow, finding_text, image_bytes, is_positive
 from cnnperf.runs.devices import NOT_COMPARABLE
-from cnnperf.runs.pairs import value_of
+from cnnperf.runs.ratios import value_of
 from cnnperf.units import ABSENT, format_percent, format_quantity
 
 MARK = "!"
@@ -91,13 +89,13 @@ def _ratio(row: DeviceRow) -> str:
         return ""
     if row.against_cpu.reason in NOT_COMPARABLE:
         return "not comparable"
-    return _marked(row, row.against_cpu.value)
+    return _marked(row, ratio_text(row.against_cpu.ratio))
 
 
 def _copied_ratio(metric: str) -> Cell:
     def cell(row: DeviceRow) -> str:
         quotient = None if row.against_cpu is None else row.against_cpu.with_copies.get(metric)
-        return ABSENT if quotient is None else _marked(row, quotient)
+        return ABSENT if quotient is None else _marked(row, UNPAIRED + factor_text(quotient))
 
     return cell
 
@@ -127,8 +125,8 @@ def _batches(row: DeviceRow) -> str:
     return f"{first} to {last}{', at the edge' if row.best.at_edge else ''}"
 
 
-def _marked(row: DeviceRow, quotient: Value) -> str:
-    return ratio_text(quotient) + (MARK if row.doubts() and not math.isnan(quotient.value) else "")
+def _marked(row: DeviceRow, text: str) -> str:
+    return text + (MARK if row.doubts() and text != ABSENT else "")
 
 
 def _has_copies(row: DeviceRow) -> bool:

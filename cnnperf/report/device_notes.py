@@ -11,7 +11,7 @@ from cnnperf.report.cases import count_text, distinct
 from cnnperf.report.sweeps import crossover_text
 from cnnperf.runs.device_records import DeviceBlock, DeviceRow, MissingRow, is_positive
 from cnnperf.runs.devices import NOT_COMPARABLE
-from cnnperf.runs.pairs import value_of
+from cnnperf.runs.ratios import value_of
 from cnnperf.runs.sweeps import Rivals
 from cnnperf.units import format_quantity
 

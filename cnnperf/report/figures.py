@@ -14,7 +14,7 @@ from cnnperf.report.layout import escape, pipe_table
 from cnnperf.report.machine import machine_facts
 from cnnperf.report.scaling import scaling_markdown
 from cnnperf.report.view import RunView
-from cnnperf.runs.pairs import value_of
+from cnnperf.runs.ratios import value_of
 from cnnperf.units import ABSENT, format_quantity
 
 BEGIN = "<!-- figures:begin -->"

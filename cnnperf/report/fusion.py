@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from cnnperf.records.metrics import Value
-from cnnperf.report.cases import ratio_text
+from cnnperf.report.cases import UNPAIRED, ratio_text
 from cnnperf.report.layout import Row, escape, grid
 from cnnperf.runs.forms import COMPILE, COST_OF_SE, EAGER, FUSED, FUSED_COMPILE, OWN, FormRow
+from cnnperf.runs.ratios import Ratio
 from cnnperf.units import ABSENT, format_factor, format_percent, format_quantity
 
 PARTS = {
@@ -108,16 +110,12 @@ def _time_cells(row: FormRow) -> Row:
     alike = row.ratio(COMPILE, FUSED_COMPILE)  # where both were compiled, that is the comparison
     compiled = row.ratio(COMPILE, FUSED) if alike is None else None
     floor = row.over_floor()
-    ratios = (_ratio(value) for value in (row.ratio(EAGER, FUSED), compiled, alike))
+    ratios = (ratio_text(ratio) for ratio in (row.ratio(EAGER, FUSED), compiled, alike))
     return (*times, *ratios, ABSENT if floor is None else f"{format_factor(floor.value)}x")
 
 
 def _time(value: Value | None) -> str:
     return ABSENT if value is None else format_quantity(value.value, "s")
-
-
-def _ratio(value: Value | None) -> str:
-    return ABSENT if value is None else ratio_text(value)
 
 
 def _expected_cells(row: FormRow) -> Row:
@@ -134,7 +132,7 @@ def _libraries(rows: Sequence[FormRow]) -> Table:
     """Return the table of the forms of other libraries, for those that were installed."""
     names = tuple(dict.fromkeys(form for row in rows for form in row.forms if form not in OWN))
     return Table(
-        ", other libraries over ours", names, lambda row: tuple(_ratio(row.ratio(name, FUSED)) for name in names)
+        ", other libraries over ours", names, lambda row: tuple(ratio_text(row.ratio(name, FUSED)) for name in names)
     )
 
 
@@ -142,12 +140,13 @@ def _cost_cells(row: FormRow) -> Row:
     return tuple(_cost(row.ratio(*pair)) for pair in COST_OF_SE)
 
 
-def _cost(ratio: Value | None) -> str:
+def _cost(ratio: Ratio | None) -> str:
     """Return the share that SE adds to the time without it, with its interval: `6.1% [5.0%, 7.2%]`."""
-    if ratio is None or ratio.low is None or ratio.high is None:
+    value = Value(math.nan) if ratio is None else ratio.value
+    if ratio is None or value.low is None or value.high is None:
         return ABSENT
-    value, low, high = (format_percent(end - 1) for end in (ratio.value, ratio.low, ratio.high))
-    return f"{value} [{low}, {high}]"
+    middle, low, high = (format_percent(end - 1) for end in (value.value, value.low, value.high))
+    return f"{'' if ratio.paired else UNPAIRED}{middle} [{low}, {high}]"
 
 
 TIMES = Table("", (*FORMS, "eager/fused", "compile/fused", "compile/fused-compile", "floor"), _time_cells)

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from cnnperf.records.run import Run
 from cnnperf.report.cases import count_text, distinct, ratio_text
 from cnnperf.report.view import RunView
-from cnnperf.runs.pairs import ABOVE, BELOW, ENGINE, QUESTIONS, UNKNOWN, UNSURE, Pair
+from cnnperf.runs.pairs import ENGINE, FASTER, QUESTIONS, SLOWER, Pair
+from cnnperf.stats.simultaneous import SAME, UNKNOWN, UNSURE
 
 MOST_REASONS = 2
 FUSION_ONLY = "This run holds the fusion benchmark alone, whose tables `cnnperf show` prints"
@@ -35,13 +36,14 @@ def _reasons(run: Run) -> list[str]:
 
 
 def _compiling(pairs: Sequence[Pair]) -> list[str]:
-    against_eager = [pair for pair in pairs if pair.kind == ENGINE and pair.numerator.engine == "eager"]
+    against_eager = [pair for pair in pairs if pair.kind == ENGINE and pair.ratio.numerator.engine == "eager"]
     if not against_eager:
         return []
     counts = Counter(pair.verdict for pair in against_eager)
     number = count_text(len(against_eager), "case")
     without = f", and {counts[UNKNOWN]} have no interval" if counts[UNKNOWN] else ""
-    surely = f"Compiling is surely faster in {counts[ABOVE]} of {number}, slower in {counts[BELOW]}"
+    same = f", without a difference that matters in {counts[SAME]}" if counts[SAME] else ""
+    surely = f"Compiling is surely faster in {counts[FASTER]} of {number}, slower in {counts[SLOWER]}{same}"
     return [f"{surely}; in {counts[UNSURE]} no difference is seen{without}."]
 
 
@@ -49,7 +51,7 @@ def _costs(pairs: Sequence[Pair]) -> list[str]:
     """Return the cost of each part in an eager training step, or in the first phase where none was measured."""
     sentences = []
     for question in QUESTIONS:
-        eager = [pair for pair in pairs if pair.question == question and pair.subject.engine == "eager"]
+        eager = [pair for pair in pairs if pair.cases.question == question and pair.subject.engine == "eager"]
         if eager:
             pair = next((pair for pair in eager if pair.subject.phase == "train"), eager[0])
             title = f"{question.title[0].upper()}{question.title[1:]}"

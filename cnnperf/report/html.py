@@ -21,7 +21,7 @@ from cnnperf.report.rows import Row, history_data, round_rows, shift_rows
 from cnnperf.report.sweep_charts import sweep_rows
 from cnnperf.report.sweeps import device_crossovers
 from cnnperf.report.view import RunView
-from cnnperf.runs.pairs import value_of
+from cnnperf.runs.ratios import value_of
 from cnnperf.runs.series import Change, Series
 from cnnperf.units import ABSENT, format_quantity
 

@@ -18,8 +18,9 @@ from cnnperf.report.cases import (
     ratio_text,
 )
 from cnnperf.report.layout import WIDTH, Row, grid, shorten, wrap
+from cnnperf.report.notes import ratio_notes
 from cnnperf.report.view import RunView
-from cnnperf.runs.pairs import Cases, value_of
+from cnnperf.runs.ratios import Cases, value_of
 from cnnperf.units import ABSENT, format_percent, format_quantity
 
 MARK = "!"
@@ -69,7 +70,7 @@ class Table:
 def latency_tables(view: RunView) -> list[str]:
     """Return a table for each device and format, and a legend."""
     lines = [line for table in _tables(view.single) for line in _render(table, view)]
-    return [*lines, *_legend(view.single)] if lines else []
+    return [*lines, *_legend(view)] if lines else []
 
 
 def _tables(cases: Cases) -> Iterator[Table]:
@@ -109,15 +110,16 @@ def _latency(cases: Cases, case: Case) -> str:
     return f"{format_quantity(latency.value, 's')}{half_width_text(latency) + mark:<{_DOUBT}}"
 
 
-def _legend(cases: Cases) -> list[str]:
+def _legend(view: RunView) -> list[str]:
     """Explain the columns and words that the tables have."""
+    cases = view.single
     queued = any("queued_throughput" in record.values for record in cases.values())
     compared = len(distinct(cases, lambda case: case.engine)) > 1
     notes = [
         (True, "ceiling: share of the nearer of copy bandwidth and matmul rate."),
         (queued, "queued: images/s with a full queue of calls."),
         (compared, "speed-up: latency of the first engine over that of the second."),
-        (compared, "unsure: the interval includes 1, no difference seen."),
+        *((True, note) for note in ratio_notes(view)),
         (any(record.findings for record in cases.values()), f"{MARK}: doubtful, see the findings."),
     ]
     return ["", *wrap(" ".join(text for shown, text in notes if shown), rest="")]

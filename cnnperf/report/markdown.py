@@ -19,7 +19,7 @@ from cnnperf.report.rows import rounded
 from cnnperf.report.scaling import scaling_markdown
 from cnnperf.report.verdicts import HEADER, counts_of, headline_of, ordered, power_text, result_lines, verdict_row
 from cnnperf.report.view import RunView
-from cnnperf.runs.pairs import value_of
+from cnnperf.runs.ratios import value_of
 from cnnperf.runs.verdicts import CaseVerdict, Comparison
 from cnnperf.units import ABSENT, format_quantity
 

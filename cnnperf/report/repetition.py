@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from cnnperf.report.cases import ratio_text
+from cnnperf.report.cases import factor_text
 from cnnperf.report.layout import WIDTH, Row, grid, printable, shorten, wrap
 from cnnperf.runs.repeat import Repeat
+from cnnperf.stats.simultaneous import SAME, UNSURE, verdicts_on
 from cnnperf.units import ABSENT, format_quantity
 
 
@@ -18,9 +19,12 @@ def repeat_lines(repeat: Repeat) -> list[str]:
         lines.append(f"  {difference.case.label()}: {difference.metric} {first} and {second}")
     lines += [f"  only in one run: {case.label()}" for case in repeat.unpaired]
     rows: list[Row | str] = []
-    for times in repeat.times:
+    verdicts = verdicts_on([times.ratio for times in repeat.times])
+    for times, verdict in zip(repeat.times, verdicts, strict=True):
         seconds = (format_quantity(side.value, "s") for side in (times.first, times.second))
-        rows.append((times.case.label(), *seconds, ratio_text(times.ratio)))
+        rows.append(
+            (times.case.label(), *seconds, factor_text(times.ratio, verdict if verdict in {SAME, UNSURE} else ""))
+        )
     lines += ["", "latency of both runs, and the second over the first"]
     lines += grid(("", "first", "second", "ratio"), rows)
     return [shorten(printable(line), WIDTH) for line in lines]

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from cnnperf.records.case import AXIS_BY_NAME, Case
 from cnnperf.records.metrics import Value
 from cnnperf.report.cases import distinct, format_of, ratio_text, share_text
-from cnnperf.runs.pairs import ABOVE, BELOW, DEVICE, ENGINE, Cases, Pair, Share, value_of
+from cnnperf.runs.pairs import DEVICE, ENGINE, Pair, Share
+from cnnperf.runs.ratios import Cases, value_of
 from cnnperf.runs.roofline import intensity_of
 
 if TYPE_CHECKING:
@@ -60,21 +61,22 @@ def ratio_rows(cases: Cases, pairs: Sequence[Pair], shares: Sequence[Share]) -> 
     name = Namer(cases)
     rows: list[Row] = []
     for pair in pairs:
-        if pair.kind == ENGINE and pair.numerator.engine != "eager":
+        ratio = pair.ratio
+        if pair.kind == ENGINE and ratio.numerator.engine != "eager":
             continue
-        label = f"{pair.numerator.architecture} over {pair.denominator.architecture}"
+        label = f"{ratio.numerator.architecture} over {ratio.denominator.architecture}"
         if pair.kind in {ENGINE, DEVICE}:
             label = name(pair.subject) if pair.kind == ENGINE else _with_batch(pair.subject)
-        text, seen = ratio_text(pair.ratio), pair.verdict in {ABOVE, BELOW}
-        row = _ratio_row(pair.kind, pair.subject, label, pair.ratio, text, seen=seen)
-        rows.append(row if pair.question is None else {**row, "question": pair.question.title})
+        row = _ratio_row(pair.kind, pair.subject, label, ratio.value, ratio_text(ratio), seen=ratio.sees_difference)
+        question = pair.cases.question
+        rows.append(row if question is None else {**row, "question": question.title})
     for case, record in cases.items():
         calls = value_of(record, "break_even")
         if math.isfinite(calls.value):
             rows.append(_ratio_row("break_even", case, name(case), calls, f"{calls.value:,.0f} calls", seen=True))
     for share in shares:
         if math.isfinite(share.share.value):
-            label, text = _with_batch(share.subject), share_text(share.share)
+            label, text = _with_batch(share.subject), share_text(share)
             rows.append(_ratio_row("recovery", share.subject, label, share.share, text, seen=share.sure))
     return rows
 

@@ -11,7 +11,7 @@ from cnnperf.records.metrics import Value
 from cnnperf.records.run import CaseRecord, Run
 from cnnperf.report.cases import quantity_text
 from cnnperf.report.layout import Row, grid, wrap
-from cnnperf.runs.pairs import Cases
+from cnnperf.runs.ratios import Cases
 from cnnperf.runs.sweeps import LEAST, STEP, Crossover, Line, Rivals, efficiencies, gains, knee_of, lines_of, rivals_of
 from cnnperf.units import ABSENT, format_percent
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 from cnnperf.records.case import Case
-from cnnperf.records.metrics import Value
 from cnnperf.records.run import CaseRecord, Run
 from cnnperf.report.doubts import Doubt, doubts, not_measured
 from cnnperf.report.rows import Row, case_rows, memory_rows, ratio_rows
 from cnnperf.report.sweeps import Answer, answers_of
 from cnnperf.runs.forms import FormRow, form_rows
 from cnnperf.runs.pairs import Pair, Share, pairs_of, shares_of
+from cnnperf.runs.ratios import Ratio, Ratios
+from cnnperf.runs.run_ratios import ratios_of_run
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,12 @@ class RunView:
     @cached_property
     def forms(self) -> list[FormRow]:
         """Parts of networks with their forms."""
-        return form_rows(self._all)
+        return form_rows(self._all, self.ratios)
+
+    @cached_property
+    def ratios(self) -> Ratios:
+        """All ratios of the run."""
+        return ratios_of_run(self.run)
 
     @cached_property
     def _all(self) -> Mapping[Case, CaseRecord]:
@@ -52,7 +57,7 @@ class RunView:
     @cached_property
     def pairs(self) -> tuple[Pair, ...]:
         """Ratios between cases."""
-        return pairs_of(self.cases)
+        return pairs_of(self.cases, self.ratios)
 
     @cached_property
     def single_pairs(self) -> tuple[Pair, ...]:
@@ -94,10 +99,6 @@ class RunView:
         """Sentences about the cases that were not measured."""
         return not_measured(self.run)
 
-    def ratio(self, numerator: Case, denominator: Case) -> Value:
-        """Return the ratio of two cases; NaN where they were not compared."""
-        return self._ratios.get((numerator, denominator), Value(math.nan))
-
-    @cached_property
-    def _ratios(self) -> Mapping[tuple[Case, Case], Value]:
-        return {(pair.numerator, pair.denominator): pair.ratio for pair in self.pairs}
+    def ratio(self, numerator: Case, denominator: Case) -> Ratio | None:
+        """Return the ratio of two cases; None where they were not compared."""
+        return self.ratios.get((numerator, denominator))

@@ -11,7 +11,8 @@ from cnnperf.records.case import AxisValue, Case
 from cnnperf.records.finding import Finding
 from cnnperf.records.metrics import Value
 from cnnperf.records.run import CaseRecord
-from cnnperf.runs.pairs import copy_share, queued_latency, value_of
+from cnnperf.runs.pairs import copy_share, queued_latency
+from cnnperf.runs.ratios import Ratio, value_of
 from cnnperf.runs.sweeps import Rivals
 
 COPIES = ("copy_pinned", "copy_pageable")
@@ -80,16 +81,16 @@ class BestBatch:
 
 @dataclass(frozen=True)
 class DeviceRatio:
-    """Latency on the CPU over latency on CUDA of two cases that differ in the device alone, not paired.
+    """Latency on the CPU over latency on CUDA of two cases that differ in the device alone.
 
     Attributes:
-        value: The ratio; above 1 where CUDA is faster, NaN where there is none.
+        ratio: The ratio; above 1 where CUDA is faster, None where there is none.
         reason: Why there is no ratio; empty where there is one.
         on_cpu: Record on the CPU, or None.
         with_copies: By metric of the copy, the ratio with the images copied before each call on CUDA.
     """
 
-    value: Value = field(default_factory=lambda: Value(math.nan))
+    ratio: Ratio | None = None
     reason: str = ""
     on_cpu: CaseRecord | None = None
     with_copies: Mapping[str, Value] = field(default_factory=dict)

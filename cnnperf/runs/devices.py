@@ -22,7 +22,9 @@ from cnnperf.runs.device_records import (
     Role,
     is_positive,
 )
-from cnnperf.runs.pairs import DEVICE, counterpart, latency_ratio, ratio_with_copy, value_of
+from cnnperf.runs.pairs import DEVICE, counterpart, ratio_with_copy
+from cnnperf.runs.ratios import Ratios, value_of
+from cnnperf.runs.run_ratios import ratios_of_run
 from cnnperf.runs.sweeps import Rivals, rivals_of
 
 SHARED_BATCH = 64
@@ -47,6 +49,7 @@ class _Part:
         cases: Cases with a latency.
         blocks: The same by the axes that the cases of one block share.
         unusable: Cases without one.
+        ratios: All ratios of the run.
         crossovers: Crossovers of CUDA and the CPU; none in a shard, which has only some points of each sweep.
     """
 
@@ -55,6 +58,7 @@ class _Part:
     cases: Mapping[Case, CaseRecord]
     blocks: Mapping[Case, Mapping[Case, CaseRecord]]
     unusable: frozenset[Case]
+    ratios: Ratios
     crossovers: tuple[Rivals, ...]
 
 
@@ -90,7 +94,7 @@ def _part(name: str, run: Run) -> _Part:
     unusable = frozenset(record.case for record in records if record.case not in cases)
     rivals = [] if run.shard or not any(map(_on_cuda, cases)) else rivals_of(cases)
     crossovers = tuple(pair for pair in rivals if pair.metric == "device_crossover")
-    return _Part(name, run, cases, blocks, unusable, crossovers)
+    return _Part(name, run, cases, blocks, unusable, ratios_of_run(run), crossovers)
 
 
 def _block(shared: Case, parts: Sequence[_Part]) -> DeviceBlock:
@@ -164,7 +168,7 @@ def _ratio(part: _Part, record: CaseRecord, parts: Sequence[_Part]) -> DeviceRat
         return DeviceRatio(reason=_no_ratio(part, twin, parts))
     copies = [name for name in COPIES if is_positive(value_of(record, name))]
     with_copies = {name: ratio_with_copy(on_cpu, record, name) for name in copies}
-    return DeviceRatio(latency_ratio(on_cpu, record), "", on_cpu, with_copies)
+    return DeviceRatio(part.ratios.get((twin, record.case)), "", on_cpu, with_copies)
 
 
 def _no_ratio(part: _Part, twin: Case, parts: Sequence[_Part]) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cnnperf.records.case import Case
 from cnnperf.records.engines import ENGINES
 from cnnperf.records.metrics import Value
 from cnnperf.records.run import CaseRecord
-from cnnperf.runs.pairs import case_pairs_of, latency_ratio
+from cnnperf.runs.pairs import case_pairs_of
+from cnnperf.runs.ratios import Ratio, Ratios
 
 EAGER, COMPILE, FUSED, FUSED_COMPILE, PLAIN, PLAIN_COMPILE, COPY = (
     "eager", "compile", "fused", "fused-compile", "plain", "plain-compile", "copy",
@@ -42,12 +43,14 @@ class FormRow:
         case: A case of the row, without its architecture and engine.
         replayed: Whether calls were replayed and timed on a GPU.
         forms: Record by form.
+        ratios: Ratios of the run.
     """
 
     part: str
     case: Case
     replayed: bool
     forms: Mapping[str, CaseRecord]
+    ratios: Ratios = field(default_factory=dict, compare=False)
 
     def compares_forms(self) -> bool:
         """Return whether the run holds the paired ratio of the compiled textbook form to the fused one."""
@@ -58,11 +61,11 @@ class FormRow:
         """Return the median seconds of one call, None without the form."""
         return self.forms[form].values.get("latency") if form in self.forms else None
 
-    def ratio(self, numerator: str, denominator: str) -> Value | None:
+    def ratio(self, numerator: str, denominator: str) -> Ratio | None:
         """Return the ratio of two forms, None where one is missing."""
         if not self.forms.keys() >= {numerator, denominator}:
             return None
-        return latency_ratio(self.forms[numerator], self.forms[denominator])
+        return self.ratios.get((self.forms[numerator].case, self.forms[denominator].case))
 
     @property
     def floor_passes(self) -> float | None:
@@ -75,7 +78,7 @@ class FormRow:
     def over_floor(self) -> Value | None:
         """Return the ratio of the fused form to its least passes at the speed of the copy, or None."""
         ratio, passes = self.ratio(FUSED, COPY), self.floor_passes
-        return None if ratio is None or passes is None else ratio.scaled(2 / passes)
+        return None if ratio is None or passes is None else ratio.value.scaled(2 / passes)
 
     def floor_seconds(self) -> Value | None:
         """Return the seconds of the least passes at the speed of the copy, or None."""
@@ -98,10 +101,10 @@ def form_of(case: Case) -> tuple[str, str] | None:
     return part, f"{plain}-compile" if compiled else plain
 
 
-def form_rows(cases: Mapping[Case, CaseRecord]) -> list[FormRow]:
+def form_rows(cases: Mapping[Case, CaseRecord], ratios: Ratios) -> list[FormRow]:
     """Return the rows of a run, in the order of measuring: all parts, and networks whose forms were compared."""
     rows = [
-        FormRow(part, case, replayed, {form: cases[each] for form, each in forms.items()})
+        FormRow(part, case, replayed, {form: cases[each] for form, each in forms.items()}, ratios)
         for (part, case, replayed), forms in _places(cases).items()
     ]
     return [row for row in rows if row.part != NETWORK or row.compares_forms()]
@@ -110,16 +113,29 @@ def form_rows(cases: Mapping[Case, CaseRecord]) -> list[FormRow]:
 def compared_forms(cases: Iterable[Case]) -> Iterator[tuple[Case, Case]]:
     """Yield numerator and denominator of each ratio between forms of parts that the fusion benchmark shows."""
     for forms in _places(case for case in cases if case.of_part).values():
-        others = [form for form in forms if form not in OWN]
-        pairs = [(form, FUSED) for form in (EAGER, COMPILE, *others)]
-        pairs += [(FUSED, COPY), (COMPILE, FUSED_COMPILE), *COST_OF_SE]
-        yield from ((forms[above], forms[below]) for above, below in pairs if above in forms and below in forms)
+        yield from _shown_pairs(forms)
 
 
 def compared_cases(cases: Sequence[Case]) -> list[tuple[Case, Case]]:
     """Return numerator and denominator of every ratio that is shown of some cases."""
     networks = [(two.numerator, two.denominator) for two in case_pairs_of(cases)]
     return [*networks, *compared_forms(cases)]
+
+
+def compared_records(cases: Mapping[Case, CaseRecord]) -> list[tuple[Case, Case]]:
+    """Return numerator and denominator of every ratio that is shown of a run, also between forms of a network."""
+    networks = {case: record for case, record in cases.items() if not case.of_part}
+    rows = [row for row in form_rows(networks, {}) if row.part == NETWORK]
+    forms = [{form: record.case for form, record in row.forms.items()} for row in rows]
+    return [*compared_cases(list(cases)), *(pair for each in forms for pair in _shown_pairs(each))]
+
+
+def _shown_pairs(forms: Mapping[str, Case]) -> Iterator[tuple[Case, Case]]:
+    """Yield numerator and denominator of each ratio between the forms of a row."""
+    others = [form for form in forms if form not in OWN]
+    pairs = [(form, FUSED) for form in (EAGER, COMPILE, *others)]
+    pairs += [(FUSED, COPY), (COMPILE, FUSED_COMPILE), *COST_OF_SE]
+    yield from ((forms[above], forms[below]) for above, below in pairs if above in forms and below in forms)
 
 
 def _places(cases: Iterable[Case]) -> dict[tuple[str, Case, bool], dict[str, Case]]:

@@ -1,25 +1,23 @@
-"""Every ratio between the cases of one run as data: the two cases, the value, its confidence interval and a verdict."""
+"""Pairs of cases of one run that differ in one thing, and the shares of costs that improvements recover."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from cnnperf.records.case import Case
 from cnnperf.records.metrics import Value
 from cnnperf.records.run import CaseRecord
-from cnnperf.stats.ratio import ratio, recovered_share, sees_difference, total
-from cnnperf.units import format_factor
-
-ABOVE, BELOW, UNSURE, UNKNOWN = "above", "below", "unsure", "unknown"
-"""Verdicts on a ratio: its interval lies above 1 or below 1, includes 1, or does not exist."""
+from cnnperf.runs.ratios import Cases, Ratio, Ratios, value_of
+from cnnperf.stats.paired import paired_share
+from cnnperf.stats.ratio import ratio, recovered_share, total
+from cnnperf.stats.simultaneous import ABOVE, BELOW
 
 ENGINE, DEVICE, PART = "engine", "device", "cost"
 """Kinds of pairs: two engines, two devices, or two networks that differ in one part."""
 
-Cases = Mapping[Case, CaseRecord]
-MISSING = Value(math.nan)
+FASTER, SLOWER = "faster", "slower"
+"""Verdicts on the subject of a pair; `same`, `unsure` and `unknown` are those on its ratio."""
 
 
 @dataclass(frozen=True)
@@ -87,15 +85,32 @@ class CasePair:
 
 
 @dataclass(frozen=True)
-class Pair(CasePair):
-    """Two cases that differ in one thing, and the ratio of their latencies with its interval."""
+class Pair:
+    """Two cases that differ in one thing, and the ratio of their latencies.
 
-    ratio: Value = MISSING
+    Attributes:
+        cases: The two cases.
+        ratio: The ratio.
+    """
+
+    cases: CasePair
+    ratio: Ratio
+
+    @property
+    def kind(self) -> str:
+        """`ENGINE`, `DEVICE` or `PART`."""
+        return self.cases.kind
+
+    @property
+    def subject(self) -> Case:
+        """The case with the other engine, on CUDA, or with the part."""
+        return self.cases.subject
 
     @property
     def verdict(self) -> str:
-        """`ABOVE`, `BELOW`, `UNSURE` or `UNKNOWN`."""
-        return verdict_on(self.ratio)
+        """Verdict on the subject: `faster`, `slower`, `same`, `unsure` or `unknown`."""
+        above, below = (SLOWER, FASTER) if self.subject == self.ratio.numerator else (FASTER, SLOWER)
+        return {ABOVE: above, BELOW: below}.get(self.ratio.verdict, self.ratio.verdict)
 
 
 @dataclass(frozen=True)
@@ -106,31 +121,18 @@ class Share:
         recovery: The three architectures.
         subject: Case of the improved one.
         share: The share with its interval; NaN where the part has no visible cost.
+        paired: Whether the three cases were measured side by side.
     """
 
     recovery: Recovery
     subject: Case
     share: Value
+    paired: bool
 
     @property
     def sure(self) -> bool:
         """Whether the interval excludes 0."""
         return bool(self.share.low and self.share.high and self.share.low * self.share.high > 0)
-
-
-def value_of(record: CaseRecord | None, metric: str) -> Value:
-    """Return the value of a metric; NaN where there is no record or no such value."""
-    missing = Value(math.nan)
-    return missing if record is None else record.values.get(metric, missing)
-
-
-def latency_ratio(numerator: CaseRecord, denominator: CaseRecord) -> Value:
-    """Return the ratio of two latencies: the paired one where the cases were measured side by side."""
-    if (paired := numerator.over(denominator)) is not None:
-        return paired
-    if (paired := denominator.over(numerator)) is not None:
-        return paired.scaled_inverse(1.0)
-    return ratio(value_of(numerator, "latency"), value_of(denominator, "latency"))
 
 
 def ratio_with_copy(on_cpu: CaseRecord, on_cuda: CaseRecord, copy: str) -> Value:
@@ -157,19 +159,9 @@ def counterpart(case: Case, kind: str) -> Case | None:
     return case.replace(device="cpu") if case.device_type == "cuda" else None
 
 
-def pairs_of(cases: Cases) -> tuple[Pair, ...]:
-    """Return the ratios of latencies between the cases of a run: engines, then devices, then parts."""
-    return tuple(
-        Pair(
-            two.kind,
-            two.subject,
-            two.numerator,
-            two.denominator,
-            two.question,
-            latency_ratio(cases[two.numerator], cases[two.denominator]),
-        )
-        for two in case_pairs_of(cases)
-    )
+def pairs_of(cases: Collection[Case], ratios: Ratios) -> tuple[Pair, ...]:
+    """Return the pairs of some cases of a run, which are among its ratios: engines, then devices, then parts."""
+    return tuple(Pair(two, ratios[two.numerator, two.denominator]) for two in case_pairs_of(cases))
 
 
 def case_pairs_of(cases: Collection[Case]) -> Iterator[CasePair]:
@@ -186,23 +178,20 @@ def shares_of(cases: Cases) -> tuple[Share, ...]:
     for recovery in RECOVERIES:
         for case in cases:
             names = (recovery.plain, recovery.costly, recovery.improved)
-            three = [cases.get(case.replace(architecture=name)) for name in names]
-            if case.architecture == recovery.improved and None not in three:
-                share = recovered_share(*(value_of(record, "latency") for record in three))
-                shares.append(Share(recovery, case, share))
+            three = [cases[each] for name in names if (each := case.replace(architecture=name)) in cases]
+            if case.architecture == recovery.improved and len(three) == len(names):
+                shares.append(_share(recovery, *three))
     return tuple(shares)
 
 
-def verdict_on(quotient: Value) -> str:
-    """Return the verdict on a ratio.
-
-    An interval with an end that is written as 1.00 includes 1, so that no report calls `[1.00, 1.04]` sure.
-    """
-    if math.isnan(quotient.value) or quotient.low is None or quotient.high is None:
-        return UNKNOWN
-    if not sees_difference(quotient) or format_factor(1.0) in map(format_factor, (quotient.low, quotient.high)):
-        return UNSURE
-    return ABOVE if quotient.value > 1 else BELOW
+def _share(recovery: Recovery, plain: CaseRecord, costly: CaseRecord, improved: CaseRecord) -> Share:
+    """Return a share from the cycles of three cases, or from their medians where they have no cycles in common."""
+    three = (plain, costly, improved)
+    side_by_side = plain.block and plain.block == costly.block == improved.block
+    if side_by_side and plain.groups and len({len(record.groups) for record in three}) == 1:
+        return Share(recovery, improved.case, paired_share(*(record.groups for record in three)), paired=True)
+    medians = (value_of(record, "latency") for record in three)
+    return Share(recovery, improved.case, recovered_share(*medians), paired=False)
 
 
 def _engines(cases: Collection[Case]) -> Iterator[CasePair]:

@@ -8,7 +8,8 @@ from cnnperf.errors import RunFileError
 from cnnperf.records.case import Case
 from cnnperf.records.metrics import METRICS, Value
 from cnnperf.records.run import Run
-from cnnperf.runs.pairs import latency_ratio, value_of
+from cnnperf.runs.ratios import value_of
+from cnnperf.stats.ratio import ratio
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def repeat_of(first: Run, second: Run) -> Repeat:
             if metric.counter and any(value is not None for value in values):
                 before, after = (None if value is None else value.value for value in values)
                 counters.append(Difference(case, name, before, after))
-        quotient = latency_ratio(theirs[case], ours[case])
+        quotient = ratio(value_of(theirs[case], "latency"), value_of(ours[case], "latency"))
         times.append(Times(case, value_of(ours[case], "latency"), value_of(theirs[case], "latency"), quotient))
     return Repeat(
         counters=len(counters),

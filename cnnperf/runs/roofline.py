@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from cnnperf.records.run import CaseRecord, Run
-from cnnperf.runs.pairs import value_of
+from cnnperf.runs.ratios import value_of
 
 _MATMUL = "matmul_rate_"
 

@@ -14,7 +14,8 @@ from itertools import pairwise
 from cnnperf.records.case import AXIS_BY_NAME, Case
 from cnnperf.records.metrics import Value, with_units
 from cnnperf.records.run import CaseRecord, Run
-from cnnperf.runs.pairs import DEVICE, ENGINE, Cases, counterpart
+from cnnperf.runs.pairs import DEVICE, ENGINE, counterpart
+from cnnperf.runs.ratios import Cases, latency_ratio
 from cnnperf.stats.ratio import ratio
 
 LEAST: Mapping[str, int] = {"batch": 3, "threads": 2, "image_size": 2, "width": 2}
@@ -141,18 +142,15 @@ def knee_of(throughputs: Points, step: float = STEP) -> Knee | None:
     return None
 
 
-def crossover_of(base: Points, challenger: Points) -> Crossover:
+def crossover_of(ratios: Points) -> Crossover:
     """Return the batch from which the challenger is faster at every larger batch that was measured.
 
     Between two batches the logarithm of the ratio of latencies is interpolated over the logarithm of the batch. The
     interval is that of the batches between which the sign of the logarithm is not sure.
 
     Args:
-        base: Batches of one side with their latencies, rising.
-        challenger: Those of the other side. Batches of one side alone are ignored.
+        ratios: Batches, rising, each with the latency of the other side over that of the challenger.
     """
-    other = dict(challenger)
-    ratios = [(batch, ratio(latency, other[batch])) for batch, latency in base if batch in other]
     if not ratios:
         return Crossover("unsure")
     signs = [_sign(quotient) for _, quotient in ratios]
@@ -175,11 +173,16 @@ def rivals_of(cases: Cases, least: int = LEAST["batch"]) -> list[Rivals]:
     lines = {line.case: line for line in lines_of(cases, "batch", least)}
     rivals = []
     for case, line in lines.items():
-        for other in (counterpart(case, ENGINE), counterpart(case, DEVICE)):
-            if other in lines:
-                base = lines[other]
-                rivals.append(Rivals(line, base, crossover_of(base.points("latency"), line.points("latency"))))
+        bases = [lines[other] for other in (counterpart(case, ENGINE), counterpart(case, DEVICE)) if other in lines]
+        rivals += [Rivals(line, base, crossover_of(_ratios(base, line))) for base in bases]
     return rivals
+
+
+def _ratios(base: Line, challenger: Line) -> list[tuple[int, Value]]:
+    """Return the ratios of latencies at the batches that both lines have."""
+    shared = [batch for batch in base.records if batch in challenger.records]
+    values = ((batch, latency_ratio(base.records[batch], challenger.records[batch]).value) for batch in shared)
+    return [(batch, value) for batch, value in values if value.value > 0]
 
 
 def efficiencies(line: Line) -> list[tuple[int, Value]]:

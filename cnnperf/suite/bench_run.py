@@ -5,9 +5,10 @@ It does not depend on pytest. The plugin passes it cases and prints its lines.
 
 from __future__ import annotations
 
+import math
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -21,7 +22,9 @@ from cnnperf.measure.checks import machine_findings
 from cnnperf.measure.environment import Record, load_average, read_environment
 from cnnperf.measure.measured import Measured
 from cnnperf.measure.measurement import Laboratory
+from cnnperf.measure.paired import Progress
 from cnnperf.measure.replicas import Replicas
+from cnnperf.measure.sampler import INTERRUPTED
 from cnnperf.records.case import Case
 from cnnperf.records.metrics import Value, with_units
 from cnnperf.records.run import CaseRecord, NotMeasured, Run
@@ -30,10 +33,9 @@ from cnnperf.report.layout import wrap
 from cnnperf.report.terminal import render_run
 from cnnperf.report.verdicts import comparison_lines
 from cnnperf.runs.baseline import Baseline
-from cnnperf.runs.forms import compared_cases
 from cnnperf.runs.sweeps import with_sweeps
 from cnnperf.runs.verdicts import Comparison
-from cnnperf.suite.blocks import Block
+from cnnperf.suite.block_runner import BlockRunner
 from cnnperf.suite.options import Options
 from cnnperf.units import format_duration, format_percent, format_quantity
 
@@ -45,7 +47,8 @@ class BenchRun:
     Attributes:
         options: The checked options.
         planned: Number of cases; None where only measuring shows it.
-        blocks: Block of each case; a case without one is measured alone.
+        runner: Measures the blocks of the run.
+        write: Receives the state of a block while it is measured.
         laboratory: Measures a case.
         records: Records of the finished cases.
         not_measured: Cases that were not measured, with the reason.
@@ -72,14 +75,19 @@ class BenchRun:
     comparison: Comparison | None = None
     not_compared: str = ""
     step: float | None = None
-    blocks: Mapping[Case, Block] = field(default_factory=dict)
+    runner: BlockRunner = field(init=False)
+    write: Callable[[str], object] = lambda _: None
     compile_seconds: float = 0.0
     round_seconds: float = 0.0
     _started: float = field(default_factory=time.perf_counter)
     _announced: int = 0
     _spent: list[float] = field(default_factory=list)
-    _results: dict[Case, Measured | CnnperfError] = field(default_factory=dict)
     _began: Run = field(default_factory=Run)
+
+    def __post_init__(self) -> None:
+        """Connect the laboratory with the progress of the run."""
+        self.runner = BlockRunner(self.laboratory)
+        self.laboratory.watch = lambda progress: self.write(progress_text(progress))
 
     @classmethod
     def begin(cls, options: Options, planned: int | None, baseline: Baseline | None = None) -> BenchRun:
@@ -116,8 +124,8 @@ class BenchRun:
         of = str(self._announced)
         if self.planned is not None:
             of = f"{of:>{len(str(self.planned))}}/{self.planned}"
-        others = len(self._block_of(case).cases) - 1 if case not in self._results else 0
-        beside = f"(side by side with {others} other{'s' if others > 1 else ''}) " if others else ""
+        others = self.runner.measures_now(case) - 1
+        beside = f"(side by side with {others} other{'s' if others > 1 else ''}) " if others > 0 else ""
         return f"[{of}] {case.label()} {beside}"
 
     def measure(self, case: Case) -> Measured:
@@ -126,8 +134,13 @@ class BenchRun:
         Raises:
             UnsupportedCase: If the case cannot run here; record that with `skip`.
             WrongResult: If its results are wrong; the run keeps nothing of it.
+            KeyboardInterrupt: If the user interrupts; the whole cycles of the block are in the run then.
         """
-        measured = self._measured(case)
+        measured = self.runner.result(case)
+        if measured.samples.stopped == INTERRUPTED:
+            for result, test in (measured, self.runner.block_of(case).tests.get(case, "")), *self.runner.interrupted():
+                self.keep(result, test)
+            raise KeyboardInterrupt
         if self.replicas is not None:
             others = self.replicas.latencies(case)
             measured = replace(measured, processes=(measured.values["latency"].value, *others))
@@ -225,27 +238,19 @@ class BenchRun:
         """Return the lines of the comparison with the baseline; none without one."""
         return comparison_lines(self.comparison) if self.comparison is not None else wrap(self.not_compared)
 
-    def _measured(self, case: Case) -> Measured:
-        block = self._block_of(case)
-        if len(block.cases) == 1:
-            return self.laboratory.measure(case)
-        if case not in self._results:
-            asked = compared_cases(block.cases)
-            self._results |= self.laboratory.measure_block(block.name, block.cases, asked)
-        result = self._results.pop(case)
-        if isinstance(result, CnnperfError):
-            raise result
-        return result
-
-    def _block_of(self, case: Case) -> Block:
-        return self.blocks.get(case) or Block("", (case,))
-
     def _left(self) -> str:
         """Return an estimate of the time left, from the mean duration of the cases so far."""
         left = (self.planned or 0) - self._announced
         if left <= 0:
             return ""
         return f"  ({left} left, about {format_duration(left * sum(self._spent) / len(self._spent))})"
+
+
+def progress_text(progress: Progress) -> str:
+    """Return the state of a block: `12 cycles, widest ratio ±6.1%, at most 4 s left`."""
+    widest = f", widest ratio ±{format_percent(progress.widest)}" if math.isfinite(progress.widest) else ""
+    left = format_duration(max(0.0, progress.budget - progress.spent))
+    return f"{progress.cycles} cycle{'s' if progress.cycles > 1 else ''}{widest}, at most {left} left"
 
 
 def _laboratory(options: Options) -> Laboratory:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 from cnnperf.records.case import Case
 from cnnperf.records.engines import ENGINES
@@ -16,10 +16,12 @@ class Block:
     Attributes:
         name: Name in the run file.
         cases: Cases in the order of their tests.
+        tests: Full name of the test of each case.
     """
 
     name: str
     cases: tuple[Case, ...]
+    tests: Mapping[Case, str] = field(default_factory=dict, compare=False)
 
 
 def blocks_of(tests: Iterable[tuple[str, Case]]) -> dict[Case, Block]:
@@ -29,16 +31,15 @@ def blocks_of(tests: Iterable[tuple[str, Case]]) -> dict[Case, Block]:
     replays have another clock than the others, and blocks of their own.
 
     Args:
-        tests: Name of the benchmark and case of each selected test.
+        tests: Full name and case of each selected test; a name is that of its benchmark up to the first `[`.
     """
-    members: dict[tuple[str, Case, bool], list[Case]] = {}
-    for benchmark, case in tests:
+    members: dict[tuple[str, Case, bool], dict[Case, str]] = {}
+    for test, case in tests:
         shared = case.replace(architecture="", engine="eager")
-        cases = members.setdefault((benchmark, shared, ENGINES[case.engine].rotates), [])
-        if case not in cases:
-            cases.append(case)
+        names = members.setdefault((test.partition("[")[0], shared, ENGINES[case.engine].rotates), {})
+        names.setdefault(case, test)
     blocks: dict[Case, Block] = {}
-    for (benchmark, shared, rotates), cases in members.items():
+    for (benchmark, shared, rotates), names in members.items():
         name = f"{benchmark}[{shared.id()}{'-replayed' if rotates else ''}]"
-        blocks |= dict.fromkeys(cases, Block(name, tuple(cases)))
+        blocks |= dict.fromkeys(names, Block(name, tuple(names), names))
     return blocks

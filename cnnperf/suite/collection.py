@@ -55,7 +55,7 @@ def case_of(item: pytest.Item) -> Case:
 def other_shards(
     items: Sequence[pytest.Item], shard: Shard, durations: Mapping[Case, float]
 ) -> tuple[list[pytest.Item], str]:
-    """Return the tests that belong to other shards, and the digest of all cases.
+    """Return the tests that belong to other shards, and the digest of all cases; a block is in one shard.
 
     Args:
         items: All tests with a case.
@@ -63,8 +63,10 @@ def other_shards(
         durations: Seconds that cases took before, by which shards are balanced.
     """
     from cnnperf.records.shards import assign, digest
+    from cnnperf.suite.blocks import blocks_of
 
     cases = [case_of(item) for item in items]
-    shards = assign(cases, durations, shard.count)
+    blocks = blocks_of((item.nodeid, case) for item, case in zip(items, cases, strict=True))
+    shards = assign([block.cases for block in dict.fromkeys(blocks.values())], durations, shard.count)
     elsewhere = [item for item, case in zip(items, cases, strict=True) if shards[case] != shard.number]
     return elsewhere, digest(cases)

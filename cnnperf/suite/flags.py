@@ -32,12 +32,17 @@ def _seconds(texts: tuple[str, ...]) -> float:
         raise OptionError(f"--cnnperf-time takes seconds such as 1.0, not {texts[0]!r}") from None
 
 
-def _fraction(texts: tuple[str, ...]) -> float:
-    text = texts[0]
-    try:
-        return float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-    except ValueError:
-        raise OptionError(f"--cnnperf-interval takes a number such as 2% or 0.02, not {text!r}") from None
+def _fraction(option: str) -> Callable[[tuple[str, ...]], float]:
+    """Return the parser of a relative number, given as a fraction or in percent."""
+
+    def parse(texts: tuple[str, ...]) -> float:
+        text = texts[0]
+        try:
+            return float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+        except ValueError:
+            raise OptionError(f"--cnnperf-{option} takes a number such as 2% or 0.02, not {text!r}") from None
+
+    return parse
 
 
 def _switch(texts: tuple[str, ...]) -> bool | None:
@@ -165,9 +170,18 @@ OPTIONS = (
         "interval",
         "PERCENT",
         ("2%",),
-        "stop measuring a case early once the half-width of its median's interval is this small",
+        "stop measuring early once the half-widths of the intervals of all ratios of a block of cases (for a case "
+        "alone: of its median) are this small; the time that is left goes to later blocks",
         pytest_only=True,
-        parse=_fraction,
+        parse=_fraction("interval"),
+    ),
+    Option(
+        "smallest-difference",
+        "PERCENT",
+        ("2%",),
+        "smallest difference between two cases that matters; a ratio that surely differs less from 1 is called `same`",
+        pytest_only=True,
+        parse=_fraction("smallest-difference"),
     ),
     Option(
         "input",

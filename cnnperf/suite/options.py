@@ -32,6 +32,7 @@ class Options:
         suite: Name of the suite.
         seconds: Budget of a case in seconds.
         interval: Wanted half-width of the interval, relative.
+        smallest_difference: Smallest difference between two cases that matters, relative.
         input_kind: `synthetic` or `photos`.
         cpu_allocator: `retain` or `system`.
         asked_cudnn_benchmark: Whether cuDNN chooses convolutions by timing them; None for the default of the suite.
@@ -48,6 +49,7 @@ class Options:
     suite: str = "default"
     seconds: float = 1.0
     interval: float = 0.02
+    smallest_difference: float = 0.02
     input_kind: str = "synthetic"
     cpu_allocator: str = "retain"
     asked_cudnn_benchmark: bool | None = None
@@ -81,7 +83,7 @@ class Options:
         """
         from cnnperf.suite.plan import schedule_for
 
-        return schedule_for(self.suite, self.seconds, self.interval)
+        return schedule_for(self.suite, self.seconds, self.interval, self.smallest_difference)
 
     def devices_here(self) -> tuple[str, ...]:
         """Return the devices to use on this machine, each once.

@@ -14,6 +14,7 @@ from cnnperf.models.architecture import Architecture
 from cnnperf.models.catalog import check_width
 from cnnperf.records.case import AXES, AXIS_BY_NAME, LAYOUTS, PHASES, AxisValue, Case
 from cnnperf.records.engines import NETWORK_ENGINES, USUAL_ENGINES
+from cnnperf.stats.simultaneous import SMALLEST_DIFFERENCE
 
 OVERRIDABLE = tuple(axis.name for axis in AXES if axis.overridable)
 NESTING = ("threads", "width", "batch", "image_size", "precision", "layout", "phase", "engine")
@@ -133,19 +134,23 @@ def thread_counts(cores: int) -> tuple[int, ...]:
 SMOKE = Schedule(budget=0.0, warmup=0.0, least_groups=3)
 
 
-def schedule_for(suite: str, seconds: float, interval: float) -> Schedule:
+def schedule_for(suite: str, seconds: float, interval: float, smallest: float = SMALLEST_DIFFERENCE) -> Schedule:
     """Return the schedule of a suite; the smoke suite takes three groups whatever the budget.
 
     Raises:
-        OptionError: If seconds or interval are not positive numbers, or the interval is not below 1.
+        OptionError: If a number is not positive, or the interval or the smallest difference is not below 1.
     """
     if not 0 < seconds < float("inf"):
         raise OptionError(f"--cnnperf-time takes seconds above 0, not {seconds:g}")
     if not 0 < interval < 1:
         raise OptionError(f"--cnnperf-interval takes a fraction between 0 and 1 or a percentage, not {interval:g}")
+    if not 0 < smallest < 1:
+        raise OptionError(
+            f"--cnnperf-smallest-difference takes a fraction between 0 and 1 or a percentage, not {smallest:g}"
+        )
     if suite == "smoke":
         return SMOKE
-    return Schedule(budget=seconds, interval=interval, warmup=0.4 * seconds)
+    return Schedule(budget=seconds, interval=interval, smallest_difference=smallest, warmup=0.4 * seconds)
 
 
 def parse_overrides(texts: Iterable[str]) -> dict[str, tuple[AxisValue, ...]]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,6 +21,7 @@ from cnnperf.records.commit import name_commit
 from cnnperf.suite.collection import case_of, cases_of, has_case, other_shards
 from cnnperf.suite.flags import OPTIONS, read_given
 from cnnperf.suite.options import Options, parse_options
+from cnnperf.suite.progress_line import ProgressLine
 from cnnperf.suite.replay import Replay
 
 if TYPE_CHECKING:
@@ -42,16 +42,16 @@ class PluginState:
         durations: Seconds of each case by which shards are made.
         of_cases: Digest of all cases, of which a shard measures some.
         run: The benchmark run; None before its first case.
-        file: Path of the test file under which progress was written last.
+        progress: Writer of progress.
         saved: Whether pytest-benchmark has the record of the run.
     """
 
     options: Options
     baseline: Baseline | None
     durations: Mapping[Case, float]
+    progress: ProgressLine
     of_cases: str = ""
     run: BenchRun | None = None
-    file: Any = None
     saved: bool = False
 
 
@@ -98,7 +98,9 @@ def pytest_configure(config: pytest.Config) -> None:
         name_commit({"id": "unknown"})  # a bad name is reported before anything is measured
         options = parse_options(read_given(lambda key: _value(config, key)))
         storage = _storage(config)
-        state = PluginState(options, options.find_baseline(storage), options.find_durations(storage))
+        state = PluginState(
+            options, options.find_baseline(storage), options.find_durations(storage), ProgressLine(config)
+        )
         config.stash[STATE_KEY] = state
     except CnnperfError as error:
         raise pytest.UsageError(str(error)) from error
@@ -281,7 +283,8 @@ def _run(request: pytest.FixtureRequest) -> BenchRun:
             state.run = BenchRun.begin(state.options, len(items), state.baseline)
         except CnnperfError as error:
             pytest.exit(f"cnnperf: {error}", returncode=ExitStatus.UNUSABLE)
-        state.run.blocks = blocks_of((item.nodeid.partition("[")[0], case_of(item)) for item in items)
+        state.run.runner.blocks = blocks_of((item.nodeid, case_of(item)) for item in items)
+        state.run.write = state.progress.show_state
         state.run.of_cases = state.of_cases
         if any(config.getoption(f"benchmark_{name}") for name in ("autosave", "save", "json")):
             commit = config.hook.pytest_benchmark_generate_commit_info(config=config)
@@ -297,17 +300,7 @@ def _storage(config: pytest.Config) -> Path:
 
 
 def _write(config: pytest.Config, text: str) -> None:
-    """Write progress to the terminal while output is captured: one line a case, below the name of its file."""
-    reporter = config.pluginmanager.get_plugin("terminalreporter")
-    capture = config.pluginmanager.get_plugin("capturemanager")
-    if reporter is None or reporter.verbosity < 0:
-        return
-    file = reporter.currentfspath
-    state = config.stash[STATE_KEY]
-    starts_file = text.startswith("[") and (file != state.file or reporter.verbosity > 0)
-    state.file = file
-    with capture.global_and_fixture_disabled() if capture else nullcontext():
-        reporter.write(f"\n{text}" if starts_file else text, flush=True)
+    config.stash[STATE_KEY].progress.write(text)
 
 
 def _benchmarks_disabled(config: pytest.Config) -> bool:

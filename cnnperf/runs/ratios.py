@@ -1,0 +1,86 @@
+"""Ratios of latencies between the cases of one run, each with its interval and a verdict that holds for all of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from cnnperf.records.case import Case
+from cnnperf.records.metrics import Value
+from cnnperf.records.run import CaseRecord
+from cnnperf.stats.ratio import ratio
+from cnnperf.stats.simultaneous import ABOVE, BELOW, SMALLEST_DIFFERENCE, UNKNOWN, UNSURE, verdicts_on
+from cnnperf.units import format_factor
+
+Cases = Mapping[Case, CaseRecord]
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """Latency of a case over that of another case of the run.
+
+    Attributes:
+        numerator: Case whose latency is divided.
+        denominator: Case by whose latency it is divided.
+        value: The ratio with its 95 % interval; `rounds` is the number of cycles of paired cases.
+        paired: Whether both cases were measured side by side; otherwise the value is a quotient of two medians, whose
+            interval misses what changed between them.
+        verdict: `above`, `below`, `same`, `unsure` or `unknown`; see `verdicts_on`.
+    """
+
+    numerator: Case
+    denominator: Case
+    value: Value
+    paired: bool = False
+    verdict: str = UNKNOWN
+
+    @property
+    def sees_difference(self) -> bool:
+        """Whether the ratio is surely above or surely below 1."""
+        return self.verdict in {ABOVE, BELOW}
+
+
+Ratios = Mapping[tuple[Case, Case], Ratio]
+"""Ratios by numerator and denominator."""
+
+
+def value_of(record: CaseRecord | None, metric: str) -> Value:
+    """Return the value of a metric; NaN where there is no record or no such value."""
+    missing = Value(math.nan)
+    return missing if record is None else record.values.get(metric, missing)
+
+
+def latency_ratio(numerator: CaseRecord, denominator: CaseRecord) -> Ratio:
+    """Return the ratio of two latencies without a verdict: the paired one if the cases were measured side by side."""
+    paired = numerator.over(denominator)
+    if paired is None and (inverse := denominator.over(numerator)) is not None:
+        paired = inverse.scaled_inverse(1.0)
+    value = paired or ratio(value_of(numerator, "latency"), value_of(denominator, "latency"))
+    return Ratio(numerator.case, denominator.case, value, paired is not None)
+
+
+def ratios_of(
+    cases: Cases, compared: Iterable[tuple[Case, Case]], smallest: float | None = SMALLEST_DIFFERENCE
+) -> dict[tuple[Case, Case], Ratio]:
+    """Return ratios with verdicts that hold for all of them together; see `verdicts_on`.
+
+    Args:
+        cases: Records by case.
+        compared: Numerator and denominator of every ratio that is shown of the run.
+        smallest: Smallest difference that matters, as a fraction; None for the default.
+    """
+    ratios = {pair: latency_ratio(cases[pair[0]], cases[pair[1]]) for pair in compared}
+    least = SMALLEST_DIFFERENCE if smallest is None else smallest
+    verdicts = verdicts_on([each.value for each in ratios.values()], least)
+    return {
+        pair: replace(ratios[pair], verdict=_as_written(ratios[pair].value, verdict))
+        for pair, verdict in zip(ratios, verdicts, strict=True)
+    }
+
+
+def _as_written(value: Value, verdict: str) -> str:
+    """Return `unsure` in place of a difference whose interval has an end that is written as 1.00."""
+    ends = (value.low, value.high)
+    touches = any(end is not None and format_factor(end) == format_factor(1.0) for end in ends)
+    return UNSURE if touches and verdict in {ABOVE, BELOW} else verdict
