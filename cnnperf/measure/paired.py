@@ -13,6 +13,8 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+import numpy as np
+
 from cnnperf.measure.clock import Clock
 from cnnperf.measure.sampler import (
     INTERRUPTED,
@@ -28,13 +30,16 @@ from cnnperf.measure.sampler import (
 )
 from cnnperf.stats.median import median_interval
 from cnnperf.stats.paired import PairedSamples, paired_ratio
+from cnnperf.stats.transient import transient
 
 WARM_UP_ROUNDS = 3  # whose median is the estimate; compiled subjects of `scaling` compile in the first
 TURN = 0.01
 """Seconds of a turn. What disturbs a shared machine lasts some 50 ms: turns of 10 ms share it, and their ratios have
 half the interval that turns of 40 ms have in the same time."""
 
-MOST_ROUNDS = 200  # in a turn
+MOST_ROUNDS = 199  # in a turn
+LEAST_SPENT = 0.5
+"""Share of the budget before which narrow ratios end nothing: a subject may be slower in its first second."""
 LOOK = 1.15  # growth of the number of cycles between two looks at the ratios
 
 Key = TypeVar("Key", bound=Hashable)
@@ -82,7 +87,8 @@ def sample_block(
 ) -> dict[Key, Samples]:
     """Take the samples of all subjects, cycle by cycle, until their ratios suffice or the budget ends.
 
-    An interrupt (Ctrl-C) ends the sampling too: whole cycles are kept if there are at least two.
+    An interrupt (Ctrl-C) ends the sampling too: whole cycles are kept if there are at least two. Leading cycles in
+    which a subject was not yet warm, compared with the others, count as warm-up.
 
     Args:
         subjects: Subjects by key, ready to be called.
@@ -100,12 +106,12 @@ def sample_block(
     observers: Instruments[Key] = instruments or Instruments()
     samples = {key: Samples() for key in subjects}
     with collector_paused():
-        rounds = {}
+        estimates = {}
         for key, subject in subjects.items():
-            rounds[key] = _rounds_in_turn(_warm_up(subject, clock, schedule, samples[key]))
+            estimates[key] = _warm_up(subject, clock, schedule, samples[key])
             observers.after_turn(key)
         try:
-            stopped = _take_cycles(_Cycle(subjects, clock, samples, rounds, observers), schedule, asked)
+            stopped = _take_cycles(_Cycle(subjects, clock, samples, estimates, observers), schedule, asked)
         except KeyboardInterrupt:
             whole = min(len(each.groups) for each in samples.values())
             if whole < LEAST_KEPT:
@@ -113,8 +119,10 @@ def sample_block(
             stopped = INTERRUPTED
             for each in samples.values():
                 each.keep(whole)
+    leading = transient(np.array([[statistics.median(turn) for turn in each.wall()] for each in samples.values()]).T)
     for each in samples.values():
         each.stopped = stopped
+        each.count_as_warm_up(leading)
     return samples
 
 
@@ -126,21 +134,23 @@ class _Cycle(Generic[Key]):
         subjects: Subjects by key.
         clock: Clock of their device.
         samples: Samples by key, to which each cycle adds a group.
-        rounds: Number of rounds of a turn by key, and whether an untimed cold round precedes them.
+        estimates: Seconds of a round by key.
         observers: Observers.
     """
 
     subjects: Mapping[Key, Subject]
     clock: Clock
     samples: Mapping[Key, Samples]
-    rounds: Mapping[Key, tuple[int, bool]]
+    estimates: Mapping[Key, float]
     observers: Instruments[Key]
 
     def take(self, order: Iterable[Key]) -> float:
         """Give each subject its turn, and return the seconds of all rounds."""
+        rounds = rounds_in_turn(max(self.estimates.values()))
         for key in order:
-            rounds, cold = self.rounds[key]
-            take_group(self.subjects[key], self.clock, self.samples[key], rounds, self.observers.meter, cold_round=cold)
+            cold = self.estimates[key] < SLOW_ROUND
+            subject, samples = self.subjects[key], self.samples[key]
+            take_group(subject, self.clock, samples, rounds, self.observers.meter, cold_round=cold)
             self.observers.after_turn(key)
         return sum(reading.wall for each in self.samples.values() for reading in each.groups[-1])
 
@@ -154,7 +164,7 @@ def _take_cycles(cycle: _Cycle[Key], schedule: Schedule, asked: Sequence[tuple[K
     while True:
         count += 1
         spent += cycle.take(generator.sample(list(cycle.subjects), len(cycle.subjects)))
-        if count >= look:
+        if count >= look and spent >= budget * LEAST_SPENT:
             groups = {key: each.wall() for key, each in cycle.samples.items()}
             enough, widest = _look(groups, asked, schedule)
             if enough:
@@ -196,6 +206,18 @@ def sample_together(subjects: Mapping[str, Subject], clock: Clock, schedule: Sch
     return PairedSamples({name: each.wall() for name, each in samples.items()}, samples[last].stopped)
 
 
+def rounds_in_turn(slowest: float) -> int:
+    """Return the number of rounds of every turn of a block, an odd one.
+
+    It is one number for all subjects, because the median of more rounds of skewed noise is smaller, and an odd one,
+    because the median of two rounds is their mean.
+
+    Args:
+        slowest: Seconds of a round of the slowest subject.
+    """
+    return max(1, min(MOST_ROUNDS, int(TURN / slowest))) | 1
+
+
 def draw_order(names: list[Key], rounds: int, seed: int) -> list[Key]:
     """Return every name once a round, in an order drawn for each, and none twice in a row, nor the last name first.
 
@@ -220,8 +242,3 @@ def _warm_up(subject: Subject, clock: Clock, schedule: Schedule, samples: Sample
     """Warm a subject up, and return the seconds of one round."""
     history = warm_up(subject, clock, schedule, samples)
     return statistics.median(reading.wall for reading in history[-WARM_UP_ROUNDS:])
-
-
-def _rounds_in_turn(estimate: float) -> tuple[int, bool]:
-    """Return the number of rounds of `estimate` seconds in a turn, and whether a cold round precedes them."""
-    return max(1, min(MOST_ROUNDS, int(TURN / estimate))), estimate < SLOW_ROUND

@@ -113,6 +113,11 @@ class Samples:
         """Drop all groups but the first `count`."""
         del self.groups[count:], self.energy[count:]
 
+    def count_as_warm_up(self, count: int) -> None:
+        """Move the first `count` groups to the warm-up."""
+        self.warmup_rounds += sum(map(len, self.groups[:count]))
+        del self.groups[:count], self.energy[:count]
+
     def per_call(self, calls: int) -> Samples:
         """Return the samples of single calls, of which each round had several."""
         groups = [[reading.divided(calls) for reading in group] for group in self.groups]

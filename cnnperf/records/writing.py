@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
@@ -42,6 +42,19 @@ def document_of(run: Run) -> Object:
         "version": "",
         **({"cnnperf": facts_of(run)} if run.ours else {}),
     }
+
+
+def add_interrupted(document: MutableMapping[str, Any], run: Run) -> None:
+    """Add the cases of an interrupted block to a document that pytest-benchmark has written.
+
+    It lacks those whose tests did not run any more, although the block has whole cycles of them.
+
+    Args:
+        document: Document with the benchmarks; changed in place.
+        run: The run, with the names of the tests of all its cases.
+    """
+    saved = {benchmark["fullname"] for benchmark in document["benchmarks"]}
+    document["benchmarks"] += [benchmark_entry(record) for record in run.cases if record.test not in saved]
 
 
 def save_run(path: Path, run: Run) -> None:

@@ -29,6 +29,7 @@ from cnnperf.records.case import Case
 from cnnperf.records.metrics import Value, with_units
 from cnnperf.records.run import CaseRecord, NotMeasured, Run
 from cnnperf.records.writing import Journal
+from cnnperf.report.cases import count_text
 from cnnperf.report.layout import wrap
 from cnnperf.report.terminal import render_run
 from cnnperf.report.verdicts import comparison_lines
@@ -164,6 +165,13 @@ class BenchRun:
         rate = format_quantity(record.values["throughput"].value, "images/s")
         time_text = format_quantity(latency.value, "s")
         return f"{time_text} ±{format_percent(latency.half_width)}, {rate}{self._left()}"
+
+    def kept_cycles(self) -> str:
+        """Return what an interrupted run has of its last block: `; 12 cycles of 4 cases are kept`."""
+        records = [record for record in self.records if record.stopped == INTERRUPTED]
+        if not records:
+            return ""
+        return f"; {len(records[0].groups)} cycles of {count_text(len(records), 'case')} are kept"
 
     def amend(self, case: Case, values: Mapping[str, Value]) -> None:
         """Add values to the record of a finished case."""

@@ -185,6 +185,9 @@ def _measure(request: pytest.FixtureRequest, benchmark: Any, run: BenchRun, case
         message = f"not measured: {reason}"
     except CnnperfError as error:
         message, end = str(error), partial(pytest.fail, pytrace=False)
+    except KeyboardInterrupt:
+        _write(request.config, f"interrupted{run.kept_cycles()}\n")
+        raise
     except BaseException:
         _write(request.config, "failed\n")
         raise
@@ -219,8 +222,11 @@ def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, A
     state = config.stash[STATE_KEY]
     if state.run is not None:
         from cnnperf.records.encoding import complete
+        from cnnperf.records.writing import add_interrupted
 
-        complete(output_json, state.run.finished(output_json["commit_info"]))
+        run = state.run.finished(output_json["commit_info"])
+        complete(output_json, run)
+        add_interrupted(output_json, run)
         state.saved = True
 
 
