@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from cnnperf.errors import OutOfMemory, UnsupportedCase, WrongResult
+from cnnperf.measure import compilation
 from cnnperf.measure.measurement import Laboratory
 from cnnperf.measure.sampler import Schedule
 from cnnperf.measure.workload import Workload
@@ -127,3 +128,12 @@ def test_a_case_that_is_asked_for_again_is_measured_again():
     run.runner.blocks = blocks_of([("a.py::test", MAX)])
     first, second = (run.measure(MAX) for _ in range(2))
     assert first is not second
+
+
+def test_networks_of_one_class_in_a_block_are_compiled_each_by_itself():
+    with compilation.fresh_compiler():
+        workloads = [Workload(MAX.replace(engine="compile"), seed=seed) for seed in range(2)]
+        for workload in workloads:
+            workload.compile()
+        facts = [compilation.compile_first_round(workload) for workload in workloads]
+    assert [each.graphs for each in facts] == [1, 1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +24,11 @@ MOMENTUM = 0.9
 PADDING_BYTES = 1 << 16  # upper bound of the padding before a tensor: moves it by any number of cache lines and pages
 
 Network = Callable[..., torch.Tensor]
+
+_ISOLATION: dict[str, Any] = (
+    {"isolate_recompiles": True} if "isolate_recompiles" in inspect.signature(torch.compile).parameters else {}
+)
+"""Networks of one class in a block must not run each other's compiled code; before PyTorch 2.13 they do."""
 
 
 class Workload:
@@ -87,7 +93,7 @@ class Workload:
     def compile(self) -> None:
         """Wrap the network in `torch.compile`, which compiles at the first call."""
         options = ENGINES[self.case.engine].compile_options or {}
-        self.network = cast(Network, torch.compile(self.model, dynamic=False, **options))
+        self.network = cast(Network, torch.compile(self.model, dynamic=False, **_ISOLATION, **options))
 
     def run_once(self) -> None:
         """Run one untimed round."""
