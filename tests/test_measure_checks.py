@@ -76,6 +76,27 @@ def test_nothing_fires_on_clean_evidence():
     assert findings_of(evidence()) == []
 
 
+def spread_of(half_width, **changes):
+    """Return the finding about a latency of 1 s with such an interval, or None."""
+    wide = evidence([1 - half_width] * 4 + [1.0] * 4 + [1 + half_width] * 4, **changes)
+    return next((finding for finding in findings_of(wide) if finding.kind == "spread"), None)
+
+
+def test_the_seconds_of_a_case_whose_ratios_end_the_sampling_may_be_less_precise():
+    assert spread_of(0.08) is not None
+    assert spread_of(0.08, ends_by_ratios=True) is None
+
+
+def test_seconds_that_may_be_a_fifth_apart_are_a_finding_that_speaks_of_the_ratios():
+    finding = spread_of(0.12, ends_by_ratios=True)
+    assert finding.seen == "the seconds are known to ±12.0% only; its ratios have intervals of their own"
+    assert finding.severity == pytest.approx(0.12)
+
+
+def test_a_precision_that_was_not_asked_for_is_no_finding_in_a_block():
+    assert spread_of(0.12, ends_by_ratios=True, schedule=Schedule(interval=0.05)) is None
+
+
 def test_a_single_slow_group_at_the_end_is_no_drift():
     kinds = [finding.kind for finding in findings_of(evidence([1.0] * 11 + [1.2]))]
     assert "drift" not in kinds

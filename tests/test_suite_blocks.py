@@ -1,5 +1,7 @@
 """Blocks: which cases are measured side by side, and what happens to a member that cannot be."""
 
+import random
+
 import pytest
 import torch
 
@@ -52,6 +54,19 @@ def test_the_members_of_a_block_have_as_many_cycles_and_their_ratio():
     assert len({len(record.groups) for record in records}) == 1
     assert records[0].over(records[1]).value == pytest.approx(1.0)
     assert records[1].over(records[0]) is None
+
+
+def test_less_precise_seconds_are_a_finding_of_a_case_alone_and_not_of_a_member_of_a_block():
+    def noisy(_):
+        generator = random.Random(0)
+        return ScriptedClock(generator.uniform(0.016, 0.024) for _ in range(10**6))
+
+    found = Laboratory(Schedule(budget=0.5), make_clock=noisy).measure_block("block", PAIR, compared_cases(PAIR))
+    alone = Laboratory(Schedule(budget=0.5), make_clock=noisy).measure(MAX)
+    assert 0.05 < found[MAX].values["latency"].half_width < 0.1
+    assert 0.05 < alone.values["latency"].half_width < 0.1
+    assert [finding.kind for finding in found[MAX].findings] == []
+    assert [finding.kind for finding in alone.findings] == ["spread"]
 
 
 def test_a_case_alone_has_no_block():

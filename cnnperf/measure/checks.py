@@ -32,7 +32,7 @@ class Check:
 CHECKS = (
     Check(
         "spread",
-        "smaller differences cannot be detected",
+        "smaller differences of seconds cannot be detected",
         "raise --cnnperf-time, or free the machine",
         symptoms.spread,
     ),

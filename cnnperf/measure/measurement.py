@@ -217,7 +217,10 @@ class Laboratory:
                 eager = [one.case for one in ready if one.case.engine == "eager"]
                 self._eager_latency |= {case: samples[case].latency().value for case in eager}
                 measured = {
-                    one.case: self._result(one, samples[one.case], recompiles[one.case], schedule) for one in ready
+                    one.case: self._result(
+                        one, samples[one.case], recompiles[one.case], schedule, by_ratios=bool(pairs)
+                    )
+                    for one in ready
                 }
         except CnnperfError as error:
             return {one.case: _without_frames(error) for one in ready}
@@ -256,11 +259,13 @@ class Laboratory:
                 samples[one.case] = samples[one.case].per_call(one.subject.calls)
         return samples, recompiles
 
-    def _result(self, ready: Prepared, samples: Samples, recompiles: int, schedule: Schedule) -> Measured:
+    def _result(
+        self, ready: Prepared, samples: Samples, recompiles: int, schedule: Schedule, *, by_ratios: bool
+    ) -> Measured:
         case = ready.case
         device = torch.device(case.device)
         eager_latency = self._eager_latency.get(case.replace(engine="eager")) if case.compiled else None
-        settings = Settings(self.make_clock(device), schedule, self._ceilings_of(device), eager_latency)
+        settings = Settings(self.make_clock(device), schedule, self._ceilings_of(device), eager_latency, by_ratios)
         return result_of(ready, samples, recompiles, settings)
 
     @contextmanager

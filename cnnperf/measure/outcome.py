@@ -60,12 +60,14 @@ class Settings:
         schedule: Budget and precision of the sampling.
         ceilings: Ceilings of the device.
         eager_latency: Seconds of one call of the same case in eager mode, or None.
+        ends_by_ratios: Whether the sampling ends by paired ratios, and not by the latency of the case.
     """
 
     clock: Clock
     schedule: Schedule
     ceilings: Mapping[str, float]
     eager_latency: float | None
+    ends_by_ratios: bool = False
 
 
 def result_of(prepared: Prepared, samples: Samples, recompiles: int, settings: Settings) -> Measured:
@@ -90,6 +92,7 @@ def result_of(prepared: Prepared, samples: Samples, recompiles: int, settings: S
         device=on_device,
         compared=prepared.verified.compared,
         ceiling_fraction=times["ceiling_fraction"],
+        ends_by_ratios=settings.ends_by_ratios,
     )
     values = {
         **times,

@@ -17,6 +17,11 @@ from cnnperf.measure.sampler import Samples, Schedule
 from cnnperf.records.metrics import Value
 
 SPREAD_FACTOR = 2.5  # times the requested half-width
+BLOCK_SPREAD = 0.1
+"""Half-width of a latency beyond which a case of a block has a finding. A block ends by its ratios, in which
+disturbances of the machine cancel, whatever the half-widths of its medians. Beyond 10 %, two latencies of a table may
+differ by a fifth although the cases take equally long."""
+
 DRIFT_SHIFT = 0.03
 DRIFT_SIGNIFICANCE = 0.01
 STALL_FACTOR = 10.0
@@ -39,6 +44,7 @@ class Evidence:
         device: Facts from the CUDA device; None on the CPU.
         compared: Whether results could be compared with float64.
         ceiling_fraction: Ratio of the time at the nearer ceiling to the latency; None if unknown.
+        ends_by_ratios: Whether the sampling ends by paired ratios, and not by the latency of the case.
     """
 
     samples: Samples
@@ -50,6 +56,7 @@ class Evidence:
     device: DeviceFacts | None = None
     compared: bool = True
     ceiling_fraction: Value | None = None
+    ends_by_ratios: bool = False
 
 
 class Seen(NamedTuple):
@@ -60,11 +67,14 @@ class Seen(NamedTuple):
 
 
 def spread(evidence: Evidence) -> Seen | None:
-    """Report a confidence interval of the latency that is much wider than requested."""
+    """Report a confidence interval of the latency that is much wider than requested; see `BLOCK_SPREAD` for blocks."""
     target = evidence.schedule.interval
     half_width = evidence.samples.latency().half_width
-    if half_width <= SPREAD_FACTOR * target:
+    if half_width <= SPREAD_FACTOR * target or (evidence.ends_by_ratios and half_width <= BLOCK_SPREAD):
         return None
+    if evidence.ends_by_ratios:
+        text = f"the seconds are known to ±{half_width:.1%} only; its ratios have intervals of their own"
+        return Seen(text, half_width)
     return Seen(f"the median's interval is ±{half_width:.1%}, wanted ±{target:.1%}", half_width)
 
 
