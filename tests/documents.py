@@ -5,7 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from cnnperf.records.metrics import METRICS
+from cnnperf.records.case import Case
+from cnnperf.records.metrics import METRICS, Value
+from cnnperf.runs.forms import compared_cases
+from cnnperf.stats.ratio import ratio as latency_ratio
+from cnnperf.suite.blocks import blocks_of
 
 
 def metric(name: str, value: float, half: float | None = None, rounds: int | None = None) -> dict[str, Any]:
@@ -55,6 +59,27 @@ def benchmark(
         },
         "stats": {"rounds": len(data), "median": latency, "data": data},
     }
+
+
+def side_by_side(*benchmarks: dict[str, Any], cycles: int = 30, **ratio: float) -> list[dict[str, Any]]:
+    """Return the benchmarks of each block as its members: with a name of the block, and their paired ratios.
+
+    Args:
+        benchmarks: Elements of `benchmark`.
+        cycles: Number of cycles of each ratio.
+        ratio: `value`, `low` and `high` of all ratios; without them, those of the quotient of the latencies.
+    """
+    cases = {Case.from_axes(each["extra_info"]["axes"]): each for each in benchmarks}
+    blocks = blocks_of((each["fullname"].partition("::")[0], case) for case, each in cases.items())
+    for case, each in cases.items():
+        each["extra_info"] |= {"block": blocks[case].name, "ratios": []}
+    for above, below in compared_cases(list(cases)):
+        if blocks[above] is blocks[below]:
+            values = (Value(**cases[case]["extra_info"]["metrics"]["latency"]) for case in (above, below))
+            quotient = Value(**ratio) if ratio else latency_ratio(*values)
+            over = {"value": quotient.value, "low": quotient.low, "high": quotient.high, "rounds": cycles}
+            cases[above]["extra_info"]["ratios"].append({"axes": above.difference(below), "ratio": over})
+    return list(benchmarks)
 
 
 def foreign() -> dict[str, Any]:

@@ -41,7 +41,10 @@ def test_a_run_without_a_sweep_has_no_section():
 
 def test_batches_stand_below_one_another_with_what_doubling_brings():
     lines = section(*both())
-    assert lines[:2] == ["Sweeps (gain: of images/s by doubling the batch)", "resnet18 forward cpu over batch"]
+    assert lines[:2] == [
+        "Sweeps (gain: of images/s by doubling the batch, not paired)",
+        "resnet18 forward cpu over batch",
+    ]
     assert lines[2].split() == ["batch", "eager", "images/s", "eager", "gain", "compile", "images/s", "compile", "gain"]
     assert lines[3].split() == [
         "1",

@@ -52,10 +52,21 @@ def ratio_text(ratio: Ratio | None) -> str:
 
     A ratio that is not paired begins with `UNPAIRED`.
     """
-    if ratio is None or math.isnan(ratio.value.value):
+    if ratio is None:
         return ABSENT
-    mark = "" if ratio.paired else UNPAIRED
-    return mark + factor_text(ratio.value, ratio.verdict if ratio.verdict in {SAME, UNSURE} else "")
+    text = factor_text if ratio.paired else unpaired_text
+    return text(ratio.value, word_of(ratio.verdict))
+
+
+def word_of(verdict: str) -> str:
+    """Return the word that stands in place of a ratio with a verdict; empty where the ratio is written."""
+    return verdict if verdict in {SAME, UNSURE} else ""
+
+
+def unpaired_text(quotient: Value, word: str = "") -> str:
+    """Write a quotient of values that were measured one after the other: `~1.21x [1.17, 1.25]`."""
+    text = factor_text(quotient, word)
+    return text if text == ABSENT else UNPAIRED + text
 
 
 def factor_text(quotient: Value, word: str = "") -> str:
@@ -71,7 +82,9 @@ def factor_text(quotient: Value, word: str = "") -> str:
 def share_text(share: Share) -> str:
     """Write a share with its interval: `40% [35%, 45%]`; one that is not paired begins with `UNPAIRED`."""
     value, mark = share.share, "" if share.paired else UNPAIRED
-    if math.isnan(value.value) or value.low is None or value.high is None:
+    if math.isnan(value.value):
+        return ABSENT
+    if value.low is None or value.high is None:
         return mark + format_percent(value.value)
     return f"{mark}{format_percent(value.value)} [{format_percent(value.low)}, {format_percent(value.high)}]"
 

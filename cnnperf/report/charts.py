@@ -10,7 +10,7 @@ from cnnperf.extras import needs_extra
 from cnnperf.records.case import PHASES
 from cnnperf.records.engines import ENGINES
 from cnnperf.report.drawing import GREY, Chart, belongs
-from cnnperf.report.rows import Row
+from cnnperf.report.rows import ALIKE, DIFFERENCE_SEEN, NOT_SURE, PAIRED, Row
 from cnnperf.report.sweep_charts import sweep_charts
 from cnnperf.report.view import RunView
 from cnnperf.runs.roofline import Ceiling, ceilings_of
@@ -71,6 +71,10 @@ RATIOS: Mapping[str, Ratio] = {
         "What a part costs", "Fusion takes back, of what Squeeze-and-Excitation costs", "share", 0.0, "linear", ".0%"
     ),
 }
+LOOKS = {DIFFERENCE_SEEN: ("circle", 1.0), ALIKE: ("square", 1.0), NOT_SURE: ("circle", 0.35)}
+"""Shape and opacity of a mark by what is seen."""
+DASHES = {PAIRED[True]: [1, 0], PAIRED[False]: [3, 3]}
+"""Dashes of an interval by whether the ratio is paired."""
 INTERVALS = {
     "latency": ("Latency", "seconds a call, logarithmic", SECONDS),
     "throughput": ("Throughput", "images a second, logarithmic", "format(datum.value, '~s')"),
@@ -123,17 +127,40 @@ def _ratio_chart(where: Mapping[str, str], rows: Sequence[Row]) -> Chart:
         "tooltip": [alt.Tooltip("label:N", title="case"), alt.Tooltip("told:N", title=look.axis.partition(",")[0])],
     }
     scale = alt.Scale(type=look.scale, nice=False, padding=12, zero=False)
-    line = base.mark_rule(strokeWidth=3, opacity=0.5).encode(x=alt.X("low:Q", title=look.axis), x2="high:Q", **common)
+    own = [row for row in rows if belongs(row, where)]
+    line = base.mark_rule(strokeWidth=3, opacity=0.5).encode(
+        x=alt.X("low:Q", title=look.axis), x2="high:Q", **common, **_by_pairing(own)
+    )
     point = base.mark_point(filled=True, size=70).encode(
         x=alt.X("ratio:Q", title=look.axis, scale=scale, axis=alt.Axis(format=look.number, tickCount=4)),
-        opacity=alt.condition(alt.datum.seen == "difference seen", alt.value(1), alt.value(0.35)),
         **common,
+        **_by_verdict(own),
     )
     layers = [] if look.even is None else [_line_at(look.even)]
-    if any(row["low"] is not None for row in rows if belongs(row, where)):  # a screen reader reads an empty layer out
+    if any(row["low"] is not None for row in own):  # a screen reader reads an empty layer out
         layers.append(line)
     title = f"{look.title}, {phase}"
     return Chart(f"{kind}-{phase}", look.section, title, "ratios", rows, _sized(alt.layer(*layers, point)), where)
+
+
+def _by_verdict(rows: Sequence[Row]) -> dict[str, Any]:
+    """Return the encodings of the words of some rows by shape and opacity, with a legend of these words."""
+    looks = {word: look for word, look in LOOKS.items() if any(row["seen"] == word for row in rows)}
+    shapes, opacities = ([look[index] for look in looks.values()] for index in (0, 1))
+    legend = None if list(looks) == [DIFFERENCE_SEEN] else alt.Legend()
+    shape = alt.Shape("seen:N", scale=alt.Scale(domain=list(looks), range=shapes), legend=legend)
+    opacity = alt.Opacity("seen:N", scale=alt.Scale(domain=list(looks), range=opacities), legend=legend)
+    return {"shape": shape, "opacity": opacity}
+
+
+def _by_pairing(rows: Sequence[Row]) -> dict[str, Any]:
+    """Return the encoding that dashes the intervals of ratios that are not paired; none where all are."""
+    words = [word for word in DASHES if any(row["paired"] == word for row in rows)]
+    if PAIRED[False] not in words:
+        return {}
+    scale = alt.Scale(domain=words, range=[DASHES[word] for word in words])
+    legend = alt.Legend(symbolType="stroke", symbolStrokeColor=GREY, symbolStrokeWidth=2, symbolOpacity=1)
+    return {"strokeDash": alt.StrokeDash("paired:N", scale=scale, legend=legend)}
 
 
 def _line_at(even: float) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from cnnperf.report.cases import UNPAIRED, factor_text, quantity_text, rate_text, ratio_text
+from cnnperf.report.cases import quantity_text, rate_text, ratio_text, unpaired_text
 from cnnperf.runs.device_records import COPIES, DeviceRow, finding_text, image_bytes, is_positive
 from cnnperf.runs.devices import NOT_COMPARABLE
 from cnnperf.runs.ratios import value_of
@@ -21,10 +21,9 @@ _TIMES_LEGEND = (
 )
 _RATIO_LEGEND = (
     "busy: device over event (in older runs kernel time over event). CPU/CUDA: latency (wall) on the CPU over that "
-    "on CUDA, of the same run, batch, image size, precision, layout and engine; above 1 CUDA is faster; of two "
-    "medians measured one after the other, not paired; unsure: the interval includes 1. CPU/CUDA, pinned or "
-    "pageable: with the images copied before each call, nothing overlapping; the half-widths of copy and latency "
-    "are added in quadrature."
+    "on CUDA, of the same run, batch, image size, precision, layout and engine; above 1 CUDA is faster. "
+    "CPU/CUDA, pinned or pageable: with the images copied before each call, nothing overlapping; the half-widths of "
+    "copy and latency are added in quadrature."
 )
 LEGEND = (
     _TIMES_LEGEND,
@@ -95,7 +94,7 @@ def _ratio(row: DeviceRow) -> str:
 def _copied_ratio(metric: str) -> Cell:
     def cell(row: DeviceRow) -> str:
         quotient = None if row.against_cpu is None else row.against_cpu.with_copies.get(metric)
-        return ABSENT if quotient is None else _marked(row, UNPAIRED + factor_text(quotient))
+        return ABSENT if quotient is None else _marked(row, unpaired_text(quotient))
 
     return cell
 

@@ -117,7 +117,14 @@ def config_of(theme: str) -> dict[str, Any]:
             "titleFontWeight": "normal",
         },
         "axisX": {"labelOverlap": "greedy", "labelSeparation": 6},
-        "legend": {**text, "orient": "top", "labelFontSize": 12, "title": None, "symbolBaseFillColor": colors["text"]},
+        "legend": {
+            **text,
+            "orient": "top",
+            "layout": {"top": {"direction": "vertical", "anchor": "start"}},  # side by side, several are cut off
+            "labelFontSize": 12,
+            "title": None,
+            "symbolBaseFillColor": colors["text"],
+        },
         "title": {"color": colors["text"], "anchor": "start", "fontSize": 14},
         "view": {"stroke": None},
         "range": {"category": colors["colors"]},

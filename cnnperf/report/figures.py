@@ -12,6 +12,7 @@ from cnnperf.report.devices import device_markdown
 from cnnperf.report.fusion import fusion_markdown
 from cnnperf.report.layout import escape, pipe_table
 from cnnperf.report.machine import machine_facts
+from cnnperf.report.notes import ratio_notes
 from cnnperf.report.scaling import scaling_markdown
 from cnnperf.report.view import RunView
 from cnnperf.runs.ratios import value_of
@@ -31,13 +32,14 @@ def figures(runs: Iterable[tuple[str, Run]]) -> str:
         runs: Names and runs.
 
     Returns:
-        For each run a line that names machine, versions and commit, and a table with one row per case; at the end the
-        devices of all runs side by side, where one was measured on CUDA.
+        For each run a line that names machine, versions and commit, and a table with one row per case; then the devices
+        of all runs side by side, where one was measured on CUDA; at the end what the ratios mean.
     """
-    named = list(runs)
-    sections = [section for name, run in named for section in _sections(name, run)]
-    devices = device_markdown(named)
-    return "\n\n".join([*sections, *([devices] if devices else [])])
+    views = [RunView(run, name) for name, run in runs]
+    sections = [section for view in views for section in _sections(view)]
+    devices = device_markdown([(view.name, view.run) for view in views])
+    notes = dict.fromkeys(note for view in views for note in ratio_notes(view))
+    return "\n\n".join(filter(None, [*sections, devices, escape(" ".join(notes))]))
 
 
 def replace_figures(text: str, markdown: str) -> str:
@@ -52,10 +54,10 @@ def replace_figures(text: str, markdown: str) -> str:
     return between.sub(lambda _: f"{BEGIN}\n\n{markdown}\n\n{END}", text)
 
 
-def _sections(name: str, run: Run) -> list[str]:
-    view = RunView(run, name)
+def _sections(view: RunView) -> list[str]:
+    run = view.run
     when = "" if run.time is None else f", {run.time:%Y-%m-%d}"
-    title = f"**{escape(name)}** (commit {escape(run.commit or 'unknown')}{when})"
+    title = f"**{escape(view.name)}** (commit {escape(run.commit or 'unknown')}{when})"
     machine = escape("; ".join(machine_facts(run)))
     tables = [
         f"{escape(format_text(stored))}; n is the number of timed rounds:\n\n{_table(view, stored)}"

@@ -12,6 +12,10 @@ from cnnperf.runs.pairs import ENGINE, FASTER, QUESTIONS, SLOWER, Pair
 from cnnperf.stats.simultaneous import SAME, UNKNOWN, UNSURE
 
 MOST_REASONS = 2
+UNDECIDED = {SAME: "the same", UNSURE: "unsure", UNKNOWN: "without an interval"}
+"""Descriptions of the cases that are neither surely faster nor surely slower, by verdict."""
+COMPARED = {FASTER: "is faster than", SLOWER: "is slower than", SAME: "is as fast as"}
+"""Comparison of two networks by verdict."""
 FUSION_ONLY = "This run holds the fusion benchmark alone, whose tables `cnnperf show` prints"
 
 
@@ -41,22 +45,22 @@ def _compiling(pairs: Sequence[Pair]) -> list[str]:
         return []
     counts = Counter(pair.verdict for pair in against_eager)
     number = count_text(len(against_eager), "case")
-    without = f", and {counts[UNKNOWN]} have no interval" if counts[UNKNOWN] else ""
-    same = f", without a difference that matters in {counts[SAME]}" if counts[SAME] else ""
-    surely = f"Compiling is surely faster in {counts[FASTER]} of {number}, slower in {counts[SLOWER]}{same}"
-    return [f"{surely}; in {counts[UNSURE]} no difference is seen{without}."]
+    others = [f"{counts[verdict]} {text}" for verdict, text in UNDECIDED.items() if counts[verdict]]
+    surely = f"Compiling is surely faster in {counts[FASTER]} of {number} and surely slower in {counts[SLOWER]}"
+    return [f"{'; '.join([surely, ', '.join(others)]) if others else surely}."]
 
 
 def _costs(pairs: Sequence[Pair]) -> list[str]:
     """Return the cost of each part in an eager training step, or in the first phase where none was measured."""
     sentences = []
     for question in QUESTIONS:
-        eager = [pair for pair in pairs if pair.cases.question == question and pair.subject.engine == "eager"]
+        asked = [pair for pair in pairs if pair.cases.question == question and pair.ratio.value.value > 0]
+        eager = [pair for pair in asked if pair.subject.engine == "eager"]
         if eager:
             pair = next((pair for pair in eager if pair.subject.phase == "train"), eager[0])
             title = f"{question.title[0].upper()}{question.title[1:]}"
-            networks = f"{question.candidate} over {question.baseline}"
-            sentences.append(f"{title}: {networks} is {ratio_text(pair.ratio)} ({pair.subject.phase}, eager).")
+            networks = f"{question.candidate} {COMPARED.get(pair.verdict, 'against')} {question.baseline}"
+            sentences.append(f"{title}: {networks}, {ratio_text(pair.ratio)} ({pair.subject.phase}, eager).")
     return sentences
 
 

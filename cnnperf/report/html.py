@@ -17,6 +17,7 @@ from cnnperf.report.doubts import Doubt
 from cnnperf.report.drawing import MOST_CASES, THEMES, Chart, bundle, config_of
 from cnnperf.report.headline import headline
 from cnnperf.report.machine import machine_facts
+from cnnperf.report.notes import ratio_notes
 from cnnperf.report.rows import Row, history_data, round_rows, shift_rows
 from cnnperf.report.sweep_charts import sweep_rows
 from cnnperf.report.sweeps import device_crossovers
@@ -57,6 +58,8 @@ def page_of(name: str, run: Run, series: Sequence[Series] = (), changes: Sequenc
         filters=_filters(view),
         sections=[(title, list(group)) for title, group in groupby(charts, key=lambda chart: chart.section)],
         tables=_tables(view),
+        explained=next((chart.section for chart in charts if chart.dataset in {"ratios", "sweeps"}), ""),
+        notes=ratio_notes(view),
         crossover=device_crossovers(view.cases),
         devices=device_section([(name, run)]),
         device_legend=LEGEND,

@@ -18,7 +18,6 @@ from cnnperf.report.cases import (
     ratio_text,
 )
 from cnnperf.report.layout import WIDTH, Row, grid, shorten, wrap
-from cnnperf.report.notes import ratio_notes
 from cnnperf.report.view import RunView
 from cnnperf.runs.ratios import Cases, value_of
 from cnnperf.units import ABSENT, format_percent, format_quantity
@@ -119,7 +118,6 @@ def _legend(view: RunView) -> list[str]:
         (True, "ceiling: share of the nearer of copy bandwidth and matmul rate."),
         (queued, "queued: images/s with a full queue of calls."),
         (compared, "speed-up: latency of the first engine over that of the second."),
-        *((True, note) for note in ratio_notes(view)),
         (any(record.findings for record in cases.values()), f"{MARK}: doubtful, see the findings."),
     ]
     return ["", *wrap(" ".join(text for shown, text in notes if shown), rest="")]

@@ -15,6 +15,7 @@ from cnnperf.report.devices import TITLE, device_section
 from cnnperf.report.headline import headline
 from cnnperf.report.layout import escape, shorten
 from cnnperf.report.machine import machine_facts
+from cnnperf.report.notes import ratio_notes
 from cnnperf.report.rows import rounded
 from cnnperf.report.scaling import scaling_markdown
 from cnnperf.report.verdicts import HEADER, counts_of, headline_of, ordered, power_text, result_lines, verdict_row
@@ -62,6 +63,7 @@ def run_markdown(name: str, run: Run) -> str:
     parts += ["\n".join(f"- {escape(sentence)}" for sentence in others)] if others else []
     when = "" if run.time is None else f", {run.time:%Y-%m-%d %H:%M} UTC"
     parts.append(_sentence(f"Run {name}, commit {run.commit or 'unknown'}{when}. {'; '.join(machine_facts(run))}."))
+    parts += [_sentence(" ".join(notes))] if view.cases and (notes := ratio_notes(view)) else []
     rows = [_case(record) for record in view.cases.values()]
     parts += [(("case", "latency", "n", "images/s", "to doubt"), rows)] if rows else []
     parts += _devices([(name, run)])

@@ -2,23 +2,46 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
+
 from cnnperf.report.cases import UNPAIRED
+from cnnperf.report.layout import wrap
+from cnnperf.report.sweeps import EXPLAINED
 from cnnperf.report.view import RunView
 from cnnperf.stats.simultaneous import SMALLEST_DIFFERENCE
-from cnnperf.units import format_percent
+
+INTERVAL = "[ ]: 95% interval of one ratio."
+NOT_PAIRED = (
+    f"{UNPAIRED}: not paired: measured one after the other; neither [ ] nor what stands before it accounts for what "
+    "changed in between."
+)
 
 
 def ratio_notes(view: RunView) -> list[str]:
     """Return what the intervals, words and marks of the ratios of a run mean; nothing without ratios."""
-    if not view.ratios:
-        return []
-    smallest = view.run.smallest_difference
-    least = format_percent(SMALLEST_DIFFERENCE if smallest is None else smallest)
-    words = (
-        "In 19 of 20 runs all of these are true together: a ratio without a word is surely not 1; same: it surely "
-        f"differs from 1 by less than {least}; unsure: neither is sure."
+    ratios = [ratio for ratio in view.ratios.values() if not math.isnan(ratio.value.value)]
+    swept = {line.axis for answer in view.sweeps for line in answer.lines}
+    notes = [INTERVAL] if ratios or not swept.isdisjoint(EXPLAINED) else []
+    notes += [words_note(view.run.smallest_difference)] if ratios else []
+    unpaired = any(not ratio.paired for ratio in ratios)
+    return [*notes, NOT_PAIRED] if unpaired else notes
+
+
+def words_note(smallest: float | None = None) -> str:
+    """Return what the words in place of ratios mean.
+
+    Args:
+        smallest: Smallest difference that matters, as a fraction; None for the default.
+    """
+    least = SMALLEST_DIFFERENCE if smallest is None else smallest
+    return (
+        "What stands before it is stricter, so that all of it is true together in 19 of 20 runs. "
+        f"A number: surely not 1; same: surely within {100 * least:g}% of 1; unsure: neither, even if [ ] excludes 1."
     )
-    notes = ["[ ]: 95 % interval of one ratio.", words]
-    unpaired = any(not ratio.paired for ratio in view.ratios.values())
-    mark = f"{UNPAIRED}: not paired; the cases were measured one after the other, and the interval is too narrow."
-    return [*notes, mark] if unpaired else notes
+
+
+def note_lines(notes: Iterable[str]) -> list[str]:
+    """Return notes as a paragraph for a terminal; nothing without notes."""
+    text = " ".join(notes)
+    return ["", *wrap(text, rest="")] if text else []

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from cnnperf.report.cases import factor_text
+from cnnperf.report.cases import unpaired_text, word_of
 from cnnperf.report.layout import WIDTH, Row, grid, printable, shorten, wrap
+from cnnperf.report.notes import INTERVAL, NOT_PAIRED, note_lines, words_note
 from cnnperf.runs.repeat import Repeat
-from cnnperf.stats.simultaneous import SAME, UNSURE, verdicts_on
+from cnnperf.stats.simultaneous import verdicts_on
 from cnnperf.units import ABSENT, format_quantity
 
 
@@ -22,9 +23,8 @@ def repeat_lines(repeat: Repeat) -> list[str]:
     verdicts = verdicts_on([times.ratio for times in repeat.times])
     for times, verdict in zip(repeat.times, verdicts, strict=True):
         seconds = (format_quantity(side.value, "s") for side in (times.first, times.second))
-        rows.append(
-            (times.case.label(), *seconds, factor_text(times.ratio, verdict if verdict in {SAME, UNSURE} else ""))
-        )
+        rows.append((times.case.label(), *seconds, unpaired_text(times.ratio, word_of(verdict))))
     lines += ["", "latency of both runs, and the second over the first"]
     lines += grid(("", "first", "second", "ratio"), rows)
+    lines += note_lines([INTERVAL, words_note(), NOT_PAIRED]) if rows else []
     return [shorten(printable(line), WIDTH) for line in lines]

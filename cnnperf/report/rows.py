@@ -12,6 +12,7 @@ from cnnperf.report.cases import distinct, format_of, ratio_text, share_text
 from cnnperf.runs.pairs import DEVICE, ENGINE, Pair, Share
 from cnnperf.runs.ratios import Cases, value_of
 from cnnperf.runs.roofline import intensity_of
+from cnnperf.stats.simultaneous import ABOVE, BELOW, SAME, UNSURE
 
 if TYPE_CHECKING:
     from cnnperf.runs.series import Change, Series
@@ -20,6 +21,10 @@ Row = dict[str, str | int | float | None]
 
 MIB = 2**20
 MEMORY_PARTS = ("parameter", "gradient", "optimizer", "activation", "other")
+DIFFERENCE_SEEN, ALIKE, NOT_SURE = "difference seen", SAME, UNSURE
+SEEN = {ABOVE: DIFFERENCE_SEEN, BELOW: DIFFERENCE_SEEN, SAME: ALIKE}
+"""Words of the charts by verdict on a ratio; `NOT_SURE` for those without a row."""
+PAIRED = {True: "paired", False: "not paired"}
 DIGITS = 5  # significant digits in the page: more than any measurement here has
 
 
@@ -67,21 +72,25 @@ def ratio_rows(cases: Cases, pairs: Sequence[Pair], shares: Sequence[Share]) -> 
         label = f"{ratio.numerator.architecture} over {ratio.denominator.architecture}"
         if pair.kind in {ENGINE, DEVICE}:
             label = name(pair.subject) if pair.kind == ENGINE else _with_batch(pair.subject)
-        row = _ratio_row(pair.kind, pair.subject, label, ratio.value, ratio_text(ratio), seen=ratio.sees_difference)
+        seen = SEEN.get(ratio.verdict, NOT_SURE)
+        row = _ratio_row(pair.kind, pair.subject, label, ratio.value, ratio_text(ratio), seen)
+        row["paired"] = PAIRED[ratio.paired]
         question = pair.cases.question
         rows.append(row if question is None else {**row, "question": question.title})
     for case, record in cases.items():
         calls = value_of(record, "break_even")
         if math.isfinite(calls.value):
-            rows.append(_ratio_row("break_even", case, name(case), calls, f"{calls.value:,.0f} calls", seen=True))
+            rows.append(_ratio_row("break_even", case, name(case), calls, f"{calls.value:,.0f} calls", DIFFERENCE_SEEN))
     for share in shares:
         if math.isfinite(share.share.value):
-            label, text = _with_batch(share.subject), share_text(share)
-            rows.append(_ratio_row("recovery", share.subject, label, share.share, text, seen=share.sure))
+            label, seen = _with_batch(share.subject), DIFFERENCE_SEEN if share.sure else NOT_SURE
+            row = _ratio_row("recovery", share.subject, label, share.share, share_text(share), seen)
+            rows.append(row | {"paired": PAIRED[share.paired]})
     return rows
 
 
-def _ratio_row(kind: str, case: Case, name: str, quotient: Value, text: str, *, seen: bool) -> Row:
+def _ratio_row(kind: str, case: Case, name: str, quotient: Value, text: str, seen: str) -> Row:
+    """Return the row of a mark, whose value is not a ratio of two cases unless `paired` is replaced."""
     return {
         **axes_of(case),
         "kind": kind,
@@ -90,7 +99,8 @@ def _ratio_row(kind: str, case: Case, name: str, quotient: Value, text: str, *, 
         "low": _end(quotient.low),
         "high": _end(quotient.high),
         "told": text,
-        "seen": "difference seen" if seen else "no difference seen",
+        "seen": seen,
+        "paired": "",
     }
 
 

@@ -100,7 +100,7 @@ ANSWERS: Mapping[str, Callable[[Crossover], str]] = {
     "unsure": lambda crossover: f"no difference is sure at batch {crossover.most}, the largest of both",
 }
 EXPLAINED = {
-    "batch": "gain: of images/s by doubling the batch",
+    "batch": "gain: of images/s by doubling the batch, not paired",
     "threads": "efficiency: images/s over one thread's times the threads, in a sweep side by side",
 }
 

@@ -13,6 +13,7 @@ from cnnperf.report.fusion import fusion_lines
 from cnnperf.report.latency import latency_tables
 from cnnperf.report.layout import WIDTH, printable, shorten
 from cnnperf.report.machine import effort_lines, machine_lines
+from cnnperf.report.notes import note_lines, ratio_notes
 from cnnperf.report.scaling import scaling_lines
 from cnnperf.report.sweeps import sweep_lines
 from cnnperf.report.view import RunView
@@ -39,6 +40,7 @@ def render_run(run: Run) -> list[str]:
     lines = [
         *machine_lines(run),
         *latency_tables(view),
+        *note_lines(ratio_notes(view)),
         *device_comparison(view),
         *device_lines([("", run)]),
         *cost_comparison(view),

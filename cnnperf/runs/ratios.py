@@ -35,11 +35,6 @@ class Ratio:
     paired: bool = False
     verdict: str = UNKNOWN
 
-    @property
-    def sees_difference(self) -> bool:
-        """Whether the ratio is surely above or surely below 1."""
-        return self.verdict in {ABOVE, BELOW}
-
 
 Ratios = Mapping[tuple[Case, Case], Ratio]
 """Ratios by numerator and denominator."""
