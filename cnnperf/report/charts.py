@@ -149,7 +149,8 @@ def _by_verdict(rows: Sequence[Row]) -> dict[str, Any]:
     shapes, opacities = ([look[index] for look in looks.values()] for index in (0, 1))
     legend = None if list(looks) == [DIFFERENCE_SEEN] else alt.Legend()
     shape = alt.Shape("seen:N", scale=alt.Scale(domain=list(looks), range=shapes), legend=legend)
-    opacity = alt.Opacity("seen:N", scale=alt.Scale(domain=list(looks), range=opacities), legend=legend)
+    scale = alt.Scale(type="ordinal", domain=list(looks), range=opacities)  # the default interpolates two opacities
+    opacity = alt.Opacity("seen:N", scale=scale, legend=legend)
     return {"shape": shape, "opacity": opacity}
 
 

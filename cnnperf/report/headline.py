@@ -46,8 +46,10 @@ def _compiling(pairs: Sequence[Pair]) -> list[str]:
     counts = Counter(pair.verdict for pair in against_eager)
     number = count_text(len(against_eager), "case")
     others = [f"{counts[verdict]} {text}" for verdict, text in UNDECIDED.items() if counts[verdict]]
-    surely = f"Compiling is surely faster in {counts[FASTER]} of {number} and surely slower in {counts[SLOWER]}"
-    return [f"{'; '.join([surely, ', '.join(others)]) if others else surely}."]
+    paired = all(pair.ratio.paired for pair in against_eager)
+    seen = f"Compiling {'is surely' if paired else 'seems'} faster in {counts[FASTER]} of {number}"
+    parts = [f"{seen} and slower in {counts[SLOWER]}", *([", ".join(others)] if others else [])]
+    return [f"{'; '.join(parts)}{'' if paired else ' (not paired)'}."]
 
 
 def _costs(pairs: Sequence[Pair]) -> list[str]:
