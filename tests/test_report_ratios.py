@@ -119,6 +119,21 @@ def test_a_ratio_without_a_value_needs_no_notes():
     assert ratio_notes(view(benchmark(), benchmark(engine="compile", metrics={}))) == []
 
 
+def test_a_ratio_that_no_table_shows_needs_no_note():
+    textbook, compiled, fused = (
+        benchmark(name, phase="train", engine=engine)
+        for name, engine in ((NAMES[1], "eager"), (NAMES[1], "compile"), (NAMES[2], "eager"))
+    )
+    ratio = {"value": 1.2, "low": 1.1, "high": 1.3, "rounds": 30}
+    for case, axes in ((textbook, {}), (compiled, {"engine": "eager"}), (fused, None)):
+        over = [] if axes is None else [{"axes": {"architecture": NAMES[2], **axes}, "ratio": ratio}]
+        case["extra_info"] |= {"block": "block", "ratios": over}
+    whole = view(textbook, compiled, fused)
+    assert any(not each.paired for each in whole.ratios.values())
+    assert [each.paired for each in whole.shown_ratios] == [True, True]
+    assert NOT_PAIRED not in ratio_notes(whole)
+
+
 def test_a_sweep_of_one_engine_has_intervals_and_no_words():
     assert ratio_notes(view(*(benchmark(batch=batch) for batch in (1, 2, 4)))) == [INTERVAL]
 

@@ -20,7 +20,7 @@ NOT_PAIRED = (
 
 def ratio_notes(view: RunView) -> list[str]:
     """Return what the intervals, words and marks of the ratios of a run mean; nothing without ratios."""
-    ratios = [ratio for ratio in view.ratios.values() if not math.isnan(ratio.value.value)]
+    ratios = [ratio for ratio in view.shown_ratios if not math.isnan(ratio.value.value)]
     swept = {line.axis for answer in view.sweeps for line in answer.lines}
     notes = [INTERVAL] if ratios or not swept.isdisjoint(EXPLAINED) else []
     notes += [words_note(view.run.smallest_difference)] if ratios else []
@@ -36,8 +36,8 @@ def words_note(smallest: float | None = None) -> str:
     """
     least = SMALLEST_DIFFERENCE if smallest is None else smallest
     return (
-        "What stands before it is stricter, so that all of it is true together in 19 of 20 runs. "
-        f"A number: surely not 1; same: surely within {100 * least:g}% of 1; unsure: neither, even if [ ] excludes 1."
+        "What stands before it is stricter, so that all of it is true together in 19 of 20 runs. A number with x: "
+        f"surely not 1; same: surely within {100 * least:g}% of 1; unsure: neither, even if [ ] excludes 1."
     )
 
 

@@ -46,6 +46,11 @@ class RunView:
         return ratios_of_run(self.run)
 
     @cached_property
+    def shown_ratios(self) -> list[Ratio]:
+        """Ratios that a report shows: those between networks, and those between forms of a part."""
+        return [*(pair.ratio for pair in self.pairs), *(ratio for row in self.forms for ratio in row.shown_ratios())]
+
+    @cached_property
     def _all(self) -> Mapping[Case, CaseRecord]:
         return {record.case: record for record in self.run.cases}
 

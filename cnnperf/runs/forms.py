@@ -67,6 +67,11 @@ class FormRow:
             return None
         return self.ratios.get((self.forms[numerator].case, self.forms[denominator].case))
 
+    def shown_ratios(self) -> list[Ratio]:
+        """Return the ratios between forms that the fusion benchmark shows."""
+        cases = {form: record.case for form, record in self.forms.items()}
+        return [self.ratios[pair] for pair in _shown_pairs(cases) if pair in self.ratios]
+
     @property
     def floor_passes(self) -> float | None:
         """Passes over a map that the part needs at least, or None."""
