@@ -24,7 +24,7 @@ COLUMNS = [
     *CASE,
     *("metric", "value", "low", "high", "rounds", "unit", "reason"),
 ]
-SAMPLE_COLUMNS = ["run", *CASE, "group", "round", "seconds"]
+SAMPLE_COLUMNS = ["run", *CASE, "group", "round", "seconds", "block", "cycle"]
 
 
 def save(path, content):
@@ -176,6 +176,29 @@ def test_the_raw_rounds_are_numbered_within_their_group(tmp_path):
     samples = load_samples(path)
     assert list(samples.columns) == SAMPLE_COLUMNS
     assert samples[["group", "round", "seconds"]].values.tolist() == [[0, 0, 1.0], [0, 1, 2.0], [1, 0, 3.0]]
+
+
+def test_the_groups_of_a_case_of_a_block_are_its_cycles(tmp_path):
+    case = benchmark(groups=[[1.0, 2.0], [3.0]])
+    case["extra_info"]["block"] = "test_x.py::test_forward[cpu]"
+    samples = load_samples(save(tmp_path / "a.json", document(case)))
+    assert list(samples["block"]) == ["test_x.py::test_forward[cpu]"] * 3
+    assert samples[["cycle", "group", "round"]].to_numpy().tolist() == [[0, 0, 0], [0, 0, 1], [1, 1, 0]]
+
+
+@pytest.mark.parametrize("schema", [1, 2])
+def test_a_case_that_was_measured_alone_has_neither_block_nor_cycles(tmp_path, schema):
+    case = benchmark(groups=[[1.0, 2.0], [3.0]])
+    case["extra_info"]["cnnperf"] = schema
+    samples = load_samples(save(tmp_path / "a.json", document(case, schema=schema)))
+    assert (set(samples["block"]), samples["cycle"].isna().all()) == ({""}, True)
+    assert list(samples["group"]) == [0, 0, 1]
+
+
+def test_the_types_of_the_samples_do_not_depend_on_the_rows():
+    full, empty = samples_of(document(benchmark()), "a"), samples_of(document(), "a")
+    assert [str(kind) for kind in full.dtypes] == [str(kind) for kind in empty.dtypes]
+    assert (str(full["block"].dtype), str(full["cycle"].dtype)) == ("category", "Int64")
 
 
 def test_rounds_of_unknown_groups_are_one_group():

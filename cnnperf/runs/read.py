@@ -64,7 +64,9 @@ def load_samples(path: str | Path) -> pd.DataFrame:
 
     Returns:
         A frame with the columns run, architecture, phase, device, engine, precision, layout, batch, image_size, width,
-        threads, world_size, group (from 0, one for each memory placement), round (from 0 within its group) and seconds.
+        threads, world_size, group (from 0, one for each memory placement), round (from 0 within its group), seconds,
+        block (name of the block; empty for a case that was measured alone) and cycle (from 0 within its block; missing
+        without a block). The rounds of one run, block and cycle were taken side by side.
 
     Raises:
         RunFileError: As for `load_runs`, and if no run was saved with its raw rounds.

@@ -11,13 +11,15 @@ from cnnperf.records.run import Run
 from cnnperf.runs.columns import AXIS_NAMES, TYPES
 from cnnperf.runs.frame import typed_frame
 
-COLUMNS = ("run", *AXIS_NAMES, "group", "round", "seconds")
+COLUMNS = ("run", *AXIS_NAMES, "group", "round", "seconds", "block", "cycle")
 """The columns of the frame of samples, in order."""
 
 SAMPLE_TYPES = {name: kind for name, kind in TYPES.items() if name in ("run", *AXIS_NAMES)} | {
     "group": "int64",
     "round": "int64",
     "seconds": "float64",
+    "block": "category",
+    "cycle": "Int64",
 }
 
 
@@ -29,8 +31,7 @@ def samples_of(document: Mapping[str, object], run: str) -> pd.DataFrame:
         run: Text of the column `run`.
 
     Returns:
-        A frame with `COLUMNS`; `group` counts the memory placements of a case from 0, `round` the calls within one
-        group from 0. A case that was saved without its raw rounds has no rows.
+        A frame with the columns of `load_samples`. A case that was saved without its raw rounds has no rows.
 
     Raises:
         RunFileError: If the document is damaged or from a newer version.
@@ -45,7 +46,8 @@ def samples_of_runs(runs: Iterable[tuple[str, Run]]) -> pd.DataFrame:
 
 def _rows(name: str, run: Run) -> Iterator[tuple[object, ...]]:
     for record in run.cases:
-        point = tuple(record.case.axes().values())
+        point = (name, *record.case.axes().values())
         for number, group in enumerate(record.groups):
+            cycle = number if record.block else pd.NA
             for index, seconds in enumerate(group):
-                yield (name, *point, number, index, seconds)
+                yield (*point, number, index, seconds, record.block, cycle)
