@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from cnnperf.errors import CnnperfError as CnnperfError
     from cnnperf.runs import compare_runs as compare_runs
     from cnnperf.runs import history as history
+    from cnnperf.runs import load_ratios as load_ratios
     from cnnperf.runs import load_runs as load_runs
     from cnnperf.runs import load_samples as load_samples
 
@@ -20,11 +21,12 @@ _HOMES = {
     "CnnperfError": "cnnperf.errors",
     "compare_runs": "cnnperf.runs",
     "history": "cnnperf.runs",
+    "load_ratios": "cnnperf.runs",
     "load_runs": "cnnperf.runs",
     "load_samples": "cnnperf.runs",
 }
 
-__all__ = ["CnnperfError", "__version__", "compare_runs", "history", "load_runs", "load_samples"]
+__all__ = ["CnnperfError", "__version__", "compare_runs", "history", "load_ratios", "load_runs", "load_samples"]
 
 
 def __getattr__(name: str) -> Any:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from cnnperf.runs.analysis import compare_runs as compare_runs
     from cnnperf.runs.analysis import history as history
     from cnnperf.runs.frame import frame_of as frame_of
+    from cnnperf.runs.ratio_frame import load_ratios as load_ratios
     from cnnperf.runs.read import load_runs as load_runs
     from cnnperf.runs.read import load_samples as load_samples
     from cnnperf.runs.read import read_runs as read_runs
@@ -28,6 +29,7 @@ _HOMES = {
     "compare_runs": "cnnperf.runs.analysis",
     "frame_of": "cnnperf.runs.frame",
     "history": "cnnperf.runs.analysis",
+    "load_ratios": "cnnperf.runs.ratio_frame",
     "load_runs": "cnnperf.runs.read",
     "load_samples": "cnnperf.runs.read",
     "parse_document": "cnnperf.records.reading",
