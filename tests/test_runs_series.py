@@ -135,6 +135,7 @@ def test_too_few_runs_are_said_and_are_not_fine(here, capsys):
         (["resnet*"], "no run has a case 'resnet*'; they have lenet5"),
         (["--metric", "flop"], "no run has the metric 'flop' for *; they have latency"),
         (["--metric", "speed"], "there is no metric 'speed'"),
+        (["--metric", "ratio"], "they have latency; only cases that were measured side by side have ratios"),
         (["--least", "0"], "--least takes a percentage"),
         (["--runs", "nowhere.json"], "nowhere.json: no such file or directory"),
     ],

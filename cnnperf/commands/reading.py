@@ -29,6 +29,7 @@ examples:
   cnnperf history
   cnnperf history 'se_*' --metric peak_memory
   cnnperf history 'resnet18 train*' --least 5% --runs nightly
+  cnnperf history --metric ratio               # engines, devices and parts, across machines
   cnnperf history resnet18 --runs s3://bucket/runs --machine 'AMD EPYC 7763' --since 2026-01-01
 
 Each line of the file of acknowledged shifts is COMMIT | METRIC | CASE | REASON. An acknowledged shift is printed with
@@ -118,7 +119,7 @@ def _figures(args: argparse.Namespace) -> int:
 
 
 def _history(args: argparse.Namespace) -> int:
-    from cnnperf.records.metrics import METRICS
+    from cnnperf.records.metrics import METRICS, check_metric
     from cnnperf.records.tolerance import fraction_of
     from cnnperf.report.history import history_lines
     from cnnperf.runs.acknowledged import FILE, accept, read_acknowledged
@@ -129,8 +130,7 @@ def _history(args: argparse.Namespace) -> int:
 
     least = fraction_of(args.least, "--least")
     machine = parse_machine(args.machine, args.since, args.until)
-    if args.metric not in METRICS:
-        raise OptionError(f"--metric: there is no metric {args.metric!r}; the metrics are {', '.join(METRICS)}")
+    check_metric(args.metric, "--metric")
     path = args.acknowledged or FILE
     acknowledged = read_acknowledged(path) if args.acknowledged or path.exists() else []
     all_series = read_series(args.runs, args.metric, args.case, machine)
@@ -138,7 +138,7 @@ def _history(args: argparse.Namespace) -> int:
     print_lines(history_lines(all_series, changes, path))
     if any(change.fails for change in changes):
         return ExitStatus.FAILED
-    enough = METRICS[args.metric].counter or any(len(series.points) >= LEAST_RUNS for series in all_series)
+    enough = any(METRICS[line.metric].counter or len(line.points) >= LEAST_RUNS for line in all_series)
     return ExitStatus.OK if enough else ExitStatus.UNSURE
 
 
@@ -147,7 +147,10 @@ def _history_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "case", nargs="?", default="*", metavar="CASE", help="glob over architectures or labels of cases (default: all)"
     )
-    text = "a metric of `cnnperf list metrics` (default: latency); anchor_ratio is comparable across machines"
+    text = (
+        "a metric of `cnnperf list metrics`, or `ratio` for all that compare two cases of a run (default: latency); "
+        "series of ratios continue across machines"
+    )
     add("--metric", default="latency", help=text)
     add("--least", default="2.5%", metavar="PERCENT", help="smallest shift to report (default: 2.5%%)")
     add("--machine", metavar="NAME", help="only runs of this machine, as `cnnperf export` names it (default: all)")

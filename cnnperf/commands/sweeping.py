@@ -123,9 +123,10 @@ def _count(sweep: Sweep) -> int | None:
 
 def _save(session: BenchRun, path: Path) -> None:
     from cnnperf.records.writing import save_run
+    from cnnperf.runs.ratio_metrics import with_ratios
     from cnnperf.runs.sweeps import with_sweeps
 
-    save_run(path, with_sweeps(session.run()))
+    save_run(path, with_ratios(with_sweeps(session.run())))
     if session.journal is not None:
         session.journal.delete()
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from cnnperf.errors import OptionError
 from cnnperf.records.case import Count
 
 
@@ -33,6 +34,9 @@ class Metric:
 _TABLE = (
     Metric("latency", "s", "lower", False, "median seconds of one call, synchronized before and after"),
     Metric("anchor_ratio", "ratio", "lower", False, "latency over that of a pinned commit, in turns in one job"),
+    Metric("engine_ratio", "ratio", "higher", False, "latency in eager mode over that with the engine, side by side"),
+    Metric("device_ratio", "ratio", "higher", False, "latency on the CPU over that on CUDA, side by side"),
+    Metric("part_ratio", "ratio", "lower", False, "latency with a part over that without it, side by side"),
     Metric("graph_latency", "s", "lower", False, "median seconds of the forward and loss that a backward call undoes"),
     Metric("throughput", "images/s", "higher", False, "batch over latency"),
     Metric("queued_throughput", "images/s", "higher", False, "images/s where calls follow one another (CUDA)"),
@@ -106,6 +110,32 @@ _TABLE = (
     Metric("thread_efficiency", "ratio", "higher", False, "throughput over that of one thread times the threads"),
 )
 METRICS: Mapping[str, Metric] = {metric.name: metric for metric in _TABLE}
+
+RATIOS = ("engine_ratio", "device_ratio", "part_ratio")
+"""Metrics that compare a case with another case of its run. A change of either case changes them."""
+
+GROUPS: Mapping[str, tuple[str, ...]] = {"ratio": RATIOS}
+"""Metrics by a common name."""
+
+
+def metrics_named(name: str) -> tuple[str, ...]:
+    """Return the metrics of a common name, or the metric of its own name."""
+    return GROUPS.get(name, (name,))
+
+
+def check_metric(name: str, option: str) -> None:
+    """Refuse a name that is neither that of a metric nor a common name of several.
+
+    Args:
+        name: Name that the user gave.
+        option: Name of the option or argument.
+
+    Raises:
+        OptionError: If there is no such metric; the message lists all names.
+    """
+    if name not in METRICS and name not in GROUPS:
+        known = ", ".join((*METRICS, *GROUPS))
+        raise OptionError(f"{option}: there is no metric {name!r}; the metrics are {known}")
 
 
 class Value(msgspec.Struct, frozen=True, omit_defaults=True):

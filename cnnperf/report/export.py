@@ -9,7 +9,7 @@ from io import BytesIO
 from typing import Any
 
 from cnnperf.extras import needs_extra
-from cnnperf.records.metrics import METRICS, Value
+from cnnperf.records.metrics import METRICS, RATIOS, Value
 from cnnperf.records.run import CaseRecord, Run
 from cnnperf.runs.frame import frame_of_runs
 
@@ -74,11 +74,10 @@ FORMATS: Mapping[str, Callable[[Runs], bytes]] = {
 
 
 def _smaller_is_better(record: CaseRecord) -> dict[str, Value]:
-    return {
-        name: value
-        for name, value in record.values.items()
-        if name in METRICS and METRICS[name].better == "lower" and math.isfinite(value.value)
-    }
+    values = {name: value for name, value in record.values.items() if math.isfinite(value.value)}
+    # These services report a rise as a regression, and a ratio also rises where the other case becomes faster.
+    names = [name for name, metric in METRICS.items() if metric.better == "lower" and name not in RATIOS]
+    return {name: value for name, value in values.items() if name in names}
 
 
 def _range(value: Value) -> dict[str, str]:

@@ -10,7 +10,8 @@ from statistics import median
 from cnnperf.records.metrics import METRICS
 from cnnperf.report.layout import WIDTH, Row, grid, printable, shorten, wrap
 from cnnperf.runs.acknowledged import FILE, line_of
-from cnnperf.runs.series import Change, Facts, Series
+from cnnperf.runs.series import Change, Series
+from cnnperf.runs.series_facts import Facts
 from cnnperf.stats.shifts import LEAST_RUNS
 from cnnperf.units import ABSENT, format_quantity
 
@@ -32,7 +33,8 @@ def _headline(series: Sequence[Series], changes: Sequence[Change]) -> str:
     others = len(changes) - worse - accepted - mended
     short = sum(len(line.points) < LEAST_RUNS for line in series if not METRICS[line.metric].counter)
     counts = f"{worse} changes for the worse, {accepted} acknowledged, {mended} mended, {others} others"
-    text = f"{counts}, in {len(series)} series of {series[0].metric}"
+    metrics = ", ".join(dict.fromkeys(line.metric for line in series))
+    text = f"{counts}, in {len(series)} series of {metrics}"
     text += f"; {short} of them have fewer than {LEAST_RUNS} runs and are not searched" if short else ""
     unusable = sum(line.unusable for line in series)
     return f"{text}; {unusable} values that are no numbers above 0 are left out." if unusable else f"{text}."
@@ -58,10 +60,11 @@ def _change(change: Change) -> str:
 
 def _table(series: Sequence[Series], changes: Sequence[Change]) -> list[str]:
     lines: list[str] = []
-    machines = list(dict.fromkeys(line.machine for line in series))
-    for machine, name in zip(machines, _names(machines), strict=True):
-        rows = [_row(line, changes) for line in series if line.machine == machine]
-        lines += ["", *wrap(f"{series[0].metric}, {name}"), *grid(HEADER, rows)]
+    places = list(dict.fromkeys((line.metric, line.machine) for line in series))
+    names = _names([machine for _, machine in places])
+    for (metric, machine), name in zip(places, names, strict=True):
+        rows = [_row(line, changes) for line in series if (line.metric, line.machine) == (metric, machine)]
+        lines += ["", *wrap(f"{metric}, {name}"), *grid(HEADER, rows)]
     return lines
 
 

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from cnnperf.errors import OptionError
 from cnnperf.records.case import AXES, Case
-from cnnperf.records.metrics import METRICS
+from cnnperf.records.metrics import METRICS, check_metric
 from cnnperf.records.tolerance import DEFAULT_TOLERANCE, parse_tolerance
 from cnnperf.runs.choose import STORAGE, choose_runs
 from cnnperf.runs.columns import AXIS_NAMES
@@ -91,7 +90,7 @@ def history(
 
     Args:
         path: Folder of the runs, or URL of a fleet's dataset.
-        metric: Name of a metric that `cnnperf list metrics` explains.
+        metric: Name of a metric that `cnnperf list metrics` explains, or `ratio` for the three of paired ratios.
         case: Glob over architectures or labels of cases.
         least: Smallest level shift of a time that matters, as a fraction.
         machine: Machine, as in the column `machine` of `load_runs`; None for all.
@@ -99,18 +98,17 @@ def history(
         until: End of the period, excluded.
 
     Returns:
-        A frame with a row per run of each series, in the order of time: series (its number: one per case and machine),
-        the axes, metric, run, time, commit, value, unit; and, at the first run that surely is at a new level, shift
-        (new level over old, minus 1), low and high (the shift's 95 % interval; of a counter the shift itself) and
-        worse. Where the level did not change these four are missing.
+        A frame with a row per run of each series, in the order of time: series (its number: one per case and machine,
+        or one per case for a ratio), the axes, metric, run, time, commit, value, unit; and, at the first run that
+        surely is at a new level, shift (new level over old, minus 1), low and high (the shift's 95 % interval; of a
+        counter the shift itself) and worse. Where the level did not change these four are missing.
 
     Raises:
         OptionError: If there is no such metric, or a time is not valid.
         RunFileError: If no run is selected, or none has the metric for a matching case.
         CnnperfError: If ruptures, of the extra `history`, is not installed.
     """
-    if metric not in METRICS:
-        raise OptionError(f"metric: there is no metric {metric!r}; the metrics are {', '.join(METRICS)}")
+    check_metric(metric, "metric")
     series = read_series(path, metric, case, parse_machine(machine, since, until))
     changes = changes_of(series, least)
     rows = (row for number, line in enumerate(series) for row in _series_rows(number, line, changes))

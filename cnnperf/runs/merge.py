@@ -17,6 +17,7 @@ from cnnperf.records.run import CaseRecord, Run
 from cnnperf.records.shards import Shard, parse_shard
 from cnnperf.runs.comparison import differences
 from cnnperf.runs.files import find_files
+from cnnperf.runs.ratio_metrics import with_ratios
 from cnnperf.runs.sweeps import with_sweeps
 
 SUMMED = ("wall_seconds", "compile_seconds", "round_seconds")
@@ -72,7 +73,8 @@ def merge_runs(paths: Sequence[Path], *, allow_missing: bool = False) -> Documen
         _check_complete([file.shard for file in files])
     latest = max(files, key=lambda file: file.run.time or _EARLIEST)
     merged = {**latest.document, "benchmarks": _each_once(files)}
-    complete(merged, with_sweeps(_joined([file.run for file in files], parse_document(merged).cases)))
+    run = _joined([file.run for file in files], parse_document(merged).cases)
+    complete(merged, with_ratios(with_sweeps(run)))
     return merged
 
 

@@ -1,7 +1,8 @@
 """The history of saved runs: one series per case, metric and machine, its level shifts, and changes of counters.
 
-Seconds of two machines are not comparable, so that another machine begins another series. A ratio to a pinned commit,
-measured in the same job, is comparable: its series continues across machines, one for each pinned commit.
+Seconds of two machines are not comparable, so that another machine begins another series. Ratios of what was measured
+side by side compare better: their series continue across machines. There is one series for each pinned commit of an
+`anchor_ratio`, and one for each case of the ratios between cases.
 """
 
 from __future__ import annotations
@@ -19,24 +20,21 @@ import msgspec
 
 from cnnperf.errors import RunFileError
 from cnnperf.records.case import Case
-from cnnperf.records.metrics import METRICS
-from cnnperf.records.run import MOMENTARY, CaseRecord, Run, Scalar
+from cnnperf.records.metrics import METRICS, RATIOS, metrics_named
+from cnnperf.records.run import CaseRecord, Run, Scalar
+from cnnperf.runs.series_facts import Environment, Facts, changeable, machine_of, shared_facts
 from cnnperf.stats.ratio import exp
 from cnnperf.stats.shifts import LEVEL, Shift, find_shifts
 
-SOFTWARE = ("torch", "python", "cuda", "cudnn", "gpu_driver", "system")
-"""Facts that may change within a series. They are reported with a shift, because they may be its cause."""
-
-ANCHORED = "anchor_ratio"
 _EARLIEST = datetime.min.replace(tzinfo=UTC)
 _LISTED = 8  # cases in an error
 
-Environment = Mapping[str, Scalar]
-Facts = tuple[tuple[str, Scalar], ...]
-
 
 class Point(msgspec.Struct, frozen=True, gc=False):
-    """One run in a series: its name, commit, value, software and time; not searched by the garbage collector."""
+    """One run in a series: its name, commit, value, software and time; not searched by the garbage collector.
+
+    For a ratio between cases, `software` includes the models of the processors.
+    """
 
     run: str
     commit: str
@@ -45,8 +43,8 @@ class Point(msgspec.Struct, frozen=True, gc=False):
     time: datetime | None = None
 
 
-Observation = tuple[Case, Facts, Point]
-"""A point with the case and the machine of its series."""
+Observation = tuple[str, Case, Facts, Point]
+"""A point with the metric, the case and the machine of its series."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,7 @@ class Series:
     Attributes:
         case: The case.
         metric: Name of the metric.
-        machine: Names and values of the facts that all runs share; the pinned commit for ratios.
+        machine: Names and values of the facts that all runs share; for ratios what they are to.
         points: Points in the order of time.
         unusable: Number of runs whose value is not finite, or a time not above 0.
     """
@@ -80,7 +78,7 @@ class Change:
         low: Lower end of the 95 % interval of the ratio; the ratio itself for a counter.
         high: Upper end.
         worse: Whether the change is for the worse.
-        software: Software that changed with it, each with both values.
+        software: Software that changed with it, and for ratios processors, each with both values.
         commits: Commits in which the new level may have begun, oldest first.
         mended: Whether the series has returned to the old level or a better one since; only of use for a change for the
             worse.
@@ -106,53 +104,55 @@ class Change:
 
 
 def series_of(runs: Iterable[tuple[str, Run]], metric: str, pattern: str = "*") -> list[Series]:
-    """Return the series of a metric.
+    """Return the series of a metric, or of the metrics of a common name.
 
     Args:
         runs: Names and runs.
-        metric: Name of a metric.
+        metric: Name of a metric, or of several such as `ratio`.
         pattern: Glob over architectures or labels of cases.
 
     Raises:
         RunFileError: If no run has the metric for a matching case; the message lists what there is.
     """
     cases: dict[Case, Case | None] = {}  # by case, the same object for all runs; None if the glob does not match
-    metrics: set[str] = set()
+    names, metrics = metrics_named(metric), set[str]()
     by_run: list[tuple[datetime, list[Observation]]] = []
     for name, run in runs:
-        commit, software = run.commit, software_of(run.environment)
+        commit, software = run.commit, changeable(run.environment, names)
         machine = machine_of(run.environment, run.machine, run.anchor, metric)
         observations: list[Observation] = []
         for record in run.cases:
             if record.case not in cases:
                 cases[record.case] = record.case if fits(record.case, pattern) else None
             case = cases[record.case]
-            if case is not None and metric in record.values:
-                across = across_processes(record, metric)
-                value = record.values[metric].value if across is None else across
-                observations.append((case, machine, Point(name, commit, value, software, run.time)))
-            elif case is not None:
+            if case is None:
+                continue
+            present = [each for each in names if each in record.values]
+            for each in present:
+                point = Point(name, commit, _value(record, each), software, run.time)
+                observations.append((each, case, shared_facts(case, each, machine), point))
+            if not present:
                 metrics.update(record.values)
         by_run.append((run.time or _EARLIEST, observations))
     by_run.sort(key=itemgetter(0))
-    series = gather(metric, chain.from_iterable(observations for _, observations in by_run))
+    series = gather(chain.from_iterable(observations for _, observations in by_run))
     if not series:
         raise _no_series(metric, pattern, cases, metrics)
     return series
 
 
-def gather(metric: str, observations: Iterable[Observation]) -> list[Series]:
+def gather(observations: Iterable[Observation]) -> list[Series]:
     """Return the series of points that are given in the order of time."""
     numbers: dict[Facts, int] = {}
-    points: dict[tuple[Case, int], list[Point]] = {}
+    points: dict[tuple[str, Case, int], list[Point]] = {}
     previous: Facts = ()
     number = 0
-    for case, machine, point in observations:
+    for metric, case, machine, point in observations:
         if machine is not previous or not numbers:  # hashing the many facts of a machine takes long
             previous, number = machine, numbers.setdefault(machine, len(numbers))
-        points.setdefault((case, number), []).append(point)
+        points.setdefault((metric, case, number), []).append(point)
     machines = list(numbers)
-    return [_series(case, metric, machines[number], own) for (case, number), own in points.items()]
+    return [_series(case, metric, machines[number], own) for (metric, case, number), own in points.items()]
 
 
 def changes_of(series: Sequence[Series], least: float) -> list[Change]:
@@ -175,29 +175,23 @@ def across_processes(record: CaseRecord, metric: str) -> float | None:
     return median(record.processes) if metric == "latency" and record.processes else None
 
 
-def software_of(environment: Environment) -> Environment:
-    """Return the facts of an environment that may change within a series."""
-    return {name: environment[name] for name in SOFTWARE if name in environment}
-
-
-def machine_of(environment: Environment, machine: str, anchor: str, metric: str) -> Facts:
-    """Return the facts that all runs of a series share."""
-    if metric == ANCHORED:
-        return (("relative to", anchor),)
-    hidden = MOMENTARY.union(SOFTWARE)
-    facts = sorted((name, value) for name, value in environment.items() if name not in hidden and value is not None)
-    return tuple(facts) or (("machine", machine),)
-
-
 def _no_series(metric: str, pattern: str, cases: Iterable[Case], metrics: Iterable[str]) -> RunFileError:
     """Return the error about a metric that no run has for a matching case; `metrics` are those of matching cases."""
     if metrics:
-        return RunFileError(f"no run has the metric {metric!r} for {pattern}; they have {', '.join(sorted(metrics))}")
+        of_ratios = not set(RATIOS).isdisjoint(metrics_named(metric))
+        hint = "; only cases that were measured side by side have ratios" if of_ratios else ""
+        have = ", ".join(sorted(metrics))
+        return RunFileError(f"no run has the metric {metric!r} for {pattern}; they have {have}{hint}")
     labels = sorted(case.label() for case in cases)
     if not labels:
         return RunFileError("the runs have no cases, and therefore no history")
     more = "; ..." if len(labels) > _LISTED else ""
     return RunFileError(f"no run has a case {pattern!r}; they have {'; '.join(labels[:_LISTED])}{more}")
+
+
+def _value(record: CaseRecord, metric: str) -> float:
+    across = across_processes(record, metric)
+    return record.values[metric].value if across is None else across
 
 
 def _series(case: Case, metric: str, machine: Facts, points: Sequence[Point]) -> Series:

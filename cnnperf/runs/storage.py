@@ -40,7 +40,10 @@ class Storage(Protocol):
         """Yield the documents of the named runs, or of all; `damaged` receives errors that are raised without it."""
 
     def series(self, metric: str, pattern: str, selection: Selection) -> list[Series]:
-        """Return the series of a metric for the cases that a glob matches, over the selected machines and period."""
+        """Return the series of a metric, or of those of a common name, for the cases that a glob matches.
+
+        Only runs of the selected machines and period are in them.
+        """
 
 
 def open_storage(place: str | Path) -> Storage:
@@ -60,11 +63,11 @@ def open_storage(place: str | Path) -> Storage:
 
 
 def read_series(place: str | Path, metric: str, pattern: str = "*", selection: Selection | None = None) -> list[Series]:
-    """Return the series of a metric over saved runs.
+    """Return the series of a metric, or of the metrics of a common name, over saved runs.
 
     Args:
         place: A file, a folder or a URL.
-        metric: Name of a metric.
+        metric: Name of a metric, or of several such as `ratio`.
         pattern: Glob over architectures or labels of cases.
         selection: Machines and period; None for all.
 

@@ -34,6 +34,7 @@ from cnnperf.report.layout import wrap
 from cnnperf.report.terminal import render_run
 from cnnperf.report.verdicts import comparison_lines
 from cnnperf.runs.baseline import Baseline
+from cnnperf.runs.ratio_metrics import with_ratios
 from cnnperf.runs.sweeps import with_sweeps
 from cnnperf.runs.verdicts import Comparison
 from cnnperf.suite.block_runner import BlockRunner
@@ -203,12 +204,12 @@ class BenchRun:
         )
 
     def finished(self, commit_info: Mapping[str, Any]) -> Run:
-        """Return the record of the run at its end, with the metrics of sweeps and the result of the comparison.
+        """Return the record of the run at its end, with ratios, metrics of sweeps and the result of the comparison.
 
         Args:
             commit_info: Facts of pytest-benchmark about the commit.
         """
-        run = with_sweeps(self.run().replace(commit_info=commit_info))
+        run = with_ratios(with_sweeps(self.run().replace(commit_info=commit_info)))
         if self.compare(run) and self.comparison:
             # The saved file says so, so that `latest` never chooses the run as a baseline.
             return run.replace(regressed=self.comparison.base)

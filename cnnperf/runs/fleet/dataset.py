@@ -14,6 +14,7 @@ import pandas as pd
 
 from cnnperf.errors import RunFileError
 from cnnperf.records.case import AXES
+from cnnperf.records.metrics import metrics_named
 from cnnperf.records.reading import Document, parse_document
 from cnnperf.records.run import Head, Run
 from cnnperf.runs.columns import COLUMNS, TYPES
@@ -95,9 +96,9 @@ class Dataset:
 
     def series(self, metric: str, pattern: str, selection: Selection) -> list[Series]:
         """Return the series of a metric, as `series_of` does, without reading a document."""
-        condition = of_history(metric, pattern, selection)
+        condition = of_history(metrics_named(metric), pattern, selection)
         rows = self._read(list_files(self.location, selection), OBSERVED, condition)
-        series = gather(metric, observations_of(rows, metric, pattern))
+        series = gather(observations_of(rows, metric, pattern))
         if not series:
             latest = self.runs([name for name, _ in self.heads()[-_SHOWN:]])
             series_of(latest, metric, pattern)  # raises the error about a missing case or metric

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import reduce
 from operator import and_
 from typing import TYPE_CHECKING
@@ -24,12 +24,13 @@ def selected(selection: Selection) -> Expression:
     return reduce(and_, _conditions(selection), compute.field("metric").is_valid())
 
 
-def of_history(metric: str, pattern: str, selection: Selection) -> Expression:
-    """Return the condition for measured values of a metric; it may also hold for cases that the glob does not match."""
+def of_history(metrics: Sequence[str], pattern: str, selection: Selection) -> Expression:
+    """Return the condition for measured values of metrics; it may also hold for cases that the glob does not match."""
     from pyarrow import compute
 
     measured = (compute.field("test") == "") & (compute.field("reason") == "")
-    return reduce(and_, _conditions(selection), measured & (compute.field("metric") == metric) & _may_fit(pattern))
+    wanted = compute.field("metric").isin(list(metrics))
+    return reduce(and_, _conditions(selection), measured & wanted & _may_fit(pattern))
 
 
 def _conditions(selection: Selection) -> Iterator[Expression]:
