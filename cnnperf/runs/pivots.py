@@ -1,7 +1,8 @@
 """The most frequently used tables of the tidy frame of `load_runs`.
 
 The run is the outer level of the index of each table, so that runs are not mixed. Cases that were not measured are left
-out. Ratios are those of medians; their intervals are in the reports.
+out. A ratio is the paired one of cases that were measured side by side, if the frame has it, and else a quotient of
+medians. `cnnperf.load_ratios` says which, and has the intervals.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from cnnperf.runs.columns import AXIS_NAMES
+from cnnperf.runs.pairs import QUESTIONS
 
 MEMORY_PARTS = ("parameter_memory", "gradient_memory", "optimizer_memory", "activation_memory", "other_memory")
 
@@ -26,7 +28,8 @@ def cuda_over_cpu(frame: pd.DataFrame) -> pd.DataFrame:
     cuda = [name for name in devices.columns if str(name).startswith("cuda")]
     if "cpu" not in devices.columns or not cuda:
         return pd.DataFrame()
-    ratios = devices[cuda].rdiv(devices["cpu"], axis=0).dropna(how="all")
+    quotients = devices[cuda].rdiv(devices["cpu"], axis=0).dropna(how="all")
+    ratios = _paired_or(quotients, _table(frame, "device_ratio", _others("device"), "device"))
     return pd.DataFrame(ratios.unstack("batch"))
 
 
@@ -35,7 +38,8 @@ def compiled_over_eager(frame: pd.DataFrame) -> pd.DataFrame:
     engines = _table(frame, "latency", _others("engine"), "engine")
     if "eager" not in engines.columns:
         return pd.DataFrame()
-    return engines.drop(columns="eager").rdiv(engines["eager"], axis=0).dropna(how="all")
+    quotients = engines.drop(columns="eager").rdiv(engines["eager"], axis=0).dropna(how="all")
+    return _paired_or(quotients, _table(frame, "engine_ratio", _others("engine"), "engine"))
 
 
 def se_tax(frame: pd.DataFrame, costly: str = "se_resnet18", plain: str = "resnet18") -> pd.DataFrame:
@@ -49,7 +53,10 @@ def se_tax(frame: pd.DataFrame, costly: str = "se_resnet18", plain: str = "resne
     networks = _table(frame, "latency", _others("architecture"), "architecture")
     if not {costly, plain} <= set(networks.columns):
         return pd.DataFrame()
-    return (networks[costly] / networks[plain]).dropna().rename("ratio").unstack("phase")
+    quotients = networks[[costly]].div(networks[plain], axis=0).dropna()
+    paired = _table(frame, "part_ratio", _others("architecture"), "architecture")
+    ratios = _paired_or(quotients, paired) if _is_question(costly, plain) else quotients
+    return ratios[costly].rename("ratio").unstack("phase")
 
 
 def memory_split(frame: pd.DataFrame) -> pd.DataFrame:
@@ -62,6 +69,15 @@ def memory_split(frame: pd.DataFrame) -> pd.DataFrame:
 def _table(frame: pd.DataFrame, metric: str, rows: Sequence[str], column: str) -> pd.DataFrame:
     chosen = frame[(frame["metric"] == metric) & frame["architecture"].notna()]
     return chosen.pivot_table(index=["run", *rows], columns=column, values="value", observed=True)
+
+
+def _paired_or(quotients: pd.DataFrame, paired: pd.DataFrame) -> pd.DataFrame:
+    """Return paired ratios, and quotients where there are none; cases without a quotient are left out."""
+    return paired.reindex(index=quotients.index, columns=quotients.columns).fillna(quotients)
+
+
+def _is_question(costly: str, plain: str) -> bool:
+    return any((question.candidate, question.baseline) == (costly, plain) for question in QUESTIONS)
 
 
 def _others(axis: str) -> list[str]:
