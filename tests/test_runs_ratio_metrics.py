@@ -20,6 +20,7 @@ from cnnperf.report.figures import figures
 from cnnperf.report.markdown import run_markdown
 from cnnperf.report.terminal import render_run
 from cnnperf.runs.comparison import compare_sides
+from cnnperf.runs.pairs import QUESTIONS
 from cnnperf.runs.ratio_metrics import METRIC_OF, ratio_values, with_ratios
 
 EAGER, COMPILED = Case("resnet18"), Case("resnet18", engine="compile")
@@ -43,6 +44,11 @@ def test_every_kind_of_pair_has_a_metric():
     assert set(METRIC_OF.values()) == set(RATIOS)
     assert [METRICS[name].better for name in RATIOS] == ["higher", "higher", "lower"]
     assert {METRICS[name].unit for name in RATIOS} == {"ratio"}
+
+
+def test_a_case_has_one_cost_so_that_its_metric_means_one_thing():
+    candidates = [question.candidate for question in QUESTIONS]
+    assert len(candidates) == len(set(candidates))
 
 
 def test_the_case_with_the_engine_or_the_part_has_the_ratio():

@@ -2,7 +2,7 @@
 
 import json
 import math
-import statistics
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -178,11 +178,36 @@ def test_the_dataset_of_a_fleet_has_the_ratios_of_its_runs(tmp_path):
     pd.testing.assert_frame_equal(fleet.assign(run=names), folder, check_categorical=False)
 
 
-def test_the_raw_rounds_give_the_paired_ratio_again(tmp_path):
-    save_run(tmp_path / "a.json", Run(cases=tuple(engines())))
-    samples, ratios = cnnperf.load_samples(tmp_path), cnnperf.load_ratios(tmp_path)
-    turns = samples.groupby(["cycle", "engine"], observed=True)["seconds"].median().unstack("engine")
-    logs = sorted(math.log(ratio) for ratio in turns["eager"] / turns["compile"])
-    cut = int(0.2 * len(logs))
-    value = math.exp(statistics.fmean(logs[cut : len(logs) - cut]))
-    assert value == pytest.approx(ratios.loc[0, "value"])
+def printed_by(example, capsys):
+    """Return what an example of docs/frame.md prints."""
+    text = Path(__file__).parents[1].joinpath("docs", "frame.md").read_text(encoding="utf-8")
+    code = text.partition(f"<!-- example:{example} -->\n```python\n")[2].partition("```")[0]
+    exec(compile(code, "frame.md", "exec"), {})
+    return capsys.readouterr().out
+
+
+@pytest.fixture
+def saved(tmp_path, monkeypatch):
+    """Save two runs as the examples of the documentation name them."""
+    monkeypatch.chdir(tmp_path)
+    seconds = {EAGER: 2.5e-3, COMPILED: 2e-3, WITH_SE: 3e-3}
+    for number, name in enumerate(("0001_base", "0002_next")):
+        groups = {
+            case.replace(phase="train", batch=8): cycles(each, seed=number, spread=0.1)
+            for case, each in seconds.items()
+        }
+        save_run(tmp_path / ".benchmarks" / f"{name}.json", Run(cases=tuple(block(groups))))
+
+
+def test_the_documented_lines_compute_a_paired_ratio_from_the_raw_rounds(saved, capsys):
+    ratios = cnnperf.load_ratios(".benchmarks").query("run == '0001_base' and question == 'engine'")
+    assert float(printed_by("ratio", capsys)) == pytest.approx(ratios["value"].item())
+
+
+def test_the_documented_lines_print_the_cost_of_a_part_over_all_runs(saved, capsys):
+    out = printed_by("cost", capsys)
+    ratios = cnnperf.load_ratios(".benchmarks").query("question == 'Squeeze-and-Excitation'")
+    assert len(ratios) == 2
+    for name, value in zip(ratios["run"], ratios["value"], strict=True):
+        (line,) = (line for line in out.splitlines() if line.startswith(name))
+        assert line.split()[1:4] == ["eager", "8", f"{(value - 1) * 100:.1f}"]

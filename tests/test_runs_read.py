@@ -14,6 +14,7 @@ from cnnperf.errors import RunFileError
 from cnnperf.records.case import LAYOUTS, PHASES, PRECISIONS
 from cnnperf.records.engines import ENGINES
 from cnnperf.runs import frame_of, load_runs, load_samples, read_runs, samples_of
+from cnnperf.runs.ratio_frame import COLUMNS as RATIO_COLUMNS
 
 CASE = [
     *("architecture", "phase", "device", "engine", "precision", "layout", "batch", "image_size"),
@@ -250,12 +251,20 @@ def test_a_clean_tree_warns_of_nothing(tmp_path):
         load_runs(tmp_path)
 
 
+def explained_in(heading):
+    """Return the columns that the first table below a heading of docs/frame.md explains, in order."""
+    text = (Path(__file__).parents[1] / "docs" / "frame.md").read_text(encoding="utf-8")
+    table = text.partition(f"{heading}\n")[2].partition("| --- |")[2].partition("\n\n")[0]
+    return [name for line in table.splitlines()[1:] for name in re.findall("`([a-z_]+)`", line.split("|")[1])]
+
+
 def test_every_column_is_explained():
-    text = (Path(__file__).parents[1] / "docs" / "frame.md").read_text()
-    named = [
-        name
-        for line in text.splitlines()
-        if line.startswith("| `")
-        for name in re.findall("`([a-z_]+)`", line.split("|")[1])
-    ]
-    assert named == COLUMNS
+    assert explained_in("# The frame: what `cnnperf.load_runs` returns") == COLUMNS
+
+
+def test_every_column_of_ratios_and_samples_is_explained():
+    ratios = [name for name in RATIO_COLUMNS if not name.startswith(("numerator_", "denominator_"))]
+    sides = ["numerator_architecture", "denominator_architecture"]
+    assert explained_in("## Ratios: `cnnperf.load_ratios`") == [*ratios[:5], *sides, *ratios[5:]]
+    samples = [name for name in SAMPLE_COLUMNS if name not in CASE]
+    assert explained_in("## Raw rounds: `cnnperf.load_samples`") == samples
