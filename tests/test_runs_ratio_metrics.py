@@ -3,6 +3,7 @@
 import math
 import random
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 from blocks import block, cycles, record
@@ -14,6 +15,7 @@ from cnnperf.records.case import Case
 from cnnperf.records.files import read_run
 from cnnperf.records.metrics import METRICS, RATIOS
 from cnnperf.records.run import Run
+from cnnperf.records.shards import Shard
 from cnnperf.records.tolerance import parse_tolerance
 from cnnperf.records.writing import save_run
 from cnnperf.report.figures import figures
@@ -22,6 +24,8 @@ from cnnperf.report.terminal import render_run
 from cnnperf.runs.comparison import compare_sides
 from cnnperf.runs.pairs import QUESTIONS
 from cnnperf.runs.ratio_metrics import METRIC_OF, ratio_values, with_ratios
+from cnnperf.suite.bench_run import BenchRun
+from cnnperf.suite.options import Options
 
 EAGER, COMPILED = Case("resnet18"), Case("resnet18", engine="compile")
 SE, SE_COMPILED = Case("se_resnet18"), Case("se_resnet18", engine="compile")
@@ -93,6 +97,18 @@ def test_nothing_else_of_a_run_changes_and_a_second_time_changes_nothing():
     assert with_ratios(once) == once
     for before, after in zip(run.cases, once.cases, strict=True):
         assert {name: value for name, value in after.values.items() if name not in RATIOS} == before.values
+
+
+@pytest.mark.parametrize("shard", [None, Shard(1, 2)])
+def test_the_record_at_the_end_of_a_run_has_them_also_of_a_shard(shard):
+    session = BenchRun(Options(shard=shard), 4, SimpleNamespace(ceilings={}))
+    session.records += four()
+    assert [set(each.values) & set(RATIOS) for each in session.finished({}).cases] == [
+        set(),
+        {"engine_ratio"},
+        {"part_ratio"},
+        {"engine_ratio", "part_ratio"},
+    ]
 
 
 def test_a_shard_has_the_ratios_of_its_blocks_and_the_merged_run_those_of_all(tmp_path):
