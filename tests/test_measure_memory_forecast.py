@@ -1,5 +1,6 @@
 """The end of memory, foreseen from files of a made system and from made processes."""
 
+import pytest
 import torch
 
 from cnnperf.measure.measurement import Laboratory
@@ -100,6 +101,24 @@ def test_what_a_small_case_took_is_not_thought_to_grow_with_the_batch():
     forecast.learn(Case("lenet5", batch=1), live_at(1))
     assert forecast.refusal(Case("lenet5", batch=256)) == ""
     assert forecast.refusal(Case("lenet5", batch=2048))
+
+
+def test_cases_side_by_side_need_at_most_the_sum_of_what_each_needs():
+    enough = (CODE + 2 * (SMALLEST * live_at(1) + STEEPEST * (live_at(64) - live_at(1)))) / (1 - MARGIN)
+    assert Forecast(Made(enough * 1.001)).refusal(CASE, 2) == ""
+    assert Forecast(Made(enough * 0.999)).refusal(CASE, 2)
+    assert Forecast(Made(enough * 0.999)).refusal(CASE) == ""
+
+
+@pytest.mark.parametrize(("members", "asked", "factor"), [(1, 1, 1), (1, 2, 2), (2, 2, 1), (2, 1, 1)])
+def test_what_a_block_took_is_needed_by_each_of_its_cases_and_by_as_many(members, asked, factor):
+    need = LUMPS * 2 * factor * 500e6
+    for room, refused in ((need * 1.001, False), (need * 0.999, True)):
+        process = Made(room / (1 - MARGIN))
+        forecast = Forecast(process)
+        process.held += 500e6
+        forecast.learn(Case("lenet5", batch=2048), live_at(2048), members)
+        assert bool(forecast.refusal(Case("lenet5", batch=4096), asked)) is refused
 
 
 def test_a_refusal_names_need_and_room():

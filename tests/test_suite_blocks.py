@@ -152,3 +152,19 @@ def test_networks_of_one_class_in_a_block_are_compiled_each_by_itself():
             workload.compile()
         facts = [compilation.compile_first_round(workload) for workload in workloads]
     assert [each.graphs for each in facts] == [1, 1]
+
+
+def test_the_settings_of_a_block_with_compiled_cases_are_those_of_compiled_cases(monkeypatch):
+    from torch._inductor import config
+
+    monkeypatch.setattr("cnnperf.measure.support.cpu_cores", lambda: 2)
+    eager = Case("lenet5", batch=2, threads=1)
+    compiled = eager.replace(engine="compile")
+    threads = []
+
+    def build(case):
+        threads.append(config.cpp.threads)
+        raise torch.OutOfMemoryError("enough was observed")
+
+    measured([eager, compiled], build)
+    assert threads[:2] == [1, 1]

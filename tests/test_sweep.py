@@ -1,21 +1,23 @@
 """The walk of a sweep, with a laboratory whose times and memory are made."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from cnnperf import fusion
-from cnnperf.errors import OptionError, OutOfMemory, UnsupportedCase, WrongResult
+from cnnperf.errors import CnnperfError, OptionError, OutOfMemory, UnsupportedCase, WrongResult
 from cnnperf.measure.clock import Reading
 from cnnperf.measure.measurement import Measured
-from cnnperf.measure.memory_forecast import Forecast, Process
-from cnnperf.measure.sampler import Samples
+from cnnperf.measure.memory_forecast import CODE, MARGIN, SMALLEST, STEEPEST, Forecast, Process
+from cnnperf.measure.sampler import INTERRUPTED, Samples, Schedule
 from cnnperf.measure.work import count_work
 from cnnperf.models import catalog
 from cnnperf.models.catalog import resolve
 from cnnperf.records.case import Case
 from cnnperf.records.metrics import Value
 from cnnperf.runs.frame import frame_of_runs
+from cnnperf.runs.ratios import latency_ratio
 from cnnperf.runs.sweeps import with_sweeps
 from cnnperf.suite.bench_run import BenchRun
 from cnnperf.suite.options import Options
@@ -30,8 +32,10 @@ PLENTY = Process(0.0, 0.0, 2.0**50)
 class Made:
     """A laboratory in which a call takes `fixed` seconds and `each` for every image, up to a batch of `most`."""
 
+    schedule = Schedule()
+
     def __init__(self, fixed=8.0, each=1.0, most=2**40):
-        self.ceilings, self.tried, self.measured = {}, [], []
+        self.ceilings, self.tried, self.measured, self.blocks = {}, [], [], []
         self.fixed, self.each, self.most = fixed, each, most
 
     def fits(self, case):
@@ -40,6 +44,21 @@ class Made:
 
     def thread_efficiencies(self, cases):
         return {threads: Value(0.9, 0.8, 1.0) for threads in cases if threads > 1}
+
+    def measure_block(self, name, cases, asked, schedule):
+        self.blocks.append([case.engine for case in cases])
+        found = {case: self.result(case) for case in cases}
+        there = {case: each for case, each in found.items() if isinstance(each, Measured)}
+        for above, each in there.items():
+            others = [there[below] for numerator, below in asked if numerator == above and below in there]
+            found[above] = replace(each.over(*others), block=name if len(there) > 1 else "")
+        return found
+
+    def result(self, case):
+        try:
+            return self.measure(case)
+        except CnnperfError as error:
+            return error
 
     def measure(self, case):
         if case.architecture == "plain_stack":
@@ -52,7 +71,8 @@ class Made:
         compiled = case.engine == "compile"
         fixed, each = (2 * self.fixed, self.each / 2) if compiled else (self.fixed, self.each)
         seconds = (fixed + each * case.batch / (case.threads or 1)) * 1e-3
-        samples = Samples([[Reading(seconds * factor, seconds)] for factor in (0.999, 1.0, 1.001)])
+        factors = (1.001, 0.999, 1.0) if compiled else (0.999, 1.0, 1.001)
+        samples = Samples([[Reading(seconds * factor, seconds)] for factor in factors])
         latency = samples.latency()
         peak = 2.0 * count_work(case).live
         values = {"latency": latency, "throughput": latency.scaled_inverse(case.batch), "peak_memory": Value(peak)}
@@ -103,6 +123,66 @@ def test_engines_take_turns_at_each_batch_until_both_have_their_knee():
     assert (crossing.engine, crossing.batch) == ("compile", 32)
     assert crossing.low < crossing.value < crossing.high
     assert crossing.value == pytest.approx(16, rel=0.01)
+
+
+def test_the_engines_of_a_value_are_one_block_and_the_crossover_takes_their_paired_ratios():
+    laboratory = Made()
+    walk, _, _ = sweep(laboratory, engines=("eager", "compile"), values=(1, 2, 4))
+    assert laboratory.blocks == [["eager", "compile"]] * 3
+    records = {record.case: record for record in walk._run.run().cases}
+    eager, compiled = (Case("lenet5", batch=4, engine=engine) for engine in ("eager", "compile"))
+    assert records[eager].block == records[compiled].block
+    assert records[eager].block.startswith("cnnperf sweep[arch=-phase=forward-")
+    assert latency_ratio(records[eager], records[compiled]).paired
+    assert len({record.block for record in records.values()}) == 3
+
+
+def test_a_line_that_has_ended_leaves_the_block_of_later_values():
+    class NoneCompiled(Made):
+        def measure(self, case):
+            if case.engine == "compile" and case.batch > 1:
+                raise OutOfMemory("none is left")
+            return super().measure(case)
+
+    laboratory = NoneCompiled()
+    sweep(laboratory, devices=("cuda",), engines=("eager", "compile"), values=(1, 2, 4))
+    assert laboratory.blocks == [["eager", "compile"], ["eager", "compile"], ["eager"]]
+
+
+def test_engines_that_memory_does_not_hold_side_by_side_are_measured_alone():
+    smallest, live = (count_work(Case("lenet5", batch=batch)).live for batch in (1, 64))
+    one = SMALLEST * smallest + STEEPEST * (live - smallest)
+    found = {}
+    for count in (1, 2):
+        laboratory = Made()
+        process = Process(0.0, 0.0, 1.01 * (CODE + count * one) / (1 - MARGIN))
+        sweep(laboratory, process=process, engines=("eager", "compile"), values=(64,))
+        found[count] = laboratory.blocks
+    assert found == {1: [["eager"], ["compile"]], 2: [["eager", "compile"]]}
+
+
+def test_a_case_that_would_not_fit_is_in_no_block_and_not_tried():
+    laboratory = Made()
+    _, _, frame = sweep(laboratory, process=Process(0.0, 0.0, CODE), engines=("eager", "compile"), values=(64,))
+    assert laboratory.blocks == []
+    assert len([reason for reason in reasons(frame) if "it would run out of memory" in reason]) == 2
+
+
+def test_an_interrupted_block_keeps_its_whole_cycles():
+    class Interrupted(Made):
+        def measure(self, case):
+            measured = super().measure(case)
+            measured.samples.stopped = INTERRUPTED
+            return measured
+
+    session = BenchRun(Options(suite="sweep"), None, Interrupted())
+    wanted = Sweep(resolve("lenet5"), "batch", (1, 2), ("forward",), engines=("eager", "compile"))
+    with pytest.raises(KeyboardInterrupt):
+        SweepRunner(wanted, session, lambda _: None, Forecast(lambda: PLENTY)).run()
+    assert [(record.case.engine, bool(record.test)) for record in session.records] == [
+        ("eager", True),
+        ("compile", True),
+    ]
 
 
 def test_where_the_gpu_ends_the_largest_batch_is_found_by_trying():

@@ -114,7 +114,8 @@ class Laboratory:
             except CnnperfError as error:
                 results[case] = error
         if supported:
-            with self._in_force(supported[0]), compilation.fresh_compiler():
+            compiled = [case for case in supported if case.compiled]  # whose settings include those of the others
+            with self._in_force((compiled or supported)[0]), compilation.fresh_compiler():
                 results |= self._side_by_side(name, supported, asked, schedule or self.schedule)
         # Where memory does not hold all of them at once, each may still be measured by itself.
         alone = [case for case, found in results.items() if isinstance(found, OutOfMemory) and len(cases) > 1]

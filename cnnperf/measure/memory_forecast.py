@@ -60,6 +60,21 @@ def process_memory(root: Path = Path("/")) -> Process | None:
     return Process(holds, 1024 * status["VmHWM"], holds + available)
 
 
+@dataclass(frozen=True)
+class _Growth:
+    """Growth of the peak of the process by a case.
+
+    Attributes:
+        case: The case.
+        size: Bytes that the process held at most, less those before the first case.
+        members: Number of cases that were measured side by side.
+    """
+
+    case: Case
+    size: float
+    members: int
+
+
 class Forecast:
     """Forecast of the CPU memory of the cases of one sweep.
 
@@ -75,7 +90,7 @@ class Forecast:
         self._look = look
         self._start = look()
         self._held = 0.0 if self._start is None else self._start.held
-        self._grown: dict[Case, tuple[Case, float]] = {}  # by kind: the last case that raised the peak, and its growth
+        self._grown: dict[Case, _Growth] = {}  # by kind
         self._call: dict[Case, float] = {}
 
     @property
@@ -83,20 +98,31 @@ class Forecast:
         """Whether the system does not report its memory, so that nothing can be forecast."""
         return self._start is None
 
-    def learn(self, case: Case, peak: float) -> None:
-        """Record a measured case and the peak bytes of its call."""
+    def learn(self, case: Case, peak: float, members: int = 1) -> None:
+        """Record a measured case.
+
+        Args:
+            case: The case.
+            peak: Peak bytes of its call.
+            members: Number of cases that were measured side by side with it, itself included.
+        """
         live, now = count_work(case).live, self._look()
         self._call[_kind(case)] = max(peak / live, 1.0)
         if now is not None and self._start is not None and now.held > self._held:
             self._held = now.held
-            self._grown[_kind(case)] = case, now.held - self._start.holds
+            self._grown[_kind(case)] = _Growth(case, now.held - self._start.holds, members)
 
-    def refusal(self, case: Case) -> str:
-        """Return the reason not to measure a case; empty if it fits."""
+    def refusal(self, case: Case, members: int = 1) -> str:
+        """Return the reason not to measure a case; empty if it fits.
+
+        Args:
+            case: The case.
+            members: Number of cases, equal but for their engine, that would be measured side by side.
+        """
         now = self._look()
         if now is None or self._start is None:
             return ""
-        need = self._need(case)
+        need = self._need(case, members)
         allowed = self._allowed(now)
         if need <= allowed or self._start.holds + need <= now.held:
             return ""
@@ -114,16 +140,20 @@ class Forecast:
         now = self._look()
         return now is None or size <= self._allowed(now)
 
-    def _need(self, case: Case) -> float:
-        """Extrapolate from the last case of the same kind that raised the peak."""
+    def _need(self, case: Case, members: int) -> float:
+        """Extrapolate from the last case of the same kind that raised the peak.
+
+        What several cases take side by side is at most the sum of what each takes alone, and at least what one takes.
+        """
         live = count_work(case).live
         if _kind(case) not in self._grown:
             smallest = count_work(case.replace(batch=1)).live
-            return CODE + SMALLEST * smallest + STEEPEST * (live - smallest)
-        last, growth = self._grown[_kind(case)]
-        before = count_work(last).live
-        larger = max(live / before, _pixels(case) / _pixels(last))
-        return min(LUMPS * growth * larger, growth + STEEPEST * max(0, live - before))
+            return CODE + members * (SMALLEST * smallest + STEEPEST * (live - smallest))
+        last = self._grown[_kind(case)]
+        growth = last.size * max(1.0, members / last.members)
+        before = count_work(last.case).live
+        larger = max(live / before, _pixels(case) / _pixels(last.case))
+        return min(LUMPS * growth * larger, growth + members * STEEPEST * max(0, live - before))
 
     def _allowed(self, now: Process) -> float:
         held_before = 0.0 if self._start is None else self._start.holds

@@ -23,9 +23,10 @@ class OnThreads:
         self._woken = torch.zeros(WAKING)
 
     def setup(self) -> None:
-        """Set the number of threads, wake them, and set up the subject."""
-        torch.set_num_threads(self._threads)
-        self._woken.add_(1)
+        """Set the number of threads and wake them at the first round of a turn, and set up the subject."""
+        if torch.get_num_threads() != self._threads:
+            torch.set_num_threads(self._threads)
+            self._woken.add_(1)
         self._subject.setup()
 
     def run(self) -> None:

@@ -31,6 +31,10 @@ class BlockRunner:
     _results: dict[Case, Measured | CnnperfError] = field(default_factory=dict)
     _started: set[Block] = field(default_factory=set)
 
+    def add(self, block: Block) -> None:
+        """Add a block whose cases are known only during the run; call it before the first of them is measured."""
+        self.blocks = {**self.blocks, **dict.fromkeys(block.cases, block)}
+
     def block_of(self, case: Case) -> Block:
         """Return the block of a case."""
         return self.blocks.get(case) or Block("", (case,))

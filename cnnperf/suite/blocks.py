@@ -33,13 +33,16 @@ def blocks_of(tests: Iterable[tuple[str, Case]]) -> dict[Case, Block]:
     Args:
         tests: Full name and case of each selected test; a name is that of its benchmark up to the first `[`.
     """
-    members: dict[tuple[str, Case, bool], dict[Case, str]] = {}
+    members: dict[str, dict[Case, str]] = {}
     for test, case in tests:
-        shared = case.replace(architecture="", engine="eager")
-        names = members.setdefault((test.partition("[")[0], shared, ENGINES[case.engine].rotates), {})
-        names.setdefault(case, test)
+        members.setdefault(block_name(test.partition("[")[0], case), {}).setdefault(case, test)
     blocks: dict[Case, Block] = {}
-    for (benchmark, shared, rotates), names in members.items():
-        name = f"{benchmark}[{shared.id()}{'-replayed' if rotates else ''}]"
+    for name, names in members.items():
         blocks |= dict.fromkeys(names, Block(name, tuple(names), names))
     return blocks
+
+
+def block_name(benchmark: str, case: Case) -> str:
+    """Return the name of the block to which a case of a benchmark belongs: the axes that its cases share."""
+    shared = case.replace(architecture="", engine="eager")
+    return f"{benchmark}[{shared.id()}{'-replayed' if ENGINES[case.engine].rotates else ''}]"

@@ -16,6 +16,7 @@ from cnnperf.records.case import Case
 from cnnperf.records.metrics import Value
 from cnnperf.runs.sweeps import EFFICIENCY, STEP, knee_of
 from cnnperf.suite.bench_run import BenchRun
+from cnnperf.suite.blocks import Block, block_name
 from cnnperf.suite.plan import Plan, thread_counts
 from cnnperf.units import format_percent
 
@@ -42,7 +43,7 @@ class Sweep:
         values: Values of the axis, ascending; empty to double the batch from 1.
         phases: Phases; each is a line of its own.
         devices: Devices; each is a line of its own.
-        engines: Engines, measured in turns at each value.
+        engines: Engines, measured side by side at each value.
         precision: Precision of all cases.
         batch: Batch of sweeps over another axis; None for that of the suite.
         step: Relative gain of throughput below which doubling the batch stops.
@@ -162,12 +163,31 @@ class SweepRunner:
             self._write(f"not measured: {reason}\n")
 
     def _walk(self, lines: list[Line]) -> None:
-        """Measure each value with all engines before the next value, so that their ratio is of one time."""
+        """Measure each value with all engines side by side before the next value.
+
+        The values of a line are no block: no ratio between two of them is shown but the gain by doubling the batch,
+        whose values are not known in advance, and the efficiency of threads, for which `pair_threads` pairs them.
+        """
         for value in self._sweep.all_values():
+            self._put_together([self._case(line, value) for line in lines if not line.end])
             for line in lines:
                 (self._pass_over if line.end else self._measure)(line, value)
             if not self._sweep.values and all(line.end or self._beyond_knee(line) for line in lines):
                 return
+
+    def _put_together(self, cases: list[Case]) -> None:
+        """Make the cases of one value a block, without those that memory does not hold beside the others."""
+        fitting = [case for case in cases if not self._refusal(case)]
+        together = fitting if fitting and not self._refusal(fitting[0], len(fitting)) else []
+        alone = [[case] for case in cases if case not in together]
+        for members in (together, *alone):
+            if members:
+                tests = {case: f"{ORIGIN}::{case.id()}" for case in members}
+                self._run.runner.add(Block(block_name(ORIGIN, members[0]), tuple(members), tests))
+
+    def _refusal(self, case: Case, members: int = 1) -> str:
+        """Return why RAM would not hold so many engines of a case; empty if it does, or the case runs on a GPU."""
+        return self._forecast.refusal(case, members) if case.device_type == "cpu" else ""
 
     def _pass_over(self, line: Line, value: int) -> None:
         """Record that a line ended before a requested value."""
@@ -207,11 +227,12 @@ class SweepRunner:
         return f"not measured: {str(reason).splitlines()[0]}"
 
     def _measured(self, case: Case) -> tuple[Mapping[str, Value], str]:
-        if case.device_type == "cpu" and (refusal := self._forecast.refusal(case)):
+        block = self._run.runner.block_of(case)
+        if self._run.runner.measures_now(case) and (refusal := self._refusal(case)):
             raise ForecastOutOfMemory(refusal)
         measured = self._run.measure(case)
-        self._forecast.learn(case, measured.values["peak_memory"].value)
-        return measured.values, self._run.keep(measured, f"{ORIGIN}::{case.id()}")
+        self._forecast.learn(case, measured.values["peak_memory"].value, len(block.cases))
+        return measured.values, self._run.keep(measured, block.tests[case])
 
     def pair_threads(self, line: Line) -> None:
         """Measure the efficiency of threads side by side, where nothing is compiled."""
