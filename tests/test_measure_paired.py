@@ -8,8 +8,10 @@ from itertools import chain, pairwise, repeat
 import pytest
 
 from cnnperf.errors import WrongResult
-from cnnperf.measure.paired import Instruments, draw_order, sample_block, sample_together
+from cnnperf.measure.cycles import Instruments
+from cnnperf.measure.paired import draw_order, sample_block, sample_together
 from cnnperf.measure.sampler import Schedule
+from cnnperf.stats.paired import paired_ratio
 from cnnperf.testing import ScriptedClock, ScriptedSubject
 
 
@@ -76,6 +78,105 @@ def test_a_turn_of_the_slowest_subject_lasts_some_ten_milliseconds_or_one_round(
     samples = sample_block(subjects, clock, Schedule(), [("short", "long")])
     for name in subjects:
         assert {len(group) for group in samples[name].groups} == {rounds}
+
+
+def two_devices(host=0.1, device=0.001):
+    """Give a subject of a slow and two of a fast device, one of which varies by 1 %, and the clock of each."""
+    slow, fast = ScriptedClock(1e-9), ScriptedClock(1e-9)
+    noise = random.Random(0)
+    bodies = {
+        "host": (slow, lambda: slow.sleep(host)),
+        "device": (fast, lambda: fast.sleep(device)),
+        "other": (fast, lambda: fast.sleep(2 * device * noise.uniform(0.99, 1.01))),
+    }
+    subjects = {name: ScriptedSubject(body=body) for name, (_, body) in bodies.items()}
+    return subjects, {name: clock for name, (clock, _) in bodies.items()}
+
+
+DEVICES_ASKED = [("host", "device"), ("other", "device")]
+
+
+def test_subjects_of_two_devices_are_each_timed_by_the_clock_of_theirs():
+    subjects, clocks = two_devices()
+    samples = sample_block(subjects, clocks, Schedule(), DEVICES_ASKED)
+    assert len({len(each.groups) for each in samples.values()}) == 1
+    assert paired_ratio(samples["host"].wall(), samples["device"].wall()).value == pytest.approx(100, rel=1e-3)
+    assert {each.stopped for each in samples.values()} == {"interval"}
+
+
+def test_where_a_slow_device_has_spent_its_budget_the_others_go_on_among_themselves():
+    subjects, clocks = two_devices(host=1.0)
+    turns = []
+    schedule = Schedule(budget=2.5, interval=0.0)
+    samples = sample_block(subjects, clocks, schedule, DEVICES_ASKED, Instruments(after_turn=turns.append))
+    cycles = {name: len(each.groups) for name, each in samples.items()}
+    assert cycles["host"] == 3
+    assert cycles["device"] == cycles["other"] > 200
+    assert sorted(turns[3:12]) == ["device"] * 3 + ["host"] * 3 + ["other"] * 3
+    assert "host" not in turns[12:]
+    spent = sum(sum(map(sum, samples[name].wall())) for name in ("device", "other"))
+    assert spent == pytest.approx(5.0, rel=0.01)
+    assert {each.stopped for each in samples.values()} == {"budget"}
+
+
+def test_what_goes_on_alone_still_ends_with_its_ratios():
+    subjects, clocks = two_devices(host=2.0)
+    samples = sample_block(subjects, clocks, Schedule(budget=2.5), DEVICES_ASKED)
+    assert samples["host"].stopped == "budget"
+    assert samples["device"].stopped == samples["other"].stopped == "interval"
+    spent = sum(sum(map(sum, samples[name].wall())) for name in ("device", "other"))
+    assert spent == pytest.approx(2.5 * 2 / 2, rel=0.2), "half of their budget"
+
+
+def test_an_interrupt_keeps_the_whole_cycles_of_each_device():
+    subjects, clocks = two_devices(host=1.0)
+    turns = []
+
+    def interrupt(name):
+        turns.append(name)
+        if len(turns) == 50:
+            raise KeyboardInterrupt
+
+    schedule = Schedule(budget=2.5, interval=0.0)
+    samples = sample_block(subjects, clocks, schedule, DEVICES_ASKED, Instruments(after_turn=interrupt))
+    cycles = {name: len(each.groups) for name, each in samples.items()}
+    assert cycles["host"] == 3
+    assert cycles["device"] == cycles["other"] == 3 + (50 - 12) // 2
+    assert {each.stopped for each in samples.values()} == {"interrupted"}
+
+
+def test_an_interrupt_before_two_whole_cycles_keeps_nothing():
+    subjects, clocks = two_devices(host=1.0)
+    turns = []
+
+    def interrupt(name):
+        turns.append(name)
+        if len(turns) == 7:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sample_block(subjects, clocks, Schedule(), DEVICES_ASKED, Instruments(after_turn=interrupt))
+
+
+class Counting:
+    """A meter of energy that counts how often it is read."""
+
+    def __init__(self):
+        self.reads = 0
+
+    def joules(self):
+        self.reads += 1
+        return 2.0 * self.reads
+
+
+def test_energy_is_read_around_the_turns_of_the_subjects_that_have_a_meter():
+    subjects, clocks = two_devices()
+    meter = Counting()
+    instruments = Instruments(meters={"host": meter})
+    samples = sample_block(subjects, clocks, Schedule(), DEVICES_ASKED, instruments)
+    assert meter.reads == 2 * len(samples["host"].groups)
+    assert samples["host"].energy == [2.0] * len(samples["host"].groups)
+    assert samples["device"].energy == samples["other"].energy == []
 
 
 def test_only_the_ratios_that_are_asked_for_end_the_sampling():

@@ -7,8 +7,10 @@ import torch
 
 from cnnperf.errors import OutOfMemory, UnsupportedCase, WrongResult
 from cnnperf.measure import compilation
+from cnnperf.measure.clock import Reading
+from cnnperf.measure.measured import Measured
 from cnnperf.measure.measurement import Laboratory
-from cnnperf.measure.sampler import Schedule
+from cnnperf.measure.sampler import Samples, Schedule
 from cnnperf.measure.workload import Workload
 from cnnperf.records.case import Case
 from cnnperf.runs.forms import compared_cases
@@ -29,14 +31,21 @@ def measured(cases, make_workload=None):
     return laboratory(make_workload).measure_block("block", cases, compared_cases(cases))
 
 
-def test_a_block_has_the_cases_of_one_benchmark_that_differ_in_architecture_and_engine_alone():
+def test_a_block_has_the_cases_of_one_benchmark_that_differ_in_architecture_engine_and_device_alone():
     compiled, training = MAX.replace(engine="compile"), MAX.replace(phase="train")
-    tests = [("a.py::test", case) for case in (MAX, compiled, AVERAGE, training)]
+    on_cuda = MAX.replace(device="cuda")
+    tests = [("a.py::test", case) for case in (MAX, compiled, AVERAGE, training, on_cuda)]
     blocks = blocks_of([*tests, ("b.py::test", MAX.replace(batch=3))])
-    assert blocks[MAX].cases == (MAX, compiled, AVERAGE)
+    assert blocks[MAX].cases == (MAX, compiled, AVERAGE, on_cuda)
     assert blocks[MAX] is blocks[AVERAGE]
     assert blocks[training].cases == (training,)
     assert len({block.name for block in blocks.values()}) == 3
+
+
+def test_parts_have_a_block_on_each_device_because_they_are_not_compared_between_devices():
+    part = Case("part:se", width=64)
+    blocks = blocks_of([("a.py::test", part), ("a.py::test", part.replace(device="cuda"))])
+    assert {block.cases for block in blocks.values()} == {(part,), (part.replace(device="cuda"),)}
 
 
 def test_replays_have_another_clock_and_a_block_of_their_own():
@@ -111,6 +120,51 @@ def test_a_member_for_which_there_is_memory_only_alone_is_measured_alone():
     assert found[AVERAGE].block == ""
 
 
+ELSEWHERE = MAX.replace(device="cpu:0")
+"""A case of a second device, which PyTorch takes for the CPU too."""
+
+
+def measured_on_two_devices(cases, asked, build=Workload):
+    seconds = {"cpu": 0.01, "cpu:0": 0.001}
+    clocks = {device: ScriptedClock(each) for device, each in seconds.items()}
+    schedule = Schedule(budget=0.0)
+    lab = Laboratory(schedule, make_clock=lambda device: clocks[str(device)], make_workload=build)
+    return lab.measure_block("block", cases, asked)
+
+
+def test_cases_of_two_devices_are_measured_side_by_side_by_the_clock_of_each():
+    found = measured_on_two_devices([MAX, ELSEWHERE], [(MAX, ELSEWHERE)])
+    on_one, on_other = (found[case].record("test") for case in (MAX, ELSEWHERE))
+    assert on_one.block == on_other.block == "block"
+    assert on_one.values["latency"].value == pytest.approx(0.01)
+    assert on_other.values["latency"].value == pytest.approx(0.001)
+    assert on_one.over(on_other).value == pytest.approx(10)
+
+
+def test_a_member_that_one_device_holds_only_alone_leaves_the_others_their_ratios():
+    tried = []
+
+    def build(case):
+        tried.append(case)
+        if case == ELSEWHERE and tried.count(ELSEWHERE) == 1:
+            raise torch.OutOfMemoryError("none is left on the device")
+        return Workload(case)
+
+    found = measured_on_two_devices([MAX, AVERAGE, ELSEWHERE], [(MAX, AVERAGE), (MAX, ELSEWHERE)], build)
+    records = {case: found[case].record("test") for case in (MAX, AVERAGE, ELSEWHERE)}
+    assert records[ELSEWHERE].block == ""
+    assert records[ELSEWHERE].values["latency"].value == pytest.approx(0.001)
+    assert records[MAX].over(records[AVERAGE]).value == pytest.approx(1.0)
+    assert records[MAX].over(records[ELSEWHERE]) is None
+
+
+def test_a_ratio_has_the_cycles_that_both_of_its_cases_have():
+    few, many = Samples([[Reading(0.02, 0.02)]] * 3), Samples([[Reading(0.01, 0.01)]] * 5)
+    above, below = (Measured(case, {}, each, [], 0.0) for case, each in ((MAX, few), (ELSEWHERE, many)))
+    (over,) = above.over(below).ratios
+    assert (over.ratio.value, over.ratio.rounds) == (pytest.approx(2.0), 3)
+
+
 def test_a_member_for_which_there_is_never_memory_says_so():
     def build(case):
         if case == AVERAGE:
@@ -168,3 +222,14 @@ def test_the_settings_of_a_block_with_compiled_cases_are_those_of_compiled_cases
 
     measured([eager, compiled], build)
     assert threads[:2] == [1, 1]
+
+
+@pytest.mark.gpu
+def test_on_a_device_cpu_and_cuda_are_measured_side_by_side():
+    cases = [MAX, MAX.replace(device="cuda")]
+    found = Laboratory(Schedule(budget=0.05)).measure_block("block", cases, compared_cases(cases))
+    on_cpu, on_cuda = (found[case].record("test") for case in cases)
+    assert on_cpu.block == on_cuda.block == "block"
+    assert on_cpu.over(on_cuda).value > 0
+    assert "event_latency" in on_cuda.values
+    assert "event_latency" not in on_cpu.values

@@ -68,9 +68,12 @@ class Measured:
         return self.samples.calls * sum(reading.wall + reading.setup for reading in self.samples.flat())
 
     def over(self, *others: Measured) -> Measured:
-        """Return the result with its paired ratios to other cases of the block."""
-        ratios = (
-            Over(self.case.difference(other.case), paired_ratio(self.samples.wall(), other.samples.wall()))
-            for other in others
-        )
+        """Return the result with its paired ratios to other cases of the block, from the cycles that both have."""
+        ours = self.samples.wall()
+        ratios = []
+        for other in others:
+            theirs = other.samples.wall()
+            cycles = min(len(ours), len(theirs))
+            ratio = paired_ratio(ours[:cycles], theirs[:cycles])
+            ratios.append(Over(self.case.difference(other.case), ratio))
         return replace(self, ratios=tuple(ratios))

@@ -16,12 +16,13 @@ from cnnperf.measure.ceilings import measure_ceilings
 from cnnperf.measure.clock import Clock, clock_for
 from cnnperf.measure.compilation import CompileFacts
 from cnnperf.measure.correctness import References, Verified
+from cnnperf.measure.cycles import Instruments, Progress
 from cnnperf.measure.exhaustion import converting_out_of_memory, release_caches
 from cnnperf.measure.graph_replay import ReplayClock, Replayed
 from cnnperf.measure.measured import Measured
 from cnnperf.measure.memory import measure_memory, reserved_bytes
 from cnnperf.measure.outcome import Prepared, Settings, result_of
-from cnnperf.measure.paired import Instruments, Progress, sample_block
+from cnnperf.measure.paired import sample_block
 from cnnperf.measure.precisions import cudnn_benchmark
 from cnnperf.measure.rapl import Rapl
 from cnnperf.measure.rotation import replayed
@@ -96,7 +97,8 @@ class Laboratory:
 
         Args:
             name: Name of the block.
-            cases: Cases on one device that need the same process-wide settings.
+            cases: Cases that need the same process-wide settings; those of the CPU and of a GPU may be mixed, because
+                the settings of a GPU (TF32, cuDNN) do not concern the CPU.
             asked: Numerator and denominator of each ratio that is wanted.
             schedule: Budget and precision; None for those of the laboratory.
 
@@ -236,11 +238,12 @@ class Laboratory:
         self, ready: Sequence[Prepared], pairs: Sequence[tuple[Case, Case]], schedule: Schedule
     ) -> tuple[dict[Case, Samples], Counter[Case]]:
         """Return the samples of each case, and how many graphs each compiled meanwhile."""
-        case = ready[0].case
-        device = torch.device(case.device)
-        clock = ReplayClock(device) if ENGINES[case.engine].rotates else self.make_clock(device)
+        by_device = {one.case.device: self._clock_of(one.case) for one in ready}
+        clocks = {one.case: by_device[one.case.device] for one in ready}
+        rapl = Rapl.find()
         # RAPL would also count the untimed forward pass of the phase `backward`.
-        meter = Rapl.find() if device.type == "cpu" and case.phase != "backward" else None
+        on_cpu = [case for case in clocks if case.device_type == "cpu" and case.phase != "backward"]
+        meters = {} if rapl is None else dict.fromkeys(on_cpu, rapl)
         recompiles: Counter[Case] = Counter()
         graphs = compilation.captured_graphs()
 
@@ -250,15 +253,20 @@ class Laboratory:
             recompiles[case] += graphs - before
 
         if len(ready) == 1:
-            samples = {case: sample(ready[0].subject, clock, schedule, meter)}
+            (case,) = clocks
+            samples = {case: sample(ready[0].subject, clocks[case], schedule, meters.get(case))}
             count_graphs(case)
         else:
             subjects = {one.case: one.subject for one in ready}
-            samples = sample_block(subjects, clock, schedule, pairs, Instruments(meter, count_graphs, self.watch))
+            samples = sample_block(subjects, clocks, schedule, pairs, Instruments(meters, count_graphs, self.watch))
         for one in ready:
             if isinstance(one.subject, Replayed):
                 samples[one.case] = samples[one.case].per_call(one.subject.calls)
         return samples, recompiles
+
+    def _clock_of(self, case: Case) -> Clock:
+        device = torch.device(case.device)
+        return ReplayClock(device) if ENGINES[case.engine].rotates else self.make_clock(device)
 
     def _result(
         self, ready: Prepared, samples: Samples, recompiles: int, schedule: Schedule, *, by_ratios: bool

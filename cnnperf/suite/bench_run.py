@@ -19,10 +19,10 @@ from cnnperf.errors import CnnperfError
 from cnnperf.exit_status import ExitStatus
 from cnnperf.measure.allocator import apply_policy
 from cnnperf.measure.checks import machine_findings
+from cnnperf.measure.cycles import Progress
 from cnnperf.measure.environment import Record, load_average, read_environment
 from cnnperf.measure.measured import Measured
 from cnnperf.measure.measurement import Laboratory
-from cnnperf.measure.paired import Progress
 from cnnperf.measure.replicas import Replicas
 from cnnperf.measure.sampler import INTERRUPTED
 from cnnperf.records.case import Case

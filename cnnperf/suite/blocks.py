@@ -27,8 +27,9 @@ class Block:
 def blocks_of(tests: Iterable[tuple[str, Case]]) -> dict[Case, Block]:
     """Return the block of each case.
 
-    A block has the cases of one benchmark that differ in nothing but architecture and engine. Engines whose rounds are
-    replays have another clock than the others, and blocks of their own.
+    A block has the cases of one benchmark that differ in nothing but architecture, engine and device. Engines whose
+    rounds are replays have another clock than the others, and blocks of their own; so have the parts of networks on
+    each device, which are not compared between devices.
 
     Args:
         tests: Full name and case of each selected test; a name is that of its benchmark up to the first `[`.
@@ -44,5 +45,5 @@ def blocks_of(tests: Iterable[tuple[str, Case]]) -> dict[Case, Block]:
 
 def block_name(benchmark: str, case: Case) -> str:
     """Return the name of the block to which a case of a benchmark belongs: the axes that its cases share."""
-    shared = case.replace(architecture="", engine="eager")
+    shared = case.replace(architecture="", engine="eager", device=case.device if case.of_part else "")
     return f"{benchmark}[{shared.id()}{'-replayed' if ENGINES[case.engine].rotates else ''}]"
