@@ -48,9 +48,9 @@ RECORDS = st.builds(
     TEXTS,
     NAMES,
     TEXTS,
-    st.lists(st.builds(Over, st.fixed_dictionaries({}, optional={"engine": TEXTS, "batch": COUNTS}), VALUES)).map(
-        tuple
-    ),
+    st.lists(
+        st.builds(Over, st.fixed_dictionaries({}, optional={"engine": TEXTS, "batch": COUNTS}), VALUES, COUNTS)
+    ).map(tuple),
 )
 FOREIGN = st.builds(ForeignRecord, NAMES, st.builds(Value, SECONDS, rounds=st.none() | COUNTS))
 MISSING = st.builds(NotMeasured, st.fixed_dictionaries({}, optional={"device": TEXTS, "batch": COUNTS}), TEXTS)

@@ -1,5 +1,6 @@
 """The pairs of a run: which cases are compared, and what their ratios allow to say."""
 
+import msgspec
 import pytest
 from documents import benchmark, document
 
@@ -9,6 +10,7 @@ from cnnperf.records.reading import parse_document
 from cnnperf.records.rounds import Rounds
 from cnnperf.records.run import CaseRecord, Over, Run
 from cnnperf.runs.pairs import DEVICE, ENGINE, PART, case_pairs_of, pairs_of, shares_of
+from cnnperf.runs.ratios import latency_ratio
 from cnnperf.runs.run_ratios import ratios_of_run
 
 
@@ -77,6 +79,27 @@ def test_the_verdict_on_a_pair_is_about_the_case_that_is_compared(ratio, verdict
     ratios = ratios_of_run(run_with(ratio))
     (pair,) = pairs_of([EAGER, COMPILED], ratios)
     assert (pair.ratio.verdict, pair.verdict, pair.ratio.paired) == (verdict, said_of_compiled, True)
+
+
+@pytest.mark.parametrize(("processes", "freedom", "verdict"), [(0, None, "above"), (2, 1, "unsure"), (5, 4, "above")])
+def test_the_verdict_on_a_ratio_over_processes_has_a_degree_of_freedom_less_than_there_are_processes(
+    processes, freedom, verdict
+):
+    run = run_with(Value(1.2, 1.1, 1.31, 50))
+    over = Over({"engine": "compile"}, Value(1.2, 1.02, 1.41, 50), processes)
+    eager, compiled = run.cases
+    run = run.replace(cases=(msgspec.structs.replace(eager, ratios=(over,)), compiled))
+    ratio = ratios_of_run(run)[EAGER, COMPILED]
+    assert (ratio.freedom, ratio.verdict) == (freedom, verdict)
+
+
+def test_an_inverse_ratio_keeps_its_processes():
+    run = run_with(Value(1.2, 1.1, 1.31, 50))
+    eager, compiled = run.cases
+    over = Over({"engine": "eager"}, Value(0.8, 0.7, 0.9, 9), 3)
+    compiled = msgspec.structs.replace(compiled, ratios=(over,))
+    ratio = latency_ratio(msgspec.structs.replace(eager, ratios=()), compiled)
+    assert (ratio.value.value, ratio.freedom) == (pytest.approx(1.25), 2)
 
 
 def test_cases_of_two_blocks_are_not_paired_and_their_ratio_is_that_of_medians():

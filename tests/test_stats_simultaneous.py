@@ -115,6 +115,13 @@ def test_fewer_cycles_have_heavier_tails():
     assert errors == sorted(errors, reverse=True)
 
 
+def test_a_ratio_over_few_processes_needs_a_larger_difference_than_its_cycles_say():
+    seen, clear = ratio(0.1, 0.06, cycles=100), ratio(0.1, 0.02, cycles=100)
+    assert verdicts_on([seen, seen, clear]) == [ABOVE] * 3
+    assert verdicts_on([seen, seen, clear], freedoms=[1, 1, None]) == [UNSURE, UNSURE, ABOVE]
+    assert error_of_difference(ratio(0.1, 0.1), 1) == pytest.approx(0.05)
+
+
 def test_a_quotient_of_medians_is_judged_by_the_side_of_its_interval_that_matters():
     skewed = Value(1.2, 1.19, 2.0)
     assert error_of_difference(skewed) < error_of_difference(Value(1.2, 1.01, 1.21))

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from cnnperf.errors import CnnperfError, OutOfMemory, UnsupportedCase, WrongResult
+from cnnperf.errors import CnnperfError, OutOfMemory, WrongResult
 from cnnperf.measure import compilation
 from cnnperf.measure.ceilings import measure_ceilings
 from cnnperf.measure.clock import Clock, clock_for
@@ -126,16 +126,6 @@ class Laboratory:
             release_caches(case)
             results |= self.measure_block("", [case], [], schedule)
         return results
-
-    def latency(self, case: Case) -> float:
-        """Return only the median seconds of one call; raise as `measure` does for an unsupported case."""
-        check_supported(case)
-        if ENGINES[case.engine].rotates:
-            raise UnsupportedCase(f"{case.engine}: replays are timed in one process; leave --cnnperf-processes out")
-        with converting_out_of_memory(), self._in_force(case), compilation.fresh_compiler():
-            workload = self._workload_of(case)
-            compilation.compile_first_round(workload)
-            return sample(workload, self.make_clock(torch.device(case.device)), self.schedule).latency().value
 
     def fits(self, case: Case) -> bool:
         """Return whether two untimed rounds of a case fit in memory.

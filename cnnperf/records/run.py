@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from cnnperf.records.case import AxisValue, Case
+from cnnperf.records.case import AxisValue, Case, Count
 from cnnperf.records.finding import Finding
 from cnnperf.records.metrics import METRICS, Value
 from cnnperf.records.rounds import NO_ROUNDS, Rounds
@@ -38,10 +38,12 @@ class Over(msgspec.Struct, frozen=True, omit_defaults=True):
     Attributes:
         axes: Axes in which the other case differs, with the values of the other case.
         ratio: Latency of the case over that of the other case, with its interval.
+        processes: Number of processes whose ratios it summarizes; 0 for the ratio of a single process.
     """
 
     axes: dict[str, AxisValue]
     ratio: Value
+    processes: Count = 0
 
 
 class CaseRecord(msgspec.Struct, frozen=True):
@@ -82,10 +84,15 @@ class CaseRecord(msgspec.Struct, frozen=True):
 
     def over(self, other: CaseRecord) -> Value | None:
         """Return the paired ratio to another case of the block; None if the run holds none."""
+        entry = self.over_entry(other)
+        return None if entry is None else entry.ratio
+
+    def over_entry(self, other: CaseRecord) -> Over | None:
+        """Return the entry of the paired ratio to another case of the block; None if the run holds none."""
         if self.block and self.block == other.block:
             for over in self.ratios:
                 if self.case.replace(**over.axes) == other.case:
-                    return over.ratio
+                    return over
         return None
 
     def unit(self, metric: str) -> str:

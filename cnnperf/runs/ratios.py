@@ -27,6 +27,8 @@ class Ratio:
         paired: Whether both cases were measured side by side; otherwise the value is a quotient of two medians, whose
             interval misses what changed between them.
         verdict: `above`, `below`, `same`, `unsure` or `unknown`; see `verdicts_on`.
+        freedom: Degrees of freedom of a value over several processes, one less than these; None for those of the number
+            of cycles.
     """
 
     numerator: Case
@@ -34,6 +36,7 @@ class Ratio:
     value: Value
     paired: bool = False
     verdict: str = UNKNOWN
+    freedom: int | None = None
 
 
 Ratios = Mapping[tuple[Case, Case], Ratio]
@@ -48,11 +51,13 @@ def value_of(record: CaseRecord | None, metric: str) -> Value:
 
 def latency_ratio(numerator: CaseRecord, denominator: CaseRecord) -> Ratio:
     """Return the ratio of two latencies without a verdict: the paired one if the cases were measured side by side."""
-    paired = numerator.over(denominator)
-    if paired is None and (inverse := denominator.over(numerator)) is not None:
-        paired = inverse.scaled_inverse(1.0)
-    value = paired or ratio(value_of(numerator, "latency"), value_of(denominator, "latency"))
-    return Ratio(numerator.case, denominator.case, value, paired is not None)
+    cases = numerator.case, denominator.case
+    over, inverse = numerator.over_entry(denominator), denominator.over_entry(numerator)
+    entry = over or inverse
+    if entry is None:
+        return Ratio(*cases, ratio(value_of(numerator, "latency"), value_of(denominator, "latency")))
+    value = entry.ratio if entry is over else entry.ratio.scaled_inverse(1.0)
+    return Ratio(*cases, value, paired=True, freedom=entry.processes - 1 if entry.processes else None)
 
 
 def ratios_of(
@@ -67,7 +72,8 @@ def ratios_of(
     """
     ratios = {pair: latency_ratio(cases[pair[0]], cases[pair[1]]) for pair in compared}
     least = SMALLEST_DIFFERENCE if smallest is None else smallest
-    verdicts = verdicts_on([each.value for each in ratios.values()], least)
+    freedoms = [each.freedom for each in ratios.values()]
+    verdicts = verdicts_on([each.value for each in ratios.values()], least, freedoms)
     return {
         pair: replace(ratios[pair], verdict=_as_written(ratios[pair].value, verdict))
         for pair, verdict in zip(ratios, verdicts, strict=True)

@@ -30,7 +30,9 @@ NORMAL = 10**6
 """Degrees of freedom of a ratio whose number of pairs is not known."""
 
 
-def verdicts_on(ratios: Sequence[Value], smallest: float = SMALLEST_DIFFERENCE) -> list[str]:
+def verdicts_on(
+    ratios: Sequence[Value], smallest: float = SMALLEST_DIFFERENCE, freedoms: Sequence[int | None] = ()
+) -> list[str]:
     """Return the verdict on each ratio, so that all hold together with a probability of at least 95 %.
 
     Differences from 1 are tested by Holm's procedure ("A simple sequentially rejective multiple test procedure",
@@ -42,16 +44,21 @@ def verdicts_on(ratios: Sequence[Value], smallest: float = SMALLEST_DIFFERENCE) 
     Args:
         ratios: All ratios of a run, with their 95 % intervals.
         smallest: Smallest difference that matters, as a fraction: 0.02 is 2 %.
+        freedoms: Degrees of freedom of each ratio; None, or no sequence, for those of its number of cycles.
     """
-    known = [place for place, value in enumerate(ratios) if _known(value)]
-    verdicts = [UNSURE if _known(value) else UNKNOWN for value in ratios]
-    by_error = sorted(known, key=lambda place: error_of_difference(ratios[place]))
-    for order, place in enumerate(by_error):
-        if error_of_difference(ratios[place]) * (len(known) - order) > DIFFERENCES:
+    given = list(freedoms) or [None] * len(ratios)
+    differences = {
+        place: error_of_difference(value, freedom)
+        for place, (value, freedom) in enumerate(zip(ratios, given, strict=True))
+        if _known(value)
+    }
+    verdicts = [UNSURE if place in differences else UNKNOWN for place in range(len(ratios))]
+    for order, place in enumerate(sorted(differences, key=lambda place: differences[place])):
+        if differences[place] * (len(differences) - order) > DIFFERENCES:
             break
         verdicts[place] = ABOVE if ratios[place].value > 1 else BELOW
-    for place in known:
-        if error_of_equality(ratios[place], smallest) * len(known) <= EQUALITIES:
+    for place in differences:
+        if error_of_equality(ratios[place], smallest, given[place]) * len(differences) <= EQUALITIES:
             verdicts[place] = SAME
     return verdicts
 
@@ -69,25 +76,37 @@ def is_decided(ratio: Value, smallest: float, number: int) -> bool:
     return min(error_of_difference(ratio), error_of_equality(ratio, smallest)) * number <= EARLY
 
 
-def error_of_difference(ratio: Value) -> float:
-    """Return the two-sided p-value of the hypothesis that a ratio is 1."""
-    return 2 * _beyond(ratio, -abs(math.log(ratio.value)), above=ratio.value < 1)
+def error_of_difference(ratio: Value, freedom: int | None = None) -> float:
+    """Return the two-sided p-value of the hypothesis that a ratio is 1.
+
+    Args:
+        ratio: The ratio.
+        freedom: Its degrees of freedom; None for those of its number of cycles.
+    """
+    return 2 * _beyond(ratio, -abs(math.log(ratio.value)), freedom, above=ratio.value < 1)
 
 
-def error_of_equality(ratio: Value, smallest: float) -> float:
-    """Return the p-value of the hypothesis that a ratio differs from 1 by at least `smallest`, a fraction."""
+def error_of_equality(ratio: Value, smallest: float, freedom: int | None = None) -> float:
+    """Return the p-value of the hypothesis that a ratio differs from 1 by at least `smallest`, a fraction.
+
+    Args:
+        ratio: The ratio.
+        smallest: Smallest difference that matters.
+        freedom: Degrees of freedom of the ratio; None for those of its number of cycles.
+    """
     margin, log = math.log1p(smallest), math.log(ratio.value)
-    return max(_beyond(ratio, log - margin, above=True), _beyond(ratio, -log - margin, above=False))
+    return max(_beyond(ratio, log - margin, freedom, above=True), _beyond(ratio, -log - margin, freedom, above=False))
 
 
-def _beyond(ratio: Value, distance: float, *, above: bool) -> float:
+def _beyond(ratio: Value, distance: float, freedom: int | None, *, above: bool) -> float:
     """Return the probability of an error of the log of a ratio beyond a distance, which is negative, on one side.
 
     The side decides about intervals that are not symmetric: those of quotients of medians.
     """
     from scipy.special import stdtr
 
-    freedom = NORMAL if ratio.rounds is None else freedom_of(ratio.rounds)
+    if freedom is None:
+        freedom = NORMAL if ratio.rounds is None else freedom_of(ratio.rounds)
     end = ratio.high if above else ratio.low
     if not end or not math.isfinite(end) or freedom < 1:
         return 0.5

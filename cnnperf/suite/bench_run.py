@@ -9,7 +9,7 @@ import math
 import platform
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -58,7 +58,6 @@ class BenchRun:
         journal: Journal of the finished cases; None for a run that is not saved.
         baseline: Saved runs to compare with, or None.
         of_cases: Digest of all cases of the suite; a shard measures a part of them.
-        replicas: Further processes that time each case, or None.
         comparison: Comparison with the baseline; None before the end of the run.
         not_compared: Reason why there is no comparison; empty where there is one.
         step: Least gain of throughput for which a sweep doubles its batch; None for the default.
@@ -73,7 +72,6 @@ class BenchRun:
     journal: Journal | None = None
     baseline: Baseline | None = None
     of_cases: str = ""
-    replicas: Replicas | None = None
     comparison: Comparison | None = None
     not_compared: str = ""
     step: float | None = None
@@ -106,7 +104,7 @@ class BenchRun:
         if baseline is not None:
             baseline.check(environment)
         if options.processes > 1:
-            run.replicas = Replicas(options.processes - 1, partial(_laboratory, options.portable()))
+            run.runner.replicas = Replicas(options.processes - 1, partial(_laboratory, options.portable()))
         if options.misses_cuda():
             run.not_measured.append(NotMeasured({"device": "cuda"}, "no CUDA device"))
         return run
@@ -143,9 +141,6 @@ class BenchRun:
             for result, test in (measured, self.runner.block_of(case).tests.get(case, "")), *self.runner.interrupted():
                 self.keep(result, test)
             raise KeyboardInterrupt
-        if self.replicas is not None:
-            others = self.replicas.latencies(case)
-            measured = replace(measured, processes=(measured.values["latency"].value, *others))
         self.compile_seconds += measured.compile_seconds
         self.round_seconds += measured.timed_seconds()
         return measured
@@ -232,8 +227,8 @@ class BenchRun:
 
     def end(self) -> int:
         """End the further processes, and return the exit status by the comparison with the baseline."""
-        if self.replicas is not None:
-            self.replicas.close()
+        if self.runner.replicas is not None:
+            self.runner.replicas.close()
         self.compare(self.run())
         if self.baseline is None or not self.baseline.fails:
             return ExitStatus.OK

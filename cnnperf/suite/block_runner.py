@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from cnnperf.errors import CnnperfError
 from cnnperf.measure.measured import Measured
 from cnnperf.measure.measurement import Laboratory
+from cnnperf.measure.replicas import Replicas, Task, with_repetitions
 from cnnperf.measure.sampler import INTERRUPTED, Schedule
 from cnnperf.records.case import Case
 from cnnperf.runs.forms import compared_cases
@@ -22,11 +23,13 @@ class BlockRunner:
     Attributes:
         laboratory: Measures a block.
         blocks: Block of each case; a case without one is measured alone.
+        replicas: Further processes that measure each block, or None.
         left_over: Seconds of rounds that earlier blocks were given and did not need.
     """
 
     laboratory: Laboratory
     blocks: Mapping[Case, Block] = field(default_factory=dict)
+    replicas: Replicas | None = None
     left_over: float = 0.0
     _results: dict[Case, Measured | CnnperfError] = field(default_factory=dict)
     _started: set[Block] = field(default_factory=set)
@@ -65,11 +68,28 @@ class BlockRunner:
     def _measure(self, block: Block) -> None:
         schedule = self._schedule(block)
         self._started.add(block)
-        results = self.laboratory.measure_block(block.name, block.cases, compared_cases(block.cases), schedule)
-        self._results |= results
+        asked = tuple(compared_cases(block.cases))
+        results = self.laboratory.measure_block(block.name, block.cases, asked, schedule)
+        self._results |= self._repeated(Task(block.name, block.cases, asked, schedule), results)
         spent = [sum(result.seconds()) for result in results.values() if isinstance(result, Measured)]
         usual = self.laboratory.schedule.budget * len(block.cases)
         self.left_over = max(0.0, self.left_over + usual - math.fsum(spent))
+
+    def _repeated(
+        self, task: Task, results: Mapping[Case, Measured | CnnperfError]
+    ) -> Mapping[Case, Measured | CnnperfError]:
+        """Return the results of a block with those of the further processes; an interrupt ends only these."""
+        measured = {case: result for case, result in results.items() if isinstance(result, Measured)}
+        interrupted = any(result.samples.stopped == INTERRUPTED for result in measured.values())
+        if self.replicas is None or not measured or interrupted:
+            return results
+        try:
+            repetitions = self.replicas.repeat(replace(task, cases=tuple(measured)))
+        except KeyboardInterrupt:
+            for result in measured.values():
+                result.samples.stopped = INTERRUPTED
+            return results
+        return {**results, **{case: with_repetitions(result, repetitions) for case, result in measured.items()}}
 
     def _schedule(self, block: Block) -> Schedule:
         """Return the schedule of a block, which gets its share of the time that is left over."""

@@ -212,8 +212,8 @@ OPTIONS = (
         "processes",
         "N",
         ("1",),
-        "time each case in N processes, one after the other; one process cannot separate a code change from "
-        "process-to-process noise",
+        "measure every block of cases in N processes, one after the other; one process cannot separate a code change "
+        "from process-to-process noise, and two show hardly any ratio as sure",
         pytest_only=True,
         parse=_processes,
     ),
