@@ -196,3 +196,12 @@ def test_a_ratio_to_no_case_is_refused_with_its_place(tmp_path, axes, fault):
     _, refusal = read_or_refusal(path)
     assert "$.benchmarks[0].extra_info.ratios[0].axes" in refusal
     assert fault in refusal
+
+
+def test_an_unknown_axis_with_a_line_end_in_its_name_is_refused_in_one_line(tmp_path):
+    path = tmp_path / "run.json"
+    save_run(path, SMALL)
+    path.write_bytes(path.read_bytes().replace(b'"precision"', b'"precisi\\n"'))
+    _, refusal = read_or_refusal(path)
+    assert "unknown axis 'precisi\\n'" in refusal
+    assert "\n" not in refusal

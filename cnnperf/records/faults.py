@@ -24,7 +24,7 @@ _STEP = re.compile(r"\.(?P<key>\w+)|\[(?P<index>\d+|\.\.\.)\]")
 _EXPECTED = re.compile(r"Expected `(?P<needed>[^`]*)`(?:, got `(?P<got>\w+)`)?.*")
 _LENGTH = re.compile(r"of length (\d+)")
 _MISSING = re.compile("Object missing required field `(.*)`")
-_UNKNOWN = re.compile("Object contains unknown field `(.*)`")
+_UNKNOWN = re.compile("Object contains unknown field `(.*)`", re.DOTALL)
 NEEDED = {
     "float": "a number",
     "int": "a whole number of at least 0",
