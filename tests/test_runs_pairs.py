@@ -125,3 +125,17 @@ def test_a_share_comes_from_the_cycles_of_one_block():
     }
     (share,) = shares_of(cases)
     assert (share.paired, share.share.value) == (True, pytest.approx(0.5))
+
+
+def test_a_share_over_several_processes_has_the_spread_between_them():
+    plain, costly, improved = (Case(name) for name in ("resnet18", "se_resnet18", "se_resnet18_fused"))
+    cycles = Rounds([[1.0]] * 20)  # which alone would give an interval without any width
+    processes = {plain: (1.0, 1.0, 1.0), costly: (1.2, 1.21, 1.19), improved: (1.1, 1.12, 1.08)}
+    cases = {
+        case: CaseRecord(case, {}, cycles, block="block", processes=seconds) for case, seconds in processes.items()
+    }
+    (share,) = shares_of(cases)
+    assert (share.paired, share.share.rounds) == (True, 3)
+    assert share.share.value == pytest.approx(0.5, rel=0.01)
+    assert share.share.low < 0.45
+    assert share.share.high > 0.55

@@ -185,9 +185,15 @@ def shares_of(cases: Cases) -> tuple[Share, ...]:
 
 
 def _share(recovery: Recovery, plain: CaseRecord, costly: CaseRecord, improved: CaseRecord) -> Share:
-    """Return a share from the cycles of three cases, or from their medians where they have no cycles in common."""
+    """Return a share from the cycles of three cases, or from their medians where they have no cycles in common.
+
+    Where several processes measured the block, each with its three medians is one datum.
+    """
     three = (plain, costly, improved)
     side_by_side = plain.block and plain.block == costly.block == improved.block
+    if side_by_side and plain.processes and len({len(record.processes) for record in three}) == 1:
+        medians_of_processes = ([[seconds] for seconds in record.processes] for record in three)
+        return Share(recovery, improved.case, paired_share(*medians_of_processes), paired=True)
     if side_by_side and plain.groups and len({len(record.groups) for record in three}) == 1:
         return Share(recovery, improved.case, paired_share(*(record.groups for record in three)), paired=True)
     medians = (value_of(record, "latency") for record in three)
