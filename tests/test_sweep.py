@@ -132,9 +132,16 @@ def test_the_engines_of_a_value_are_one_block_and_the_crossover_takes_their_pair
     records = {record.case: record for record in walk._run.run().cases}
     eager, compiled = (Case("lenet5", batch=4, engine=engine) for engine in ("eager", "compile"))
     assert records[eager].block == records[compiled].block
-    assert records[eager].block.startswith("cnnperf sweep[arch=-phase=forward-")
+    assert records[eager].block == f"cnnperf sweep[{eager.id()}]"
     assert latency_ratio(records[eager], records[compiled]).paired
     assert len({record.block for record in records.values()}) == 3
+
+
+def test_each_device_has_blocks_of_its_own_because_they_are_measured_one_after_the_other():
+    laboratory = Made()
+    walk, _, _ = sweep(laboratory, devices=("cpu", "cuda"), engines=("eager", "compile"), values=(1, 2))
+    assert laboratory.blocks == [["eager", "compile"]] * 4
+    assert len({record.block for record in walk._run.run().cases}) == 4
 
 
 def test_a_line_that_has_ended_leaves_the_block_of_later_values():

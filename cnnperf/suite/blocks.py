@@ -36,14 +36,14 @@ def blocks_of(tests: Iterable[tuple[str, Case]]) -> dict[Case, Block]:
     """
     members: dict[str, dict[Case, str]] = {}
     for test, case in tests:
-        members.setdefault(block_name(test.partition("[")[0], case), {}).setdefault(case, test)
+        members.setdefault(_block_name(test.partition("[")[0], case), {}).setdefault(case, test)
     blocks: dict[Case, Block] = {}
     for name, names in members.items():
         blocks |= dict.fromkeys(names, Block(name, tuple(names), names))
     return blocks
 
 
-def block_name(benchmark: str, case: Case) -> str:
+def _block_name(benchmark: str, case: Case) -> str:
     """Return the name of the block to which a case of a benchmark belongs: the axes that its cases share."""
     shared = case.replace(architecture="", engine="eager", device=case.device if case.of_part else "")
     return f"{benchmark}[{shared.id()}{'-replayed' if ENGINES[case.engine].rotates else ''}]"

@@ -16,7 +16,7 @@ from cnnperf.records.case import Case
 from cnnperf.records.metrics import Value
 from cnnperf.runs.sweeps import EFFICIENCY, STEP, knee_of
 from cnnperf.suite.bench_run import BenchRun
-from cnnperf.suite.blocks import Block, block_name
+from cnnperf.suite.blocks import Block
 from cnnperf.suite.plan import Plan, thread_counts
 from cnnperf.units import format_percent
 
@@ -183,7 +183,10 @@ class SweepRunner:
         for members in (together, *alone):
             if members:
                 tests = {case: f"{ORIGIN}::{case.id()}" for case in members}
-                self._run.runner.add(Block(block_name(ORIGIN, members[0]), tuple(members), tests))
+                name = (
+                    f"{ORIGIN}[{members[0].replace(engine='eager').id()}]"  # devices are measured one after the other
+                )
+                self._run.runner.add(Block(name, tuple(members), tests))
 
     def _refusal(self, case: Case, members: int = 1) -> str:
         """Return why RAM would not hold so many engines of a case; empty if it does, or the case runs on a GPU."""
