@@ -106,7 +106,9 @@ class Cycles(Generic[Key]):
         """Count leading cycles as warm-up in which a subject was not yet warm, compared with others of its clock."""
         leading = max(self._transient(key) for key in self.subjects)
         for samples in self.samples.values():  # the same cycles of all, so that the n-th stay pairs
-            samples.count_as_warm_up(min(leading, len(samples.groups) // 2))
+            most = len(samples.groups) // 2
+            samples.steady = leading < max(1, most)
+            samples.count_as_warm_up(min(leading, most))
 
     def _transient(self, key: Key) -> int:
         turns = [[statistics.median(turn) for turn in self.samples[other].wall()] for other in self._beside(key)]

@@ -8,12 +8,14 @@ from __future__ import annotations
 import random
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from cnnperf.measure.clock import Clock
 from cnnperf.measure.cycles import Cycles, Groups, Instruments, Key, look_at
 from cnnperf.measure.sampler import Samples, Schedule, Subject, collector_paused, warm_up
 from cnnperf.stats.paired import PairedSamples
 
+WARM_UP = 0.25  # share of the time of a warm-up: the cases of a block have run before, and `transient` finds the rest
 WARM_UP_ROUNDS = 3  # whose median is the estimate; compiled subjects of `scaling` compile in the first
 
 
@@ -106,6 +108,6 @@ def draw_order(names: list[Key], rounds: int, seed: int) -> list[Key]:
 
 
 def _warm_up(subject: Subject, clock: Clock, schedule: Schedule, samples: Samples) -> float:
-    """Warm a subject up, and return the seconds of one round."""
-    history = warm_up(subject, clock, schedule, samples)
+    """Warm a subject up, and return the seconds of one round; what is left of a transient shows beside the others."""
+    history = warm_up(subject, clock, replace(schedule, warmup=WARM_UP * schedule.warmup), samples)
     return statistics.median(reading.wall for reading in history[-WARM_UP_ROUNDS:])

@@ -36,8 +36,8 @@ def words_note(smallest: float | None = None) -> str:
     """
     least = SMALLEST_DIFFERENCE if smallest is None else smallest
     return (
-        "What stands before it is stricter, so that all of it is true together in 19 of 20 runs. A number with x: "
-        f"surely not 1; same: surely within {100 * least:g}% of 1; unsure: neither, even if [ ] excludes 1."
+        f"Before it: a number with x if the ratio surely is not 1, same if it surely is within {100 * least:g}% of 1, "
+        "else unsure, even if [ ] excludes 1. All of these are true together in 19 of 20 runs."
     )
 
 
