@@ -1,4 +1,4 @@
-"""Ctrl-C in the middle of a block, in pytest sessions of their own."""
+"""Blocks in pytest sessions of their own: Ctrl-C in the middle of one, selection, order, and a member that fails."""
 
 import json
 
@@ -43,6 +43,17 @@ class One(Network):
 
 class Other(Network):
     pass
+
+class Broken(Network):
+    def forward(self, images):
+        return self.linear(images.mean((2, 3))) * float("nan")
+"""
+SHUFFLED = """
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(items):
+        import random
+        random.Random(3).shuffle(items)
 """
 OPTIONS = (
     "--cnnperf-time=5",
@@ -52,22 +63,23 @@ OPTIONS = (
     "--cnnperf-axis=phase=forward",
     "--cnnperf-device=cpu",
     "--benchmark-autosave",
-    "-p",
-    "no:cacheprovider",
 )
+WITHOUT_CACHE = ("-p", "no:cacheprovider")
+SMOKE = ("--cnnperf-suite=smoke",)
 BLOCK = ("--cnnperf-architecture=networks:One", "--cnnperf-architecture=networks:Other")
 PATIENCE = 300  # seconds; a hang is a failure
 
 
-def run(pytester, *arguments, last=4000):
-    pytester.makeconftest(CONFTEST)
+def run(pytester, *arguments, last=4000, conftest=CONFTEST, cache=False):
+    pytester.makeconftest(conftest)
     pytester.makepyfile(test_suite=SUITE)
     (pytester.path / "networks.py").write_text(NETWORKS.format(last=last))
-    return pytester.runpytest_subprocess(*OPTIONS, *arguments, timeout=PATIENCE)
+    own = () if cache else WITHOUT_CACHE
+    return pytester.runpytest_subprocess(*OPTIONS, *own, *arguments, timeout=PATIENCE)
 
 
 def test_an_interrupted_block_keeps_its_whole_cycles_beside_what_was_finished(pytester):
-    result = run(pytester, "--cnnperf-architecture=lenet5", "--cnnperf-time=0.05", *BLOCK)
+    result = run(pytester, "--cnnperf-architecture=lenet5", *BLOCK)
     result.stdout.fnmatch_lines(["*interrupted; * cycles of 2 cases are kept*", "*KeyboardInterrupt*"])
     storage = pytester.path / ".benchmarks"
     ((_, saved),) = read_runs(storage)
@@ -88,18 +100,46 @@ def test_without_any_finished_test_the_journal_keeps_the_whole_cycles(pytester):
 
 
 def test_an_interrupt_before_the_first_cycle_keeps_what_was_finished(pytester):
-    run(pytester, "--cnnperf-architecture=lenet5", "--cnnperf-time=0.05", *BLOCK, last=12)
+    run(pytester, "--cnnperf-architecture=lenet5", *BLOCK, last=12)
     (path,) = (pytester.path / ".benchmarks").rglob("*.json")
     assert [entry["params"]["architecture"] for entry in json.loads(path.read_text())["benchmarks"]] == ["lenet5"]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "architectures"),
-    [(("-k", "One"), {"networks:One"}), (("-p", "no:randomly"), {"networks:One", "networks:Other"})],
-    ids=["one case", "both"],
-)
-def test_what_is_selected_forms_the_block(pytester, arguments, architectures):
-    run(pytester, *BLOCK, "--cnnperf-suite=smoke", *arguments, last=0)
+def saved_cases(pytester):
     ((_, saved),) = read_runs(pytester.path / ".benchmarks")
-    assert {record.case.architecture for record in saved.cases} == architectures
-    assert {bool(record.block) for record in saved.cases} == {len(architectures) > 1}
+    return saved.cases
+
+
+def test_a_case_selected_alone_is_measured_alone(pytester):
+    run(pytester, *BLOCK, *SMOKE, "-k", "One").assert_outcomes(passed=1, deselected=2)
+    (record,) = saved_cases(pytester)
+    assert (record.case.architecture, record.block) == ("networks:One", "")
+
+
+def test_in_any_order_of_the_tests_the_cases_of_a_block_are_measured_together(pytester):
+    phases = "--cnnperf-axis=phase=forward,backward,train"
+    run(pytester, *BLOCK, *SMOKE, phases, conftest=CONFTEST + SHUFFLED).assert_outcomes(passed=6)
+    records = saved_cases(pytester)
+    order = [record.case.phase for record in records]
+    assert order != sorted(order), "the tests of the blocks were mixed"
+    blocks = {record.block: set() for record in records}
+    for record in records:
+        blocks[record.block].add((record.case.architecture, record.case.phase))
+    assert sorted(map(len, blocks.values())) == [2, 2, 2]
+
+
+FAILING = ("--cnnperf-architecture=networks:Broken", "--cnnperf-architecture=networks:One")
+
+
+def test_a_member_that_fails_its_check_fails_its_own_test_alone(pytester):
+    result = run(pytester, *FAILING, *SMOKE)
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["*holds NaN or infinity; nothing was timed*"])
+    (record,) = saved_cases(pytester)
+    assert (record.case.architecture, record.block) == ("networks:One", "")
+
+
+def test_x_stops_after_the_member_that_fails_and_lf_runs_it_again(pytester):
+    run(pytester, *FAILING, *SMOKE, "-x", cache=True).assert_outcomes(failed=1)
+    again = run(pytester, *FAILING, *SMOKE, "--lf", cache=True)
+    again.assert_outcomes(failed=1)
