@@ -42,7 +42,7 @@ def test_a_pair_of_a_block_is_a_row_with_the_paired_ratio(tmp_path):
     assert (row["run"], row["commit"], row["question"]) == ("0001_a", "a" * 10, "engine")
     assert (row["numerator_engine"], row["denominator_engine"]) == ("eager", "compile")
     assert (row["numerator_batch"], row["denominator_batch"]) == (EAGER.batch, EAGER.batch)
-    assert (row["cycles"], row["paired"], row["verdict"]) == (20, True, "above")
+    assert (row["cycles"], row["processes"], row["paired"], row["verdict"]) == (20, 1, True, "above")
     assert row["low"] < 1.25 < row["high"]
     assert row["value"] == pytest.approx(1.25, rel=0.01)
 

@@ -56,7 +56,7 @@ SHUFFLED = """
         random.Random(3).shuffle(items)
 """
 OPTIONS = (
-    "--cnnperf-time=5",
+    "--cnnperf-time=2",
     "--cnnperf-interval=0.001%",
     "--cnnperf-axis=engine=eager",
     "--cnnperf-axis=batch=2",

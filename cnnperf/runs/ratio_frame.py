@@ -22,7 +22,7 @@ _SIDES = ("numerator", "denominator")
 COLUMNS = (
     *("run", "time", "commit", "machine", "question"),
     *(f"{side}_{axis.name}" for side in _SIDES for axis in AXES),
-    *("value", "low", "high", "cycles", "paired", "verdict"),
+    *("value", "low", "high", "cycles", "processes", "paired", "verdict"),
 )
 """The columns of the frame of ratios, in order."""
 
@@ -32,6 +32,7 @@ _TYPES = {
     **dict.fromkeys(("value", "low", "high"), "float64"),
     "time": "datetime64[us, UTC]",
     "cycles": "Int64",
+    "processes": "int64",
     "paired": "bool",
 }
 
@@ -46,8 +47,9 @@ def load_ratios(path: str | Path) -> pd.DataFrame:
         A frame with the columns run, time, commit, machine, question (`engine`, `device`, `form`, or the part whose
         cost the ratio is), the axes of both cases (numerator_architecture, ..., denominator_world_size), value (latency
         of the numerator over that of the denominator), low and high (its 95 % interval), cycles (of both cases; missing
-        if they are not paired), paired (whether they were measured side by side) and verdict (`above`, `below`, `same`,
-        `unsure` or `unknown`). The verdicts of one run hold together: at most one run in twenty has a false one.
+        if they are not paired), processes (whose spread the interval holds; 1 for most runs), paired (whether the cases
+        were measured side by side) and verdict (`above`, `below`, `same`, `unsure` or `unknown`). The verdicts of one
+        run hold together: at most one run in twenty has a false one.
 
     Raises:
         RunFileError: As for `load_runs`.
@@ -80,5 +82,6 @@ def _question(pair: CasePair) -> str:
 
 
 def _tail(ratio: Ratio) -> tuple[object, ...]:
-    value = ratio.value
-    return value.value, value.low, value.high, value.rounds if ratio.paired else pd.NA, ratio.paired, ratio.verdict
+    value, processes = ratio.value, 1 if ratio.freedom is None else ratio.freedom + 1
+    cycles = value.rounds if ratio.paired else pd.NA
+    return value.value, value.low, value.high, cycles, processes, ratio.paired, ratio.verdict
