@@ -143,7 +143,8 @@ def test_with_cuda_graphs_nothing_moves_and_each_call_begins_a_step(monkeypatch)
     monkeypatch.setattr(torch, "compile", lambda model, **options: compiled.append(options) or model)
     workload = Workload(Case("lenet5", "train", engine="cudagraphs", batch=2))
     workload.compile()
-    assert compiled == [{"dynamic": False, "mode": "reduce-overhead"}]
+    (options,) = compiled
+    assert (options["dynamic"], options["mode"]) == (False, "reduce-overhead")
     workload.run_once()
     tensors = [*workload.model.parameters(), workload.images, *workload.optimizer_state()]
     places, start = [tensor.data_ptr() for tensor in tensors], Workload(Case("lenet5", "train", batch=2))
@@ -163,3 +164,15 @@ def test_every_precision_and_engine_is_measured_on_a_device(precision, engine):
         measured = laboratory.measure(case)
         assert measured.values["device_latency" if precision != "amp_fp16" else "event_latency"].value > 0
         assert ("peak_memory" in measured.values) == (engine != "cudagraphs")
+
+
+@pytest.mark.gpu
+def test_on_a_device_cpu_and_cuda_are_measured_side_by_side():
+    on_cpu = Case("lenet5", batch=2)
+    on_cuda = on_cpu.replace(device="cuda")
+    found = Laboratory(Schedule(budget=0.05)).measure_block("block", [on_cpu, on_cuda], [(on_cpu, on_cuda)])
+    cpu, cuda = (found[case].record("test") for case in (on_cpu, on_cuda))
+    assert cpu.block == cuda.block == "block"
+    assert cpu.over(cuda).value > 0
+    assert "event_latency" in cuda.values
+    assert "event_latency" not in cpu.values

@@ -222,14 +222,3 @@ def test_the_settings_of_a_block_with_compiled_cases_are_those_of_compiled_cases
 
     measured([eager, compiled], build)
     assert threads[:2] == [1, 1]
-
-
-@pytest.mark.gpu
-def test_on_a_device_cpu_and_cuda_are_measured_side_by_side():
-    cases = [MAX, MAX.replace(device="cuda")]
-    found = Laboratory(Schedule(budget=0.05)).measure_block("block", cases, compared_cases(cases))
-    on_cpu, on_cuda = (found[case].record("test") for case in cases)
-    assert on_cpu.block == on_cuda.block == "block"
-    assert on_cpu.over(on_cuda).value > 0
-    assert "event_latency" in on_cuda.values
-    assert "event_latency" not in on_cpu.values
