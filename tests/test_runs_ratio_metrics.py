@@ -1,5 +1,9 @@
 """Paired ratios as metrics: which cases have them, where they appear, and their history across machines."""
 
+from needs import needs
+
+needs("ruptures", "tabulate")
+
 import math
 import random
 from datetime import UTC, datetime, timedelta
@@ -7,7 +11,6 @@ from types import SimpleNamespace
 
 import pytest
 from blocks import block, cycles, record
-from needs import needs
 
 import cnnperf
 from cnnperf.cli import main
