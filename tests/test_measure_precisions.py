@@ -14,7 +14,7 @@ from cnnperf.measure.precisions import PRECISIONS, allowed_tf32, cudnn_benchmark
 from cnnperf.measure.sampler import Schedule
 from cnnperf.measure.support import check_supported
 from cnnperf.measure.work import Work, count_work
-from cnnperf.measure.workload import Workload
+from cnnperf.measure.workload import ISOLATION, Workload
 from cnnperf.records import case as axes
 from cnnperf.records.case import Case
 from cnnperf.runs import verdicts
@@ -143,8 +143,7 @@ def test_with_cuda_graphs_nothing_moves_and_each_call_begins_a_step(monkeypatch)
     monkeypatch.setattr(torch, "compile", lambda model, **options: compiled.append(options) or model)
     workload = Workload(Case("lenet5", "train", engine="cudagraphs", batch=2))
     workload.compile()
-    (options,) = compiled
-    assert (options["dynamic"], options["mode"]) == (False, "reduce-overhead")
+    assert compiled == [{"dynamic": False, "mode": "reduce-overhead", **ISOLATION}]
     workload.run_once()
     tensors = [*workload.model.parameters(), workload.images, *workload.optimizer_state()]
     places, start = [tensor.data_ptr() for tensor in tensors], Workload(Case("lenet5", "train", batch=2))

@@ -5,7 +5,8 @@ import math
 import pytest
 
 from cnnperf.errors import WrongResult
-from cnnperf.measure.sampler import Schedule, sample, steady
+from cnnperf.measure.clock import Reading
+from cnnperf.measure.sampler import Samples, Schedule, sample, steady
 from cnnperf.stats.median import median_interval, order_statistic_ranks
 from cnnperf.testing import ScriptedClock, ScriptedSubject
 
@@ -123,3 +124,11 @@ def test_the_setup_of_a_round_is_timed_apart_from_its_call():
     samples = sample(subject, clock, Schedule())
     assert samples.setup_latency().value == pytest.approx(0.004)
     assert samples.latency().value == pytest.approx(0.010)
+
+
+def test_what_was_dropped_and_every_call_of_a_round_counts_as_spent():
+    samples = Samples(groups=[[Reading(0.5, 0.5)], [Reading(0.25, 0.25), Reading(0.25, 0.25)]])
+    samples.count_as_warm_up(1)
+    assert len(samples.groups) == 1
+    assert samples.spent() == pytest.approx(1.0)
+    assert samples.per_call(10).spent() == pytest.approx(1.0)

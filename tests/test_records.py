@@ -74,6 +74,7 @@ RUNS = st.builds(
     round_seconds=st.none() | SECONDS,
     anchor=TEXTS,
     regressed=TEXTS,
+    smallest_difference=st.none() | st.floats(0, 1, exclude_min=True, exclude_max=True),
     step=st.none() | NUMBERS,
     hosts=st.lists(TEXTS, max_size=2).map(tuple),
     shard=TEXTS,

@@ -67,6 +67,8 @@ LATENCY = (*EXTRA, "metrics", "latency")
         (("cnnperf", "ceilings"), {"cpu": {"copy_bandwidth": "x"}}, "copy_bandwidth: a number"),
         (("cnnperf", "not_measured"), [{"axes": {}}], "'reason' is missing"),
         (("cnnperf", "wall_seconds"), "long", r"cnnperf\.wall_seconds: a number"),
+        (("cnnperf", "smallest_difference"), -5, r"smallest_difference: a number above 0 is needed here, found -5"),
+        (("cnnperf", "smallest_difference"), 3, r"smallest_difference: a number below 1 is needed here, found 3"),
         (("datetime",), "yesterday", "datetime: a time in ISO 8601 is needed here, found 'yesterday'"),
         (("datetime",), 7, "datetime: a time in ISO 8601 is needed here, found 7"),
         ((*EXTRA, "axes", "batch"), 2**63, "a whole number"),

@@ -91,9 +91,18 @@ def test_decided_ratios_leave_more_of_the_error_to_the_others():
 
 
 @pytest.mark.parametrize(
-    "value", [Value(1.2), Value(math.nan, 1.0, 1.3, 9), Value(math.inf, 1.0, math.inf, 9), Value(0.0, 0.0, 0.0, 9)]
+    "value",
+    [
+        Value(1.2),
+        Value(math.nan, 1.0, 1.3, 9),
+        Value(math.inf, 1.0, math.inf, 9),
+        Value(0.0, 0.0, 0.0, 9),
+        Value(1.2, -1.0, 1.3, 9),
+        Value(1.2, 1.25, 1.3, 9),
+        Value(1.2, math.nan, 1.3, 9),
+    ],
 )
-def test_without_a_number_and_an_interval_nothing_is_known(value):
+def test_without_a_number_within_its_interval_nothing_is_known(value):
     assert verdicts_on([value]) == [UNKNOWN]
 
 

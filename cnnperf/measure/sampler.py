@@ -92,6 +92,7 @@ class Samples:
         warmup_rounds: Number of rounds before the first group.
         energy: Joules per round of each group but one that the warm-up gave; empty without a meter.
         calls: Calls of one round, over which its times are divided.
+        dropped: Seconds of the groups that were moved to the warm-up.
     """
 
     groups: list[list[Reading]] = field(default_factory=list)
@@ -100,6 +101,7 @@ class Samples:
     warmup_rounds: int = 0
     energy: list[float] = field(default_factory=list)
     calls: int = 1
+    dropped: float = 0.0
 
     def wall(self) -> list[list[float]]:
         """Return the wall seconds by group."""
@@ -116,12 +118,17 @@ class Samples:
     def count_as_warm_up(self, count: int) -> None:
         """Move the first `count` groups to the warm-up."""
         self.warmup_rounds += sum(map(len, self.groups[:count]))
+        self.dropped += sum(reading.wall for group in self.groups[:count] for reading in group)
         del self.groups[:count], self.energy[:count]
 
     def per_call(self, calls: int) -> Samples:
         """Return the samples of single calls, of which each round had several."""
         groups = [[reading.divided(calls) for reading in group] for group in self.groups]
         return replace(self, groups=groups, calls=calls, energy=[joules / calls for joules in self.energy])
+
+    def spent(self) -> float:
+        """Return the wall seconds of all rounds after the warm-up, with those of groups that were dropped."""
+        return self.calls * sum(reading.wall for reading in self.flat()) + self.dropped
 
     def latency(self) -> Value:
         """Return the median wall seconds with its interval."""

@@ -25,7 +25,7 @@ PADDING_BYTES = 1 << 16  # upper bound of the padding before a tensor: moves it 
 
 Network = Callable[..., torch.Tensor]
 
-_ISOLATION: dict[str, Any] = (
+ISOLATION: dict[str, Any] = (
     {"isolate_recompiles": True} if "isolate_recompiles" in inspect.signature(torch.compile).parameters else {}
 )
 """Networks of one class in a block must not run each other's compiled code; before PyTorch 2.13 they do."""
@@ -93,7 +93,7 @@ class Workload:
     def compile(self) -> None:
         """Wrap the network in `torch.compile`, which compiles at the first call."""
         options = ENGINES[self.case.engine].compile_options or {}
-        self.network = cast(Network, torch.compile(self.model, dynamic=False, **_ISOLATION, **options))
+        self.network = cast(Network, torch.compile(self.model, dynamic=False, **ISOLATION, **options))
 
     def run_once(self) -> None:
         """Run one untimed round."""

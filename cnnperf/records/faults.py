@@ -22,6 +22,8 @@ _LONGEST = 300  # characters of an error that lists keys
 _MESSAGE = re.compile(r"(?P<fault>.*?)(?: - at `\$(?P<path>.*)`)?", re.DOTALL)
 _STEP = re.compile(r"\.(?P<key>\w+)|\[(?P<index>\d+|\.\.\.)\]")
 _EXPECTED = re.compile(r"Expected `(?P<needed>[^`]*)`(?:, got `(?P<got>\w+)`)?.*")
+_BOUND = re.compile(r"Expected `float[^`]*` (?P<side>[<>]) (?P<bound>\S+)")
+_SIDES: Mapping[str, str] = {">": "above", "<": "below"}
 _LENGTH = re.compile(r"of length (\d+)")
 _MISSING = re.compile("Object missing required field `(.*)`")
 _UNKNOWN = re.compile("Object contains unknown field `(.*)`", re.DOTALL)
@@ -108,6 +110,8 @@ def _fault(message: str, whole: object, where: str) -> RunFileError:
     if expected:
         kinds = [kind for kind in expected["needed"].split(" | ") if kind != "null"]
         needed = NEEDED.get(kinds[0], kinds[0]) if len(kinds) == 1 else "a plain value"
+        if bound := _BOUND.match(fault):
+            needed = f"a number {_SIDES[bound['side']]} {float(bound['bound']):g}"
         length = _LENGTH.search(fault)
         return wrong(value, place, f"{needed} of length {length[1]}" if length else needed)
     if "out of range" in fault:

@@ -6,7 +6,7 @@ other suites: `msgspec.Raw` if JSON is read, `Any` if plain Python values are re
 
 from __future__ import annotations
 
-from typing import Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 import msgspec
 
@@ -74,7 +74,7 @@ class Facts(msgspec.Struct, omit_defaults=True):
     schema: Count = 0  # always written, because SCHEMA is not 0
     suite: str = ""
     planned: Count | None = None
-    smallest_difference: float | None = None
+    smallest_difference: Annotated[float, msgspec.Meta(gt=0, lt=1)] | None = None
     step: float | None = None
     shard: str = ""
     of_cases: str = ""

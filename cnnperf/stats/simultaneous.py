@@ -117,4 +117,7 @@ def _beyond(ratio: Value, distance: float, freedom: int | None, *, above: bool) 
 
 
 def _known(ratio: Value) -> bool:
-    return ratio.value > 0 and math.isfinite(ratio.value) and ratio.low is not None and ratio.high is not None
+    """Return whether a ratio is a positive number within its interval, as that of a damaged file may not be."""
+    if ratio.low is None or ratio.high is None or not math.isfinite(ratio.value):
+        return False
+    return 0 <= ratio.low <= ratio.value <= ratio.high and ratio.value > 0

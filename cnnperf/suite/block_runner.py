@@ -71,7 +71,7 @@ class BlockRunner:
         asked = tuple(compared_cases(block.cases))
         results = self.laboratory.measure_block(block.name, block.cases, asked, schedule)
         self._results |= self._repeated(Task(block.name, block.cases, asked, schedule), results)
-        spent = [sum(result.seconds()) for result in results.values() if isinstance(result, Measured)]
+        spent = [result.samples.spent() for result in results.values() if isinstance(result, Measured)]
         usual = self.laboratory.schedule.budget * len(block.cases)
         self.left_over = max(0.0, self.left_over + usual - math.fsum(spent))
 
