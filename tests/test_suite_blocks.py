@@ -15,6 +15,7 @@ from cnnperf.measure.workload import Workload
 from cnnperf.records.case import Case
 from cnnperf.runs.forms import compared_cases
 from cnnperf.suite.bench_run import BenchRun
+from cnnperf.suite.block_runner import BlockRunner
 from cnnperf.suite.blocks import blocks_of
 from cnnperf.suite.options import Options
 from cnnperf.testing import ScriptedClock
@@ -222,3 +223,31 @@ def test_the_settings_of_a_block_with_compiled_cases_are_those_of_compiled_cases
 
     measured([eager, compiled], build)
     assert threads[:2] == [1, 1]
+
+
+class Refusing:
+    """A laboratory that measures nothing, and so spends nothing of any budget."""
+
+    schedule = Schedule(budget=1.0)
+
+    def __init__(self):
+        self.budgets = []
+
+    def measure_block(self, name, cases, asked, schedule):
+        self.budgets.append(schedule.budget)
+        return dict.fromkeys(cases, WrongResult("refused"))
+
+
+def test_time_that_a_block_leaves_over_is_shared_by_the_cases_that_wait():
+    cases = [Case("lenet5", batch=batch) for batch in (1, 1, 2, 3, 3, 3)]
+    cases = [
+        case.replace(engine=engine)
+        for case, engine in zip(cases, ("eager", "compile", "eager", "eager", "compile", "cudagraphs"), strict=True)
+    ]
+    laboratory_ = Refusing()
+    runner = BlockRunner(laboratory_, blocks_of([("a.py::test", case) for case in cases]))
+    for first in (cases[0], cases[2], cases[3]):
+        with pytest.raises(WrongResult):
+            runner.result(first)
+    assert [len(block.cases) for block in dict.fromkeys(runner.blocks.values())] == [2, 1, 3]
+    assert laboratory_.budgets == [1.0, 1.0 + 2 / 4, 1.0 + 3 / 3]

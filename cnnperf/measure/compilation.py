@@ -10,7 +10,10 @@ from importlib import import_module
 
 import torch
 
+from cnnperf.errors import WrongResult
 from cnnperf.measure.workload import Workload
+from cnnperf.models.catalog import CATALOG
+from cnnperf.records.case import Case
 
 RECOMPILE_LIMIT = 64  # compiled networks of one class in a block; all count against one limit
 
@@ -93,6 +96,21 @@ def captured_graphs() -> int:
     from torch._dynamo.utils import counters
 
     return int(counters["stats"]["unique_graphs"])
+
+
+def check_graph(case: Case, facts: CompileFacts | None) -> None:
+    """Refuse graph breaks in a network of the catalog; in a user's network they are a finding.
+
+    Raises:
+        WrongResult: If a network of the catalog has graph breaks.
+    """
+    if not case.compiled or case.architecture not in CATALOG:
+        return
+    if facts is not None and facts.graph_breaks:
+        raise WrongResult(
+            f"{case.label()}: {facts.graph_breaks} graph breaks, but a network of the catalog must have none: "
+            f"{facts.break_reasons[0]}; nothing was timed. TORCH_LOGS=graph_breaks shows where"
+        )
 
 
 def _timed_round(workload: Workload) -> float:

@@ -14,7 +14,6 @@ from cnnperf.errors import CnnperfError, OutOfMemory, WrongResult
 from cnnperf.measure import compilation
 from cnnperf.measure.ceilings import measure_ceilings
 from cnnperf.measure.clock import Clock, clock_for
-from cnnperf.measure.compilation import CompileFacts
 from cnnperf.measure.correctness import References, Verified
 from cnnperf.measure.cycles import Instruments, Progress
 from cnnperf.measure.exhaustion import converting_out_of_memory, release_caches
@@ -185,7 +184,7 @@ class Laboratory:
         reserved = reserved_bytes(torch.device(case.device))
         workload = self._workload_of(case)
         facts = compilation.compile_first_round(workload)
-        _check_graph(case, facts)
+        compilation.check_graph(case, facts)
         verified = self._references.verify(workload)
         if facts is None and case.compiled and case.architecture in CATALOG:
             raise WrongResult(f"{case.label()}: nothing was compiled, the network would run eagerly; nothing was timed")
@@ -287,17 +286,6 @@ class Laboratory:
         if str(device) not in self.ceilings:
             self.ceilings[str(device)] = measure_ceilings(device)
         return self.ceilings[str(device)]
-
-
-def _check_graph(case: Case, facts: CompileFacts | None) -> None:
-    """Raise for graph breaks in a network of the catalog; in a user's network they are a finding."""
-    if not case.compiled or case.architecture not in CATALOG:
-        return
-    if facts is not None and facts.graph_breaks:
-        raise WrongResult(
-            f"{case.label()}: {facts.graph_breaks} graph breaks, but a network of the catalog must have none: "
-            f"{facts.break_reasons[0]}; nothing was timed. TORCH_LOGS=graph_breaks shows where"
-        )
 
 
 def _without_frames(error: CnnperfError) -> CnnperfError:
