@@ -7,8 +7,9 @@ from functools import partial
 import pytest
 from stopwatches import Scripted
 
+from cnnperf.measure.block_task import BlockTask
 from cnnperf.measure.measurement import Laboratory
-from cnnperf.measure.replicas import Repetition, Replicas, Task, with_repetitions
+from cnnperf.measure.replicas import Repetition, Replicas, with_repetitions
 from cnnperf.measure.sampler import INTERRUPTED, Schedule
 from cnnperf.records.case import Case
 from cnnperf.records.metrics import Value
@@ -24,7 +25,7 @@ OTHER = Case("lenet5_avg", batch=3)
 
 
 def task(*cases, asked=()):
-    return Task("block", cases, asked, Schedule())
+    return BlockTask("block", cases, asked, Schedule())
 
 
 @pytest.fixture

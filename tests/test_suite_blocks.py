@@ -7,9 +7,11 @@ import torch
 
 from cnnperf.errors import OutOfMemory, UnsupportedCase, WrongResult
 from cnnperf.measure import compilation
+from cnnperf.measure.block_task import BlockTask
 from cnnperf.measure.clock import Reading
 from cnnperf.measure.measured import Measured
 from cnnperf.measure.measurement import Laboratory
+from cnnperf.measure.memory_forecast import Process
 from cnnperf.measure.sampler import Samples, Schedule
 from cnnperf.measure.workload import Workload
 from cnnperf.records.case import Case
@@ -181,8 +183,8 @@ def test_a_run_measures_a_block_once_and_each_of_its_cases_reports_its_own_part(
     run = BenchRun(Options(), 2, laboratory())
     run.runner.blocks = blocks_of([("a.py::test", case) for case in PAIR])
     asked = []
-    measure_block = run.laboratory.measure_block
-    run.laboratory.measure_block = lambda name, cases, *rest: asked.append(cases) or measure_block(name, cases, *rest)
+    measure_blocks = run.laboratory.measure_blocks
+    run.laboratory.measure_blocks = lambda tasks: asked.extend(task.cases for task in tasks) or measure_blocks(tasks)
     lines = []
     for case in PAIR:
         lines.append(run.announce(case))
@@ -233,9 +235,9 @@ class Refusing:
     def __init__(self):
         self.budgets = []
 
-    def measure_block(self, name, cases, asked, schedule):
-        self.budgets.append(schedule.budget)
-        return dict.fromkeys(cases, WrongResult("refused"))
+    def measure_blocks(self, tasks):
+        self.budgets += [task.schedule.budget for task in tasks]
+        return {case: WrongResult("refused") for task in tasks for case in task.cases}
 
 
 def test_time_that_a_block_leaves_over_is_shared_by_the_cases_that_wait():
@@ -245,9 +247,60 @@ def test_time_that_a_block_leaves_over_is_shared_by_the_cases_that_wait():
         for case, engine in zip(cases, ("eager", "compile", "eager", "eager", "compile", "cudagraphs"), strict=True)
     ]
     laboratory_ = Refusing()
-    runner = BlockRunner(laboratory_, blocks_of([("a.py::test", case) for case in cases]))
+    runner = BlockRunner(laboratory_, blocks_of([("a.py::test", case) for case in cases]), one_by_one=True)
     for first in (cases[0], cases[2], cases[3]):
         with pytest.raises(WrongResult):
             runner.result(first)
     assert [len(block.cases) for block in dict.fromkeys(runner.blocks.values())] == [2, 1, 3]
     assert laboratory_.budgets == [1.0, 1.0 + 2 / 4, 1.0 + 3 / 3]
+
+
+def run_of(cases, **options):
+    """Return a runner of blocks whose laboratory refuses all cases, after the first case has been asked for."""
+    laboratory_ = Refusing()
+    runner = BlockRunner(laboratory_, blocks_of([("a.py::test", case) for case in cases]), **options)
+    with pytest.raises(WrongResult):
+        runner.result(cases[0])
+    return len(laboratory_.budgets)
+
+
+def test_the_blocks_of_a_run_are_measured_together_as_long_as_their_budget_is_a_minute():
+    assert run_of([Case("lenet5", batch=batch) for batch in range(1, 43)]) == 42
+    assert run_of([Case("lenet5", batch=batch) for batch in range(1, 100)]) == 60
+
+
+def test_blocks_are_measured_one_by_one_where_the_first_failure_ends_the_run():
+    assert run_of([Case("lenet5", batch=batch) for batch in range(1, 4)], one_by_one=True) == 1
+
+
+TRAINING = [case.replace(phase="train") for case in PAIR]
+
+
+def test_a_block_that_finds_no_memory_beside_another_is_measured_after_it():
+    tried, measured_blocks = [], []
+
+    def build(case):
+        tried.append(case)
+        if case == TRAINING[1] and tried.count(case) == 1:
+            raise torch.OutOfMemoryError("none is left")
+        return Workload(case)
+
+    run = BenchRun(Options(), 4, laboratory(build))
+    run.runner.blocks = blocks_of([("a.py::test", case) for case in PAIR + TRAINING])
+    measure_blocks = run.laboratory.measure_blocks
+    run.laboratory.measure_blocks = lambda tasks: measured_blocks.append(len(tasks)) or measure_blocks(tasks)
+    records = [run.measure(case).record("test") for case in PAIR + TRAINING]
+    assert measured_blocks == [2, 1]
+    assert records[3].block == records[2].block != records[0].block
+    assert records[3].block, "and its ratios are paired"
+
+
+def test_blocks_end_where_they_would_take_more_than_half_of_the_memory_that_is_left(monkeypatch):
+    held = iter([1.0, 3.0, 6.1, 7.0])
+    monkeypatch.setattr("cnnperf.measure.measurement.process_memory", lambda: Process(next(held), 0.0, 11.0))
+    tasks = [
+        BlockTask(phase, tuple(case.replace(phase=phase) for case in PAIR), (), Schedule(budget=0.0))
+        for phase in ("forward", "backward", "train")
+    ]
+    found = laboratory().measure_blocks(tasks)
+    assert {case.phase for case in found} == {"forward", "backward"}

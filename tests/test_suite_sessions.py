@@ -5,7 +5,7 @@ import json
 import pytest
 from test_plugin import CONFTEST
 
-from cnnperf import load_runs, load_samples
+from cnnperf import load_samples
 from cnnperf.runs import read_runs
 
 pytestmark = pytest.mark.slow
@@ -92,15 +92,23 @@ def test_an_interrupted_block_keeps_its_whole_cycles_beside_what_was_finished(py
     assert set(load_samples(storage).architecture) == {"lenet5", "networks:One", "networks:Other"}
 
 
-def test_without_any_finished_test_the_journal_keeps_the_whole_cycles(pytester):
+def test_the_whole_cycles_are_kept_without_any_finished_test(pytester):
     result = run(pytester, *BLOCK)
-    result.stdout.fnmatch_lines(["*interrupted; * cycles of 2 cases are kept*", "the cases so far are kept in *"])
-    frame = load_runs(pytester.path / ".benchmarks")
-    assert set(frame.architecture) == {"networks:One", "networks:Other"}
+    result.stdout.fnmatch_lines(["*interrupted; * cycles of 2 cases are kept*"])
+    ((_, saved),) = read_runs(pytester.path / ".benchmarks")
+    assert [record.case.architecture for record in saved.cases] == ["networks:One", "networks:Other"]
+
+
+def test_blocks_that_are_sampled_in_turn_all_keep_their_whole_cycles(pytester):
+    result = run(pytester, *BLOCK, "--cnnperf-axis=phase=forward,train", last=12000)
+    result.stdout.fnmatch_lines(["*interrupted; * to * cycles of 4 cases are kept*"])
+    records = saved_cases(pytester)
+    assert sorted(record.case.phase for record in records) == ["forward"] * 2 + ["train"] * 2
+    assert {record.stopped for record in records} == {"interrupted"}
 
 
 def test_an_interrupt_before_the_first_cycle_keeps_what_was_finished(pytester):
-    run(pytester, "--cnnperf-architecture=lenet5", *BLOCK, last=12)
+    run(pytester, "--cnnperf-architecture=lenet5", *BLOCK, "-x", last=12)
     (path,) = (pytester.path / ".benchmarks").rglob("*.json")
     assert [entry["params"]["architecture"] for entry in json.loads(path.read_text())["benchmarks"]] == ["lenet5"]
 

@@ -54,6 +54,10 @@ class Made:
             found[above] = replace(each.over(*others), block=name if len(there) > 1 else "")
         return found
 
+    def measure_blocks(self, tasks):
+        blocks = [self.measure_block(task.name, task.cases, task.asked, task.schedule) for task in tasks]
+        return {case: result for block in blocks for case, result in block.items()}
+
     def result(self, case):
         try:
             return self.measure(case)

@@ -52,15 +52,15 @@ def test_a_sweep_is_a_run_like_any_other(here, capsys):
 
 
 def test_an_interrupted_sweep_is_saved_as_far_as_it_got(here, capsys, monkeypatch):
-    real, measured = Laboratory.measure_block, []
+    real, measured = Laboratory.measure_blocks, []
 
-    def measure_block(self, name, cases, *rest):
-        measured.append(name)
+    def measure_blocks(self, tasks):
+        measured.append(tasks)
         if len(measured) == 2:
             raise KeyboardInterrupt
-        return real(self, name, cases, *rest)
+        return real(self, tasks)
 
-    monkeypatch.setattr(Laboratory, "measure_block", measure_block)
+    monkeypatch.setattr(Laboratory, "measure_blocks", measure_blocks)
     assert sweep("lenet5", "--over", "batch", "--engine", "eager", "--out", "cut.json", *TINY) == 130
     assert "cnnperf: interrupted" in capsys.readouterr().err
     assert [path.name for path in here.iterdir()] == ["cut.json"]
@@ -68,10 +68,10 @@ def test_an_interrupted_sweep_is_saved_as_far_as_it_got(here, capsys, monkeypatc
 
 
 def test_a_killed_sweep_leaves_its_journal_and_says_where(here, capsys, monkeypatch):
-    def measure_block(self, *given):
+    def measure_blocks(self, tasks):
         raise SystemExit(9)
 
-    monkeypatch.setattr(Laboratory, "measure_block", measure_block)
+    monkeypatch.setattr(Laboratory, "measure_blocks", measure_blocks)
     with pytest.raises(SystemExit):
         sweep("lenet5", "--over", "batch", *TINY)
     (left,) = (here / ".benchmarks").rglob("*.journal.jsonl")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -96,6 +97,20 @@ def captured_graphs() -> int:
     from torch._dynamo.utils import counters
 
     return int(counters["stats"]["unique_graphs"])
+
+
+class RecompileCounter:
+    """Counter of the graphs that each case captures during sampling."""
+
+    def __init__(self) -> None:
+        """Begin with the graphs captured so far."""
+        self.by_case: Counter[Case] = Counter()
+        self._seen = captured_graphs()
+
+    def after_turn(self, case: Case) -> None:
+        """Count what was captured since the last turn of any case."""
+        before, self._seen = self._seen, captured_graphs()
+        self.by_case[case] += self._seen - before
 
 
 def check_graph(case: Case, facts: CompileFacts | None) -> None:

@@ -32,19 +32,23 @@ Groups = Mapping[Key, Sequence[Sequence[float]]]
 
 @dataclass(frozen=True)
 class Progress:
-    """State of the sampling of a block.
+    """State of the sampling of a block, or of several that are visited in turn.
 
     Attributes:
         cycles: Number of whole cycles.
         widest: Half-width of the widest ratio at the last look; infinity before the first look.
         spent: Seconds of all rounds so far.
         budget: Seconds that the rounds may take.
+        visit: Number of the visit, from 1; 0 for a block alone.
+        visits: Number of all visits.
     """
 
     cycles: int
     widest: float
     spent: float
     budget: float
+    visit: int = 0
+    visits: int = 0
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ class Instruments(Generic[Key]):
     watch: Callable[[Progress], object] = lambda _: None
 
 
-@dataclass(frozen=True)
+@dataclass
 class Cycles(Generic[Key]):
     """Cycles of the subjects of a block.
 
@@ -71,28 +75,56 @@ class Cycles(Generic[Key]):
         clocks: Clock of the device of each subject.
         estimates: Seconds of a round by key.
         samples: Samples by key, to which each cycle adds a group.
+        schedule: Budget for each subject, and when a ratio suffices.
+        asked: Numerator and denominator of each ratio that is wanted.
         observers: Observers.
-        spent: Seconds of the rounds so far by key.
+        going: Keys of the subjects whose sampling has not ended.
+        budget: Seconds that the rounds of all subjects may take.
     """
 
     subjects: Mapping[Key, Subject]
     clocks: Mapping[Key, Clock]
     estimates: Mapping[Key, float]
     samples: Mapping[Key, Samples]
+    schedule: Schedule
+    asked: Sequence[tuple[Key, Key]]
     observers: Instruments[Key]
-    spent: dict[Key, float] = field(default_factory=dict)
+    going: list[Key] = field(init=False)
+    budget: float = field(init=False)
+    # A turn may follow the same subject's: fresh addresses and a cold round make that harmless.
+    _generator: random.Random = field(default_factory=lambda: random.Random(0))  # noqa: S311 - hides nothing
+    _spent: dict[Key, float] = field(default_factory=dict)
+    _widest: float = math.inf
+    _look: int = 0
 
-    def run(self, schedule: Schedule, asked: Sequence[tuple[Key, Key]]) -> None:
-        """Take cycles until the ratios suffice or all budgets end; note in the samples which."""
-        # A turn may follow the same subject's: fresh addresses and a cold round make that harmless.
-        generator = random.Random(0)  # noqa: S311 - mixes turns, hides nothing
-        going = list(self.subjects)
-        while going:
-            pairs = [pair for pair in asked if set(pair) <= set(going)]
-            stopped = self._run_together(going, schedule, pairs, generator)
-            for key in going:
-                self.samples[key].stopped = stopped
-            going = [key for key in going if stopped == "budget" and self._spent_share(key, schedule) < 1]
+    def __post_init__(self) -> None:
+        """Begin with all subjects."""
+        self.going = list(self.subjects)
+        self.budget = self.schedule.budget * len(self.subjects)
+
+    def advance(self, share: float) -> None:
+        """Take cycles until a share of the budget is spent, the ratios suffice or the budget ends.
+
+        The samples of a subject note what ended them.
+
+        Args:
+            share: Share of the budget that is spent afterwards, earlier calls included; 1 takes all that is left.
+        """
+        while self.going and (share >= 1 or self._spent_share() < share):
+            self._take(self._generator.sample(self.going, len(self.going)))
+            self._end_where_narrow()
+            self.observers.watch(self.progress())
+            if self.going and len(self.samples[self.going[0]].groups) >= self.schedule.least_groups:
+                self._end("budget", [key for key in self.going if self._spent_share_of(key) >= 1])
+
+    def spent(self) -> float:
+        """Return the seconds of all rounds so far."""
+        return sum(self._spent.values())
+
+    def progress(self) -> Progress:
+        """Return the state of the sampling."""
+        cycles = max(len(samples.groups) for samples in self.samples.values())
+        return Progress(cycles, self._widest, self.spent(), self.budget)
 
     def keep_whole(self) -> bool:
         """Drop what an interrupted cycle has, and return whether enough whole cycles are left."""
@@ -102,42 +134,39 @@ class Cycles(Generic[Key]):
             samples.stopped = INTERRUPTED
         return min(whole.values()) >= LEAST_KEPT
 
-    def drop_transient(self) -> None:
-        """Count leading cycles as warm-up in which a subject was not yet warm, compared with others of its clock."""
+    def drop_transient(self, longest: float = 0.5) -> None:
+        """Count leading cycles as warm-up in which a subject was not yet warm, compared with others of its clock.
+
+        Args:
+            longest: Largest share of the cycles that may be a warm-up; a longer one is a state of the machine.
+        """
         leading = max(self._transient(key) for key in self.subjects)
         for samples in self.samples.values():  # the same cycles of all, so that the n-th stay pairs
-            most = len(samples.groups) // 2
-            samples.steady = leading < max(1, most)
-            samples.count_as_warm_up(min(leading, most))
+            most = int(longest * len(samples.groups))
+            samples.steady = leading < max(1, len(samples.groups) // 2)
+            samples.count_as_warm_up(leading if leading <= most else 0)
 
     def _transient(self, key: Key) -> int:
         turns = [[statistics.median(turn) for turn in self.samples[other].wall()] for other in self._beside(key)]
         return transient(np.array(turns).T)
 
-    def _run_together(
-        self,
-        going: Sequence[Key],
-        schedule: Schedule,
-        asked: Sequence[tuple[Key, Key]],
-        generator: random.Random,
-    ) -> str:
-        """Take cycles of some subjects until their ratios suffice or the budget of a clock ends, and return which."""
-        budget = schedule.budget * len(self.subjects)
-        count, widest = len(self.samples[going[0]].groups), math.inf
-        look = max(schedule.settled_groups, count + 1)
-        while True:
-            count += 1
-            self._take(generator.sample(going, len(going)))
-            spent = sum(self.spent.values())
-            share = max(self._spent_share(key, schedule) for key in going)
-            if count >= look and share >= LEAST_SPENT:
-                enough, widest = look_at({key: self.samples[key].wall() for key in going}, asked, schedule)
-                if enough:
-                    return "interval"
-                look = math.ceil(count * LOOK)
-            self.observers.watch(Progress(count, widest, spent, budget))
-            if count >= schedule.least_groups and share >= 1:
-                return "budget"
+    def _end_where_narrow(self) -> None:
+        """End the sampling if the ratios suffice, which is looked at now and then in the second half of the budget."""
+        count = len(self.samples[self.going[0]].groups)
+        if count < max(self.schedule.settled_groups, self._look) or self._spent_share() < LEAST_SPENT:
+            return
+        asked = [pair for pair in self.asked if set(pair) <= set(self.going)]
+        enough, self._widest = look_at({key: self.samples[key].wall() for key in self.going}, asked, self.schedule)
+        self._look = max(count + 1, math.ceil(count * LOOK))
+        if enough:
+            self._end("interval", self.going)
+
+    def _end(self, stopped: str, ended: Sequence[Key]) -> None:
+        """End the sampling of some subjects; the others go on among themselves."""
+        for key in ended:
+            self.samples[key].stopped = stopped
+        if ended:
+            self.going = [key for key in self.going if key not in ended]
 
     def _take(self, order: Iterable[Key]) -> None:
         """Give each subject its turn."""
@@ -147,17 +176,22 @@ class Cycles(Generic[Key]):
             cold = self.estimates[key] < SLOW_ROUND
             take_group(self.subjects[key], self.clocks[key], samples, rounds, meter, cold_round=cold)
             self.observers.after_turn(key)
-            self.spent[key] = self.spent.get(key, 0.0) + sum(reading.wall for reading in samples.groups[-1])
+            self._spent[key] = self._spent.get(key, 0.0) + sum(reading.wall for reading in samples.groups[-1])
 
     def _beside(self, key: Key) -> list[Key]:
         """Return the subjects of the clock of a subject, itself included."""
         return [other for other, clock in self.clocks.items() if clock is self.clocks[key]]
 
-    def _spent_share(self, key: Key, schedule: Schedule) -> float:
+    def _spent_share(self) -> float:
+        """Return the part of the budget that is spent; where clocks differ, the largest part."""
+        return max(map(self._spent_share_of, self.going))
+
+    def _spent_share_of(self, key: Key) -> float:
         """Return the part of their budget that the subjects of the clock of a subject have spent."""
         sharing = self._beside(key)
-        spent = sum(self.spent.get(other, 0.0) for other in sharing)
-        return spent / (schedule.budget * len(sharing)) if schedule.budget else math.inf
+        spent = sum(self._spent.get(other, 0.0) for other in sharing)
+        budget = self.budget * len(sharing) / len(self.subjects)
+        return spent / budget if budget else math.inf
 
 
 def rounds_in_turn(slowest: float) -> int:

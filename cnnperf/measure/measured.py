@@ -59,10 +59,6 @@ class Measured:
             ratios=self.ratios,
         )
 
-    def seconds(self) -> list[float]:
-        """Return the wall seconds of all rounds in order."""
-        return [reading.wall for reading in self.samples.flat()]
-
     def timed_seconds(self) -> float:
         """Return the seconds of all rounds with their set-ups, which are a metric of the phase `backward`."""
         return self.samples.calls * sum(reading.wall + reading.setup for reading in self.samples.flat())

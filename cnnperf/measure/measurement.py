@@ -5,27 +5,27 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 
 import torch
 
 from cnnperf.errors import CnnperfError, OutOfMemory, WrongResult
 from cnnperf.measure import compilation
+from cnnperf.measure.block_sampler import BlockSampler
+from cnnperf.measure.block_task import BlockTask, PreparedBlock
 from cnnperf.measure.ceilings import measure_ceilings
 from cnnperf.measure.clock import Clock, clock_for
 from cnnperf.measure.correctness import References, Verified
-from cnnperf.measure.cycles import Instruments, Progress
+from cnnperf.measure.cycles import Progress
 from cnnperf.measure.exhaustion import converting_out_of_memory, release_caches
-from cnnperf.measure.graph_replay import ReplayClock, Replayed
 from cnnperf.measure.measured import Measured
 from cnnperf.measure.memory import measure_memory, reserved_bytes
+from cnnperf.measure.memory_forecast import process_memory
 from cnnperf.measure.outcome import Prepared, Settings, result_of
-from cnnperf.measure.paired import sample_block
 from cnnperf.measure.precisions import cudnn_benchmark
-from cnnperf.measure.rapl import Rapl
 from cnnperf.measure.rotation import replayed
-from cnnperf.measure.sampler import Samples, Schedule, sample
+from cnnperf.measure.sampler import Samples, Schedule
 from cnnperf.measure.support import check_supported, in_force
 from cnnperf.measure.threads import thread_efficiencies
 from cnnperf.measure.work import count_work
@@ -34,6 +34,10 @@ from cnnperf.models.catalog import CATALOG
 from cnnperf.records.case import Case
 from cnnperf.records.engines import ENGINES
 from cnnperf.records.metrics import Value
+
+
+def _nothing(_: object) -> None:
+    """Do nothing: the observer of a run that shows no progress."""
 
 
 @dataclass
@@ -46,7 +50,8 @@ class Laboratory:
         ceilings: Ceilings by device, measured at the first case of each device.
         cudnn_benchmark: Whether cuDNN benchmarks its convolution algorithms and uses the fastest.
         make_clock: Function that returns the clock of a device; tests pass a scripted clock.
-        watch: Function that is called after each cycle of a block.
+        watch: Function that is called after each cycle of a block, or after each visit where there are several blocks.
+        prepared: Function that is called with each case that is ready to be sampled, or has failed.
         make_workload: Function that builds the workload of a case; tests inject faults here.
     """
 
@@ -56,7 +61,8 @@ class Laboratory:
     ceilings: dict[str, dict[str, float]] = field(default_factory=dict)
     make_clock: Callable[[torch.device], Clock] = clock_for
     make_workload: Callable[[Case], Workload] | None = None
-    watch: Callable[[Progress], object] = lambda _: None
+    watch: Callable[[Progress], object] = _nothing
+    prepared: Callable[[Case], object] = _nothing
     _references: References = field(init=False)
     _eager_latency: dict[Case, float] = field(init=False, default_factory=dict)
 
@@ -90,40 +96,31 @@ class Laboratory:
         asked: Sequence[tuple[Case, Case]],
         schedule: Schedule | None = None,
     ) -> dict[Case, Measured | CnnperfError]:
-        """Measure cases side by side, so that their ratios are paired.
+        """Measure cases side by side, so that their ratios are paired; see `measure_blocks`."""
+        return self.measure_blocks([BlockTask(name, tuple(cases), tuple(asked), schedule or self.schedule)])
 
-        Each case is built, checked and its memory measured by itself. Then all are sampled cycle by cycle.
+    def measure_blocks(self, tasks: Sequence[BlockTask]) -> dict[Case, Measured | CnnperfError]:
+        """Measure blocks of cases; the cases of one side by side, and the blocks in turn.
+
+        Each case is built, checked and its memory measured by itself. Then all blocks are sampled in many visits.
 
         Args:
-            name: Name of the block.
-            cases: Cases that need the same process-wide settings; those of the CPU and of a GPU may be mixed, because
-                the settings of a GPU (TF32, cuDNN) do not concern the CPU.
-            asked: Numerator and denominator of each ratio that is wanted.
-            schedule: Budget and precision; None for those of the laboratory.
+            tasks: Blocks, at least one. Where memory does not hold all of them, only the first are measured.
 
         Returns:
-            The result of each case, or the reason why there is none: an UnsupportedCase where this machine cannot run
-            it, an OutOfMemory, or a WrongResult where its results are wrong or a catalog network has graph breaks. If
-            the clock jumped, that is the result of all cases.
+            The result of each case of the measured blocks, or the reason why there is none: an UnsupportedCase where
+            this machine cannot run it, an OutOfMemory, or a WrongResult where its results are wrong or a catalog
+            network has graph breaks. If the clock jumped, that is the result of all cases of a block. A block that an
+            interrupt left without two whole cycles has no results.
         """
-        results: dict[Case, Measured | CnnperfError] = {}
-        supported = []
-        for case in cases:
-            try:
-                self._prepare_device(case)
-                supported.append(case)
-            except CnnperfError as error:
-                results[case] = error
-        if supported:
-            compiled = [case for case in supported if case.compiled]  # whose settings include those of the others
-            with self._in_force((compiled or supported)[0]), compilation.fresh_compiler():
-                results |= self._side_by_side(name, supported, asked, schedule or self.schedule)
-        # Where memory does not hold all of them at once, each may still be measured by itself.
-        alone = [case for case, found in results.items() if isinstance(found, OutOfMemory) and len(cases) > 1]
-        for case in alone:
-            del results[case]  # the error keeps the tensors of the block alive
-            release_caches(case)
-            results |= self.measure_block("", [case], [], schedule)
+        results = self._measured(tasks)
+        for task in tasks:
+            # Where memory does not hold all cases of a block at once, each may still be measured by itself.
+            alone = [case for case in task.cases if isinstance(results.get(case), OutOfMemory) and len(task.cases) > 1]
+            for case in alone:
+                del results[case]  # the error keeps the tensors of the block alive
+                release_caches(case)
+                results |= self.measure_block("", [case], [], task.schedule)
         return results
 
     def fits(self, case: Case) -> bool:
@@ -165,18 +162,48 @@ class Laboratory:
             workload.run_once()
             return self._references.verify(workload)
 
-    def _side_by_side(
-        self, name: str, cases: Sequence[Case], asked: Sequence[tuple[Case, Case]], schedule: Schedule
-    ) -> dict[Case, Measured | CnnperfError]:
-        results: dict[Case, Measured | CnnperfError] = {}
-        ready: list[Prepared] = []
-        for case in cases:
+    def _measured(self, tasks: Sequence[BlockTask]) -> dict[Case, Measured | CnnperfError]:
+        with compilation.fresh_compiler():
+            blocks = self._prepared(tasks)
+            results = self._sampled(blocks)
+        for block in blocks:
+            results |= block.errors
+        return results
+
+    def _prepared(self, tasks: Sequence[BlockTask]) -> list[PreparedBlock]:
+        """Prepare the first blocks: as many as take half of the memory that is left."""
+        blocks: list[PreparedBlock] = []
+        before = process_memory()
+        for task in tasks:
+            block = self._prepared_block(task)
+            if blocks and block.lacks_memory:
+                break  # alone it may fit
+            blocks.append(block)
+            now = process_memory()
+            if before and now and now.holds - before.holds > (before.may_hold - before.holds) / 2:
+                break
+        return blocks
+
+    def _prepared_block(self, task: BlockTask) -> PreparedBlock:
+        errors: dict[Case, CnnperfError] = {}
+        supported, ready = [], []
+        for case in task.cases:
             try:
-                with converting_out_of_memory():
-                    ready.append(self._ready(case))
+                self._prepare_device(case)
+                supported.append(case)
             except CnnperfError as error:
-                results[case] = _without_frames(error)
-        return results | self._sampled(name, ready, asked, schedule)
+                errors[case] = _without_frames(error)
+        compiled = [case for case in supported if case.compiled]  # whose settings include those of the others
+        settings = (compiled or supported or task.cases)[0]
+        with self._in_force(settings) if supported else nullcontext():
+            for case in supported:
+                try:
+                    with converting_out_of_memory():
+                        ready.append(self._ready(case))
+                except CnnperfError as error:
+                    errors[case] = _without_frames(error)
+                self.prepared(case)
+        return PreparedBlock(task, settings, tuple(ready), errors)
 
     def _ready(self, case: Case) -> Prepared:
         start = time.perf_counter()
@@ -193,69 +220,47 @@ class Laboratory:
         subject = replayed(workload) if engine.rotates else workload
         return Prepared(workload, subject, work, facts, verified, memory, time.perf_counter() - start)
 
-    def _sampled(
-        self, name: str, ready: Sequence[Prepared], asked: Sequence[tuple[Case, Case]], schedule: Schedule
+    def _sampled(self, blocks: Sequence[PreparedBlock]) -> dict[Case, Measured | CnnperfError]:
+        """Sample blocks that are ready, and return the results of their cases; where sampling failed, the error."""
+        start, sampler = time.perf_counter(), BlockSampler(self.make_clock, self._settings_of, self.watch)
+        sampled = sampler.sample(blocks)
+        share = (time.perf_counter() - start) / max(1, sum(len(block.ready) for block in blocks))
+        results: dict[Case, Measured | CnnperfError] = {}
+        for block, samples in sampled:
+            if isinstance(samples, CnnperfError):
+                results |= dict.fromkeys((one.case for one in block.ready), _without_frames(samples))
+            else:
+                results |= self._results(block, samples, sampler.recompiles.by_case, share)
+        return results
+
+    def _results(
+        self, block: PreparedBlock, samples: Mapping[Case, Samples], recompiles: Counter[Case], share: float
     ) -> dict[Case, Measured | CnnperfError]:
-        """Sample cases that are ready, and return their results; where the clock jumped or memory ends, the error."""
-        if not ready:
-            return {}
-        start = time.perf_counter()
-        there = {one.case for one in ready}
-        pairs = [pair for pair in asked if there.issuperset(pair)]
+        """Return the results of the cases of a block with their ratios; where memory ends, the error."""
+        eager = [one.case for one in block.ready if one.case.engine == "eager"]
+        self._eager_latency |= {case: samples[case].latency().value for case in eager}
+        pairs, schedule = block.asked(), block.task.schedule
         try:
-            with converting_out_of_memory():
-                samples, recompiles = self._sample(ready, pairs, schedule)
-                share = (time.perf_counter() - start) / len(ready)
-                eager = [one.case for one in ready if one.case.engine == "eager"]
-                self._eager_latency |= {case: samples[case].latency().value for case in eager}
+            with self._settings_of(block):
                 measured = {
                     one.case: self._result(
                         one, samples[one.case], recompiles[one.case], schedule, by_ratios=bool(pairs)
                     )
-                    for one in ready
+                    for one in block.ready
                 }
         except CnnperfError as error:
-            return {one.case: _without_frames(error) for one in ready}
+            return dict.fromkeys(samples, _without_frames(error))
         over = {case: [measured[below] for above, below in pairs if above == case] for case in measured}
-        block = name if len(ready) > 1 else ""
+        name = block.task.name if len(block.ready) > 1 else ""
         return {
-            one.case: replace(measured[one.case].over(*over[one.case]), block=block, duration=one.seconds + share)
-            for one in ready
+            one.case: replace(measured[one.case].over(*over[one.case]), block=name, duration=one.seconds + share)
+            for one in block.ready
         }
 
-    def _sample(
-        self, ready: Sequence[Prepared], pairs: Sequence[tuple[Case, Case]], schedule: Schedule
-    ) -> tuple[dict[Case, Samples], Counter[Case]]:
-        """Return the samples of each case, and how many graphs each compiled meanwhile."""
-        by_device = {one.case.device: self._clock_of(one.case) for one in ready}
-        clocks = {one.case: by_device[one.case.device] for one in ready}
-        rapl = Rapl.find()
-        # RAPL would also count the untimed forward pass of the phase `backward`.
-        on_cpu = [case for case in clocks if case.device_type == "cpu" and case.phase != "backward"]
-        meters = {} if rapl is None else dict.fromkeys(on_cpu, rapl)
-        recompiles: Counter[Case] = Counter()
-        graphs = compilation.captured_graphs()
-
-        def count_graphs(case: Case) -> None:
-            nonlocal graphs
-            before, graphs = graphs, compilation.captured_graphs()
-            recompiles[case] += graphs - before
-
-        if len(ready) == 1:
-            (case,) = clocks
-            samples = {case: sample(ready[0].subject, clocks[case], schedule, meters.get(case))}
-            count_graphs(case)
-        else:
-            subjects = {one.case: one.subject for one in ready}
-            samples = sample_block(subjects, clocks, schedule, pairs, Instruments(meters, count_graphs, self.watch))
-        for one in ready:
-            if isinstance(one.subject, Replayed):
-                samples[one.case] = samples[one.case].per_call(one.subject.calls)
-        return samples, recompiles
-
-    def _clock_of(self, case: Case) -> Clock:
-        device = torch.device(case.device)
-        return ReplayClock(device) if ENGINES[case.engine].rotates else self.make_clock(device)
+    @contextmanager
+    def _settings_of(self, block: PreparedBlock) -> Iterator[None]:
+        with self._in_force(block.settings), converting_out_of_memory():
+            yield
 
     def _result(
         self, ready: Prepared, samples: Samples, recompiles: int, schedule: Schedule, *, by_ratios: bool

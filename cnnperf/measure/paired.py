@@ -1,6 +1,6 @@
 """Several subjects side by side, cycle by cycle: what differs between two runs or two minutes cancels in their ratios.
 
-The n-th turns of two subjects are a pair; `cycles` says what a turn is.
+The n-th turns of two subjects are a pair; `cycles` says what a turn is, and `visits` how several blocks take turns.
 """
 
 from __future__ import annotations
@@ -47,22 +47,32 @@ def sample_block(
     Raises:
         WrongResult: If a clock jumped.
     """
-    observers: Instruments[Key] = instruments or Instruments()
-    clocks = clock if isinstance(clock, Mapping) else dict.fromkeys(subjects, clock)
-    samples = {key: Samples() for key in subjects}
-    estimates = {}
     with collector_paused():
-        for key, subject in subjects.items():
-            estimates[key] = _warm_up(subject, clocks[key], schedule, samples[key])
-            observers.after_turn(key)
-        cycles = Cycles(subjects, clocks, estimates, samples, observers)
+        cycles = warm_cycles(subjects, clock, schedule, asked, instruments or Instruments())
         try:
-            cycles.run(schedule, asked)
+            cycles.advance(1.0)
         except KeyboardInterrupt:
             if not cycles.keep_whole():
                 raise
     cycles.drop_transient()
-    return samples
+    return dict(cycles.samples)
+
+
+def warm_cycles(
+    subjects: Mapping[Key, Subject],
+    clock: Clock | Mapping[Key, Clock],
+    schedule: Schedule,
+    asked: Sequence[tuple[Key, Key]],
+    observers: Instruments[Key],
+) -> Cycles[Key]:
+    """Warm all subjects of a block up, and return its cycles before the first; see `sample_block`."""
+    clocks = clock if isinstance(clock, Mapping) else dict.fromkeys(subjects, clock)
+    samples = {key: Samples() for key in subjects}
+    estimates = {}
+    for key, subject in subjects.items():
+        estimates[key] = _warm_up(subject, clocks[key], schedule, samples[key])
+        observers.after_turn(key)
+    return Cycles(subjects, clocks, estimates, samples, schedule, asked, observers)
 
 
 def sample_together(subjects: Mapping[str, Subject], clock: Clock, schedule: Schedule) -> PairedSamples:

@@ -13,6 +13,7 @@ from multiprocessing.connection import Connection
 from typing import Protocol
 
 from cnnperf.errors import CnnperfError
+from cnnperf.measure.block_task import BlockTask
 from cnnperf.measure.exhaustion import release_caches
 from cnnperf.measure.measured import Measured
 from cnnperf.measure.sampler import Schedule
@@ -22,23 +23,6 @@ from cnnperf.records.run import Over
 from cnnperf.stats.processes import ratio_over_processes
 
 GRACE = 5.0  # seconds for a process to exit by itself
-
-
-@dataclass(frozen=True)
-class Task:
-    """A block to measure.
-
-    Attributes:
-        name: Name of the block.
-        cases: Its cases.
-        asked: Numerator and denominator of each ratio that is wanted.
-        schedule: Budget and precision.
-    """
-
-    name: str
-    cases: tuple[Case, ...]
-    asked: tuple[tuple[Case, Case], ...]
-    schedule: Schedule
 
 
 @dataclass(frozen=True)
@@ -81,7 +65,7 @@ class Replicas:
             self._ends.append(ours)
             self._processes.append(process)
 
-    def repeat(self, task: Task) -> list[Repetition]:
+    def repeat(self, task: BlockTask) -> list[Repetition]:
         """Return the result of a block in each process, one after the other; a process that died has errors alone."""
         _release(task)
         return [self._ask(number, task) for number in range(len(self._ends))]
@@ -96,7 +80,7 @@ class Replicas:
             process.join()
         self._ends, self._processes = [], []
 
-    def _ask(self, number: int, task: Task) -> Repetition:
+    def _ask(self, number: int, task: BlockTask) -> Repetition:
         where = f"process {number + 2} of {len(self._ends) + 1}"
         try:
             self._ends[number].send(task)
@@ -157,13 +141,13 @@ def _repetition(results: Mapping[Case, Measured | CnnperfError]) -> Repetition:
     return Repetition(latencies, ratios, errors)
 
 
-def _release(task: Task) -> None:
+def _release(task: BlockTask) -> None:
     """Release the memory that a process caches on the devices of a block, for the process that works next."""
     for case in {case.device: case for case in task.cases}.values():
         release_caches(case)
 
 
-def _tasks(end: Connection) -> Iterator[Task]:
+def _tasks(end: Connection) -> Iterator[BlockTask]:
     while True:
         try:
             yield end.recv()

@@ -20,8 +20,9 @@ TRIM = 0.2
 """Share of the pairs that a ratio leaves out at either end. Another process slows every tenth to third turn of a shared
 machine by 10 to 100 %: a mean that leaves out only 10 % has an interval that is a quarter wider."""
 
-LAG = 10
-"""A tenth of the cycles are lags whose autocovariances count: a machine may stay in one state for many cycles."""
+BATCHES = 16
+"""Batches of consecutive cycles whose spread gives the interval: what disturbs a machine for a second or two moves all
+cycles of a visit alike, but hardly those of the next visit. `measure.visits` makes as many visits."""
 
 SMALLEST_COUNT = 2  # one pair has no spread
 STEPS = 60
@@ -35,7 +36,7 @@ def paired_ratio(numerator: Groups, denominator: Groups) -> Value:
     """Return the ratio of two cases of a block.
 
     The datum is the log of the ratio of the medians of one cycle. The estimate is the 20 % trimmed mean of the data.
-    The interval is that of Tukey and McLaughlin, with the autocovariances of neighbouring cycles; see `trimmed_mean`.
+    The interval is that of Tukey and McLaughlin, from the spread of batches of cycles; see `trimmed_mean`.
 
     Args:
         numerator: Cycles of the case whose latency is divided.
@@ -111,23 +112,23 @@ class PairedSamples:
         return paired_ratio(self.groups[numerator], self.groups[denominator])
 
 
-def quantile(freedom: int, probability: float = (1 + CONFIDENCE) / 2) -> float:
+def quantile(freedom: float, probability: float = (1 + CONFIDENCE) / 2) -> float:
     """Return a quantile of Student's t distribution; infinity without degrees of freedom."""
     from scipy.special import stdtrit  # the import takes a quarter of a second, and reading a run does not need it
 
     return float(stdtrit(freedom, probability)) if freedom > 0 else math.inf
 
 
-def freedom_of(cycles: int) -> int:
+def freedom_of(cycles: int) -> float:
     """Return the degrees of freedom of the ratio of so many cycles."""
-    return degrees_of_freedom(cycles, TRIM)
+    return degrees_of_freedom(cycles, TRIM, BATCHES)
 
 
 def _interval(data: np.ndarray) -> tuple[float, float]:
     """Return the trimmed mean of data in the order of time, and the half-width of its 95 % interval."""
     if data.size < SMALLEST_COUNT:
         return float(data[0]), math.inf
-    middle, error, freedom = trimmed_mean(data, TRIM, data.size // LAG)
+    middle, error, freedom = trimmed_mean(data, TRIM, BATCHES)
     return middle, quantile(freedom) * error
 
 

@@ -53,7 +53,7 @@ def ratio_over_processes(ratios: Sequence[Value]) -> Value:
     )
 
 
-def _standard_error(ratio: Value, freedom: int) -> float:
+def _standard_error(ratio: Value, freedom: float) -> float:
     """Return the standard error of the log of a ratio; infinity if its interval is unbounded or missing."""
     if freedom < 1 or not ratio.low or not ratio.high or not math.isfinite(ratio.high):
         return math.inf

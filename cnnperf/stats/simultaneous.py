@@ -31,7 +31,7 @@ NORMAL = 10**6
 
 
 def verdicts_on(
-    ratios: Sequence[Value], smallest: float = SMALLEST_DIFFERENCE, freedoms: Sequence[int | None] = ()
+    ratios: Sequence[Value], smallest: float = SMALLEST_DIFFERENCE, freedoms: Sequence[float | None] = ()
 ) -> list[str]:
     """Return the verdict on each ratio, so that all hold together with a probability of at least 95 %.
 
@@ -76,7 +76,7 @@ def is_decided(ratio: Value, smallest: float, number: int) -> bool:
     return min(error_of_difference(ratio), error_of_equality(ratio, smallest)) * number <= EARLY
 
 
-def error_of_difference(ratio: Value, freedom: int | None = None) -> float:
+def error_of_difference(ratio: Value, freedom: float | None = None) -> float:
     """Return the two-sided p-value of the hypothesis that a ratio is 1.
 
     Args:
@@ -86,7 +86,7 @@ def error_of_difference(ratio: Value, freedom: int | None = None) -> float:
     return 2 * _beyond(ratio, -abs(math.log(ratio.value)), freedom, above=ratio.value < 1)
 
 
-def error_of_equality(ratio: Value, smallest: float, freedom: int | None = None) -> float:
+def error_of_equality(ratio: Value, smallest: float, freedom: float | None = None) -> float:
     """Return the p-value of the hypothesis that a ratio differs from 1 by at least `smallest`, a fraction.
 
     Args:
@@ -98,7 +98,7 @@ def error_of_equality(ratio: Value, smallest: float, freedom: int | None = None)
     return max(_beyond(ratio, log - margin, freedom, above=True), _beyond(ratio, -log - margin, freedom, above=False))
 
 
-def _beyond(ratio: Value, distance: float, freedom: int | None, *, above: bool) -> float:
+def _beyond(ratio: Value, distance: float, freedom: float | None, *, above: bool) -> float:
     """Return the probability of an error of the log of a ratio beyond a distance, which is negative, on one side.
 
     The side decides about intervals that are not symmetric: those of quotients of medians.

@@ -81,6 +81,8 @@ class BenchRun:
     round_seconds: float = 0.0
     _started: float = field(default_factory=time.perf_counter)
     _announced: int = 0
+    _to_prepare: int = 0
+    _prepared: int = 0
     _spent: list[float] = field(default_factory=list)
     _began: Run = field(default_factory=Run)
 
@@ -88,6 +90,7 @@ class BenchRun:
         """Connect the laboratory with the progress of the run."""
         self.runner = BlockRunner(self.laboratory)
         self.laboratory.watch = lambda progress: self.write(progress_text(progress))
+        self.laboratory.prepared = self._show_prepared
 
     @classmethod
     def begin(cls, options: Options, planned: int | None, baseline: Baseline | None = None) -> BenchRun:
@@ -118,6 +121,12 @@ class BenchRun:
         )
         self.journal = Journal(folder, self.run())
 
+    def _show_prepared(self, _: Case) -> None:
+        """Show how many of the cases that are measured now are ready."""
+        self._prepared += 1
+        if self._to_prepare > 1:
+            self.write(f"{self._prepared} of {self._to_prepare} cases built and checked")
+
     def announce(self, case: Case) -> str:
         """Return the beginning of the progress line of a case."""
         self._announced += 1
@@ -126,6 +135,7 @@ class BenchRun:
             of = f"{of:>{len(str(self.planned))}}/{self.planned}"
         others = self.runner.measures_now(case) - 1
         beside = f"(side by side with {others} other{'s' if others > 1 else ''}) " if others > 0 else ""
+        self._to_prepare, self._prepared = others + 1, 0
         return f"[{of}] {case.label()} {beside}"
 
     def measure(self, case: Case) -> Measured:
@@ -136,13 +146,12 @@ class BenchRun:
             WrongResult: If its results are wrong; the run keeps nothing of it.
             KeyboardInterrupt: If the user interrupts; the whole cycles of the block are in the run then.
         """
-        measured = self.runner.result(case)
-        if measured.samples.stopped == INTERRUPTED:
-            for result, test in (measured, self.runner.block_of(case).tests.get(case, "")), *self.runner.interrupted():
+        try:
+            measured = self.runner.result(case)
+        except KeyboardInterrupt:
+            for result, test in self.runner.unreported():
                 self.keep(result, test)
-            raise KeyboardInterrupt
-        self.compile_seconds += measured.compile_seconds
-        self.round_seconds += measured.timed_seconds()
+            raise
         return measured
 
     def keep(self, measured: Measured, test: str) -> str:
@@ -154,6 +163,8 @@ class BenchRun:
         """
         record = measured.record(test)
         self.records.append(record)
+        self.compile_seconds += measured.compile_seconds
+        self.round_seconds += measured.timed_seconds()
         if self.journal:
             self.journal.add(record)
         self._spent.append(measured.duration)
@@ -163,11 +174,13 @@ class BenchRun:
         return f"{time_text} ±{format_percent(latency.half_width)}, {rate}{self._left()}"
 
     def kept_cycles(self) -> str:
-        """Return what an interrupted run has of its last block: `; 12 cycles of 4 cases are kept`."""
+        """Return what an interrupted run has of its last blocks: `; 12 cycles of 4 cases are kept`."""
         records = [record for record in self.records if record.stopped == INTERRUPTED]
         if not records:
             return ""
-        return f"; {len(records[0].groups)} cycles of {count_text(len(records), 'case')} are kept"
+        cycles = sorted({len(record.groups) for record in records})
+        many = f"{cycles[0]} to {cycles[-1]}" if len(cycles) > 1 else f"{cycles[0]}"
+        return f"; {many} cycles of {count_text(len(records), 'case')} are kept"
 
     def amend(self, case: Case, values: Mapping[str, Value]) -> None:
         """Add values to the record of a finished case."""
@@ -251,10 +264,11 @@ class BenchRun:
 
 
 def progress_text(progress: Progress) -> str:
-    """Return the state of a block: `12 cycles, widest ratio ±6.1%, at most 4 s left`."""
+    """Return the state of a block, `12 cycles, widest ratio ±6.1%, at most 4 s left`, or the visit of several."""
     widest = f", widest ratio ±{format_percent(progress.widest)}" if math.isfinite(progress.widest) else ""
     left = format_duration(max(0.0, progress.budget - progress.spent))
-    return f"{progress.cycles} cycle{'s' if progress.cycles > 1 else ''}{widest}, at most {left} left"
+    done = f"visit {progress.visit} of {progress.visits}" if progress.visit else count_text(progress.cycles, "cycle")
+    return f"{done}{widest}, at most {left} left"
 
 
 def _laboratory(options: Options) -> Laboratory:

@@ -1,19 +1,24 @@
-"""Measurement of blocks: each at the first of its tests, with the time that earlier blocks have left over."""
+"""Measurement of blocks: at the first test of a block it and the blocks after it, in turn."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from cnnperf.errors import CnnperfError
+from cnnperf.measure.block_task import BlockTask
 from cnnperf.measure.measured import Measured
 from cnnperf.measure.measurement import Laboratory
-from cnnperf.measure.replicas import Replicas, Task, with_repetitions
-from cnnperf.measure.sampler import INTERRUPTED, Schedule
+from cnnperf.measure.replicas import Replicas, with_repetitions
+from cnnperf.measure.sampler import INTERRUPTED
 from cnnperf.records.case import Case
 from cnnperf.runs.forms import compared_cases
 from cnnperf.suite.blocks import Block
+
+TOGETHER = 60.0
+"""Most seconds of the budgets of blocks that are sampled in turn. Longer runs are measured part by part, so that a
+killed process loses one part only."""
 
 
 @dataclass
@@ -25,12 +30,14 @@ class BlockRunner:
         blocks: Block of each case; a case without one is measured alone.
         replicas: Further processes that measure each block, or None.
         left_over: Seconds of rounds that earlier blocks were given and did not need.
+        one_by_one: Whether each block is measured by itself, so that the first failure of a run is seen at once.
     """
 
     laboratory: Laboratory
     blocks: Mapping[Case, Block] = field(default_factory=dict)
     replicas: Replicas | None = None
     left_over: float = 0.0
+    one_by_one: bool = False
     _results: dict[Case, Measured | CnnperfError] = field(default_factory=dict)
     _started: set[Block] = field(default_factory=set)
 
@@ -44,39 +51,59 @@ class BlockRunner:
 
     def measures_now(self, case: Case) -> int:
         """Return the number of cases that `result` would measure."""
-        return 0 if case in self._results else len(self.block_of(case).cases)
+        return 0 if case in self._results else sum(len(block.cases) for block in self._in_turn(self.block_of(case)))
 
     def result(self, case: Case) -> Measured:
         """Return the result of a case, each once; the first case of a block has all of its cases measured.
 
         Raises:
             CnnperfError: The reason why the case has no result.
+            KeyboardInterrupt: If the user interrupted the measurement; see `unreported`.
         """
         if case not in self._results:
-            self._measure(self.block_of(case))
+            self._measure(self._in_turn(self.block_of(case)))
+            reasons = {result.samples.stopped for result, _ in self.unreported()}
+            if case not in self._results or INTERRUPTED in reasons:
+                raise KeyboardInterrupt
         result = self._results.pop(case)
         if isinstance(result, CnnperfError):
             raise result
         return result
 
-    def interrupted(self) -> Iterator[tuple[Measured, str]]:
-        """Yield the results of an interrupted block that no test has asked for, each with the name of its test."""
+    def unreported(self) -> Iterator[tuple[Measured, str]]:
+        """Yield the results that no test has asked for, each with the name of its test."""
         for case, result in self._results.items():
-            if isinstance(result, Measured) and result.samples.stopped == INTERRUPTED:
-                yield result, self.block_of(case).tests[case]
+            if isinstance(result, Measured):
+                yield result, self.block_of(case).tests.get(case, "")
 
-    def _measure(self, block: Block) -> None:
-        schedule = self._schedule(block)
-        self._started.add(block)
-        asked = tuple(compared_cases(block.cases))
-        results = self.laboratory.measure_block(block.name, block.cases, asked, schedule)
-        self._results |= self._repeated(Task(block.name, block.cases, asked, schedule), results)
-        spent = [result.samples.spent() for result in results.values() if isinstance(result, Measured)]
-        usual = self.laboratory.schedule.budget * len(block.cases)
-        self.left_over = max(0.0, self.left_over + usual - math.fsum(spent))
+    def _in_turn(self, block: Block) -> list[Block]:
+        """Return a block and those after it that are sampled in turn with it."""
+        waiting = [other for other in dict.fromkeys(self.blocks.values()) if other not in self._started]
+        chosen, budget = [block], self._task(block).budget
+        for other in waiting:
+            if other is block:
+                continue
+            budget += self._task(other).budget
+            if self.one_by_one or budget > TOGETHER:
+                break
+            chosen.append(other)
+        return chosen
+
+    def _measure(self, blocks: Sequence[Block]) -> None:
+        tasks = {block: self._task(block) for block in blocks}
+        results = self.laboratory.measure_blocks(list(tasks.values()))
+        for block, task in tasks.items():
+            of_block = {case: results[case] for case in block.cases if case in results}
+            if not of_block:
+                continue  # for which there was no memory beside the others, or too few cycles before an interrupt
+            self._started.add(block)
+            self._results |= self._repeated(task, of_block)
+            spent = [result.samples.spent() for result in of_block.values() if isinstance(result, Measured)]
+            usual = self.laboratory.schedule.budget * len(block.cases)
+            self.left_over = max(0.0, self.left_over + usual - math.fsum(spent))
 
     def _repeated(
-        self, task: Task, results: Mapping[Case, Measured | CnnperfError]
+        self, task: BlockTask, results: Mapping[Case, Measured | CnnperfError]
     ) -> Mapping[Case, Measured | CnnperfError]:
         """Return the results of a block with those of the further processes; an interrupt ends only these."""
         measured = {case: result for case, result in results.items() if isinstance(result, Measured)}
@@ -91,9 +118,10 @@ class BlockRunner:
             return results
         return {**results, **{case: with_repetitions(result, repetitions) for case, result in measured.items()}}
 
-    def _schedule(self, block: Block) -> Schedule:
-        """Return the schedule of a block, which gets its share of the time that is left over."""
+    def _task(self, block: Block) -> BlockTask:
+        """Return a block as a task, whose schedule gets its share of the time that is left over."""
         usual = self.laboratory.schedule
         waiting = sum(self.block_of(case) not in self._started for case in self.blocks) or len(block.cases)
         ratios = len(compared_cases(list(self.blocks)))
-        return replace(usual, budget=usual.budget + self.left_over / waiting, ratios=max(1, ratios))
+        schedule = replace(usual, budget=usual.budget + self.left_over / waiting, ratios=max(1, ratios))
+        return BlockTask(block.name, block.cases, tuple(compared_cases(block.cases)), schedule)

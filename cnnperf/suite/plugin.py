@@ -26,6 +26,7 @@ from cnnperf.suite.replay import Replay
 
 if TYPE_CHECKING:
     from cnnperf.records.case import Case
+    from cnnperf.records.run import CaseRecord
     from cnnperf.runs.baseline import Baseline
     from cnnperf.suite.bench_run import BenchRun
 
@@ -174,7 +175,6 @@ def cnnperf_measure(request: pytest.FixtureRequest, benchmark: Any) -> Callable[
 
 def _measure(request: pytest.FixtureRequest, benchmark: Any, run: BenchRun, case: Case) -> None:
     from cnnperf.errors import UnsupportedCase
-    from cnnperf.records.encoding import extra_info
 
     _write(request.config, run.announce(case))
     end: Callable[[str], Any] = pytest.skip
@@ -187,20 +187,30 @@ def _measure(request: pytest.FixtureRequest, benchmark: Any, run: BenchRun, case
         message, end = str(error), partial(pytest.fail, pytrace=False)
     except KeyboardInterrupt:
         _write(request.config, f"interrupted{run.kept_cycles()}\n")
+        for record in run.records:
+            if record.case == case:  # with a benchmark, pytest-benchmark saves the run
+                _replay(request, benchmark, record)
         raise
     except BaseException:
         _write(request.config, "failed\n")
         raise
     else:
-        seconds = measured.seconds()
-        request.node.stash[REPLAY_KEY].load(seconds)
-        benchmark.pedantic(_nothing, rounds=len(seconds))
         line = run.keep(measured, benchmark.fullname)
-        benchmark.extra_info.update(extra_info(run.records[-1]))  # for other hooks that look at the benchmark
+        _replay(request, benchmark, run.records[-1])
         _write(request.config, f"{line}\n")
         return
     _write(request.config, f"{message.splitlines()[0]}\n")
     end(message)
+
+
+def _replay(request: pytest.FixtureRequest, benchmark: Any, record: CaseRecord) -> None:
+    """Hand the samples of a case to pytest-benchmark, with its record for other hooks that look at the benchmark."""
+    from cnnperf.records.encoding import extra_info
+
+    seconds = [second for group in record.groups for second in group]
+    request.node.stash[REPLAY_KEY].load(seconds)
+    benchmark.pedantic(_nothing, rounds=len(seconds))
+    benchmark.extra_info.update(extra_info(record))
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -290,6 +300,7 @@ def _run(request: pytest.FixtureRequest) -> BenchRun:
         except CnnperfError as error:
             pytest.exit(f"cnnperf: {error}", returncode=ExitStatus.UNUSABLE)
         state.run.runner.blocks = blocks_of((item.nodeid, case_of(item)) for item in items)
+        state.run.runner.one_by_one = bool(config.getoption("maxfail"))
         state.run.write = state.progress.show_state
         state.run.of_cases = state.of_cases
         if any(config.getoption(f"benchmark_{name}") for name in ("autosave", "save", "json")):
