@@ -161,3 +161,18 @@ def test_an_interrupt_of_the_further_processes_loses_nothing_of_the_first():
     with pytest.raises(KeyboardInterrupt):
         run.measure(EAGER)
     assert kept == [(EAGER, INTERRUPTED, "test"), (COMPILED, INTERRUPTED, "test")]
+
+
+def test_an_interrupt_of_the_further_processes_ends_those_of_the_later_blocks_too():
+    scripts = Scripts()
+    found = runner(EAGER, COMPILED, scripts=scripts)
+    later = EAGER.replace(phase="train")
+    found.add(Block("later", (later,), {later: "later test"}))
+    with pytest.raises(KeyboardInterrupt):
+        found.result(EAGER)
+    assert len(scripts.tasks) == 1
+    assert [(result.case, test) for result, test in found.unreported()] == [
+        (EAGER, "test"),
+        (COMPILED, "test"),
+        (later, "later test"),
+    ]

@@ -191,8 +191,8 @@ def test_a_run_measures_a_block_once_and_each_of_its_cases_reports_its_own_part(
         run.keep(run.measure(case), "test")
     assert asked == [tuple(PAIR)]
     assert [record.case for record in run.run().cases] == PAIR
-    assert "side by side with 1 other" in lines[0]
-    assert "side by side" not in lines[1]
+    assert "(together with 1 other)" in lines[0]
+    assert "together" not in lines[1]
 
 
 def test_a_case_that_is_asked_for_again_is_measured_again():
@@ -304,3 +304,28 @@ def test_blocks_end_where_they_would_take_more_than_half_of_the_memory_that_is_l
     ]
     found = laboratory().measure_blocks(tasks)
     assert {case.phase for case in found} == {"forward", "backward"}
+
+
+class FailingLate(Workload):
+    """Workload that finds no memory after some calls."""
+
+    calls = 0
+
+    def relocate(self):
+        super().relocate()
+        if self.case.phase == "train":
+            FailingLate.calls += 1
+            if FailingLate.calls == 5:
+                raise torch.OutOfMemoryError("none is left")
+
+
+def test_a_block_that_runs_out_of_memory_in_a_visit_is_measured_again_by_itself():
+    asked = {"forward": tuple(compared_cases(PAIR)), "train": tuple(compared_cases(TRAINING))}
+    tasks = [
+        BlockTask(phase, tuple(cases), asked[phase], Schedule(budget=0.0))
+        for phase, cases in (("forward", PAIR), ("train", TRAINING))
+    ]
+    found = laboratory(FailingLate).measure_blocks(tasks)
+    assert [found[case].block for case in TRAINING] == ["train", "train"]
+    assert [found[case].block for case in PAIR] == ["forward", "forward"]
+    assert FailingLate.calls > 5

@@ -115,12 +115,14 @@ class Laboratory:
         """
         results = self._measured(tasks)
         for task in tasks:
-            # Where memory does not hold all cases of a block at once, each may still be measured by itself.
-            alone = [case for case in task.cases if isinstance(results.get(case), OutOfMemory) and len(task.cases) > 1]
-            for case in alone:
-                del results[case]  # the error keeps the tensors of the block alive
-                release_caches(case)
-                results |= self.measure_block("", [case], [], task.schedule)
+            lacking = [case for case in task.cases if isinstance(results.get(case), OutOfMemory)]
+            if len(tasks) > 1 and len(lacking) == len(task.cases):  # while other blocks were in memory
+                release_caches(lacking[0])
+                results |= self.measure_blocks([task])
+            elif len(task.cases) > 1:  # memory does not hold all cases of a block, but perhaps each by itself
+                for case in lacking:
+                    release_caches(case)
+                    results |= self.measure_block("", [case], [], task.schedule)
         return results
 
     def fits(self, case: Case) -> bool:

@@ -134,7 +134,7 @@ class BenchRun:
         if self.planned is not None:
             of = f"{of:>{len(str(self.planned))}}/{self.planned}"
         others = self.runner.measures_now(case) - 1
-        beside = f"(side by side with {others} other{'s' if others > 1 else ''}) " if others > 0 else ""
+        beside = f"(together with {others} other{'s' if others > 1 else ''}) " if others > 0 else ""
         self._to_prepare, self._prepared = others + 1, 0
         return f"[{of}] {case.label()} {beside}"
 

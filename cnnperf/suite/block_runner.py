@@ -107,7 +107,8 @@ class BlockRunner:
     ) -> Mapping[Case, Measured | CnnperfError]:
         """Return the results of a block with those of the further processes; an interrupt ends only these."""
         measured = {case: result for case, result in results.items() if isinstance(result, Measured)}
-        interrupted = any(result.samples.stopped == INTERRUPTED for result in measured.values())
+        so_far = [*measured.values(), *(result for result, _ in self.unreported())]
+        interrupted = any(result.samples.stopped == INTERRUPTED for result in so_far)
         if self.replicas is None or not measured or interrupted:
             return results
         try:
