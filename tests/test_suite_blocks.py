@@ -329,3 +329,13 @@ def test_a_block_that_runs_out_of_memory_in_a_visit_is_measured_again_by_itself(
     assert [found[case].block for case in TRAINING] == ["train", "train"]
     assert [found[case].block for case in PAIR] == ["forward", "forward"]
     assert FailingLate.calls > 5
+
+
+def test_the_time_left_is_that_of_the_cases_that_are_not_measured_yet():
+    run = BenchRun(Options(), 4, laboratory())
+    run.runner.blocks = blocks_of([("a.py::test", case) for case in PAIR])
+    lines = []
+    for case in (*PAIR, *TRAINING):
+        run.announce(case)
+        lines.append(run.keep(run.measure(case), "test"))
+    assert [line.partition("(")[2].partition(" left")[0] for line in lines] == ["2", "2", "1", ""]

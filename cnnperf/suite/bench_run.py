@@ -257,7 +257,7 @@ class BenchRun:
 
     def _left(self) -> str:
         """Return an estimate of the time left, from the mean duration of the cases so far."""
-        left = (self.planned or 0) - self._announced
+        left = (self.planned or 0) - self._announced - self.runner.waiting()
         if left <= 0:
             return ""
         return f"  ({left} left, about {format_duration(left * sum(self._spent) / len(self._spent))})"

@@ -70,6 +70,10 @@ class BlockRunner:
             raise result
         return result
 
+    def waiting(self) -> int:
+        """Return the number of results that no test has asked for."""
+        return len(self._results)
+
     def unreported(self) -> Iterator[tuple[Measured, str]]:
         """Yield the results that no test has asked for, each with the name of its test."""
         for case, result in self._results.items():

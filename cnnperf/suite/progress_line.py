@@ -53,8 +53,9 @@ class ProgressLine:
             return
         self._shown = time.monotonic()
         if on_terminal:
-            room = max(0, shutil.get_terminal_size().columns - len(self._line) - 1)
-            self._put(f"\r{self._line}{ERASE}{text[:room]}")
+            room = shutil.get_terminal_size().columns - 1
+            line = self._line if len(self._line) + len(text) <= room else INDENT  # the state says more than the case
+            self._put(f"\r{ERASE}{line}{text}"[: room + len(f"\r{ERASE}")])
             self._has_state = True
         else:
             self._put(f"\n{INDENT}{text}\n{INDENT}" if self._line else f"{text}\n{INDENT}")
