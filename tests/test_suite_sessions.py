@@ -26,7 +26,7 @@ import torch
 from torch import nn
 
 class Network(nn.Module):
-    calls = 0
+    calls = training_calls = 0
 
     def __init__(self):
         super().__init__()
@@ -34,7 +34,8 @@ class Network(nn.Module):
 
     def forward(self, images):
         Network.calls += 1
-        if Network.calls == {last}:
+        Network.training_calls += self.training
+        if Network.calls == {last} or Network.training_calls == {last_training}:
             raise KeyboardInterrupt
         return self.linear(images.mean((2, 3)))
 
@@ -70,10 +71,10 @@ BLOCK = ("--cnnperf-architecture=networks:One", "--cnnperf-architecture=networks
 PATIENCE = 300  # seconds; a hang is a failure
 
 
-def run(pytester, *arguments, last=4000, conftest=CONFTEST, cache=False):
+def run(pytester, *arguments, last=4000, last_training=-1, conftest=CONFTEST, cache=False):
     pytester.makeconftest(conftest)
     pytester.makepyfile(test_suite=SUITE)
-    (pytester.path / "networks.py").write_text(NETWORKS.format(last=last))
+    (pytester.path / "networks.py").write_text(NETWORKS.format(last=last, last_training=last_training))
     own = () if cache else WITHOUT_CACHE
     return pytester.runpytest_subprocess(*OPTIONS, *own, *arguments, timeout=PATIENCE)
 
@@ -100,11 +101,13 @@ def test_the_whole_cycles_are_kept_without_any_finished_test(pytester):
 
 
 def test_blocks_that_are_sampled_in_turn_all_keep_their_whole_cycles(pytester):
-    result = run(pytester, *BLOCK, "--cnnperf-axis=phase=forward,train", last=12000)
+    # In a visit of the training, after one of the other phase.
+    result = run(pytester, *BLOCK, "--cnnperf-axis=phase=forward,train", last=-1, last_training=1500)
     result.stdout.fnmatch_lines(["*interrupted; * to * cycles of 4 cases are kept*"])
     records = saved_cases(pytester)
     assert sorted(record.case.phase for record in records) == ["forward"] * 2 + ["train"] * 2
     assert {record.stopped for record in records} == {"interrupted"}
+    assert len(records) == len({record.case for record in records})
 
 
 def test_an_interrupt_before_the_first_cycle_keeps_what_was_finished(pytester):
