@@ -3,6 +3,11 @@
 Every message says what was given, what is allowed and what to do.
 """
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
 
 class CnnperfError(Exception):
     """Base of every error that cnnperf raises on purpose."""
@@ -22,6 +27,23 @@ class OutOfMemory(UnsupportedCase):
 
 class WrongResult(CnnperfError):  # noqa: N818 - describes the measured network, not a fault of the program
     """A result that differs from its reference by more than the tolerance, or is not finite."""
+
+
+class NetworkFailed(CnnperfError):  # noqa: N818 - describes the measured network, not a fault of the program
+    """An error of the measured network itself."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """An interrupt by the user (Ctrl-C) after which something measured is kept.
+
+    Attributes:
+        results: Results by case.
+    """
+
+    def __init__(self, results: Mapping[Any, Any]) -> None:
+        """Keep the results."""
+        super().__init__()
+        self.results = results
 
 
 class RunFileError(CnnperfError, ValueError):

@@ -252,6 +252,26 @@ def test_a_module_in_the_working_directory_can_be_brought(tmp_path: Path, monkey
         sys.modules.pop("brought_here", None)
 
 
+def test_a_factory_that_returns_the_same_network_twice_is_refused(
+    user_module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = nn.Flatten()
+    resolve(f"{user_module}:factory")
+    monkeypatch.setattr(sys.modules[user_module], "factory", lambda: network)
+    from_factory.cache_clear()
+    resolve(f"{user_module}:factory")
+    with pytest.raises(OptionError, match=r"returned the same network twice; .* return a new one from each call"):
+        create(f"{user_module}:factory")
+
+
+def test_networks_of_the_catalog_are_new_ones_from_each_call() -> None:
+    first, second = (create("lenet5", seed=3) for _ in range(2))
+    with torch.no_grad():
+        next(first.parameters()).zero_()
+    for network in (second, create("lenet5", seed=3)):
+        assert bool(next(network.parameters()).detach().any())
+
+
 @pytest.mark.parametrize("name", ["a:b:c", ":factory", "module:", "a package:factory", "package..m:factory"])
 def test_a_malformed_name_of_a_factory_is_refused_with_the_right_form(name: str) -> None:
     with pytest.raises(OptionError, match=r"is malformed; write package\.module:factory"):

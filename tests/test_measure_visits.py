@@ -138,18 +138,22 @@ def test_the_settings_of_a_block_are_in_force_during_its_visits():
     assert entered == ["one", "other"] * VISITS
 
 
-def interrupted_after(turns):
+def interrupted_after(turns, schedule=WIDE):
     """Return two blocks of which the machine has run so many turns after the warm-up when the user interrupts."""
 
     def interrupt(_):
         if len(machine.visits) == warm + turns:
             raise KeyboardInterrupt
 
-    machine, warm = Machine(), -turns
-    blocks = [machine.block(name, after_turn=interrupt) for name in ("one", "other")]
+    machine, warm = Machine(noise=0.05), -turns
+    blocks = [machine.block("one", schedule, after_turn=interrupt), machine.block("other", after_turn=interrupt)]
     warm = len(machine.visits)
-    sample_in_turn(blocks, nobody)
+    assert sample_in_turn(blocks, nobody)
     return blocks
+
+
+def reasons(block):
+    return {each.stopped for each in block.cycles.samples.values()}
 
 
 def test_an_interrupt_keeps_the_whole_cycles_of_every_block():
@@ -157,16 +161,45 @@ def test_an_interrupt_keeps_the_whole_cycles_of_every_block():
     counts = [{len(each.groups) for each in block.cycles.samples.values()} for block in blocks]
     assert [len(count) for count in counts] == [1, 1]
     assert sum(map(max, counts)) == 30
-    assert {each.stopped for block in blocks for each in block.cycles.samples.values()} == {INTERRUPTED}
+    assert [reasons(block) for block in blocks] == [{INTERRUPTED}, {INTERRUPTED}]
 
 
-def test_an_interrupt_leaves_out_the_block_without_two_whole_cycles():
+def test_a_block_that_was_finished_before_an_interrupt_stays_finished():
+    one, other = interrupted_after(260, Schedule(budget=2.0, interval=0.5))
+    assert (reasons(one), reasons(other)) == ({"interval"}, {INTERRUPTED})
+
+
+def test_an_interrupt_leaves_out_the_blocks_without_two_whole_cycles():
     assert [block.empty for block in interrupted_after(8)] == [False, True]
+    assert [block.empty for block in interrupted_after(3)] == [True, True]
 
 
-def test_an_interrupt_before_any_block_has_two_whole_cycles_is_raised():
-    with pytest.raises(KeyboardInterrupt):
-        interrupted_after(3)
+def test_a_subject_that_raises_an_error_of_its_own_takes_no_other_with_it():
+    def fail(subject):
+        if subject == "a" and len(machine.visits) > 40:
+            raise ValueError("no such layer")
+
+    machine = Machine(noise=0.05)
+    blocks = [machine.block("failing", after_turn=fail), machine.block("other")]
+    sample_in_turn(blocks, nobody)
+    failing, other = (block.cycles for block in blocks)
+    assert list(failing.samples) == ["b"]
+    assert isinstance(failing.failed["a"], ValueError)
+    assert failing.samples["b"].stopped == "budget", "and the other subject is sampled to its end"
+    assert set(other.samples) == {"a", "b"}
+
+
+def test_a_block_whose_subjects_all_raise_errors_has_no_samples():
+    def fail(_):
+        if len(machine.visits) > 4:
+            raise ValueError("no such layer")
+
+    machine = Machine()
+    blocks = [machine.block("failing", after_turn=fail), machine.block("other")]
+    sample_in_turn(blocks, nobody)
+    assert blocks[0].cycles.samples == {}
+    assert set(blocks[0].cycles.failed) == {"a", "b"}
+    assert spent(blocks[1]) > 0
 
 
 def test_the_progress_is_that_of_all_blocks():

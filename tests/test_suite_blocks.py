@@ -5,7 +5,7 @@ import random
 import pytest
 import torch
 
-from cnnperf.errors import OutOfMemory, UnsupportedCase, WrongResult
+from cnnperf.errors import Interrupted, OutOfMemory, UnsupportedCase, WrongResult
 from cnnperf.measure import compilation
 from cnnperf.measure.block_task import BlockTask
 from cnnperf.measure.clock import Reading
@@ -339,3 +339,21 @@ def test_the_time_left_is_that_of_the_cases_that_are_not_measured_yet():
         run.announce(case)
         lines.append(run.keep(run.measure(case), "test"))
     assert [line.partition("(")[2].partition(" left")[0] for line in lines] == ["2", "2", "1", ""]
+
+
+def test_an_interrupt_keeps_a_case_alone_that_was_finished_before_it():
+    class Interrupting(Workload):
+        """Workload whose training the user interrupts during its warm-up."""
+
+        def relocate(self):
+            raise KeyboardInterrupt
+
+    lab = laboratory(lambda case: (Interrupting if case == TRAINING[0] else Workload)(case))
+    tasks = [BlockTask(case.phase, (case,), (), Schedule(budget=0.0)) for case in (MAX, TRAINING[0])]
+    with pytest.raises(Interrupted) as interrupt:
+        lab.measure_blocks(tasks)
+    assert list(interrupt.value.results) == [MAX]
+    runner = BlockRunner(lab, blocks_of([("a.py::test", case) for case in (MAX, TRAINING[0])]))
+    with pytest.raises(KeyboardInterrupt):
+        runner.result(MAX)
+    assert [result.case for result, _ in runner.unreported()] == [MAX]

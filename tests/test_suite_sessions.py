@@ -48,6 +48,25 @@ class Other(Network):
 class Broken(Network):
     def forward(self, images):
         return self.linear(images.mean((2, 3))) * float("nan")
+
+class Raising(Network):
+    def forward(self, images):
+        if self.training:
+            raise ValueError("no such layer")
+        return self.linear(images.mean((2, 3)))
+
+class RaisingLate(Network):
+    def forward(self, images):
+        Network.calls += 1
+        if Network.calls > 1000:
+            raise ValueError("no such layer any more")
+        return self.linear(images.mean((2, 3)))
+
+class Exiting(Network):
+    def forward(self, images):
+        if self.training:
+            raise SystemExit("no such layer")
+        return self.linear(images.mean((2, 3)))
 """
 SHUFFLED = """
 
@@ -137,6 +156,18 @@ def test_in_any_order_of_the_tests_the_cases_of_a_block_are_measured_together(py
     for record in records:
         blocks[record.block].add((record.case.architecture, record.case.phase))
     assert sorted(map(len, blocks.values())) == [2, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("network", "error", "failed"),
+    [("Raising", "ValueError", 1), ("RaisingLate", "ValueError", 2), ("Exiting", "SystemExit", 1)],
+)
+def test_a_network_that_raises_an_error_takes_no_other_with_it(pytester, network, error, failed):
+    networks = (f"--cnnperf-architecture=networks:{network}", "--cnnperf-architecture=lenet5")
+    result = run(pytester, *networks, "--cnnperf-axis=phase=forward,train", "--cnnperf-time=0.2", last=-1)
+    result.assert_outcomes(passed=4 - failed, failed=failed)
+    result.stdout.fnmatch_lines([f"*networks:{network} train *: {error}: no such layer*", f"*raise {error}(*"])
+    assert [record.case.architecture for record in saved_cases(pytester)].count("lenet5") == 2
 
 
 FAILING = ("--cnnperf-architecture=networks:Broken", "--cnnperf-architecture=networks:One")

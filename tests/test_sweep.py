@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cnnperf import fusion
-from cnnperf.errors import CnnperfError, OptionError, OutOfMemory, UnsupportedCase, WrongResult
+from cnnperf.errors import CnnperfError, Interrupted, OptionError, OutOfMemory, UnsupportedCase, WrongResult
 from cnnperf.measure.clock import Reading
 from cnnperf.measure.measurement import Measured
 from cnnperf.measure.memory_forecast import CODE, MARGIN, SMALLEST, STEEPEST, Forecast, Process
@@ -36,6 +36,7 @@ class Made:
 
     def __init__(self, fixed=8.0, each=1.0, most=2**40):
         self.ceilings, self.tried, self.measured, self.blocks = {}, [], [], []
+        self.together = []
         self.fixed, self.each, self.most = fixed, each, most
 
     def fits(self, case):
@@ -55,6 +56,7 @@ class Made:
         return found
 
     def measure_blocks(self, tasks):
+        self.together.append(len(tasks))
         blocks = [self.measure_block(task.name, task.cases, task.asked, task.schedule) for task in tasks]
         return {case: result for block in blocks for case, result in block.items()}
 
@@ -169,6 +171,7 @@ def test_engines_that_memory_does_not_hold_side_by_side_are_measured_alone():
         process = Process(0.0, 0.0, 1.01 * (CODE + count * one) / (1 - MARGIN))
         sweep(laboratory, process=process, engines=("eager", "compile"), values=(64,))
         found[count] = laboratory.blocks
+        assert set(laboratory.together) == {1}, "nor in turn"
     assert found == {1: [["eager"], ["compile"]], 2: [["eager", "compile"]]}
 
 
@@ -180,13 +183,14 @@ def test_a_case_that_would_not_fit_is_in_no_block_and_not_tried():
 
 
 def test_an_interrupted_block_keeps_its_whole_cycles():
-    class Interrupted(Made):
-        def measure(self, case):
-            measured = super().measure(case)
-            measured.samples.stopped = INTERRUPTED
-            return measured
+    class InterruptedInIt(Made):
+        def measure_blocks(self, tasks):
+            results = super().measure_blocks(tasks)
+            for measured in results.values():
+                measured.samples.stopped = INTERRUPTED
+            raise Interrupted(results)
 
-    session = BenchRun(Options(suite="sweep"), None, Interrupted())
+    session = BenchRun(Options(suite="sweep"), None, InterruptedInIt())
     wanted = Sweep(resolve("lenet5"), "batch", (1, 2), ("forward",), engines=("eager", "compile"))
     with pytest.raises(KeyboardInterrupt):
         SweepRunner(wanted, session, lambda _: None, Forecast(lambda: PLENTY)).run()

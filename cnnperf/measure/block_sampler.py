@@ -14,6 +14,8 @@ from cnnperf.measure.block_task import PreparedBlock
 from cnnperf.measure.clock import Clock
 from cnnperf.measure.compilation import RecompileCounter
 from cnnperf.measure.cycles import Cycles, Instruments, Progress
+from cnnperf.measure.exhaustion import converting_out_of_memory
+from cnnperf.measure.failures import OWN_ERRORS, network_failed, without_frames
 from cnnperf.measure.graph_replay import ReplayClock, Replayed
 from cnnperf.measure.paired import warm_cycles
 from cnnperf.measure.rapl import Rapl
@@ -23,6 +25,21 @@ from cnnperf.records.case import Case
 from cnnperf.records.engines import ENGINES
 
 Sampled = Mapping[Case, Samples]
+
+
+@dataclass
+class SampledBlocks:
+    """Samples of several blocks.
+
+    Attributes:
+        samples: Samples by case of each block of which there are some.
+        errors: By case, why there are none.
+        interrupted: Whether the user interrupted the sampling; cases without whole cycles have neither.
+    """
+
+    samples: list[tuple[PreparedBlock, Sampled]] = field(default_factory=list)
+    errors: dict[Case, CnnperfError] = field(default_factory=dict)
+    interrupted: bool = False
 
 
 @dataclass
@@ -42,47 +59,57 @@ class BlockSampler:
     watch: Callable[[Progress], object]
     recompiles: RecompileCounter = field(default_factory=RecompileCounter)
 
-    def sample(self, blocks: Sequence[PreparedBlock]) -> list[tuple[PreparedBlock, Sampled | CnnperfError]]:
-        """Return each block with the samples of its cases, or with the error that ended its sampling.
+    def sample(self, blocks: Sequence[PreparedBlock]) -> SampledBlocks:
+        """Sample the cases of all blocks; an interrupt by the user keeps what there is."""
+        found = SampledBlocks()
+        try:
+            self._sample(blocks, found)
+        except KeyboardInterrupt:  # before the first visit
+            found.interrupted = True
+        return found
 
-        An interrupt leaves out the blocks without two whole cycles.
-
-        Raises:
-            KeyboardInterrupt: If the user interrupts before any block has two whole cycles.
-        """
-        found: list[tuple[PreparedBlock, Sampled | CnnperfError]] = []
+    def _sample(self, blocks: Sequence[PreparedBlock], found: SampledBlocks) -> None:
         in_turn: list[tuple[PreparedBlock, VisitedBlock[Case]]] = []
         watch_cycles = self.watch if len(blocks) == 1 else _nothing
         for block in blocks:
             try:
                 with self.settings(block):
                     if len(block.ready) == 1:
-                        samples = self._alone(block)
-                        found.append((block, samples))
-                        if samples[block.ready[0].case].stopped == INTERRUPTED:
-                            return found
+                        self._alone(block, found)
                     elif block.ready:
                         cycles = self._warm(block, watch_cycles)
                         in_turn.append((block, VisitedBlock(cycles, partial(self.settings, block))))
             except CnnperfError as error:
-                found.append((block, error))
-        sample_in_turn([visited for _, visited in in_turn], self.watch if len(blocks) > 1 else _nothing)
-        for block, visited in in_turn:
-            if visited.error is not None:
-                found.append((block, visited.error))
-            elif not visited.empty:
-                found.append((block, _per_call(block, visited.cycles.samples)))
-        return found
+                found.errors |= dict.fromkeys((one.case for one in block.ready), without_frames(error))
+            if found.interrupted:
+                return
+        visited = [each for _, each in in_turn]
+        found.interrupted = sample_in_turn(visited, self.watch if len(blocks) > 1 else _nothing)
+        for block, each in in_turn:
+            found.errors |= {case: network_failed(case, error) for case, error in each.cycles.failed.items()}
+            if each.error is not None:
+                found.errors |= dict.fromkeys((one.case for one in block.ready), without_frames(each.error))
+            elif each.cycles.samples and not each.empty:
+                found.samples.append((block, _per_call(block, each.cycles.samples)))
 
     def _clock_of(self, case: Case) -> Clock:
         device = torch.device(case.device)
         return ReplayClock(device) if ENGINES[case.engine].rotates else self.make_clock(device)
 
-    def _alone(self, block: PreparedBlock) -> Sampled:
+    def _alone(self, block: PreparedBlock, found: SampledBlocks) -> None:
         (one,) = block.ready
-        samples = sample(one.subject, self._clock_of(one.case), block.task.schedule, _meters([one.case]).get(one.case))
+        meter = _meters([one.case]).get(one.case)
+        try:
+            with converting_out_of_memory():
+                samples = sample(one.subject, self._clock_of(one.case), block.task.schedule, meter)
+        except CnnperfError:
+            raise
+        except OWN_ERRORS as error:
+            found.errors[one.case] = network_failed(one.case, error)
+            return
         self.recompiles.after_turn(one.case)
-        return _per_call(block, {one.case: samples})
+        found.samples.append((block, _per_call(block, {one.case: samples})))
+        found.interrupted = samples.stopped == INTERRUPTED
 
     def _warm(self, block: PreparedBlock, watch: Callable[[Progress], object]) -> Cycles[Case]:
         """Warm the cases of a block up, and return its cycles before the first."""

@@ -11,7 +11,10 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
+from cnnperf.errors import CnnperfError
 from cnnperf.measure.clock import Clock
+from cnnperf.measure.exhaustion import converting_out_of_memory
+from cnnperf.measure.failures import OWN_ERRORS
 from cnnperf.measure.sampler import INTERRUPTED, LEAST_KEPT, SLOW_ROUND, Meter, Samples, Schedule, Subject, take_group
 from cnnperf.stats.median import median_interval
 from cnnperf.stats.paired import paired_ratio
@@ -78,17 +81,19 @@ class Cycles(Generic[Key]):
         schedule: Budget for each subject, and when a ratio suffices.
         asked: Numerator and denominator of each ratio that is wanted.
         observers: Observers.
+        failed: Error of each subject that raised one; the sampling goes on without these subjects.
         going: Keys of the subjects whose sampling has not ended.
         budget: Seconds that the rounds of all subjects may take.
     """
 
-    subjects: Mapping[Key, Subject]
-    clocks: Mapping[Key, Clock]
+    subjects: dict[Key, Subject]
+    clocks: dict[Key, Clock]
     estimates: Mapping[Key, float]
-    samples: Mapping[Key, Samples]
+    samples: dict[Key, Samples]
     schedule: Schedule
     asked: Sequence[tuple[Key, Key]]
     observers: Instruments[Key]
+    failed: dict[Key, BaseException]
     going: list[Key] = field(init=False)
     budget: float = field(init=False)
     # A turn may follow the same subject's: fresh addresses and a cold round make that harmless.
@@ -112,7 +117,8 @@ class Cycles(Generic[Key]):
         """
         while self.going and (share >= 1 or self._spent_share() < share):
             self._take(self._generator.sample(self.going, len(self.going)))
-            self._end_where_narrow()
+            if self.going:
+                self._end_where_narrow()
             self.observers.watch(self.progress())
             if self.going and len(self.samples[self.going[0]].groups) >= self.schedule.least_groups:
                 self._end("budget", [key for key in self.going if self._spent_share_of(key) >= 1])
@@ -123,7 +129,7 @@ class Cycles(Generic[Key]):
 
     def progress(self) -> Progress:
         """Return the state of the sampling."""
-        cycles = max(len(samples.groups) for samples in self.samples.values())
+        cycles = max((len(samples.groups) for samples in self.samples.values()), default=0)
         return Progress(cycles, self._widest, self.spent(), self.budget)
 
     def keep_whole(self) -> bool:
@@ -143,7 +149,7 @@ class Cycles(Generic[Key]):
         leading = max(self._transient(key) for key in self.subjects)
         for samples in self.samples.values():  # the same cycles of all, so that the n-th stay pairs
             most = int(longest * len(samples.groups))
-            samples.steady = leading < max(1, len(samples.groups) // 2)
+            samples.steady = leading < max(1, most) or leading > most
             samples.count_as_warm_up(leading if leading <= most else 0)
 
     def _transient(self, key: Key) -> int:
@@ -169,14 +175,26 @@ class Cycles(Generic[Key]):
             self.going = [key for key in self.going if key not in ended]
 
     def _take(self, order: Iterable[Key]) -> None:
-        """Give each subject its turn."""
+        """Give each subject its turn; leave one out that raises an error of its own."""
         for key in order:
-            samples, meter = self.samples[key], self.observers.meters.get(key)
-            rounds = rounds_in_turn(max(self.estimates[other] for other in self._beside(key)))
-            cold = self.estimates[key] < SLOW_ROUND
-            take_group(self.subjects[key], self.clocks[key], samples, rounds, meter, cold_round=cold)
-            self.observers.after_turn(key)
-            self._spent[key] = self._spent.get(key, 0.0) + sum(reading.wall for reading in samples.groups[-1])
+            try:
+                with converting_out_of_memory():
+                    self._turn(key)
+            except CnnperfError:  # of the clock or of memory, which concern the whole block
+                raise
+            except OWN_ERRORS as error:
+                self.failed[key] = error
+                self.going.remove(key)
+                for known in (self.subjects, self.clocks, self.samples):
+                    del known[key]
+
+    def _turn(self, key: Key) -> None:
+        samples, meter = self.samples[key], self.observers.meters.get(key)
+        rounds = rounds_in_turn(max(self.estimates[other] for other in self._beside(key)))
+        cold = self.estimates[key] < SLOW_ROUND
+        take_group(self.subjects[key], self.clocks[key], samples, rounds, meter, cold_round=cold)
+        self.observers.after_turn(key)
+        self._spent[key] = self._spent.get(key, 0.0) + sum(reading.wall for reading in samples.groups[-1])
 
     def _beside(self, key: Key) -> list[Key]:
         """Return the subjects of the clock of a subject, itself included."""

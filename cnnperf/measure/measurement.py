@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from cnnperf.errors import CnnperfError, OutOfMemory, WrongResult
+from cnnperf.errors import CnnperfError, Interrupted, OutOfMemory, WrongResult
 from cnnperf.measure import compilation
 from cnnperf.measure.block_sampler import BlockSampler
 from cnnperf.measure.block_task import BlockTask, PreparedBlock
@@ -19,6 +19,7 @@ from cnnperf.measure.clock import Clock, clock_for
 from cnnperf.measure.correctness import References, Verified
 from cnnperf.measure.cycles import Progress
 from cnnperf.measure.exhaustion import converting_out_of_memory, release_caches
+from cnnperf.measure.failures import OWN_ERRORS, network_failed, without_frames
 from cnnperf.measure.measured import Measured
 from cnnperf.measure.memory import measure_memory, reserved_bytes
 from cnnperf.measure.memory_forecast import process_memory
@@ -109,11 +110,16 @@ class Laboratory:
 
         Returns:
             The result of each case of the measured blocks, or the reason why there is none: an UnsupportedCase where
-            this machine cannot run it, an OutOfMemory, or a WrongResult where its results are wrong or a catalog
-            network has graph breaks. If the clock jumped, that is the result of all cases of a block. A block that an
-            interrupt left without two whole cycles has no results.
+            this machine cannot run it, an OutOfMemory, a WrongResult where its results are wrong or a catalog network
+            has graph breaks, or a NetworkFailed where the network raised an error. If the clock jumped, that is the
+            result of all cases of a block.
+
+        Raises:
+            Interrupted: If the user interrupts the sampling; it has the results of the blocks with two whole cycles.
+            KeyboardInterrupt: If the user interrupts before.
         """
-        results = self._measured(tasks)
+        with compilation.fresh_compiler():
+            results = self._sampled(self._prepared(tasks))
         for task in tasks:
             lacking = [case for case in task.cases if isinstance(results.get(case), OutOfMemory)]
             if len(tasks) > 1 and len(lacking) == len(task.cases):  # while other blocks were in memory
@@ -164,14 +170,6 @@ class Laboratory:
             workload.run_once()
             return self._references.verify(workload)
 
-    def _measured(self, tasks: Sequence[BlockTask]) -> dict[Case, Measured | CnnperfError]:
-        with compilation.fresh_compiler():
-            blocks = self._prepared(tasks)
-            results = self._sampled(blocks)
-        for block in blocks:
-            results |= block.errors
-        return results
-
     def _prepared(self, tasks: Sequence[BlockTask]) -> list[PreparedBlock]:
         """Prepare the first blocks: as many as take half of the memory that is left."""
         blocks: list[PreparedBlock] = []
@@ -194,7 +192,7 @@ class Laboratory:
                 self._prepare_device(case)
                 supported.append(case)
             except CnnperfError as error:
-                errors[case] = _without_frames(error)
+                errors[case] = without_frames(error)
         compiled = [case for case in supported if case.compiled]  # whose settings include those of the others
         settings = (compiled or supported or task.cases)[0]
         with self._in_force(settings) if supported else nullcontext():
@@ -203,7 +201,9 @@ class Laboratory:
                     with converting_out_of_memory():
                         ready.append(self._ready(case))
                 except CnnperfError as error:
-                    errors[case] = _without_frames(error)
+                    errors[case] = without_frames(error)
+                except OWN_ERRORS as error:
+                    errors[case] = network_failed(case, error)
                 self.prepared(case)
         return PreparedBlock(task, settings, tuple(ready), errors)
 
@@ -227,37 +227,41 @@ class Laboratory:
         start, sampler = time.perf_counter(), BlockSampler(self.make_clock, self._settings_of, self.watch)
         sampled = sampler.sample(blocks)
         share = (time.perf_counter() - start) / max(1, sum(len(block.ready) for block in blocks))
-        results: dict[Case, Measured | CnnperfError] = {}
-        for block, samples in sampled:
-            if isinstance(samples, CnnperfError):
-                results |= dict.fromkeys((one.case for one in block.ready), _without_frames(samples))
-            else:
+        results: dict[Case, Measured | CnnperfError] = dict(sampled.errors)
+        for block in blocks:
+            results |= block.errors
+        try:
+            for block, samples in sampled.samples:
                 results |= self._results(block, samples, sampler.recompiles.by_case, share)
+        except KeyboardInterrupt as interrupt:
+            raise Interrupted(results) from interrupt
+        if sampled.interrupted:
+            raise Interrupted(results)
         return results
 
     def _results(
         self, block: PreparedBlock, samples: Mapping[Case, Samples], recompiles: Counter[Case], share: float
     ) -> dict[Case, Measured | CnnperfError]:
         """Return the results of the cases of a block with their ratios; where memory ends, the error."""
-        eager = [one.case for one in block.ready if one.case.engine == "eager"]
+        there = {one.case: one for one in block.ready if one.case in samples}
+        eager = [case for case in there if case.engine == "eager"]
         self._eager_latency |= {case: samples[case].latency().value for case in eager}
-        pairs, schedule = block.asked(), block.task.schedule
+        schedule = block.task.schedule
+        pairs = [pair for pair in block.task.asked if samples.keys() >= set(pair)]
         try:
             with self._settings_of(block):
                 measured = {
-                    one.case: self._result(
-                        one, samples[one.case], recompiles[one.case], schedule, by_ratios=bool(pairs)
-                    )
-                    for one in block.ready
+                    case: self._result(one, samples[case], recompiles[case], schedule, by_ratios=bool(pairs))
+                    for case, one in there.items()
                 }
         except CnnperfError as error:
-            return dict.fromkeys(samples, _without_frames(error))
-        over = {case: [measured[below] for above, below in pairs if above == case] for case in measured}
-        name = block.task.name if len(block.ready) > 1 else ""
-        return {
-            one.case: replace(measured[one.case].over(*over[one.case]), block=name, duration=one.seconds + share)
-            for one in block.ready
-        }
+            return dict.fromkeys(samples, without_frames(error))
+        name = block.task.name if len(there) > 1 else ""
+        results: dict[Case, Measured | CnnperfError] = {}
+        for case, result in measured.items():
+            others = [measured[below] for above, below in pairs if above == case]
+            results[case] = replace(result.over(*others), block=name, duration=there[case].seconds + share)
+        return results
 
     @contextmanager
     def _settings_of(self, block: PreparedBlock) -> Iterator[None]:
@@ -293,9 +297,3 @@ class Laboratory:
         if str(device) not in self.ceilings:
             self.ceilings[str(device)] = measure_ceilings(device)
         return self.ceilings[str(device)]
-
-
-def _without_frames(error: CnnperfError) -> CnnperfError:
-    """Return an error without its traceback and causes, whose frames keep the tensors of a whole block alive."""
-    error.__cause__ = error.__context__ = None
-    return error.with_traceback(None)

@@ -10,8 +10,11 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from cnnperf.errors import CnnperfError
 from cnnperf.measure.clock import Clock
 from cnnperf.measure.cycles import Cycles, Groups, Instruments, Key, look_at
+from cnnperf.measure.exhaustion import converting_out_of_memory
+from cnnperf.measure.failures import OWN_ERRORS
 from cnnperf.measure.sampler import Samples, Schedule, Subject, collector_paused, warm_up
 from cnnperf.stats.paired import PairedSamples
 
@@ -46,6 +49,7 @@ def sample_block(
 
     Raises:
         WrongResult: If a clock jumped.
+        Exception: The first error that a subject raised.
     """
     with collector_paused():
         cycles = warm_cycles(subjects, clock, schedule, asked, instruments or Instruments())
@@ -54,8 +58,10 @@ def sample_block(
         except KeyboardInterrupt:
             if not cycles.keep_whole():
                 raise
+    for error in cycles.failed.values():
+        raise error
     cycles.drop_transient()
-    return dict(cycles.samples)
+    return cycles.samples
 
 
 def warm_cycles(
@@ -65,14 +71,28 @@ def warm_cycles(
     asked: Sequence[tuple[Key, Key]],
     observers: Instruments[Key],
 ) -> Cycles[Key]:
-    """Warm all subjects of a block up, and return its cycles before the first; see `sample_block`."""
+    """Warm all subjects of a block up, and return its cycles before the first; see `sample_block`.
+
+    A subject that raises an error of its own is left out, and its error is in `failed`.
+    """
     clocks = clock if isinstance(clock, Mapping) else dict.fromkeys(subjects, clock)
-    samples = {key: Samples() for key in subjects}
-    estimates = {}
+    samples: dict[Key, Samples] = {}
+    estimates: dict[Key, float] = {}
+    failed: dict[Key, BaseException] = {}
     for key, subject in subjects.items():
-        estimates[key] = _warm_up(subject, clocks[key], schedule, samples[key])
+        warmed = Samples()
+        try:
+            with converting_out_of_memory():
+                estimates[key] = _warm_up(subject, clocks[key], schedule, warmed)
+        except CnnperfError:
+            raise
+        except OWN_ERRORS as error:
+            failed[key] = error
+        else:
+            samples[key] = warmed
         observers.after_turn(key)
-    return Cycles(subjects, clocks, estimates, samples, schedule, asked, observers)
+    warm = {key: subjects[key] for key in samples}
+    return Cycles(warm, {key: clocks[key] for key in warm}, estimates, samples, schedule, asked, observers, failed)
 
 
 def sample_together(subjects: Mapping[str, Subject], clock: Clock, schedule: Schedule) -> PairedSamples:

@@ -32,7 +32,7 @@ class VisitedBlock(Generic[Key]):
     Attributes:
         cycles: Its cycles.
         settings: Function that returns a context with the process-wide settings of the block.
-        error: Error that ended its sampling, or None. An interrupt before two whole cycles leaves none, and no samples.
+        error: Error that ended its sampling, or None.
         empty: Whether an interrupt left fewer than two whole cycles.
     """
 
@@ -51,19 +51,20 @@ class VisitedBlock(Generic[Key]):
             self.cycles.going = []
 
 
-def sample_in_turn(blocks: Sequence[VisitedBlock[Key]], watch: Callable[[Progress], object]) -> None:
+def sample_in_turn(blocks: Sequence[VisitedBlock[Key]], watch: Callable[[Progress], object]) -> bool:
     """Sample all blocks until their ratios suffice or the budget of all of them ends.
 
     What a block leaves over of its budget, because its ratios suffice, goes to the others. An interrupt (Ctrl-C) ends
-    the sampling of all of them: each keeps its whole cycles.
+    the sampling of all of them: each keeps its whole cycles if there are two.
 
     Args:
         blocks: Blocks whose subjects are warm. One alone is sampled in one go.
         watch: Function that is called after each visit.
 
-    Raises:
-        KeyboardInterrupt: If the user interrupts before any block has two whole cycles.
+    Returns:
+        Whether the user interrupted.
     """
+    interrupted = False
     visits = VISITS if len(blocks) > 1 else 1
     with collector_paused():
         try:
@@ -73,13 +74,13 @@ def sample_in_turn(blocks: Sequence[VisitedBlock[Key]], watch: Callable[[Progres
                     _pass_on(block, blocks)
                     watch(_progress(blocks, visit))
         except KeyboardInterrupt:
+            interrupted = True
             for block in blocks:
-                block.empty = block.error is None and not block.cycles.keep_whole()
-            if all(block.empty or block.error for block in blocks):
-                raise
+                block.empty = bool(block.cycles.going) and not block.cycles.keep_whole()
     for block in blocks:
-        if block.error is None and not block.empty:
+        if block.error is None and block.cycles.subjects and not block.empty:
             block.cycles.drop_transient(LONGEST_WARM_UP if visits > 1 else 0.5)
+    return interrupted
 
 
 def _pass_on(block: VisitedBlock[Key], blocks: Sequence[VisitedBlock[Key]]) -> None:

@@ -5,6 +5,7 @@ Each is built once when its name is first resolved, so that a faulty network fai
 
 import importlib
 import sys
+import weakref
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
@@ -16,6 +17,8 @@ from cnnperf.errors import OptionError
 from cnnperf.models.architecture import Architecture
 from cnnperf.models.initialization import seeded
 from cnnperf.models.spelling import did_you_mean
+
+_LAST_BUILT: dict[str, weakref.ref[nn.Module]] = {}  # by name of the factory
 
 TIMM_IMAGE_SIZE = 224
 """Image size in pixels of timm models without `input_size`: most are trained on ImageNet at this size."""
@@ -140,6 +143,12 @@ def _build(name: str, factory: Callable[[], object]) -> nn.Module:
             f"architecture {name!r}: the factory raised {_described(error)}; it must work when called without arguments"
         ) from error
     if isinstance(network, nn.Module):
+        last, _LAST_BUILT[name] = _LAST_BUILT.get(name), weakref.ref(network)
+        if last is not None and last() is network:
+            raise OptionError(
+                f"architecture {name!r}: the factory returned the same network twice; every case moves and changes its "
+                "network, so return a new one from each call"
+            )
         return network
     raise OptionError(
         f"architecture {name!r}: the factory returned a {_type_name(network)}; it must return an nn.Module"

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from cnnperf.errors import CnnperfError
+from cnnperf.errors import CnnperfError, Interrupted
 from cnnperf.measure.block_task import BlockTask
 from cnnperf.measure.measured import Measured
 from cnnperf.measure.measurement import Laboratory
@@ -30,7 +30,7 @@ class BlockRunner:
         blocks: Block of each case; a case without one is measured alone.
         replicas: Further processes that measure each block, or None.
         left_over: Seconds of rounds that earlier blocks were given and did not need.
-        one_by_one: Whether each block is measured by itself, so that the first failure of a run is seen at once.
+        one_by_one: Whether each block is measured by itself: where the first failure ends the run, and in sweeps.
     """
 
     laboratory: Laboratory
@@ -62,9 +62,6 @@ class BlockRunner:
         """
         if case not in self._results:
             self._measure(self._in_turn(self.block_of(case)))
-            reasons = {result.samples.stopped for result, _ in self.unreported()}
-            if case not in self._results or INTERRUPTED in reasons:
-                raise KeyboardInterrupt
         result = self._results.pop(case)
         if isinstance(result, CnnperfError):
             raise result
@@ -95,33 +92,36 @@ class BlockRunner:
 
     def _measure(self, blocks: Sequence[Block]) -> None:
         tasks = {block: self._task(block) for block in blocks}
-        results = self.laboratory.measure_blocks(list(tasks.values()))
+        interrupted = False
+        try:
+            results = self.laboratory.measure_blocks(list(tasks.values()))
+        except Interrupted as interrupt:
+            results, interrupted = dict(interrupt.results), True
         for block, task in tasks.items():
             of_block = {case: results[case] for case in block.cases if case in results}
             if not of_block:
                 continue  # for which there was no memory beside the others, or too few cycles before an interrupt
             self._started.add(block)
-            self._results |= self._repeated(task, of_block)
+            if self.replicas is not None and not interrupted:
+                interrupted = self._repeat(self.replicas, task, of_block)
+            self._results |= of_block
             spent = [result.samples.spent() for result in of_block.values() if isinstance(result, Measured)]
             usual = self.laboratory.schedule.budget * len(block.cases)
             self.left_over = max(0.0, self.left_over + usual - math.fsum(spent))
+        if interrupted:
+            raise KeyboardInterrupt
 
-    def _repeated(
-        self, task: BlockTask, results: Mapping[Case, Measured | CnnperfError]
-    ) -> Mapping[Case, Measured | CnnperfError]:
-        """Return the results of a block with those of the further processes; an interrupt ends only these."""
+    def _repeat(self, replicas: Replicas, task: BlockTask, results: dict[Case, Measured | CnnperfError]) -> bool:
+        """Add the results of a block in the further processes; return whether the user interrupted these."""
         measured = {case: result for case, result in results.items() if isinstance(result, Measured)}
-        so_far = [*measured.values(), *(result for result, _ in self.unreported())]
-        interrupted = any(result.samples.stopped == INTERRUPTED for result in so_far)
-        if self.replicas is None or not measured or interrupted:
-            return results
         try:
-            repetitions = self.replicas.repeat(replace(task, cases=tuple(measured)))
+            repetitions = replicas.repeat(replace(task, cases=tuple(measured))) if measured else []
         except KeyboardInterrupt:
             for result in measured.values():
                 result.samples.stopped = INTERRUPTED
-            return results
-        return {**results, **{case: with_repetitions(result, repetitions) for case, result in measured.items()}}
+            return True
+        results |= {case: with_repetitions(result, repetitions) for case, result in measured.items()}
+        return False
 
     def _task(self, block: Block) -> BlockTask:
         """Return a block as a task, whose schedule gets its share of the time that is left over."""

@@ -7,58 +7,25 @@ are imported when the first case of a benchmark is collected.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from cnnperf.errors import CnnperfError
-from cnnperf.exit_status import ExitStatus
 from cnnperf.records.commit import name_commit
+from cnnperf.suite.case_run import run_case
 from cnnperf.suite.collection import case_of, cases_of, has_case, other_shards
 from cnnperf.suite.flags import OPTIONS, read_given
 from cnnperf.suite.options import Options, parse_options
+from cnnperf.suite.plugin_state import MARKER, REPLAY_KEY, STATE_KEY, PluginState, storage_of
 from cnnperf.suite.progress_line import ProgressLine
 from cnnperf.suite.replay import Replay
 
 if TYPE_CHECKING:
     from cnnperf.records.case import Case
-    from cnnperf.records.run import CaseRecord
-    from cnnperf.runs.baseline import Baseline
-    from cnnperf.suite.bench_run import BenchRun
 
-REPLAY_KEY: pytest.StashKey[Replay] = pytest.StashKey()
-
-
-@dataclass
-class PluginState:
-    """State of the plugin in one pytest run.
-
-    Attributes:
-        options: The checked options.
-        baseline: Saved runs that the run is compared with, or None.
-        durations: Seconds of each case by which shards are made.
-        of_cases: Digest of all cases, of which a shard measures some.
-        run: The benchmark run; None before its first case.
-        progress: Writer of progress.
-        saved: Whether pytest-benchmark has the record of the run.
-    """
-
-    options: Options
-    baseline: Baseline | None
-    durations: Mapping[Case, float]
-    progress: ProgressLine
-    of_cases: str = ""
-    run: BenchRun | None = None
-    saved: bool = False
-
-
-STATE_KEY: pytest.StashKey[PluginState] = pytest.StashKey()
-
-MARKER = "cnnperf"
 MARKER_HELP = (
     "cnnperf(*architectures, own=False, part=''): measure these architectures of the catalog; with own=True, the "
     "user's own networks, which --cnnperf-architecture names; with part='se', every form of this part of a network"
@@ -98,7 +65,7 @@ def pytest_configure(config: pytest.Config) -> None:
     try:
         name_commit({"id": "unknown"})  # a bad name is reported before anything is measured
         options = parse_options(read_given(lambda key: _value(config, key)))
-        storage = _storage(config)
+        storage = storage_of(config)
         state = PluginState(
             options, options.find_baseline(storage), options.find_durations(storage), ProgressLine(config)
         )
@@ -161,56 +128,7 @@ def cnnperf_case(request: pytest.FixtureRequest) -> Case:
 @pytest.fixture
 def cnnperf_measure(request: pytest.FixtureRequest, benchmark: Any) -> Callable[[Case], None]:
     """Return a function that measures a case and hands its samples to pytest-benchmark."""
-
-    def measure(case: Case) -> None:
-        run = _run(request)
-        if benchmark.disabled:
-            run.laboratory.check(case)
-            benchmark(_nothing)
-            return
-        _measure(request, benchmark, run, case)
-
-    return measure
-
-
-def _measure(request: pytest.FixtureRequest, benchmark: Any, run: BenchRun, case: Case) -> None:
-    from cnnperf.errors import UnsupportedCase
-
-    _write(request.config, run.announce(case))
-    end: Callable[[str], Any] = pytest.skip
-    try:
-        measured = run.measure(case)
-    except UnsupportedCase as reason:
-        run.skip(case, str(reason))
-        message = f"not measured: {reason}"
-    except CnnperfError as error:
-        message, end = str(error), partial(pytest.fail, pytrace=False)
-    except KeyboardInterrupt:
-        _write(request.config, f"interrupted{run.kept_cycles()}\n")
-        for record in run.records:
-            if record.case == case:  # with a benchmark, pytest-benchmark saves the run
-                _replay(request, benchmark, record)
-        raise
-    except BaseException:
-        _write(request.config, "failed\n")
-        raise
-    else:
-        line = run.keep(measured, benchmark.fullname)
-        _replay(request, benchmark, run.records[-1])
-        _write(request.config, f"{line}\n")
-        return
-    _write(request.config, f"{message.splitlines()[0]}\n")
-    end(message)
-
-
-def _replay(request: pytest.FixtureRequest, benchmark: Any, record: CaseRecord) -> None:
-    """Hand the samples of a case to pytest-benchmark, with its record for other hooks that look at the benchmark."""
-    from cnnperf.records.encoding import extra_info
-
-    seconds = [second for group in record.groups for second in group]
-    request.node.stash[REPLAY_KEY].load(seconds)
-    benchmark.pedantic(_nothing, rounds=len(seconds))
-    benchmark.extra_info.update(extra_info(record))
+    return partial(run_case, request, benchmark)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -287,46 +205,9 @@ def _value(config: pytest.Config, key: str) -> Any:
     return config.getini(key) if given is None else given
 
 
-def _run(request: pytest.FixtureRequest) -> BenchRun:
-    """Return the benchmark run; the first case begins it."""
-    config, state = request.config, request.config.stash[STATE_KEY]
-    if state.run is None:
-        from cnnperf.suite.bench_run import BenchRun
-        from cnnperf.suite.blocks import blocks_of
-
-        items = [item for item in request.session.items if item.get_closest_marker(MARKER)]
-        try:
-            state.run = BenchRun.begin(state.options, len(items), state.baseline)
-        except CnnperfError as error:
-            pytest.exit(f"cnnperf: {error}", returncode=ExitStatus.UNUSABLE)
-        state.run.runner.blocks = blocks_of((item.nodeid, case_of(item)) for item in items)
-        state.run.runner.one_by_one = bool(config.getoption("maxfail"))
-        state.run.write = state.progress.show_state
-        state.run.of_cases = state.of_cases
-        if any(config.getoption(f"benchmark_{name}") for name in ("autosave", "save", "json")):
-            commit = config.hook.pytest_benchmark_generate_commit_info(config=config)
-            name_commit(commit)
-            state.run.keep_journal(_storage(config), commit)
-    return state.run
-
-
-def _storage(config: pytest.Config) -> Path:
-    """Return the folder of the run files; for a storage that is not a folder, the default one."""
-    text = str(config.getoption("benchmark_storage", ".benchmarks"))
-    return Path(text.removeprefix("file://")) if "://" not in text.removeprefix("file://") else Path(".benchmarks")
-
-
-def _write(config: pytest.Config, text: str) -> None:
-    config.stash[STATE_KEY].progress.write(text)
-
-
 def _benchmarks_disabled(config: pytest.Config) -> bool:
     distributed = config.getoption("dist", "no") != "no"
     return distributed or (config.getoption("benchmark_disable") and not config.getoption("benchmark_enable"))
-
-
-def _nothing() -> None:
-    """Do nothing: pytest-benchmark calls it while the samples are replayed."""
 
 
 __all__ = ["CnnperfError", "configure_pytest_benchmark", "options_of"]

@@ -140,6 +140,7 @@ class SweepRunner:
             forecast: Prediction of the CPU memory that a case needs.
         """
         self._sweep, self._run, self._write = sweep, run, write
+        run.runner.one_by_one = True  # memory may not hold the cases of two blocks
         self._forecast = forecast or Forecast()
         self.wrong = False
 
