@@ -14,8 +14,7 @@ from cnnperf.measure.block_task import PreparedBlock
 from cnnperf.measure.clock import Clock
 from cnnperf.measure.compilation import RecompileCounter
 from cnnperf.measure.cycles import Cycles, Instruments, Progress
-from cnnperf.measure.exhaustion import converting_out_of_memory
-from cnnperf.measure.failures import OWN_ERRORS, network_failed, without_frames
+from cnnperf.measure.failures import converting_failures, kept_error
 from cnnperf.measure.graph_replay import ReplayClock, Replayed
 from cnnperf.measure.paired import warm_cycles
 from cnnperf.measure.rapl import Rapl
@@ -70,7 +69,8 @@ class BlockSampler:
 
     def _sample(self, blocks: Sequence[PreparedBlock], found: SampledBlocks) -> None:
         in_turn: list[tuple[PreparedBlock, VisitedBlock[Case]]] = []
-        watch_cycles = self.watch if len(blocks) == 1 else _nothing
+        several = sum(len(block.ready) > 1 for block in blocks) > 1
+        watch_cycles, watch_visits = (_nothing, self.watch) if several else (self.watch, _nothing)
         for block in blocks:
             try:
                 with self.settings(block):
@@ -80,16 +80,15 @@ class BlockSampler:
                         cycles = self._warm(block, watch_cycles)
                         in_turn.append((block, VisitedBlock(cycles, partial(self.settings, block))))
             except CnnperfError as error:
-                found.errors |= dict.fromkeys((one.case for one in block.ready), without_frames(error))
+                found.errors |= {one.case: kept_error(one.case, error) for one in block.ready}
             if found.interrupted:
                 return
-        visited = [each for _, each in in_turn]
-        found.interrupted = sample_in_turn(visited, self.watch if len(blocks) > 1 else _nothing)
+        found.interrupted = sample_in_turn([each for _, each in in_turn], watch_visits)
         for block, each in in_turn:
-            found.errors |= {case: network_failed(case, error) for case, error in each.cycles.failed.items()}
             if each.error is not None:
-                found.errors |= dict.fromkeys((one.case for one in block.ready), without_frames(each.error))
-            elif each.cycles.samples and not each.empty:
+                found.errors |= {one.case: kept_error(one.case, each.error) for one in block.ready}
+            found.errors |= {case: kept_error(case, error) for case, error in each.cycles.failed.items()}
+            if each.error is None and each.cycles.samples and not each.empty:
                 found.samples.append((block, _per_call(block, each.cycles.samples)))
 
     def _clock_of(self, case: Case) -> Clock:
@@ -99,14 +98,8 @@ class BlockSampler:
     def _alone(self, block: PreparedBlock, found: SampledBlocks) -> None:
         (one,) = block.ready
         meter = _meters([one.case]).get(one.case)
-        try:
-            with converting_out_of_memory():
-                samples = sample(one.subject, self._clock_of(one.case), block.task.schedule, meter)
-        except CnnperfError:
-            raise
-        except OWN_ERRORS as error:
-            found.errors[one.case] = network_failed(one.case, error)
-            return
+        with converting_failures():
+            samples = sample(one.subject, self._clock_of(one.case), block.task.schedule, meter)
         self.recompiles.after_turn(one.case)
         found.samples.append((block, _per_call(block, {one.case: samples})))
         found.interrupted = samples.stopped == INTERRUPTED

@@ -11,10 +11,9 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from cnnperf.errors import CnnperfError
+from cnnperf.errors import NetworkFailed
 from cnnperf.measure.clock import Clock
-from cnnperf.measure.exhaustion import converting_out_of_memory
-from cnnperf.measure.failures import OWN_ERRORS
+from cnnperf.measure.failures import converting_failures
 from cnnperf.measure.sampler import INTERRUPTED, LEAST_KEPT, SLOW_ROUND, Meter, Samples, Schedule, Subject, take_group
 from cnnperf.stats.median import median_interval
 from cnnperf.stats.paired import paired_ratio
@@ -93,7 +92,7 @@ class Cycles(Generic[Key]):
     schedule: Schedule
     asked: Sequence[tuple[Key, Key]]
     observers: Instruments[Key]
-    failed: dict[Key, BaseException]
+    failed: dict[Key, NetworkFailed]
     going: list[Key] = field(init=False)
     budget: float = field(init=False)
     # A turn may follow the same subject's: fresh addresses and a cold round make that harmless.
@@ -178,11 +177,9 @@ class Cycles(Generic[Key]):
         """Give each subject its turn; leave one out that raises an error of its own."""
         for key in order:
             try:
-                with converting_out_of_memory():
+                with converting_failures():
                     self._turn(key)
-            except CnnperfError:  # of the clock or of memory, which concern the whole block
-                raise
-            except OWN_ERRORS as error:
+            except NetworkFailed as error:  # others, of the clock or of memory, concern the whole block
                 self.failed[key] = error
                 self.going.remove(key)
                 for known in (self.subjects, self.clocks, self.samples):

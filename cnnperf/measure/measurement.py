@@ -19,7 +19,7 @@ from cnnperf.measure.clock import Clock, clock_for
 from cnnperf.measure.correctness import References, Verified
 from cnnperf.measure.cycles import Progress
 from cnnperf.measure.exhaustion import converting_out_of_memory, release_caches
-from cnnperf.measure.failures import OWN_ERRORS, network_failed, without_frames
+from cnnperf.measure.failures import converting_failures, kept_error
 from cnnperf.measure.measured import Measured
 from cnnperf.measure.memory import measure_memory, reserved_bytes
 from cnnperf.measure.memory_forecast import process_memory
@@ -192,18 +192,16 @@ class Laboratory:
                 self._prepare_device(case)
                 supported.append(case)
             except CnnperfError as error:
-                errors[case] = without_frames(error)
+                errors[case] = kept_error(case, error)
         compiled = [case for case in supported if case.compiled]  # whose settings include those of the others
         settings = (compiled or supported or task.cases)[0]
         with self._in_force(settings) if supported else nullcontext():
             for case in supported:
                 try:
-                    with converting_out_of_memory():
+                    with converting_failures():
                         ready.append(self._ready(case))
                 except CnnperfError as error:
-                    errors[case] = without_frames(error)
-                except OWN_ERRORS as error:
-                    errors[case] = network_failed(case, error)
+                    errors[case] = kept_error(case, error)
                 self.prepared(case)
         return PreparedBlock(task, settings, tuple(ready), errors)
 
@@ -255,7 +253,7 @@ class Laboratory:
                     for case, one in there.items()
                 }
         except CnnperfError as error:
-            return dict.fromkeys(samples, without_frames(error))
+            return {case: kept_error(case, error) for case in samples}
         name = block.task.name if len(there) > 1 else ""
         results: dict[Case, Measured | CnnperfError] = {}
         for case, result in measured.items():

@@ -10,11 +10,10 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from cnnperf.errors import CnnperfError
+from cnnperf.errors import NetworkFailed
 from cnnperf.measure.clock import Clock
 from cnnperf.measure.cycles import Cycles, Groups, Instruments, Key, look_at
-from cnnperf.measure.exhaustion import converting_out_of_memory
-from cnnperf.measure.failures import OWN_ERRORS
+from cnnperf.measure.failures import converting_failures
 from cnnperf.measure.sampler import Samples, Schedule, Subject, collector_paused, warm_up
 from cnnperf.stats.paired import PairedSamples
 
@@ -49,7 +48,8 @@ def sample_block(
 
     Raises:
         WrongResult: If a clock jumped.
-        Exception: The first error that a subject raised.
+        OutOfMemory: If memory runs out.
+        NetworkFailed: If a subject raised an error of its own.
     """
     with collector_paused():
         cycles = warm_cycles(subjects, clock, schedule, asked, instruments or Instruments())
@@ -78,15 +78,13 @@ def warm_cycles(
     clocks = clock if isinstance(clock, Mapping) else dict.fromkeys(subjects, clock)
     samples: dict[Key, Samples] = {}
     estimates: dict[Key, float] = {}
-    failed: dict[Key, BaseException] = {}
+    failed: dict[Key, NetworkFailed] = {}
     for key, subject in subjects.items():
         warmed = Samples()
         try:
-            with converting_out_of_memory():
+            with converting_failures():
                 estimates[key] = _warm_up(subject, clocks[key], schedule, warmed)
-        except CnnperfError:
-            raise
-        except OWN_ERRORS as error:
+        except NetworkFailed as error:
             failed[key] = error
         else:
             samples[key] = warmed
