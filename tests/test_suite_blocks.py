@@ -331,14 +331,24 @@ def test_a_block_that_runs_out_of_memory_in_a_visit_is_measured_again_by_itself(
     assert FailingLate.calls > 5
 
 
-def test_the_time_left_is_that_of_the_cases_that_are_not_measured_yet():
+def lines_of(in_blocks):
+    """Return what a run says is left after each of four cases, some of which are measured in blocks."""
     run = BenchRun(Options(), 4, laboratory())
-    run.runner.blocks = blocks_of([("a.py::test", case) for case in PAIR])
+    run.runner.blocks = blocks_of([("a.py::test", case) for case in in_blocks])
     lines = []
     for case in (*PAIR, *TRAINING):
         run.announce(case)
-        lines.append(run.keep(run.measure(case), "test"))
-    assert [line.partition("(")[2].partition(" left")[0] for line in lines] == ["2", "2", "1", ""]
+        lines.append(run.keep(run.measure(case), "test").partition("  (")[2])
+    return lines
+
+
+def test_the_time_left_is_that_of_the_cases_that_are_not_measured_yet():
+    assert lines_of([*PAIR, *TRAINING]) == ["3 left)", "2 left)", "1 left)", ""]
+    first, second, third, last = lines_of(PAIR)
+    assert first.startswith("3 left, about ")
+    assert second.startswith("2 left, about ")
+    assert third.startswith("1 left, about ")
+    assert last == ""
 
 
 def test_an_interrupt_keeps_a_case_alone_that_was_finished_before_it():

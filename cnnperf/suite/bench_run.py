@@ -256,11 +256,12 @@ class BenchRun:
         return comparison_lines(self.comparison) if self.comparison is not None else wrap(self.not_compared)
 
     def _left(self) -> str:
-        """Return an estimate of the time left, from the mean duration of the cases so far."""
-        left = (self.planned or 0) - self._announced - self.runner.waiting()
+        """Return how many cases are left, and an estimate of the time of those that are not measured yet."""
+        left = (self.planned or 0) - self._announced
         if left <= 0:
             return ""
-        return f"  ({left} left, about {format_duration(left * sum(self._spent) / len(self._spent))})"
+        seconds = (left - self.runner.waiting()) * sum(self._spent) / len(self._spent)
+        return f"  ({left} left, about {format_duration(seconds)})" if seconds > 0 else f"  ({left} left)"
 
 
 def progress_text(progress: Progress) -> str:
