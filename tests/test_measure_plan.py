@@ -5,7 +5,7 @@ import pytest
 from cnnperf.errors import OptionError
 from cnnperf.models.catalog import CATALOG, resolve
 from cnnperf.records.case import AXES, PRECISIONS, Case
-from cnnperf.suite.plan import CUDA_BATCH, SHARED_BATCH, Plan, parse_overrides, schedule_for
+from cnnperf.suite.plan import CPU_BATCH_OTHERS, CUDA_BATCH, SHARED_BATCH, Plan, parse_overrides, schedule_for
 
 
 def test_the_default_suite_on_a_cpu_has_every_phase_and_engine_once():
@@ -33,7 +33,7 @@ def test_where_both_devices_are_measured_they_share_the_cpu_s_batch_and_one_that
 @pytest.mark.parametrize(
     ("device", "precisions", "engines", "batch"),
     [
-        ("cpu", {"fp32", "amp"}, {"eager", "compile"}, 4),
+        ("cpu", {"fp32", "amp"}, {"eager", "compile"}, CPU_BATCH_OTHERS),
         ("cuda", {"tf32", "amp"}, {"eager", "compile", "cudagraphs"}, CUDA_BATCH),
     ],
 )

@@ -367,3 +367,42 @@ def test_an_interrupt_keeps_a_case_alone_that_was_finished_before_it():
     with pytest.raises(KeyboardInterrupt):
         runner.result(MAX)
     assert [result.case for result, _ in runner.unreported()] == [MAX]
+
+
+def compilations(monkeypatch, *groups):
+    """Measure groups of tasks of one case each; return the results and how often a network was compiled."""
+    calls = []
+    compile_network = Workload.compile
+    monkeypatch.setattr(Workload, "compile", lambda self: (calls.append(self.case), compile_network(self)))
+    lab, found = laboratory(), {}
+    for cases in groups:
+        found |= lab.measure_blocks([BlockTask(case.label(), (case,), (), lab.schedule) for case in cases])
+    return found, calls
+
+
+def test_a_training_step_and_its_backward_pass_are_compiled_once_where_both_are_prepared(monkeypatch):
+    training = MAX.replace(engine="compile", phase="train")
+    backward = training.replace(phase="backward")
+    found, calls = compilations(monkeypatch, [backward, training])
+    assert calls == [backward]
+    first, second = found[backward], found[training]
+    for name in ("graphs", "kernels", "graph_breaks", "recompiles"):
+        assert second.values[name] == first.values[name]
+    assert {"compile_cold", "compile_warm"} & second.values.keys()
+    assert first.compile_seconds > 0
+    assert second.compile_seconds == 0, "the seconds of a run would count them twice"
+    assert second.values["parameter_memory"] == first.values["parameter_memory"]
+    assert second.values["optimizer_memory"].value > 0
+
+
+@pytest.mark.parametrize("change", [{"precision": "bf16"}, {"layout": "channels_last"}, {"batch": 3}])
+def test_training_of_another_form_is_compiled_by_itself(monkeypatch, change):
+    training = MAX.replace(engine="compile", phase="train")
+    _, calls = compilations(monkeypatch, [training, training.replace(phase="backward", **change)])
+    assert len(calls) == 2
+
+
+def test_a_network_that_was_measured_before_is_not_kept_for_its_graph(monkeypatch):
+    training = MAX.replace(engine="compile", phase="train")
+    _, calls = compilations(monkeypatch, [training.replace(phase="backward")], [training])
+    assert len(calls) == 2

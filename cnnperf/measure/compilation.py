@@ -31,6 +31,7 @@ class CompileFacts:
         break_reasons: First lines of Dynamo's reasons for graph breaks.
         kernels: Number of kernels that Inductor generated for one call, without calls into libraries.
         graphs_skipped: Number of graphs that could not be made CUDA graphs.
+        shared: Whether the graph was compiled for another case, whose facts these are.
     """
 
     seconds: float
@@ -40,6 +41,7 @@ class CompileFacts:
     break_reasons: tuple[str, ...]
     kernels: int
     graphs_skipped: int = 0
+    shared: bool = False
 
 
 def load_compiler() -> float:

@@ -10,30 +10,26 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from cnnperf.errors import CnnperfError, Interrupted, OutOfMemory, WrongResult
+from cnnperf.errors import CnnperfError, Interrupted, OutOfMemory
 from cnnperf.measure import compilation
 from cnnperf.measure.block_sampler import BlockSampler
 from cnnperf.measure.block_task import BlockTask, PreparedBlock
 from cnnperf.measure.ceilings import measure_ceilings
 from cnnperf.measure.clock import Clock, clock_for
-from cnnperf.measure.correctness import References, Verified
+from cnnperf.measure.correctness import Verified
 from cnnperf.measure.cycles import Progress
 from cnnperf.measure.exhaustion import converting_out_of_memory, release_caches
 from cnnperf.measure.failures import converting_failures, kept_error
 from cnnperf.measure.measured import Measured
-from cnnperf.measure.memory import measure_memory, reserved_bytes
 from cnnperf.measure.memory_forecast import process_memory
 from cnnperf.measure.outcome import Prepared, Settings, result_of
 from cnnperf.measure.precisions import cudnn_benchmark
-from cnnperf.measure.rotation import replayed
+from cnnperf.measure.preparation import Preparation
 from cnnperf.measure.sampler import Samples, Schedule
 from cnnperf.measure.support import check_supported, in_force
 from cnnperf.measure.threads import thread_efficiencies
-from cnnperf.measure.work import count_work
 from cnnperf.measure.workload import Workload
-from cnnperf.models.catalog import CATALOG
 from cnnperf.records.case import Case
-from cnnperf.records.engines import ENGINES
 from cnnperf.records.metrics import Value
 
 
@@ -64,12 +60,12 @@ class Laboratory:
     make_workload: Callable[[Case], Workload] | None = None
     watch: Callable[[Progress], object] = _nothing
     prepared: Callable[[Case], object] = _nothing
-    _references: References = field(init=False)
+    _preparation: Preparation = field(init=False)
     _eager_latency: dict[Case, float] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Create the references, whose workloads come from the same builder as those of the cases."""
-        self._references = References(self._new_workload)
+        """Create what prepares the cases."""
+        self._preparation = Preparation(self.input_kind, self.make_workload)
 
     def _prepare_device(self, case: Case) -> None:
         """Check that a case can run here, and measure the ceilings of its device once for all its cases."""
@@ -148,7 +144,7 @@ class Laboratory:
 
     def _run_two_rounds(self, case: Case) -> None:
         with converting_out_of_memory(), self._in_force(case), compilation.fresh_compiler():
-            workload = self._workload_of(case)
+            workload = self._preparation.workload_of(case)
             compilation.compile_first_round(workload)
             workload.run_once()
 
@@ -159,16 +155,16 @@ class Laboratory:
             cases: CPU cases by number of threads, equal in all else and not compiled.
         """
         with converting_out_of_memory():
-            subjects = {threads: self._new_workload(case) for threads, case in cases.items()}
+            subjects = {threads: self._preparation.new_workload(case) for threads, case in cases.items()}
             return thread_efficiencies(subjects, self.make_clock(torch.device("cpu")), self.schedule)
 
     def check(self, case: Case) -> Verified:
         """Check the results of one case without timing it; raise as `measure` does."""
         check_supported(case)
         with converting_out_of_memory(), self._in_force(case), compilation.fresh_compiler():
-            workload = self._workload_of(case)
+            workload = self._preparation.workload_of(case)
             workload.run_once()
-            return self._references.verify(workload)
+            return self._preparation.references.verify(workload)
 
     def _prepared(self, tasks: Sequence[BlockTask]) -> list[PreparedBlock]:
         """Prepare the first blocks: as many as take half of the memory that is left."""
@@ -199,26 +195,11 @@ class Laboratory:
             for case in supported:
                 try:
                     with converting_failures():
-                        ready.append(self._ready(case))
+                        ready.append(self._preparation.ready(case))
                 except CnnperfError as error:
                     errors[case] = kept_error(case, error)
                 self.prepared(case)
         return PreparedBlock(task, settings, tuple(ready), errors)
-
-    def _ready(self, case: Case) -> Prepared:
-        start = time.perf_counter()
-        work = count_work(case)
-        reserved = reserved_bytes(torch.device(case.device))
-        workload = self._workload_of(case)
-        facts = compilation.compile_first_round(workload)
-        compilation.check_graph(case, facts)
-        verified = self._references.verify(workload)
-        if facts is None and case.compiled and case.architecture in CATALOG:
-            raise WrongResult(f"{case.label()}: nothing was compiled, the network would run eagerly; nothing was timed")
-        engine = ENGINES[case.engine]
-        memory = None if engine.replays_graphs else measure_memory(workload, reserved)
-        subject = replayed(workload) if engine.rotates else workload
-        return Prepared(workload, subject, work, facts, verified, memory, time.perf_counter() - start)
 
     def _sampled(self, blocks: Sequence[PreparedBlock]) -> dict[Case, Measured | CnnperfError]:
         """Sample blocks that are ready, and return the results of their cases; where sampling failed, the error."""
@@ -279,17 +260,6 @@ class Laboratory:
     def _in_force(self, case: Case) -> Iterator[None]:
         with in_force(case), cudnn_benchmark(enabled=self.cudnn_benchmark):
             yield
-
-    def _workload_of(self, case: Case) -> Workload:
-        workload = self._new_workload(case)
-        if case.compiled:
-            workload.compile()
-        return workload
-
-    def _new_workload(self, case: Case) -> Workload:
-        if self.make_workload is not None:
-            return self.make_workload(case)
-        return Workload(case, input_kind=self.input_kind)
 
     def _ceilings_of(self, device: torch.device) -> dict[str, float]:
         if str(device) not in self.ceilings:

@@ -101,7 +101,7 @@ def result_of(prepared: Prepared, samples: Samples, recompiles: int, settings: S
         **work_values(case, prepared.work, prepared.verified),
         **compile_values(facts, recompiles, samples, settings.eager_latency),
     }
-    seconds = compile_seconds(facts, samples)
+    seconds = 0.0 if facts is not None and facts.shared else compile_seconds(facts, samples)
     return Measured(case, values, samples, findings_of(evidence), seconds)
 
 

@@ -48,13 +48,17 @@ class Workload:
         keep_output: Whether rounds keep their output; timed calls keep it only for `rotation.Rotation`.
     """
 
-    def __init__(self, case: Case, *, input_kind: str = "synthetic", seed: int = 0) -> None:
+    def __init__(
+        self, case: Case, *, input_kind: str = "synthetic", seed: int = 0, beside: Workload | None = None
+    ) -> None:
         """Build network, images and optimizer.
 
         Args:
             case: The case.
             input_kind: `synthetic` or `photos`; see `images_for`.
             seed: Seed of parameters, images and memory placement.
+            beside: Workload that differs from the case in its phase, where both phases train: its network is used, so
+                that its graph is compiled once. Only one of the two may be between `relocate` and its last round.
 
         Raises:
             UnsupportedCase: If this machine cannot run the case.
@@ -67,13 +71,12 @@ class Workload:
         self._autocasting = self._precision.autocasting(case.device_type)
         self._in_graphs = ENGINES[case.engine].replays_graphs
         self._random = random.Random(seed)  # noqa: S311 - places memory, hides nothing
-        model = create(case.architecture, seed=seed, width=case.width).to(
-            device=case.device, dtype=DTYPES[case.precision]
-        )
-        self.model = _with_layout(model, self._layout).train(case.trains)
+        if beside:
+            beside.reset()
+        self.model: nn.Module = beside.model if beside else self._new_model(seed)
         task = task_for(case, input_kind, seed).to(case.device, DTYPES[case.precision], self._layout)
         self.task = task.requiring_gradients(case.trains)
-        self.network: Network = self.model
+        self.network: Network = beside.network if beside else self.model
         self.output: torch.Tensor | None = None
         self.keep_output = False
         self.loss: torch.Tensor | None = None
@@ -94,6 +97,11 @@ class Workload:
         """Wrap the network in `torch.compile`, which compiles at the first call."""
         options = ENGINES[self.case.engine].compile_options or {}
         self.network = cast(Network, torch.compile(self.model, dynamic=False, **ISOLATION, **options))
+
+    def _new_model(self, seed: int) -> nn.Module:
+        case = self.case
+        model = create(case.architecture, seed=seed, width=case.width)
+        return _with_layout(model.to(device=case.device, dtype=DTYPES[case.precision]), self._layout).train(case.trains)
 
     def run_once(self) -> None:
         """Run one untimed round."""

@@ -160,7 +160,7 @@ OPTIONS = (
     Option(
         "time",
         "SECONDS",
-        ("1.0",),
+        ("1.4",),
         "seconds to spend on the timed calls of one case",
         pytest_only=True,
         field="seconds",
