@@ -160,7 +160,7 @@ OPTIONS = (
     Option(
         "time",
         "SECONDS",
-        ("1.4",),
+        ("1.1",),
         "seconds to spend on the timed calls of one case",
         pytest_only=True,
         field="seconds",

@@ -22,8 +22,7 @@ NESTING = ("threads", "width", "batch", "image_size", "precision", "layout", "ph
 
 SUITES = ("smoke", "default", "full", "practice")
 
-# Images in one call by architecture: few, because on a shared machine ten rounds of 50 ms give a ratio within half the
-# error of five rounds of 100 ms.
+# Images in one call by architecture: few, because on a shared machine many short rounds say more than few long ones.
 CPU_BATCH = {"lenet5": 128, "lenet5_avg": 128}
 CPU_BATCH_OTHERS = 2
 CUDA_BATCH = 512  # fills the device with 32 x 32 images
