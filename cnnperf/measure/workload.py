@@ -98,11 +98,6 @@ class Workload:
         options = ENGINES[self.case.engine].compile_options or {}
         self.network = cast(Network, torch.compile(self.model, dynamic=False, **ISOLATION, **options))
 
-    def _new_model(self, seed: int) -> nn.Module:
-        case = self.case
-        model = create(case.architecture, seed=seed, width=case.width)
-        return _with_layout(model.to(device=case.device, dtype=DTYPES[case.precision]), self._layout).train(case.trains)
-
     def run_once(self) -> None:
         """Run one untimed round."""
         self.setup()
@@ -181,6 +176,11 @@ class Workload:
         size = self._random.randrange(PADDING_BYTES)
         self._padding.append(torch.empty(size, dtype=torch.uint8, device=tensor.device))
         return tensor.detach().clone()
+
+    def _new_model(self, seed: int) -> nn.Module:
+        case = self.case
+        model = create(case.architecture, seed=seed, width=case.width)
+        return _with_layout(model.to(device=case.device, dtype=DTYPES[case.precision]), self._layout).train(case.trains)
 
     def _make_optimizer(self) -> torch.optim.Optimizer | None:
         if self.case.phase != "train" or self.task.of_part:
