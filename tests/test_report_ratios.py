@@ -309,3 +309,11 @@ def test_the_headline_says_in_words_what_a_part_costs(ratio, said):
 def test_the_headline_says_nothing_about_a_cost_without_a_ratio():
     cases = [benchmark("resnet18"), benchmark("se_resnet18", metrics={})]
     assert not any(each.startswith("Squeeze") for each in headline(view(*cases)))
+
+
+def test_the_axis_of_ratios_has_numbers_on_both_sides_of_1():
+    cases = engines(value=1.3, low=0.8, high=1.7)
+    (chart,) = [chart for chart in charts_of(view(*cases)) if chart.name == "engine-forward"]
+    numbers = [float(text) for text in re.findall(r"<text[^>]*>(\d\.\d\d)</text>", chart.svg())]
+    assert sum(number > 1 for number in numbers) >= 3
+    assert any(number < 1 for number in numbers)

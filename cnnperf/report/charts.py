@@ -60,6 +60,10 @@ class Ratio:
     number: str = ".2f"
 
 
+TICKS = (0.02, 0.1, 0.2, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 1.75, 2, 3, 5, 10, 20, 50, 100, 500)
+"""Ticks of ratios around 1, of which those in the domain are drawn. The default of a logarithmic scale has none between
+1 and 2."""
+
 RATIOS: Mapping[str, Ratio] = {
     "engine": Ratio("Compiled against eager", "Compiling pays above 1", "eager / compiled"),
     "break_even": Ratio(
@@ -131,8 +135,9 @@ def _ratio_chart(where: Mapping[str, str], rows: Sequence[Row]) -> Chart:
     line = base.mark_rule(strokeWidth=3, opacity=0.5).encode(
         x=alt.X("low:Q", title=look.axis), x2="high:Q", **common, **_by_pairing(own)
     )
+    ticks = {"values": TICKS} if look.even == 1 else {"tickCount": 4}
     point = base.mark_point(filled=True, size=70).encode(
-        x=alt.X("ratio:Q", title=look.axis, scale=scale, axis=alt.Axis(format=look.number, tickCount=4)),
+        x=alt.X("ratio:Q", title=look.axis, scale=scale, axis=alt.Axis(format=look.number, **ticks)),
         **common,
         **_by_verdict(own),
     )
