@@ -47,7 +47,7 @@ class Options:
     patterns: tuple[str, ...] = ()
     axes: tuple[str, ...] = ()
     suite: str = "default"
-    seconds: float = 1.0
+    seconds: float = 1.1
     interval: float = 0.02
     smallest_difference: float = 0.02
     input_kind: str = "synthetic"
