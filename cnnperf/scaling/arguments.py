@@ -118,7 +118,7 @@ class Request:
         """
         common = math.lcm(*sizes)
         if self.batch is None:
-            least = CUDA_BATCH if self.device == "cuda" else CPU_BATCH.get(name, CPU_BATCH_OTHERS)
+            least = CUDA_BATCH if self.device == "cuda" else CPU_BATCH.get(name, 2 * CPU_BATCH_OTHERS)  # two share it
             return math.ceil(least / common) * common
         if self.batch % common:
             raise OptionError(
