@@ -359,7 +359,7 @@ def test_the_full_suite_sweeps_over_batch_and_threads(monkeypatch):
     }
     assert len(cases) == len(set(cases))
     rows = (*catalog.ARCHITECTURES, *fusion.ARCHITECTURES)  # the catalog may hold those of other tests too
-    assert sum(len(Plan(suite="full").cases(row)) for row in rows) == 424
+    assert sum(len(Plan(suite="full").cases(row)) for row in rows) == 412
 
 
 def test_an_override_holds_in_the_sweeps_of_the_full_suite_too():
