@@ -60,7 +60,7 @@ class Ratio:
     number: str = ".2f"
 
 
-TICKS = (0.02, 0.1, 0.2, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 1.75, 2, 3, 5, 10, 20, 50, 100, 500)
+TICKS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 1.75, 2, 3, 5, 10, 20, 50, 100, 200)
 """Ticks of ratios around 1, of which those in the domain are drawn. The default of a logarithmic scale has none between
 1 and 2."""
 
