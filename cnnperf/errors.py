@@ -30,7 +30,16 @@ class WrongResult(CnnperfError):  # noqa: N818 - describes the measured network,
 
 
 class NetworkFailed(CnnperfError):  # noqa: N818 - describes the measured network, not a fault of the program
-    """An error of the measured network itself."""
+    """An error of the measured network itself.
+
+    Attributes:
+        trace: Whole traceback as text.
+    """
+
+    def __init__(self, message: str, trace: str = "") -> None:
+        """Keep the traceback apart from the message, which is one line."""
+        super().__init__(message)
+        self.trace = trace
 
 
 class Interrupted(KeyboardInterrupt):
@@ -48,3 +57,7 @@ class Interrupted(KeyboardInterrupt):
 
 class RunFileError(CnnperfError, ValueError):
     """A run file that is missing, damaged or not a run file."""
+
+
+class DamagedRunWarning(UserWarning):
+    """A damaged file in a folder of runs, which is left out; `warnings.simplefilter("error", ...)` refuses it."""

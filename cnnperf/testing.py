@@ -17,9 +17,10 @@ from typing import Any
 from cnnperf.measure.clock import Call, Reading
 from cnnperf.records.case import PHASES, Case
 from cnnperf.records.finding import Finding
+from cnnperf.records.machine import Scalar
 from cnnperf.records.metrics import Value, with_units
 from cnnperf.records.rounds import Rounds
-from cnnperf.records.run import CaseRecord, Run, Scalar
+from cnnperf.records.run import CaseRecord, Run
 from cnnperf.records.writing import document_of, save_run
 
 WORK = {"forward": 1, "backward": 2, "train": 3}

@@ -188,3 +188,77 @@ def test_the_scripts_in_an_example_are_sound(file):
         script = "\n".join(line[10:] for line in lines)
         assert script
         subprocess.run(["bash", "-n", "-c", script], check=True)
+
+
+def in_a_package(folder, layout, extra):
+    """Commit a network in a package below a folder of the repository."""
+    package = folder / layout / "mynets"
+    package.mkdir(parents=True, exist_ok=True)
+    (package / "__init__.py").write_text("")
+    (package / "net.py").write_text(NETWORK.format(extra=extra))
+    git(folder, "add", ".")
+    git(folder, "commit", "--quiet", "-m", "change")
+
+
+PACKAGE = ("--cnnperf-architecture", "mynets.net:make", *OWN[2:])
+
+
+@pytest.mark.parametrize("layout", ["lib", "python", "a/b"])
+def test_the_code_of_a_package_that_is_on_the_path_comes_from_its_side(repository, layout, monkeypatch, capsys):
+    in_a_package(repository, layout, "")
+    in_a_package(repository, layout, CONVOLUTION)
+    monkeypatch.setenv("PYTHONPATH", str(repository / layout))
+    assert main(["gate", "--base", "HEAD~1", "--only", "counters", *PACKAGE]) == 1
+    assert "mynets.net:make forward cpu eager batch 2: flop" in capsys.readouterr().out
+
+
+FINDER = """
+import sys
+from importlib.machinery import PathFinder
+
+
+class Finder:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        return PathFinder.find_spec(name, [{folder!r}]) if name == "mynets" else None
+
+
+sys.meta_path.insert(0, Finder)
+"""
+
+
+def test_an_import_hook_that_leads_to_the_work_tree_is_found_out(repository, monkeypatch, tmp_path_factory, capsys):
+    in_a_package(repository, "lib", "")
+    in_a_package(repository, "lib", CONVOLUTION)
+    hooks = tmp_path_factory.mktemp("hooks")
+    (hooks / "sitecustomize.py").write_text(FINDER.format(folder=str(repository / "lib")))
+    monkeypatch.setenv("PYTHONPATH", str(hooks))
+    assert main(["gate", "--base", "HEAD~1", "--only", "counters", *PACKAGE]) == 2
+    error = capsys.readouterr().err
+    assert "the base cannot be measured: mynets was imported from another work tree" in error
+    assert "nothing is worse" not in error
+
+
+def test_a_file_that_git_ignores_and_the_code_needs_is_named_and_can_be_made(repository, capsys):
+    (repository / ".gitignore").write_text("_version.py\n")
+    in_a_package(repository, "", "")
+    (repository / "mynets" / "__init__.py").write_text("from mynets._version import version\n")
+    git(repository, "commit", "--quiet", "-am", "version")
+    (repository / "mynets" / "_version.py").write_text("version = 1\n")
+    gate = ["gate", "--base", "HEAD", "--only", "counters", *PACKAGE]
+    assert main(gate) == 2
+    error = capsys.readouterr().err
+    assert "ignored by git are not in the checkout of the commit: mynets/_version.py" in error
+    assert "--prepare" in error
+    assert main([*gate, "--prepare", "echo version = 1 > mynets/_version.py"]) == 0
+
+
+def test_a_base_that_has_gone_on_is_compared_at_the_commit_where_the_branch_left_it(repository, capsys):
+    git(repository, "checkout", "--quiet", "-b", "feature", "HEAD~1")
+    gate = ["gate", "--base", "main", "--only", "counters", *OWN]
+    assert main(gate) == 0
+    captured = capsys.readouterr()
+    assert "main has commits that the candidate lacks" in captured.err
+    assert "flop" not in captured.out
+    assert main([*gate, "--base-exact"]) == 0  # the tip has a convolution more
+    assert "flop" in capsys.readouterr().out

@@ -2,11 +2,15 @@
 
 import os
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
+import cnnperf
 from cnnperf.errors import CnnperfError
 from cnnperf.gate.sides import PREFIX, Repository
+from cnnperf.records.git import git_environment
 
 
 def git(folder, *arguments):
@@ -142,3 +146,98 @@ def test_a_checkout_that_fails_says_why_and_leaves_nothing(repository, monkeypat
     with pytest.raises(CnnperfError, match="No space left on device"), ours.checkout("HEAD"):
         pass
     assert not list((tmp_path / "temporary").iterdir())
+
+
+HOOK = """#!{python}
+import os, sys
+sys.path.insert(0, {root!r})
+from pathlib import Path
+from cnnperf.gate.sides import Repository
+assert any(name.startswith("GIT_") for name in os.environ)
+repository = Repository(Path.cwd())
+repository.work_tree()
+with repository.checkout("HEAD~1") as side:
+    Path({seen!r}).write_text((side.folder / "file.txt").read_text())
+"""
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_within_a_hook_nothing_of_the_commit_is_lost(repository, tmp_path, linked):
+    seen, hook = tmp_path / "seen", repository / ".git" / "hooks" / "pre-commit"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text(HOOK.format(python=sys.executable, root=str(Path(cnnperf.__file__).parents[1]), seen=str(seen)))
+    hook.chmod(0o755)
+    folder = repository
+    if linked:
+        folder = tmp_path / "linked"
+        git(repository, "worktree", "add", "--quiet", "-b", "other", str(folder))
+    (folder / "added.txt").write_text("")
+    git(folder, "add", "added.txt")
+    git(folder, "commit", "--quiet", "-m", "one file")
+    assert seen.read_text() == "old"
+    assert git(folder, "show", "--name-status", "--format=", "HEAD") == "A\tadded.txt"
+    assert not git(folder, "status", "--porcelain")
+
+
+def test_looking_at_the_work_tree_does_not_rewrite_the_index(repository):
+    file, index = repository / "file.txt", repository / ".git" / "index"
+    os.utime(file, (1, 1))  # `git status` would note the new time
+    before = index.read_bytes(), index.stat().st_mtime_ns
+    Repository(repository).work_tree()
+    assert (index.read_bytes(), index.stat().st_mtime_ns) == before
+
+
+def test_variables_of_configuration_and_credentials_stay(monkeypatch):
+    kept = {"GIT_CONFIG_COUNT": "0", "GIT_SSH_COMMAND": "ssh -x", "GIT_ASKPASS": "ask", "PATH": "/bin"}
+    lost = {"GIT_DIR": "a", "GIT_INDEX_FILE": "b", "GIT_WORK_TREE": "c", "GIT_QUARANTINE_PATH": "d"}
+    assert git_environment({**kept, **lost}) == {**kept, "GIT_OPTIONAL_LOCKS": "0"}
+
+
+def test_the_reason_of_git_is_said_where_it_refuses_a_folder(repository, monkeypatch):
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    with pytest.raises(CnnperfError, match="dubious ownership"):
+        Repository(repository)
+
+
+def test_the_git_folder_itself_is_no_work_tree(repository):
+    with pytest.raises(CnnperfError, match="not in the work tree of a git repository"):
+        Repository(repository / ".git")
+
+
+def test_files_of_code_that_git_ignores_are_listed_without_what_no_code_imports(repository):
+    (repository / ".gitignore").write_text("_version.py\n*.so\n__pycache__\nbuild\n*.txt\n.venv\n")
+    for name in ("src/_version.py", "src/_C.so", "src/__pycache__/a.py", "build/lib/b.py", "notes.txt", ".venv/x.py"):
+        path = repository / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("")
+    assert sorted(Repository(repository).ignored_files()) == ["src/_C.so", "src/_version.py"]
+
+
+def test_a_side_knows_the_other_work_trees_from_which_its_code_must_not_come(repository, tmp_path):
+    git(repository, "worktree", "add", "--quiet", "--detach", str(tmp_path / "linked"), "HEAD")
+    ours = Repository(repository)
+    assert ours.work_tree().others == (tmp_path / "linked",)
+    with ours.checkout("HEAD~1") as side:
+        assert set(side.others) == {repository, tmp_path / "linked"}
+        assert side.temporary
+
+
+def test_a_command_prepares_a_checkout_or_says_why_not(repository):
+    with Repository(repository).checkout("HEAD") as side:
+        side.prepare("echo made > made.py")
+        assert (side.folder / "made.py").read_text() == "made\n"
+        with pytest.raises(CnnperfError, match=r"--prepare failed in the checkout of HEAD \(status 3\): no compiler"):
+            side.prepare("echo no compiler >&2; exit 3")
+    assert not (repository / "made.py").exists()
+
+
+def test_the_commit_at_which_a_branch_left_its_base_is_found(repository):
+    first = git(repository, "rev-parse", "HEAD")
+    git(repository, "checkout", "--quiet", "-b", "feature")
+    git(repository, "commit", "--quiet", "--allow-empty", "-m", "feature")
+    git(repository, "checkout", "--quiet", "main")
+    git(repository, "commit", "--quiet", "--allow-empty", "-m", "main goes on")
+    assert Repository(repository).merge_base("main", "feature") == first
+    git(repository, "checkout", "--quiet", "--orphan", "unrelated")
+    git(repository, "commit", "--quiet", "--allow-empty", "-m", "unrelated")
+    assert Repository(repository).merge_base("main", "unrelated") is None

@@ -111,3 +111,25 @@ def test_a_report_of_a_withdrawn_gate_says_so_first():
 
 def test_a_report_without_any_case_says_that_nothing_was_measured():
     assert comparison_lines(result())[-1].startswith("No time was measured")
+
+
+def flop(batch, before, after, **others):
+    return CounterChange(CASE.replace(batch=batch), "flop", before, after, "worse", **others)
+
+
+def test_a_counter_that_differs_in_many_cases_has_one_line():
+    same = tuple(flop(batch, 611e6, 762e6) for batch in range(1, 7))
+    lines = comparison_lines(result("same", counters=same, counted=6))
+    assert "  flop +24.7% in all 6 cases: 611 Mflop -> 762 Mflop (worse)" in lines
+    several = (flop(1, 1e6, 1.1e6), flop(2, 2e6, 2.4e6), flop(3, 2e6, 2.4e6, accepted=True))
+    text = "\n".join(comparison_lines(result("same", counters=several, counted=6)))
+    assert "flop +10.0% to +20.0% in 2 of 6 cases, in lenet5 forward cpu eager batch 1: 1.00 Mflop" in text
+    assert "lenet5 forward cpu eager batch 3: flop 2,000,000 flop -> 2,400,000 flop (worse, accepted)" in text
+    details = "\n".join(comparison_lines(result("same", counters=same, counted=6), verbose=True))
+    assert details.count("611,000,000 flop -> 762,000,000 flop") == 6
+
+
+def test_no_name_is_cut_in_the_middle():
+    name = "a_package_with_a_long_name.and_a_module_of_it:and_a_network_whose_name_is_no_shorter_than_the_others"
+    change = CounterChange(CASE.replace(architecture=name), "live_tensor_memory", 123456789, 234567890, "worse")
+    assert name in " ".join(line.strip() for line in comparison_lines(result("same", counters=(change,))))

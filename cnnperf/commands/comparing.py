@@ -23,6 +23,7 @@ from cnnperf.records.tolerance import TOLERANCE_HELP, parse_tolerance
 if TYPE_CHECKING:
     from cnnperf.runs.verdicts import Comparison
 
+VERBOSE_HELP = "give each counter of each case a line; Markdown always does"
 MD_HELP = "also write the report as Markdown to this file"
 
 
@@ -41,6 +42,7 @@ def _compare_arguments(parser: argparse.ArgumentParser) -> None:
     add("candidate", metavar="CANDIDATE", help=RUN_HELP)
     add("--allow", action="append", default=[], metavar="PERCENT", help=TOLERANCE_HELP.replace("%", "%%"))
     add("--any-machine", action="store_true", help="compare even if the environments of the runs differ")
+    add("--verbose", action="store_true", help=VERBOSE_HELP)
     add_markdown(parser, MD_HELP)
     add_storage(parser)
 
@@ -54,6 +56,7 @@ def _gate(args: argparse.Namespace) -> int:
 
 def _gate_arguments(parser: argparse.ArgumentParser) -> None:
     add_arguments(parser)
+    parser.add_argument("--verbose", action="store_true", help=VERBOSE_HELP)
     add_markdown(parser, MD_HELP)
 
 
@@ -87,7 +90,7 @@ def _report(result: Comparison, args: argparse.Namespace) -> int:
     """Print and write a comparison, and return the exit status."""
     from cnnperf.report.verdicts import comparison_lines
 
-    print_lines(comparison_lines(result))
+    print_lines(comparison_lines(result, verbose=args.verbose))
     if args.md or args.step_summary:
         from cnnperf.output import append, write_whole
         from cnnperf.report.markdown import comparison_markdown

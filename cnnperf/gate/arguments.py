@@ -63,6 +63,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description, parser.epilog = DESCRIPTION, EXAMPLES
     add = parser.add_argument
     add("--base", required=True, metavar="REV", help="commit, tag or branch to compare with")
+    text = "compare with the tip of the base, even if the candidate's branch left it earlier"
+    add("--base-exact", action="store_true", help=text)
     add("--head", metavar="REV", help="commit, tag or branch to measure (default: the work tree as it is)")
     add("--allow", action="append", default=[], metavar="PERCENT", help=TOLERANCE_HELP.replace("%", "%%"))
     add("--time-budget", default="10m", metavar="TIME", help=f"budget for all timing: {_TIME_FORMATS} (default: 10m)")
@@ -74,6 +76,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "dependencies of the sides differ"
     )
     add("--base-python", default=sys.executable, metavar="PATH", help=text)
+    text = "shell command to run in each checkout before measuring, for files that git ignores and the code needs"
+    add("--prepare", default="", metavar="COMMAND", help=text)
     text = "save a run file with the ratio to the base there, for `cnnperf history --metric anchor_ratio`"
     add("--save", type=Path, metavar="FOLDER", help=text)
     add("--samples", type=Path, metavar="FILE", help="write the seconds of all rounds to a JSON file")
@@ -98,6 +102,7 @@ def add_bisect_arguments(parser: argparse.ArgumentParser) -> None:
     add("--time-budget", default="5m", metavar="TIME", help=text)
     add("--only", choices=PARTS, default="time", help="what became worse (default: time)")
     parser.set_defaults(accept=[], head=None, base_python=sys.executable, samples=None, save=None)
+    parser.set_defaults(base_exact=True, prepare="")
 
 
 def request_of(args: argparse.Namespace) -> Request:
@@ -126,6 +131,8 @@ def request_of(args: argparse.Namespace) -> Request:
         parts=(args.only,) if args.only else PARTS,
         samples=args.samples,
         save=args.save,
+        base_exact=args.base_exact,
+        prepare=args.prepare,
     )
 
 

@@ -19,13 +19,14 @@ from cnnperf.exit_status import ExitStatus
 from cnnperf.gate.command import Request, run_gate, terminated_as_interrupted
 from cnnperf.gate.sides import Repository, Side
 from cnnperf.records.case import axes_of_label
+from cnnperf.records.git import LOCATIONS, git_environment
 from cnnperf.runs.verdicts import Comparison
 
 # Maps the statuses of the gate to those of https://git-scm.com/docs/git-bisect#_bisect_run, in which 125 skips. The
 # variables that git sets for its subprocesses would point the gate's git to another repository.
 STEP = (
-    'unset GIT_DIR GIT_WORK_TREE GIT_PREFIX GIT_INDEX_FILE; cd "$0" || exit 125; "$@"; status=$?; '
-    "case $status in 2|3) exit 125;; esac; exit $status"
+    f"unset {' '.join(LOCATIONS)}; "
+    'cd "$0" || exit 125; "$@"; status=$?; case $status in 2|3) exit 125;; esac; exit $status'
 )
 ENDED = {0, 2}  # with 2, only skipped commits are left
 
@@ -100,6 +101,7 @@ def step_command(request: Request) -> list[str]:
     """Return the command of one step, which compares the current work tree with the good commit."""
     # -P: a cnnperf in the checkout is what is measured, not what measures.
     command = [sys.executable, "-P", "-m", "cnnperf.cli", "gate", "--base", request.base]
+    command.append("--base-exact")  # the good commit, also where a step is on another branch
     command += ["--allow", f"{request.tolerance.general}"]
     for glob, limit in request.tolerance.overrides:
         command += ["--allow", f"{glob}={limit}"]
@@ -129,7 +131,12 @@ def _search(side: Side, good: str, bad: str, command: Sequence[str], progress: C
 def _run(command: Sequence[str], progress: Callable[[str], None]) -> int:
     """Run a command, pass on its output, and return its status; an exception ends its whole process group."""
     with subprocess.Popen(  # noqa: S603 - no shell, fixed program
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        env=git_environment(),
     ) as process:
         try:
             for line in process.stdout or ():

@@ -24,6 +24,9 @@ from cnnperf.records.writing import check_folder
 from cnnperf.runs.verdicts import CaseVerdict, Comparison, CounterChange, counter_changes, fingerprint_changes
 from cnnperf.stats.sequential import Rule
 
+MOST_NAMED = 5
+"""Ignored files that an error names."""
+
 
 @dataclass(frozen=True)
 class Request:
@@ -40,6 +43,8 @@ class Request:
         parts: What to compare: `counters`, `time` or both.
         samples: File for the seconds of all rounds, or None.
         save: Folder for a run file, or None.
+        base_exact: Whether the tip of the base is meant, and not the commit at which the candidate left it.
+        prepare: Shell command to run in each checkout before measuring; empty for none.
     """
 
     base: str
@@ -52,6 +57,8 @@ class Request:
     parts: tuple[str, ...] = ("counters", "time")
     samples: Path | None = None
     save: Path | None = None
+    base_exact: bool = False
+    prepare: str = ""
 
 
 def run_gate(request: Request, folder: Path, progress: Callable[[str], None]) -> Comparison:
@@ -74,15 +81,32 @@ def run_gate(request: Request, folder: Path, progress: Callable[[str], None]) ->
     with terminated_as_interrupted(), ExitStack() as stack:
         for tree in repository.remove_left_behind():
             progress(f"removed {tree}, left behind by a gate that was killed")
-        base = stack.enter_context(repository.checkout(request.base))
+        base = stack.enter_context(repository.checkout(_base_of(request, repository, progress)))
         candidate = (
             repository.work_tree() if request.head is None else stack.enter_context(repository.checkout(request.head))
         )
+        for side in (base, candidate):
+            if request.prepare and side.temporary:
+                progress(f"preparing {side.label()}: {request.prepare}")
+                side.prepare(request.prepare)
         if base.commit == candidate.commit and not candidate.dirty:
             progress("base and candidate are the same commit: only the gate itself is tested")
         python = stack.enter_context(interpreter_of(base, candidate, request.base_python, progress))
         start = Starter({BASE: base, CANDIDATE: candidate, CONTROL: base}, {BASE: python, CONTROL: python})
         return _compare(request, start, progress, start_time)
+
+
+def _base_of(request: Request, repository: Repository, progress: Callable[[str], None]) -> str:
+    """Return the revision to compare with: where the base has gone on, the commit at which the candidate left it."""
+    tip, head = repository.resolve(request.base), repository.resolve(request.head or "HEAD")
+    fork = None if request.base_exact else repository.merge_base(tip, head)
+    if fork is None or fork == tip:
+        return request.base
+    progress(
+        f"{request.base} has commits that the candidate lacks: the base is the commit at which the two parted, "
+        f"{fork[:10]} (--base-exact takes the tip)"
+    )
+    return fork
 
 
 def _compare(request: Request, start: Starter, progress: Callable[[str], None], start_time: float) -> Comparison:
@@ -163,7 +187,7 @@ def _plan(request: Request, start: Starter) -> tuple[list[Case], list[CaseVerdic
             try:
                 answer = peer.ask("plan", options=options)
             except CannotMeasure as error:
-                raise CnnperfError(_planning_error(name, error)) from error
+                raise CnnperfError(_planning_error(name, start.sides[name], error)) from error
             cases[name] = [Case.from_axes(axes) for axes in answer["cases"]]
     base, candidate = cases[BASE], cases[CANDIDATE]
     gone = [CaseVerdict(case, "gone", "the candidate lacks it") for case in base if case not in candidate]
@@ -182,7 +206,17 @@ def _worker_settings(given: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
     }
 
 
-def _planning_error(name: str, error: CannotMeasure) -> str:
+def _planning_error(name: str, side: Side, error: CannotMeasure) -> str:
+    if error.kind == "WrongSide":
+        return f"the {name} cannot be measured: {error}"
+    ignored = [name for tree in side.others for name in Repository(tree).ignored_files()] if side.temporary else []
+    if ignored:
+        more = f" and {len(ignored) - MOST_NAMED} more" if len(ignored) > MOST_NAMED else ""
+        return (
+            f"the {name} cannot be measured: {error}. Files of the work tree that are ignored by git are not in the "
+            f"checkout of the commit: {', '.join(ignored[:MOST_NAMED])}{more}. If the code needs them, make them there "
+            "with --prepare COMMAND, such as 'python setup.py build_ext --inplace'"
+        )
     if error.kind in {"ModuleNotFoundError", "ImportError", "AttributeError"}:
         return (
             f"the {name} cannot be measured: {error}. It needs cnnperf, not too old for this gate, and its "

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from cnnperf.errors import CnnperfError
 from cnnperf.gate.sides import Side
+from cnnperf.records.git import without_locations
 
 AUTO = "auto"
 FILES = ("requirements*.txt", "constraints*.txt")
@@ -107,7 +108,9 @@ def _files(folder: Path, *globs: str) -> list[Path]:
 
 
 def _run(base: Side, command: Sequence[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=base.folder)  # noqa: S603 - no shell, our own words
+    done = subprocess.run(  # noqa: S603 - no shell, our own words
+        command, capture_output=True, text=True, check=False, cwd=base.folder, env=without_locations()
+    )
     if done.returncode != 0:
         output = " | ".join((done.stderr or done.stdout).strip().splitlines()[-_SHOWN_LINES:])
         raise CnnperfError(

@@ -16,6 +16,7 @@ from typing import IO, Any, Protocol, Self
 from cnnperf.errors import CnnperfError
 from cnnperf.gate.sides import Side
 from cnnperf.gate.worker import MESSAGE_BYTES
+from cnnperf.records.git import without_locations
 
 SCRIPT = Path(__file__).with_name("worker.py")
 ANSWER_TIMEOUT = 600.0  # seconds; a compilation can take minutes
@@ -100,7 +101,7 @@ class ForkServer(Stoppable):
                     stdin=subprocess.DEVNULL,
                     stdout=self._output,
                     stderr=self._output,
-                    env={**WORKER_ENVIRONMENT, **variables},
+                    env={**WORKER_ENVIRONMENT, **without_locations(variables)},
                 )
             except OSError as error:
                 self._output.close()
@@ -120,7 +121,12 @@ class ForkServer(Stoppable):
 
     def fork(self, side: Side, descriptors: Sequence[int]) -> int:
         """Fork a worker and return its process id; the descriptors are its socket, and a file for its output."""
-        request = {"paths": [str(path) for path in side.paths()], "folder": str(side.folder)}
+        request = {
+            "paths": [str(path) for path in side.paths()],
+            "folder": str(side.folder),
+            "top": str(side.top or side.folder),
+            "others": [str(tree) for tree in side.others],
+        }
         return self._ask(request, descriptors)
 
     def end(self, pid: int, grace: float) -> int:

@@ -36,8 +36,14 @@ Answer = dict[str, Any]
 class Worker:
     """Receiver of the requests about one side, with one case at a time; each public method is a request."""
 
-    def __init__(self) -> None:
-        """Start without a case; PyTorch is loaded with the first request that needs it."""
+    def __init__(self, top: str = "", others: list[str] | None = None) -> None:
+        """Start without a case; PyTorch is loaded with the first request that needs it.
+
+        Args:
+            top: Root of the side's checkout.
+            others: Roots of the other work trees of the repository, from which no code may come.
+        """
+        self._top, self._others = top, others or []
         self._workload: Any = None
         self._in_force = ExitStack()
         self._synchronize: Callable[[], None] = lambda: None
@@ -48,7 +54,9 @@ class Worker:
 
         parsed = parse_options({key: tuple(texts) for key, texts in options.items()})
         plan = parsed.plan()
-        return {"cases": [case.axes() for row in parsed.architectures() for case in plan.cases(row)]}
+        cases = [case.axes() for row in parsed.architectures() for case in plan.cases(row)]
+        check_origins(self._top, self._others)
+        return {"cases": cases}
 
     def environment(self, input_kind: str, allocator: str) -> Answer:
         """Return the environment in which the cases are timed."""
@@ -62,7 +70,9 @@ class Worker:
         from cnnperf.measure.counting import count
         from cnnperf.records.case import Case
 
-        return count(Case.from_axes(axes), input_kind)
+        counts = count(Case.from_axes(axes), input_kind)
+        check_origins(self._top, self._others)
+        return counts
 
     def build(
         self,
@@ -94,6 +104,7 @@ class Worker:
         self._workload = workload
         self._synchronize = torch.cuda.synchronize if workload.images.is_cuda else lambda: None
         self._round()
+        check_origins(self._top, self._others)
         return {}
 
     def place(self) -> Answer:
@@ -120,6 +131,59 @@ class Worker:
         return time.perf_counter() - wall, time.process_time() - cpu
 
 
+class WrongSide(Exception):  # noqa: N818 - no fault of the program
+    """Code of the work tree that was imported where a commit should be measured."""
+
+
+def translated(path: str, top: str, others: list[str]) -> str:
+    """Return a path in another work tree as the one in the side's checkout; others, and installed packages, stay."""
+    real = os.path.realpath(path) if path else ""
+    installed = "site-packages" in Path(real).parts or _lies_in(real, os.path.realpath(sys.prefix))
+    if installed or _lies_in(real, top):
+        return path
+    containing = [tree for tree in others if _lies_in(real, tree)]
+    return top + real[len(max(containing, key=len)) :] if containing else path
+
+
+def redirect(top: str, others: list[str]) -> None:
+    """Let what would come from another work tree, by an editable install or PYTHONPATH, come from the checkout."""
+    sys.path[:] = [translated(path, top, others) for path in sys.path]
+    for finder in sys.meta_path:
+        tables = (
+            getattr(sys.modules.get(getattr(finder, "__module__", "")), "MAPPING", None),  # setuptools
+            getattr(finder, "_redirections", None),  # editables, of hatchling and pdm
+        )
+        for table in tables:
+            if isinstance(table, dict):
+                table.update({name: translated(str(path), top, others) for name, path in table.items()})
+
+
+def check_origins(top: str, others: list[str]) -> None:
+    """Check that no module came from another work tree.
+
+    Raises:
+        WrongSide: If one did, so that both sides would run the same code.
+    """
+    folders: dict[str, bool] = {}
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if not isinstance(file, str) or name == "__main__":  # this file, of the cnnperf that measures
+            continue
+        folder = str(Path(file).parent)
+        if folder not in folders:
+            folders[folder] = translated(folder, top, others) != folder
+        if folders[folder]:
+            raise WrongSide(
+                f"{name} was imported from another work tree ({file}), so that both sides would run the same code. "
+                "Make it importable by a path: run the gate in the folder that contains it, or install the package "
+                "with a path (`.pth`) instead of an import hook"
+            )
+
+
+def _lies_in(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder + os.sep)
+
+
 def answer_all(worker: Worker, read: Any, write: Any) -> None:
     """Answer requests until the input ends; an error of the side's code is an answer with `error` and `kind`."""
     for line in read:
@@ -133,18 +197,20 @@ def answer_all(worker: Worker, read: Any, write: Any) -> None:
         write.flush()
 
 
-def run_worker(paths: list[str], folder: str, connection: int, output: int) -> None:
-    """Import from the side's `paths`, and answer requests until the gate closes the connection.
+def run_worker(request: dict[str, Any], connection: int, output: int) -> None:
+    """Import from the side's folders, and answer requests until the gate closes the connection.
 
-    `connection` is the descriptor of a socket, `output` that of a file for the standard output and error.
+    `request` has the side's `paths`, `folder` and `top`, and the `others`, see `Worker`. `connection` is the descriptor
+    of a socket, `output` that of a file for the standard output and error.
     """
     os.dup2(output, 1)
     os.dup2(output, 2)
-    os.chdir(folder)
-    sys.path[:0] = paths
+    os.chdir(request["folder"])
+    redirect(request["top"], request["others"])
+    sys.path[:0] = request["paths"]
     gc.disable()  # a collection must not fall into a round; `build` collects
     with socket.socket(fileno=connection) as ours, ours.makefile("r") as read, ours.makefile("w") as write:
-        answer_all(Worker(), read, write)
+        answer_all(Worker(request["top"], request["others"]), read, write)
 
 
 def fork(request: dict[str, Any], descriptors: list[int], control: socket.socket) -> int:
@@ -157,7 +223,7 @@ def fork(request: dict[str, Any], descriptors: list[int], control: socket.socket
     status = 1
     try:
         control.close()
-        run_worker(request["paths"], request["folder"], *descriptors)
+        run_worker(request, *descriptors)
         status = 0
     except SystemExit as error:
         sys.stderr.write(f"{error}\n")

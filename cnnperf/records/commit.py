@@ -8,10 +8,7 @@ from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 from cnnperf.errors import OptionError
-
-VARIABLE = "CNNPERF_COMMIT"
-UNKNOWN = frozenset({"unversioned", "unknown"})
-"""Commit ids that pytest-benchmark writes if there is no repository or git fails."""
+from cnnperf.records.git import UNKNOWN, VARIABLE
 
 _COMMIT = re.compile(r"[0-9a-f]{7,40}(-dirty)?")
 

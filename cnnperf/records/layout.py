@@ -12,8 +12,9 @@ import msgspec
 
 from cnnperf.records.case import Case, Count
 from cnnperf.records.finding import Finding
+from cnnperf.records.machine import Scalar
 from cnnperf.records.metrics import Value
-from cnnperf.records.run import NotMeasured, Over, Scalar
+from cnnperf.records.run import NotMeasured, Over
 
 SCHEMA = 2
 """Schema of the run files that this version writes, and the newest schema that it reads."""

@@ -39,6 +39,7 @@ _TABLE = (
     Metric("part_ratio", "ratio", "lower", False, "latency with a part over that without it, side by side"),
     Metric("graph_latency", "s", "lower", False, "median seconds of the forward and loss that a backward call undoes"),
     Metric("throughput", "images/s", "higher", False, "batch over latency"),
+    Metric("call_rate", "calls/s", "higher", False, "calls over their time, where the input is no batch of images"),
     Metric("queued_throughput", "images/s", "higher", False, "images/s where calls follow one another (CUDA)"),
     Metric("event_latency", "s", "lower", False, "median seconds between CUDA events around one call"),
     Metric(

@@ -3,33 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from statistics import median
 from typing import Any
 
 import msgspec
 
 from cnnperf.records.case import AxisValue, Case, Count
 from cnnperf.records.finding import Finding
+from cnnperf.records.machine import Scalar
 from cnnperf.records.metrics import METRICS, Value
 from cnnperf.records.rounds import NO_ROUNDS, Rounds
-
-Scalar = str | int | float | bool | None
-
-MOMENTARY = frozenset(
-    {
-        "load_average",
-        "cpu_frequency_mhz",
-        "gpu_clock_sm_mhz",
-        "gpu_clock_memory_mhz",
-        "gpu_power_w",
-        "gpu_other_processes",
-        "gpu_temperature_c",
-        "gpu_throttle_reasons",
-        "gpu_utilization_percent",
-    }
-)
-"""Entries of the environment that change from moment to moment on one machine."""
 
 
 class Over(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -196,6 +181,17 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     shard: str = ""
     of_cases: str = ""
 
+    def by_case(self) -> dict[Case, CaseRecord]:
+        """Return one record for each case.
+
+        Where tests measured a case several times, as pytest-repeat has them do, its latency is the median of theirs:
+        they ran in one process, and repetitions in one process are no processes.
+        """
+        records: dict[Case, list[CaseRecord]] = {}
+        for record in self.cases:
+            records.setdefault(record.case, []).append(record)
+        return {case: _merged(repeated) for case, repeated in records.items()}
+
     @property
     def commit(self) -> str:
         """The first ten characters of the commit's id, with `+dirty` for uncommitted changes."""
@@ -218,3 +214,11 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     def replace(self, **fields: Any) -> Run:
         """Return the run with other values of some fields."""
         return msgspec.structs.replace(self, **fields)
+
+
+def _merged(repeated: Sequence[CaseRecord]) -> CaseRecord:
+    first = repeated[0]
+    latencies = [record.values["latency"].value for record in repeated if "latency" in record.values]
+    if len(repeated) == 1 or not latencies:
+        return first
+    return first.with_values({"latency": msgspec.structs.replace(first.values["latency"], value=median(latencies))})

@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from cnnperf.records.case import Case
-from cnnperf.records.run import Run, Scalar
+from cnnperf.records.machine import Scalar
+from cnnperf.records.run import Run
 from cnnperf.report.cases import count_text, distinct
 from cnnperf.report.sweeps import crossover_text
 from cnnperf.runs.device_records import DeviceBlock, DeviceRow, MissingRow, is_positive

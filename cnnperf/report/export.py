@@ -43,7 +43,7 @@ def github(runs: Runs) -> bytes:
     """
     entries = []
     for _, run in runs:
-        for record in run.cases:
+        for record in run.by_case().values():
             for name, value in _smaller_is_better(record).items():
                 entry = {"name": f"{record.case.label()}: {name}", "unit": METRICS[name].unit, "value": value.value}
                 entries.append(entry | _range(value))
@@ -57,7 +57,7 @@ def bencher(runs: Runs) -> bytes:
     """
     cases: dict[str, dict[str, dict[str, float]]] = {}
     for _, run in runs:
-        for record in run.cases:
+        for record in run.by_case().values():
             cases[record.case.label()] = {
                 name.replace("_", "-"): _bounded(value, NANO if name == "latency" else 1.0)
                 for name, value in _smaller_is_better(record).items()

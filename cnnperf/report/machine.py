@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from cnnperf.records.run import Run, Scalar
+from cnnperf.records.machine import Scalar
+from cnnperf.records.run import Run
 from cnnperf.report.layout import wrap
 from cnnperf.runs.durations import measured_share
 from cnnperf.units import format_duration, format_percent, format_quantity

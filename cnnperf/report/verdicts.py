@@ -20,11 +20,16 @@ ONE_AFTER_THE_OTHER = (
 ORDER = ("slower", "not-comparable", "gone", "unsure", "faster", "new", "same")
 
 
-def comparison_lines(result: Comparison) -> list[str]:
-    """Return the result first, then counters, times and the slowdown that could have been detected."""
+def comparison_lines(result: Comparison, *, verbose: bool = False) -> list[str]:
+    """Return the result first, then counters, times and the slowdown that could have been detected.
+
+    Args:
+        result: The comparison.
+        verbose: Whether each counter of each case has a line, and not each counter one for all cases.
+    """
     lines = [
         *wrap(headline_of(result)),
-        *(f"  {line}" for line in result_lines(result)),
+        *(part for line in result_lines(result, verbose=verbose) for part in wrap(f"  {line}", rest="    ")),
         *_times(result),
         *_reasons(result),
         *_control(result),
@@ -54,10 +59,15 @@ def counts_of(result: Comparison) -> list[str]:
     return [f"{counts[verdict]} {verdict}" for verdict in ORDER if counts[verdict]]
 
 
-def result_lines(result: Comparison) -> list[str]:
-    """Return a line for each wrong result and each counter that differs."""
+def result_lines(result: Comparison, *, verbose: bool = True) -> list[str]:
+    """Return a line for each wrong result and each counter that differs, or one for all cases with the counter."""
     lines = [f"{label}: wrong result: {reason}" for label, reason in (result.wrong or {}).items()]
-    return lines + [_change_text(change) for change in result.counters]
+    if verbose:
+        return lines + [_change_text(change) for change in result.counters]
+    groups: dict[tuple[str, str, bool], list[CounterChange]] = {}
+    for change in result.counters:
+        groups.setdefault((change.name, change.kind, change.accepted), []).append(change)
+    return lines + [_group_text(group, result.counted) for group in groups.values()]
 
 
 def ordered(cases: Sequence[CaseVerdict]) -> list[CaseVerdict]:
@@ -84,6 +94,27 @@ def _change_text(change: CounterChange) -> str:
     before, after = (ABSENT if value is None else _exact(value, unit) for value in (change.before, change.after))
     accepted = ", accepted" if change.accepted else ""
     return f"{change.case.label()}: {change.name} {before} -> {after} ({change.kind}{accepted})"
+
+
+def _group_text(changes: Sequence[CounterChange], counted: int) -> str:
+    """Return one line for a counter in several cases: `flop +24.7% in all 6 cases: 611 Mflop -> 762 Mflop (worse)`."""
+    first = changes[0]
+    if len(changes) == 1:
+        return _change_text(first)
+    where = f"all {counted} cases" if len(changes) == counted else f"{len(changes)} of {counted} cases"
+    pairs = {(change.before, change.after) for change in changes}
+    shifts = sorted({_shift(change) for change in changes} - {""}, key=lambda text: float(text.rstrip("%")))
+    size = f" {' to '.join(dict.fromkeys((shifts[0], shifts[-1])))}" if shifts else ""
+    unit = METRICS[first.name].unit if first.name in METRICS else "1"
+    before, after = (ABSENT if value is None else format_quantity(value, unit) for value in (first.before, first.after))
+    example = "" if len(pairs) == 1 else f", in {first.case.label()}"
+    accepted = ", accepted" if first.accepted else ""
+    return f"{first.name}{size} in {where}{example}: {before} -> {after} ({first.kind}{accepted})"
+
+
+def _shift(change: CounterChange) -> str:
+    """Return the relative change; empty where there is none to relate to."""
+    return f"{change.after / change.before - 1:+.1%}" if change.before and change.after is not None else ""
 
 
 def _exact(value: float, unit: str) -> str:

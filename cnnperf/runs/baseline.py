@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cnnperf.records.run import Run, Scalar
+from cnnperf.records.machine import Scalar
+from cnnperf.records.run import Run
 from cnnperf.records.tolerance import Tolerance
 from cnnperf.runs.comparison import Runs, check_environments, compare_sides, label_of
 from cnnperf.runs.verdicts import Comparison

@@ -10,14 +10,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from cnnperf.errors import RunFileError
+from cnnperf.records.git import git_environment
 from cnnperf.records.reading import Document
 from cnnperf.records.run import Head, Run
-from cnnperf.runs.files import no_runs
+from cnnperf.runs.files import DEFAULT_STORAGE, no_runs
 from cnnperf.runs.fleet.location import is_url
 from cnnperf.runs.read import read_runs
 from cnnperf.runs.storage import Storage, open_storage
 
-STORAGE = Path(".benchmarks")
+STORAGE = Path(DEFAULT_STORAGE)
 RUN_HELP = "a file or folder of runs, latest, latest~2, the number of a run, a commit, or a branch"
 
 Runs = list[tuple[str, Run]]
@@ -128,7 +129,7 @@ def _of_commit(text: str, runs: Heads) -> Heads:
 def _of_revision(text: str, runs: Heads) -> Heads:
     command = ["git", "rev-parse", "--verify", "--quiet", "--end-of-options", f"{text}^{{commit}}"]
     try:
-        result = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - no shell, fixed program
+        result = subprocess.run(command, capture_output=True, text=True, check=False, env=git_environment())  # noqa: S603 - no shell, fixed program
     except FileNotFoundError:  # without git there are no branches
         return []
     commit = result.stdout.strip()

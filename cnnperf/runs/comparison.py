@@ -14,8 +14,10 @@ from statistics import fmean, median, variance
 
 from cnnperf.errors import RunFileError
 from cnnperf.records.case import Case
+from cnnperf.records.git import UNKNOWN, VARIABLE
+from cnnperf.records.machine import Scalar, lasting_facts
 from cnnperf.records.metrics import METRICS
-from cnnperf.records.run import MOMENTARY, CaseRecord, NotMeasured, Run
+from cnnperf.records.run import CaseRecord, NotMeasured, Run
 from cnnperf.records.tolerance import Tolerance
 from cnnperf.runs.verdicts import CaseVerdict, Comparison, CounterChange, counter_changes
 from cnnperf.stats.sequential import POWER, Estimate, Rule
@@ -129,8 +131,8 @@ def _counters(record: CaseRecord) -> dict[str, float]:
 def _records(side: Runs) -> Mapping[Case, list[CaseRecord]]:
     records: dict[Case, list[CaseRecord]] = {}
     for _, run in side:
-        for record in run.cases:
-            records.setdefault(record.case, []).append(record)
+        for case, record in run.by_case().items():
+            records.setdefault(case, []).append(record)
     return records
 
 
@@ -142,19 +144,25 @@ def label_of(side: Runs) -> str:
     """Return the name of a side and its commit.
 
     Raises:
-        RunFileError: If it has several commits.
+        RunFileError: If it has several commits, or several runs whose commits are not known.
     """
     commits = sorted({run.commit for _, run in side})
     if len(commits) > 1:
         raise RunFileError(f"runs of several commits on one side: {', '.join(commits)}; name a folder or file of one")
+    if len(side) > 1 and commits[0].removesuffix("+dirty") in {*UNKNOWN, ""}:
+        raise RunFileError(
+            f"{len(side)} runs on one side whose commits are not known, so that they may be of several versions: git "
+            f"was missing when they were made. Name one file, or set {VARIABLE} to the commit and measure again"
+        )
     names = side[0][0] if len(side) == 1 else f"{len(side)} runs"
     return f"{names} ({commits[0] or 'unknown commit'})"
 
 
-def differences(first: Mapping[str, object], second: Mapping[str, object]) -> dict[str, tuple[object, object]]:
+def differences(first: Mapping[str, Scalar], second: Mapping[str, Scalar]) -> dict[str, tuple[object, object]]:
     """Return the lasting facts in which two environments differ, each with both values."""
-    keys = sorted({*first, *second} - MOMENTARY)
-    return {key: (first.get(key), second.get(key)) for key in keys if first.get(key) != second.get(key)}
+    before, after = lasting_facts(first), lasting_facts(second)
+    keys = sorted({*before, *after})
+    return {key: (before.get(key), after.get(key)) for key in keys if before.get(key) != after.get(key)}
 
 
 def check_environments(runs: Sequence[Run], remedy: str) -> None:
@@ -167,8 +175,9 @@ def check_environments(runs: Sequence[Run], remedy: str) -> None:
     Raises:
         RunFileError: If they differ; the message lists the facts.
     """
-    keys = sorted({key for run in runs for key in run.environment} - MOMENTARY)
-    facts = {key: list(dict.fromkeys(run.environment.get(key) for run in runs)) for key in keys}
+    environments = [lasting_facts(run.environment) for run in runs]
+    keys = sorted({key for environment in environments for key in environment})
+    facts = {key: list(dict.fromkeys(environment.get(key) for environment in environments)) for key in keys}
     unlike = [f"{key} {' and '.join(map(repr, values))}" for key, values in facts.items() if len(values) > 1]
     if unlike:
         raise RunFileError(

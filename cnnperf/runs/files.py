@@ -10,6 +10,9 @@ from cnnperf.errors import RunFileError
 from cnnperf.records.files import printable
 from cnnperf.records.layout import JOURNAL_SUFFIX
 
+DEFAULT_STORAGE = ".benchmarks"
+"""Folder in which pytest-benchmark saves runs by default; the only hidden folder that is searched."""
+
 PATTERNS = ("*.json", f"*{JOURNAL_SUFFIX}")
 
 
@@ -25,7 +28,8 @@ def find_files(path: Path) -> list[Path]:
         raise RunFileError(f"{path}: no such file or directory")
     if not os.access(path, os.R_OK | os.X_OK):
         raise RunFileError(f"{path}: the folder cannot be read; its permissions forbid it")
-    files = sorted(file for pattern in PATTERNS for file in path.rglob(pattern) if file.is_file())
+    found = (file for pattern in PATTERNS for file in path.rglob(pattern) if not _is_hidden(file.relative_to(path)))
+    files = sorted(file for file in found if file.is_file())
     if not files:
         raise no_runs(path)
     return files
@@ -51,6 +55,11 @@ def run_names(files: list[Path]) -> dict[Path, str]:
             if frequencies[parts[file][-count:]] == 1 or count >= len(parts[file]):
                 names[file] = "/".join(parts[file][-count:])
     return {file: names[file] for file in files}
+
+
+def _is_hidden(path: Path) -> bool:
+    """Return whether a file is a hidden copy, as those of editors, notebooks and macOS (`._NAME`), and no run."""
+    return any(part.startswith(".") and part != DEFAULT_STORAGE for part in path.parts)
 
 
 def _parts(file: Path) -> tuple[str, ...]:

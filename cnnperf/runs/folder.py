@@ -10,7 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cnnperf.errors import RunFileError
+from cnnperf.errors import DamagedRunWarning, RunFileError
 from cnnperf.records.files import read_document, read_run
 from cnnperf.records.layout import JOURNAL_SUFFIX
 from cnnperf.records.reading import Document, parse_document
@@ -134,19 +134,40 @@ def _cached(path: Path, files: Sequence[Path], names: Mapping[Path, str]) -> pd.
     from cnnperf.runs.frame import frame_of_runs
 
     below = {file: str(file.relative_to(path)) for file in files}
-    frame = cached_frame(path, files, lambda fresh: frame_of_runs(_read_files(fresh, below, alone=path)))
+    frame = cached_frame(path, files, lambda fresh: frame_of_runs(_read_files(fresh, below, path, others=True)))
     if frame is None:
         return None
     used = frame["run"].cat.remove_unused_categories()
     return frame.assign(run=used.cat.rename_categories({below[file]: names[file] for file in files}))
 
 
-def _read_files(files: Sequence[Path], names: Mapping[Path, str], alone: Path) -> Iterator[tuple[str, Run]]:
-    """Yield the runs of files with their names. For the file `alone`, not being a run file is an error."""
+def _read_files(
+    files: Sequence[Path], names: Mapping[Path, str], alone: Path, *, others: bool = False
+) -> Iterator[tuple[str, Run]]:
+    """Yield the runs of files with their names; a damaged file is left out with a warning.
+
+    Args:
+        files: The files.
+        names: Name of the run of each file.
+        alone: Path that the user gave. If it is a file, not being a sound run file is an error.
+        others: Whether there are runs beside these files. Without any, the first damaged file is an error.
+    """
+    damaged: list[RunFileError] = []
     for file in files:
-        run = _read_file(file, alone=file == alone)
+        try:
+            run = _read_file(file, alone=file == alone)
+        except RunFileError as error:
+            if file == alone:
+                raise
+            damaged.append(error)
+            continue
         if run is not None:
+            others = True
             yield names[file], run
+    if damaged and not others:
+        raise damaged[0]
+    for reason in damaged:
+        warnings.warn(f"left out: {reason}", DamagedRunWarning, stacklevel=8)
 
 
 def _read_file(file: Path, *, alone: bool) -> Run | None:

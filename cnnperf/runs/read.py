@@ -47,11 +47,12 @@ def load_runs(
 
     Raises:
         OptionError: If the selection is not valid.
-        RunFileError: If the path does not exist or has no run, or a file is damaged or from a newer version.
+        RunFileError: If the path does not exist or has no run, or all files are damaged or from a newer version.
         CnnperfError: If a package that a dataset needs is not installed.
 
     Warns:
         UserWarning: For a JSON file in a directory that is not a run file, and for a truncated last line of a journal.
+        DamagedRunWarning: For a damaged file beside sound ones, which is left out.
     """
     return open_storage(path).frame(parse_selection(where, since, until))
 

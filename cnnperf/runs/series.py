@@ -20,8 +20,9 @@ import msgspec
 
 from cnnperf.errors import RunFileError
 from cnnperf.records.case import Case
+from cnnperf.records.machine import Scalar
 from cnnperf.records.metrics import METRICS, RATIOS, metrics_named
-from cnnperf.records.run import CaseRecord, Run, Scalar
+from cnnperf.records.run import CaseRecord, Run
 from cnnperf.runs.series_facts import Environment, Facts, changeable, machine_of, shared_facts
 from cnnperf.stats.ratio import exp
 from cnnperf.stats.shifts import LEVEL, Shift, find_shifts
@@ -121,7 +122,7 @@ def series_of(runs: Iterable[tuple[str, Run]], metric: str, pattern: str = "*") 
         commit, software = run.commit, changeable(run.environment, names)
         machine = machine_of(run.environment, run.machine, run.anchor, metric)
         observations: list[Observation] = []
-        for record in run.cases:
+        for record in run.by_case().values():
             if record.case not in cases:
                 cases[record.case] = record.case if fits(record.case, pattern) else None
             case = cases[record.case]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from cnnperf.records.case import Case
+from cnnperf.records.machine import Scalar, lasting_facts
 from cnnperf.records.metrics import RATIOS
-from cnnperf.records.run import MOMENTARY, Scalar
 from cnnperf.runs.ratio_metrics import reference_of
 
 SOFTWARE = ("torch", "python", "cuda", "cudnn", "gpu_driver", "system")
@@ -31,8 +31,8 @@ def machine_of(environment: Environment, machine: str, anchor: str, metric: str)
     """Return the facts of a run that those of other machines do not share; the pinned commit for `anchor_ratio`."""
     if metric == ANCHORED:
         return (("relative to", anchor),)
-    hidden = MOMENTARY.union(SOFTWARE)
-    facts = sorted((name, value) for name, value in environment.items() if name not in hidden and value is not None)
+    lasting = lasting_facts(environment).items()
+    facts = sorted((name, value) for name, value in lasting if name not in SOFTWARE and value is not None)
     return tuple(facts) or (("machine", machine),)
 
 
