@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from cnnperf.fusion import maps, operators
 from cnnperf.fusion.linear_squeeze import has_known_squeeze, squeeze_of_convolution, sums_for
-from cnnperf.fusion.modules import has_hooks
+from cnnperf.fusion.modules import NotScriptable, has_hooks, is_traced
 from cnnperf.fusion.native import functions as native
 from cnnperf.fusion.norm import BatchNorm, frozen, is_batch_norm
 from cnnperf.fusion.tail import SE, fused_tail
@@ -28,29 +28,35 @@ Layer = tuple[nn.Module, BatchNorm]
 """A convolution and the BatchNorm that follows it."""
 
 
-class FusedBasicBlock(BasicBlock):
+class FusedBasicBlock(NotScriptable, BasicBlock):
     """`BasicBlock` with SE whose tail is one fused function; parameters and state_dict are the same."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform a feature map; the shapes are those of `BasicBlock`."""
+        if is_traced(x):
+            return super().forward(x)
         layers = ((self.conv1, self.bn1), (self.conv2, self.bn2))
         return fused_block(x, layers, self.se, self.shortcut)  # type: ignore[arg-type]  # an SE block, by `fuse`
 
 
-class FusedBottleneck(Bottleneck):
+class FusedBottleneck(NotScriptable, Bottleneck):
     """`Bottleneck` with SE whose tail is one fused function; parameters and state_dict are the same."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform a feature map; the shapes are those of `Bottleneck`."""
+        if is_traced(x):
+            return super().forward(x)
         layers = ((self.conv1, self.bn1), (self.conv2, self.bn2), (self.conv3, self.bn3))
         return fused_block(x, layers, self.se, self.shortcut)  # type: ignore[arg-type]  # an SE block, by `fuse`
 
 
-class FusedTail(Tail):
+class FusedTail(NotScriptable, Tail):
     """`Tail` as one fused function; parameters and state_dict are the same."""
 
     def forward(self, x: Tensor, shortcut: Tensor) -> Tensor:
         """Transform a map and its shortcut, both N x C x H x W."""
+        if is_traced(x):
+            return super().forward(x, shortcut)
         return fused_tail(x, shortcut, self.norm, self.se)
 
 

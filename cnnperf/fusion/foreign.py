@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 from torch import Tensor, nn
 
 from cnnperf.fusion.excitation import Excitation, ExcitationWeights
 from cnnperf.fusion.gate import gate_map
-from cnnperf.fusion.modules import has_hooks, key_of
+from cnnperf.fusion.modules import NotScriptable, has_hooks, is_traced, key_of
 
 UNBATCHED = 3
 """Number of dimensions of a map without a batch."""
@@ -57,7 +57,7 @@ GATES = {"Sigmoid": "sigmoid", "Hardsigmoid": "hardsigmoid", "HardSigmoid": "har
 _LIBRARIES = ("torch", *dict.fromkeys(library for library, _ in FOREIGN))
 
 
-class FusedForeignSE(nn.Module):
+class FusedForeignSE(NotScriptable, nn.Module):
     """An SE module of another library as one fused function, with the same parts, state_dict and hooks.
 
     Only `cnnperf.fusion.fuse` makes one, by changing the class of a module.
@@ -74,6 +74,8 @@ class FusedForeignSE(nn.Module):
         Returns:
             A map of the shape of x.
         """
+        if is_traced(x):
+            return cast(Tensor, cast(Any, self.fused_from).forward(self, x))
         excitation = _excitation_of(self, FOREIGN[key_of(self.fused_from)])
         return gate_map(x[None], excitation)[0] if x.dim() == UNBATCHED else gate_map(x, excitation)
 

@@ -7,13 +7,13 @@ ResNeXt and their variants with Squeeze-and-Excitation.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import cast
+from typing import Any, cast
 
 from torch import Tensor, nn
 
 from cnnperf.fusion.block import Layer, fused_block
 from cnnperf.fusion.foreign import FOREIGN, FusedForeignSE, is_plain_excitation, reason_to_leave_foreign
-from cnnperf.fusion.modules import has_hooks, key_of
+from cnnperf.fusion.modules import NotScriptable, has_hooks, is_traced, key_of
 from cnnperf.fusion.norm import is_batch_norm
 
 FOREIGN_BLOCKS = {("timm.models.resnet", "BasicBlock"): 2, ("timm.models.resnet", "Bottleneck"): 3}
@@ -27,7 +27,7 @@ IDENTITIES = ("aa", "drop_block", "drop_path")
 """Parts of a block that must be absent or the identity: anti-aliasing, and two kinds of dropout."""
 
 
-class FusedForeignBlock(nn.Module):
+class FusedForeignBlock(NotScriptable, nn.Module):
     """Residual block of another library with a fused tail and the same parts, state_dict and hooks.
 
     Only `cnnperf.fusion.fuse` makes one, by changing the class of a block.
@@ -38,6 +38,8 @@ class FusedForeignBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform a feature map; the shapes are those of the original block."""
+        if is_traced(x):
+            return cast(Tensor, cast(Any, self.fused_from).forward(self, x))
         count = FOREIGN_BLOCKS[block_key_of(self.fused_from)]
         shortcut = self.downsample
         se = cast(FusedForeignSE, self.get_submodule("se"))

@@ -8,6 +8,7 @@ from typing import cast
 
 from torch import nn
 
+from cnnperf.errors import CnnperfError
 from cnnperf.fusion.block import FusedBasicBlock, FusedBottleneck, FusedTail
 from cnnperf.fusion.foreign import FOREIGN, FusedForeignSE, reason_to_leave_foreign
 from cnnperf.fusion.foreign_block import (
@@ -73,8 +74,11 @@ def fuse(model: nn.Module, *, inplace: bool = False) -> Fused:
 
     Returns:
         The network, the names of fused modules, and the names of the others with the reasons.
+
+    Raises:
+        CnnperfError: If the network cannot be copied.
     """
-    model = model if inplace else copy.deepcopy(model)
+    model = model if inplace else _copied(model)
     fused, left = [], {}
     for name, module in model.named_modules():
         reason = _reason_to_leave(module)
@@ -84,6 +88,17 @@ def fuse(model: nn.Module, *, inplace: bool = False) -> Fused:
         elif reason:
             left[name] = reason
     return Fused(model, tuple(fused), left)
+
+
+def _copied(model: nn.Module) -> nn.Module:
+    try:
+        return copy.deepcopy(model)
+    except Exception as error:  # a module may refuse in any way
+        reason = next(iter(str(error).splitlines()), "")
+        raise CnnperfError(
+            f"the network cannot be copied ({type(error).__name__}: {reason}); change it in place with "
+            "fuse(model, inplace=True). Weight norm of torch.nn.utils.parametrizations can be copied"
+        ) from error
 
 
 def unfuse(model: nn.Module) -> nn.Module:

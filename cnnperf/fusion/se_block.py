@@ -4,10 +4,11 @@ from torch import Tensor
 
 from cnnperf.fusion.excitation import Excitation
 from cnnperf.fusion.gate import gate_map
+from cnnperf.fusion.modules import NotScriptable, is_traced
 from cnnperf.models.squeeze_excitation import SEBlock
 
 
-class FusedSEBlock(SEBlock):
+class FusedSEBlock(NotScriptable, SEBlock):
     """`SEBlock` as one fused function, with the same state_dict.
 
     It runs a C++ kernel on the CPU for maps in fp32 and bf16, and Triton kernels on a GPU, also for fp16. Other maps go
@@ -30,5 +31,7 @@ class FusedSEBlock(SEBlock):
         Raises:
             RuntimeError: If C is not the number of channels of the block.
         """
+        if is_traced(x):
+            return super().forward(x)
         reduce, expand = self.reduce, self.expand
         return gate_map(x, Excitation(reduce.weight, expand.weight, reduce.bias, expand.bias))
