@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cnnperf.errors import CnnperfError as CnnperfError
+    from cnnperf.models.subject import Subject as Subject
     from cnnperf.runs import compare_runs as compare_runs
     from cnnperf.runs import history as history
     from cnnperf.runs import load_ratios as load_ratios
@@ -19,6 +20,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "CnnperfError": "cnnperf.errors",
+    "Subject": "cnnperf.models.subject",
     "compare_runs": "cnnperf.runs",
     "history": "cnnperf.runs",
     "load_ratios": "cnnperf.runs",
@@ -26,7 +28,16 @@ _HOMES = {
     "load_samples": "cnnperf.runs",
 }
 
-__all__ = ["CnnperfError", "__version__", "compare_runs", "history", "load_ratios", "load_runs", "load_samples"]
+__all__ = [
+    "CnnperfError",
+    "Subject",
+    "__version__",
+    "compare_runs",
+    "history",
+    "load_ratios",
+    "load_runs",
+    "load_samples",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -14,9 +14,10 @@ from cnnperf.commands.command import print_error
 from cnnperf.commands.comparing import COMPARING
 from cnnperf.commands.reading import READING
 from cnnperf.commands.reporting import REPORTING
+from cnnperf.commands.starting import STARTING
 from cnnperf.commands.studying import STUDYING
 from cnnperf.commands.sweeping import SWEEPING
-from cnnperf.errors import CnnperfError
+from cnnperf.errors import CnnperfError, DamagedRunWarning
 from cnnperf.exit_status import ExitStatus
 
 EPILOG = """\
@@ -30,7 +31,7 @@ exit status:
 
 `pytest benchmarks --benchmark-autosave` and `cnnperf sweep` save runs under .benchmarks/.
 """
-COMMANDS = (*READING, *REPORTING, *COMPARING, *SWEEPING, *STUDYING)
+COMMANDS = (*STARTING, *READING, *REPORTING, *COMPARING, *SWEEPING, *STUDYING)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,7 +49,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     warnings.showwarning = _print_warning
     args = _parser().parse_args(arguments)
     try:
-        return int(args.run(args))
+        with warnings.catch_warnings():
+            if getattr(args, "strict", False):
+                warnings.simplefilter("error", DamagedRunWarning)
+            return int(args.run(args))
+    except DamagedRunWarning as damaged:
+        print_error(f"cnnperf: {str(damaged).removeprefix('left out: ')}")
     except CnnperfError as error:
         print_error(f"cnnperf: {error}")
     except KeyboardInterrupt:
@@ -68,7 +74,7 @@ def _print_warning(message: Warning | str, *_: object, **__: object) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="cnnperf",
-        description="Read and compare saved benchmark runs, measure commits and sweeps, and study architectures.",
+        description="Measure networks, commits and sweeps, read and compare saved runs, and study architectures.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -51,6 +51,7 @@ SCALES: Mapping[str, Scale] = {
     "J/image": Scale(((1.0, " J/image"), (1e-3, " mJ/image"), (1e-6, " µJ/image"))),
     "images": _scale("images", (), counted=True),
     # "kimages/s" would be correct but unreadable, so the prefix stays with the number.
+    "calls/s": Scale(((1e6, "M calls/s"), (1e3, "k calls/s"), (1.0, " calls/s"))),
     "images/s": Scale(((1e9, "G images/s"), (1e6, "M images/s"), (1e3, "k images/s"), (1.0, " images/s"))),
 }
 """Scale of each unit. Bytes use multiples of 1024, as memory sizes do; bytes per second use 1000, as bus rates do."""

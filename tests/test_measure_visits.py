@@ -184,7 +184,8 @@ def test_a_subject_that_raises_an_error_of_its_own_takes_no_other_with_it():
     sample_in_turn(blocks, nobody)
     failing, other = (block.cycles for block in blocks)
     assert list(failing.samples) == ["b"]
-    assert str(failing.failed["a"]).startswith("ValueError: no such layer; nothing was timed\n\nTraceback")
+    assert str(failing.failed["a"]).startswith("ValueError: no such layer (test_measure_visits.py:")
+    assert failing.failed["a"].trace.startswith("Traceback")
     assert failing.samples["b"].stopped == "budget", "and the other subject is sampled to its end"
     assert set(other.samples) == {"a", "b"}
 

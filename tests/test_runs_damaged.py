@@ -1,12 +1,16 @@
 import copy
 import json
+import re
+import warnings
 
 import pytest
 from documents import benchmark, document, finding, foreign, journal
 from hypothesis import given
 from hypothesis import strategies as st
+from needs import needs
 
-from cnnperf.errors import RunFileError
+from cnnperf.cli import main
+from cnnperf.errors import DamagedRunWarning, RunFileError
 from cnnperf.report.terminal import render
 from cnnperf.runs import load_runs, load_samples, parse_document, read_runs
 
@@ -191,3 +195,40 @@ def test_whatever_is_wrong_in_a_document_it_is_read_or_refused_in_words(path, va
     except RunFileError:
         return
     assert all(len(line) <= 100 for line in render(changed))
+
+
+def test_a_damaged_file_is_left_out_of_a_folder_with_a_warning_that_names_it(tmp_path, capsys):
+    for number in (1, 3):
+        (tmp_path / f"000{number}_x.json").write_text(WHOLE)
+    damaged = tmp_path / "0002_x.json"
+    damaged.write_text(WHOLE[: len(WHOLE) // 2])
+    with pytest.warns(DamagedRunWarning, match=f"left out: {re.escape(str(damaged))}: not valid JSON"):
+        assert [name for name, _ in read_runs(tmp_path)] == ["0001_x", "0003_x"]
+    with pytest.warns(DamagedRunWarning):
+        assert set(load_runs(tmp_path).run) == {"0001_x", "0003_x"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DamagedRunWarning)
+        with pytest.raises(DamagedRunWarning):
+            load_runs(tmp_path)
+
+
+@pytest.mark.filterwarnings("default::cnnperf.errors.DamagedRunWarning")
+def test_a_command_leaves_it_out_too_or_refuses_the_folder_with_strict(tmp_path, capsys):
+    (tmp_path / "0001_x.json").write_text(WHOLE)
+    (tmp_path / "0002_x.json").write_text("{")
+    assert main(["list", "--runs", str(tmp_path)]) == 0
+    shown = capsys.readouterr()
+    assert "0001_x" in shown.out
+    assert "0002_x.json" in shown.err
+    assert main(["list", "--runs", str(tmp_path), "--strict"]) == 2
+    assert "0002_x.json: not valid JSON" in capsys.readouterr().err
+
+
+def test_a_cached_folder_warns_of_a_damaged_file_each_time(tmp_path):
+    needs("pyarrow")
+    for number in range(60):
+        (tmp_path / f"{number:04}_x.json").write_text(WHOLE)
+    (tmp_path / "0099_x.json").write_text("{")
+    for _ in range(2):
+        with pytest.warns(DamagedRunWarning, match="0099_x"):
+            assert len(set(load_runs(tmp_path).run)) == 60

@@ -58,6 +58,8 @@ def add_storage(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help=f"folder of the saved runs, or URL of a fleet's dataset (default: {STORAGE})",
     )
+    text = "refuse a folder with a damaged file, instead of leaving the file out with a warning"
+    parser.add_argument("--strict", action="store_true", help=text)
 
 
 def add_markdown(parser: argparse.ArgumentParser, md_help: str) -> None:

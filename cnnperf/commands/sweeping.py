@@ -70,7 +70,7 @@ def _sweep(args: argparse.Namespace) -> int:
     _draw(session, args)
     if interrupted:
         return ExitStatus.INTERRUPTED
-    return ExitStatus.FAILED if runner.wrong else ExitStatus.OK
+    return ExitStatus.FAILED if runner.wrong or (session.failures and not session.records) else ExitStatus.OK
 
 
 def _plan(args: argparse.Namespace, values: tuple[int, ...], step: float) -> Sweep:

@@ -14,6 +14,7 @@ from cnnperf.fusion.native import build as native
 from cnnperf.models.architecture import Architecture
 from cnnperf.models.catalog import resolve
 from cnnperf.models.initialization import seeded
+from cnnperf.models.subject import Subject
 
 PREFIX = "fused:"
 """Prefix of such names."""
@@ -38,6 +39,7 @@ def from_fusion(name: str) -> Architecture:
     plain = resolve(name.removeprefix(PREFIX))
     with seeded(0):
         trial = fuse(plain.build(), inplace=True)
+    subject = plain.subject
     if not trial.fused:
         raise OptionError(
             f"architecture {name!r}: nothing in {plain.name} can be fused ({_summary(trial.left)}); "
@@ -51,11 +53,17 @@ def from_fusion(name: str) -> Architecture:
         build_at=None if at_width is None else lambda width: _fused(partial(at_width, width)),
         summary=f"{plain.summary}; its Squeeze-and-Excitation fused with what surrounds it",
         reference=plain.reference or plain.name,
+        subject=None if subject is None else partial(_fused_subject, subject),
     )
 
 
 def _fused(build: Callable[[], nn.Module]) -> nn.Module:
     return fuse(build(), inplace=True).model
+
+
+def _fused_subject(build: Callable[[], Subject]) -> Subject:
+    subject = build()
+    return replace(subject, model=fuse(subject.model, inplace=True).model)
 
 
 def _summary(left: Mapping[str, str]) -> str:

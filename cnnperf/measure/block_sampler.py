@@ -80,14 +80,14 @@ class BlockSampler:
                         cycles = self._warm(block, watch_cycles)
                         in_turn.append((block, VisitedBlock(cycles, partial(self.settings, block))))
             except CnnperfError as error:
-                found.errors |= {one.case: kept_error(one.case, error) for one in block.ready}
+                found.errors |= {one.case: kept_error(error) for one in block.ready}
             if found.interrupted:
                 return
         found.interrupted = sample_in_turn([each for _, each in in_turn], watch_visits)
         for block, each in in_turn:
             if each.error is not None:
-                found.errors |= {one.case: kept_error(one.case, each.error) for one in block.ready}
-            found.errors |= {case: kept_error(case, error) for case, error in each.cycles.failed.items()}
+                found.errors |= {one.case: kept_error(each.error) for one in block.ready}
+            found.errors |= {case: kept_error(error) for case, error in each.cycles.failed.items()}
             if each.error is None and each.cycles.samples and not each.empty:
                 found.samples.append((block, _per_call(block, each.cycles.samples)))
 

@@ -99,9 +99,39 @@ CHECKS = (
     ),
     Check(
         "not compared",
-        "two executions never agree, so correctness was checked for finite values only",
-        "switch dropout off to have it compared",
-        symptoms.not_compared,
+        "results were not compared with float64; finite values were checked",
+        "switch dropout off, keep no state between calls, and let the network run in float64",
+        symptoms.noted("not compared"),
+    ),
+    Check(
+        "work",
+        "flop, traffic and the share of the ceiling are left out",
+        "let the network run on the meta device, without looking at values",
+        symptoms.noted("work"),
+    ),
+    Check(
+        "memory",
+        "nothing is known about its memory",
+        "measure it with torch.profiler, which may say more about the error",
+        symptoms.noted("memory"),
+    ),
+    Check(
+        "placement",
+        "all rounds share one placement in memory, which another process will not have: its interval is too narrow",
+        "compare with --cnnperf-processes 5, each of which has a placement of its own",
+        symptoms.noted("placement"),
+    ),
+    Check(
+        "input changed",
+        "the time of the network includes its writing, but not the restoring",
+        "work on a copy of the input if the caller needs it",
+        symptoms.noted("input changed"),
+    ),
+    Check(
+        "loss",
+        "the backward pass may differ from that of your training",
+        "return the class scores (N, classes) first",
+        symptoms.noted("loss"),
     ),
     Check(
         "device time",
@@ -148,12 +178,16 @@ def findings_of(evidence: Evidence) -> list[Finding]:
     return findings
 
 
-def machine_findings(before: Mapping[str, object], load_at_end: float | None) -> list[Finding]:
+def machine_findings(
+    before: Mapping[str, object], load_at_end: float | None, throttled: int | None = None
+) -> list[Finding]:
     """Return the findings about the machine, which concern the whole run.
 
     Args:
         before: Environment record from the start of the run.
         load_at_end: Load average at the end of the run; None if unknown.
+        throttled: Number of periods of the run in which the kernel stopped this process for its CPU quota; None if
+            unknown.
     """
     findings = []
     cpus, load = before.get("cpu_count"), before.get("load_average")
@@ -165,6 +199,27 @@ def machine_findings(before: Mapping[str, object], load_at_end: float | None) ->
                 f"load average {load:.1f} on {cpus} CPUs when the run began{end}",
                 "other programs took CPU time; medians are too high and intervals too narrow",
                 "end them, or compare only ratios of cases of this run",
+            )
+        )
+    tracer = before.get("tracer")
+    if tracer:
+        findings.append(
+            Finding(
+                "tracer",
+                f"{tracer} traces the Python code of the process",
+                "rounds include the tracing, which slows eager execution of small layers most",
+                "run benchmarks without --cov and outside of debuggers",
+            )
+        )
+    quota, threads = before.get("cpu_quota"), before.get("threads")
+    if throttled and isinstance(quota, float):
+        findings.append(
+            Finding(
+                "CPU quota",
+                f"the kernel stopped the process in {throttled} periods: {threads} threads share the time of "
+                f"{quota:g} CPUs",
+                "rounds include these stops of up to 100 ms",
+                f"export OMP_NUM_THREADS={max(1, int(quota))}, or give the container whole cores (a cpuset)",
             )
         )
     others = before.get("gpu_other_processes")

@@ -13,7 +13,7 @@ from cnnperf.measure import compilation
 from cnnperf.measure.correctness import References, results_of
 from cnnperf.measure.memory import measure_memory
 from cnnperf.measure.support import check_supported, in_force
-from cnnperf.measure.work import count_work
+from cnnperf.measure.work import NotCountable, Work, count_work
 from cnnperf.measure.workload import Workload
 from cnnperf.records.case import Case
 
@@ -40,13 +40,17 @@ def count(case: Case, input_kind: str = "synthetic") -> dict[str, Any]:
 
 def _count(case: Case, build: Callable[[Case], Workload]) -> dict[str, Any]:
     workload = build(case)
-    work = count_work(case)
-    counters: dict[str, float] = {"parameters": work.parameters, "flop": work.flop, "traffic": work.traffic}
+    work = _work_of(case)
+    counters: dict[str, float] = {"parameters": sum(parameter.numel() for parameter in workload.model.parameters())}
+    if work is not None:
+        counters |= {"flop": work.flop, "traffic": work.traffic}
     if case.compiled:
         counters |= _compiled(workload)
     else:
         workload.run_once()
-        counters |= {"live_tensor_memory": work.live, "operators": _operators(workload)}
+        counters["operators"] = _operators(workload)
+        if work is not None:
+            counters["live_tensor_memory"] = work.live
     References(build).verify(workload)
     memory = measure_memory(workload)
     counters |= memory.split() | {"leaked_memory": memory.leaked}
@@ -58,6 +62,13 @@ def _count(case: Case, build: Callable[[Case], Workload]) -> dict[str, Any]:
         "counters": counters,
         "fingerprints": {name: _fingerprint(value) for name, value in results_of(workload).items()},
     }
+
+
+def _work_of(case: Case) -> Work | None:
+    try:
+        return count_work(case, computing=True)
+    except NotCountable:
+        return None
 
 
 def _compiled(workload: Workload) -> dict[str, float]:
@@ -103,7 +114,7 @@ def _operators(workload: Workload) -> int:
     operators = _Operators()
     if not workload.case.trains:
         with torch.no_grad(), operators:  # inference mode would hide operators
-            workload.network(*workload.task.inputs)
+            workload.task.call(workload.network)
         return operators.count
     workload.setup()
     with operators:
@@ -132,6 +143,7 @@ def _saved(workload: Workload) -> int:
 
 
 def _fingerprint(value: torch.Tensor) -> list[float]:
-    flat = value.detach().cpu().double().flatten()
+    real = torch.view_as_real(value) if value.is_complex() else value
+    flat = real.detach().cpu().double().flatten()
     direction = torch.randn(flat.numel(), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     return [float(flat.norm()), float(flat @ direction)]

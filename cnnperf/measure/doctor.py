@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from cnnperf.measure.control_groups import cpu_quota, throttled_periods
 from cnnperf.measure.nvidia import ask, lowers_clocks
 from cnnperf.records.finding import Finding
 
@@ -63,6 +64,21 @@ def _load(machine: Machine) -> Finding | None:
         f"load average {machine.load:.1f} on {machine.cpus} CPUs",
         "other programs take CPU time, and rounds wait for them",
         "end them; `ps -eo pcpu,comm --sort=-pcpu | head` names them",
+    )
+
+
+def _quota(machine: Machine) -> Finding | None:
+    quota, threads = cpu_quota(machine.root), machine.environment.get("OMP_NUM_THREADS", "")
+    started = int(threads) if threads.isdecimal() else machine.cpus
+    if quota is None or started <= quota:
+        return None
+    stopped = throttled_periods(machine.root)
+    so_far = f"; it has stopped this process's group in {stopped} periods so far" if stopped else ""
+    return Finding(
+        "CPU quota",
+        f"the control group allows the time of {quota:g} CPUs, but PyTorch starts {started} threads{so_far}",
+        "the kernel stops all threads for the rest of each period (100 ms), and rounds stall",
+        f"export OMP_NUM_THREADS={max(1, int(quota))}, or give the container whole cores (a cpuset)",
     )
 
 
@@ -196,6 +212,7 @@ def _gpu_persistence(machine: Machine) -> Finding | None:
 
 CHECKS: tuple[Callable[[Machine], Finding | None], ...] = (
     _load,
+    _quota,
     _memory,
     _governor,
     _turbo,

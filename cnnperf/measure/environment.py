@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 from pathlib import Path
 
 import torch
 
+from cnnperf.measure.control_groups import cpu_quota
 from cnnperf.measure.nvidia import ask
 
 Record = dict[str, str | int | float | bool | None]
@@ -28,6 +30,7 @@ VARIABLES = (
     "CUDA_VISIBLE_DEVICES",
     "TORCHINDUCTOR_MAX_AUTOTUNE",
 )
+TOOLS = 6  # numbers of tools of sys.monitoring
 # Fields of nvidia-smi --query-gpu by their names in the record.
 GPU_FIELDS = {
     "gpu_driver": "driver_version",
@@ -54,6 +57,7 @@ def read_environment(*, cpu_allocator: str, input_kind: str) -> Record:
         "cpu_model": cpu_model(),
         "cpu_count": os.cpu_count(),
         "affinity": _affinity(),
+        "cpu_quota": cpu_quota(),
         "threads": torch.get_num_threads(),
         "interop_threads": torch.get_num_interop_threads(),
         "load_average": load_average(),
@@ -64,6 +68,7 @@ def read_environment(*, cpu_allocator: str, input_kind: str) -> Record:
         "input": input_kind,
         "system": platform.platform(),
         "python": platform.python_version(),
+        "tracer": tracer(),
         "torch": str(torch.__version__),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "mkldnn": torch.backends.mkldnn.is_available(),
@@ -74,6 +79,16 @@ def read_environment(*, cpu_allocator: str, input_kind: str) -> Record:
         "matmul_allow_tf32": torch.backends.cuda.matmul.allow_tf32,
     }
     return record | {name: os.environ.get(name) for name in VARIABLES} | _cuda_record()
+
+
+def tracer() -> str | None:
+    """Return what traces the Python code of this process, such as coverage or a debugger; None for nothing."""
+    trace = sys.gettrace()
+    if trace is not None:
+        return type(trace).__module__.partition(".")[0] if not hasattr(trace, "__module__") else str(trace.__module__)
+    monitoring = getattr(sys, "monitoring", None)  # from Python 3.12 on
+    tools = [monitoring.get_tool(number) for number in range(TOOLS)] if monitoring else []
+    return next((str(tool) for tool in tools if tool), None)
 
 
 def cpu_model() -> str:

@@ -188,7 +188,7 @@ class Laboratory:
                 self._prepare_device(case)
                 supported.append(case)
             except CnnperfError as error:
-                errors[case] = kept_error(case, error)
+                errors[case] = kept_error(error)
         compiled = [case for case in supported if case.compiled]  # whose settings include those of the others
         settings = (compiled or supported or task.cases)[0]
         with self._in_force(settings) if supported else nullcontext():
@@ -197,7 +197,7 @@ class Laboratory:
                     with converting_failures():
                         ready.append(self._preparation.ready(case))
                 except CnnperfError as error:
-                    errors[case] = kept_error(case, error)
+                    errors[case] = kept_error(error)
                 self.prepared(case)
         return PreparedBlock(task, settings, tuple(ready), errors)
 
@@ -234,7 +234,7 @@ class Laboratory:
                     for case, one in there.items()
                 }
         except CnnperfError as error:
-            return {case: kept_error(case, error) for case in samples}
+            return {case: kept_error(error) for case in samples}
         name = block.task.name if len(there) > 1 else ""
         results: dict[Case, Measured | CnnperfError] = {}
         for case, result in measured.items():

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from cnnperf.measure.work import count_work
+from cnnperf.measure.control_groups import control_groups
+from cnnperf.measure.work import NotCountable, count_work
 from cnnperf.records.case import Case
 from cnnperf.units import format_quantity
 
@@ -30,6 +31,9 @@ SMALLEST = 8.0
 
 LUMPS = 1.25
 """Factor by which memory may grow beyond proportion from case to case, because a heap grows in lumps."""
+
+FEW = 2
+"""Batch of which a network is counted that has to compute for it; BatchNorm cannot train with one image."""
 
 _UNLIMITED = 2**60  # bytes; control groups v1 write "no limit" as a number near 2^63
 
@@ -106,7 +110,7 @@ class Forecast:
             peak: Peak bytes of its call.
             members: Number of cases that were measured side by side with it, itself included.
         """
-        live, now = count_work(case).live, self._look()
+        live, now = _live(case), self._look()
         self._call[_kind(case)] = max(peak / live, 1.0)
         if now is not None and self._start is not None and now.held > self._held:
             self._held = now.held
@@ -133,7 +137,7 @@ class Forecast:
 
     def fits(self, case: Case) -> bool:
         """Return whether the counted bytes of one call, without checks, fit in memory less the margin."""
-        return self.holds(count_work(case).live * self._call.get(_kind(case), 1.0))
+        return self.holds(_live(case) * self._call.get(_kind(case), 1.0))
 
     def holds(self, size: float) -> bool:
         """Return whether `size` bytes fit in memory less the margin; True if the system does not report its memory."""
@@ -145,19 +149,34 @@ class Forecast:
 
         What several cases take side by side is at most the sum of what each takes alone, and at least what one takes.
         """
-        live = count_work(case).live
+        live = _live(case)
         if _kind(case) not in self._grown:
-            smallest = count_work(case.replace(batch=1)).live
+            smallest = _live(case.replace(batch=1))
             return CODE + members * (SMALLEST * smallest + STEEPEST * (live - smallest))
         last = self._grown[_kind(case)]
         growth = last.size * max(1.0, members / last.members)
-        before = count_work(last.case).live
+        before = _live(last.case)
         larger = max(live / before, _pixels(case) / _pixels(last.case))
         return min(LUMPS * growth * larger, growth + members * STEEPEST * max(0, live - before))
 
     def _allowed(self, now: Process) -> float:
         held_before = 0.0 if self._start is None else self._start.holds
         return (1 - MARGIN) * (now.may_hold - held_before)
+
+
+def _live(case: Case) -> float:
+    """Return the bytes of live tensors of a call.
+
+    Those of a network that cannot be counted on the meta device are extrapolated from a batch of two images, which is
+    computed. The proportion is an upper bound, because parameters do not grow with the batch.
+    """
+    try:
+        return count_work(case).live
+    except NotCountable:
+        try:
+            return count_work(case.replace(batch=FEW), computing=True).live * max(1.0, case.batch / FEW)
+        except NotCountable:
+            return max(1.0, 4.0 * 3 * _pixels(case))  # its images alone
 
 
 def _kind(case: Case) -> Case:
@@ -190,25 +209,15 @@ def _left_in_limits(status: Mapping[str, float]) -> Iterator[float]:
 
 def _left_in_groups(root: Path) -> Iterator[float]:
     """Yield the bytes that are left in each limited control group of this process, v1 or v2."""
-    try:
-        groups = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return
-    for line in groups:
-        _, controllers, path = line.split(":", 2)
-        mount = root / "sys/fs/cgroup" / ("memory" if controllers else "")
-        if controllers in ("", "memory"):
-            group = mount / path.lstrip("/")
-            for folder in (group, *group.parents):
-                if folder.is_relative_to(mount):
-                    yield from _left(folder, *VERSIONS[controllers])
+    for folder, version in control_groups(root, "memory"):
+        yield from _left(folder, *VERSIONS[version])
 
 
 VERSIONS = {
-    "": ("memory.max", "memory.current", "inactive_file"),
-    "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    2: ("memory.max", "memory.current", "inactive_file"),
+    1: ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
 }
-"""Files of limit and usage, and the entry of droppable pages, by the controllers in the process's list of groups."""
+"""Files of limit and usage, and the entry of droppable pages, by the version of control groups."""
 
 
 def _left(folder: Path, limit: str, usage: str, droppable: str) -> Iterator[float]:

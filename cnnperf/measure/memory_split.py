@@ -32,12 +32,13 @@ def split_peak(events: Sequence[Allocation], gradients: Iterable[int]) -> dict[s
 
     Returns:
         Bytes of `gradients`, `activations` and `other` at the peak, their sum as `peak`, and as `leaked` the bytes that
-        the round allocated and never freed.
+        the round allocated and never freed, less those from before the round that it freed: a network may replace a
+        tensor in each call.
     """
     kinds = _kinds(events, set(gradients))
     held = {"gradients": 0, "activations": 0, "other": 0}
     live: dict[int, tuple[str, int]] = {}
-    peak, at_peak = 0, dict(held)
+    peak, replaced, at_peak = 0, 0, dict(held)
     for event, kind in zip(events, kinds, strict=True):
         if event.size > 0:
             live[event.address] = (kind, event.size)
@@ -45,9 +46,11 @@ def split_peak(events: Sequence[Allocation], gradients: Iterable[int]) -> dict[s
         elif event.address in live:  # blocks from before the round are resident bytes
             kind_of_block, size = live.pop(event.address)
             held[kind_of_block] -= size
+        else:
+            replaced -= event.size
         if event.counted and sum(held.values()) > peak:
             peak, at_peak = sum(held.values()), dict(held)
-    return {**at_peak, "peak": peak, "leaked": sum(held.values())}
+    return {**at_peak, "peak": peak, "leaked": max(0, sum(held.values()) - replaced)}
 
 
 def _kinds(events: Sequence[Allocation], gradients: set[int]) -> list[str]:

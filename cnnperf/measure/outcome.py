@@ -30,7 +30,7 @@ class Prepared:
     Attributes:
         workload: Workload after its first rounds.
         subject: The calls that are timed.
-        work: Work of one call.
+        work: Work of one call; None if it cannot be counted.
         facts: Facts about the compilation, or None.
         verified: Result of the check.
         memory: Memory of a round, or None.
@@ -39,7 +39,7 @@ class Prepared:
 
     workload: Workload
     subject: Subject
-    work: Work
+    work: Work | None
     facts: CompileFacts | None
     verified: Verified
     memory: Memory | None
@@ -81,7 +81,7 @@ def result_of(prepared: Prepared, samples: Samples, recompiles: int, settings: S
     """
     case, facts = prepared.case, prepared.facts
     on_device = _device_facts(prepared.workload, settings.clock, samples)
-    times = time_values(case, samples, prepared.work, settings.ceilings)
+    times = time_values(prepared.workload, samples, prepared.work, settings.ceilings)
     evidence = Evidence(
         samples=samples,
         schedule=settings.schedule,
@@ -90,19 +90,25 @@ def result_of(prepared: Prepared, samples: Samples, recompiles: int, settings: S
         compiled=facts,
         recompiles=recompiles,
         device=on_device,
-        compared=prepared.verified.compared,
-        ceiling_fraction=times["ceiling_fraction"],
+        notes=_notes(prepared),
+        ceiling_fraction=times.get("ceiling_fraction"),
         ends_by_ratios=settings.ends_by_ratios,
     )
     values = {
         **times,
         **(on_device.values if on_device else {}),
         **memory_values(prepared.memory),
-        **work_values(case, prepared.work, prepared.verified),
+        **work_values(prepared.workload, prepared.work, prepared.verified),
         **compile_values(facts, recompiles, samples, settings.eager_latency),
     }
     seconds = 0.0 if facts is not None and facts.shared else compile_seconds(facts, samples)
     return Measured(case, values, samples, findings_of(evidence), seconds)
+
+
+def _notes(prepared: Prepared) -> dict[str, str]:
+    """Return what measuring the network needed or left out, by the kind of the finding."""
+    reason = prepared.verified.reason
+    return {**prepared.workload.notes, **({"not compared": reason} if reason else {})}
 
 
 def _device_facts(workload: Workload, clock: Clock, samples: Samples) -> DeviceFacts | None:

@@ -11,8 +11,10 @@ import torch
 
 from cnnperf.errors import UnsupportedCase
 from cnnperf.fusion.architectures import reason_not_fused
+from cnnperf.measure.control_groups import cpu_quota
 from cnnperf.measure.precisions import PRECISIONS, allowed_tf32
 from cnnperf.models.catalog import resolve
+from cnnperf.models.modes import preserved_modes
 from cnnperf.records.case import Case
 from cnnperf.records.engines import ENGINES
 
@@ -48,14 +50,19 @@ def check_supported(case: Case) -> None:
 
 
 def cpu_cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return the number of cores that this process may use, by its affinity and by the quota of its control groups."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = cpu_quota()
+    return cores if quota is None else max(1, min(cores, int(quota)))
 
 
 @contextmanager
 def in_force(case: Case) -> Iterator[None]:
-    """Apply the process-wide settings of a case, TF32 and CPU threads, inside the block; restore them after it."""
-    with allowed_tf32(case.precision), _threads(case):
+    """Apply the process-wide settings of a case, TF32 and CPU threads, inside the block.
+
+    After it they are restored, and so are modes and random states that the network has changed.
+    """
+    with preserved_modes(), allowed_tf32(case.precision), _threads(case):
         yield
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import statistics
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from scipy.stats import kendalltau
@@ -42,7 +43,7 @@ class Evidence:
         compiled: Compile facts; None for a case without compilation.
         recompiles: Graphs captured after the first rounds.
         device: Facts from the CUDA device; None on the CPU.
-        compared: Whether results could be compared with float64.
+        notes: What measuring the network needed or left out, by the kind of the finding.
         ceiling_fraction: Ratio of the time at the nearer ceiling to the latency; None if unknown.
         ends_by_ratios: Whether the sampling ends by paired ratios, and not by the latency of the case.
     """
@@ -54,7 +55,7 @@ class Evidence:
     compiled: CompileFacts | None = None
     recompiles: int = 0
     device: DeviceFacts | None = None
-    compared: bool = True
+    notes: Mapping[str, str] = field(default_factory=dict)
     ceiling_fraction: Value | None = None
     ends_by_ratios: bool = False
 
@@ -173,8 +174,9 @@ def no_cuda_graph(evidence: Evidence) -> Seen | None:
 
 
 def unseen_memory(evidence: Evidence) -> Seen | None:
-    """Report memory that was not measured."""
-    return Seen("memory was not measured") if evidence.memory is None else None
+    """Report memory that CUDA graphs hide."""
+    hidden = evidence.memory is None and "memory" not in evidence.notes
+    return Seen("memory was not measured") if hidden else None
 
 
 def recompiled(evidence: Evidence) -> Seen | None:
@@ -183,9 +185,13 @@ def recompiled(evidence: Evidence) -> Seen | None:
     return Seen(f"{count} graphs compiled after the first call", count) if count else None
 
 
-def not_compared(evidence: Evidence) -> Seen | None:
-    """Report results that could not be compared with float64."""
-    return None if evidence.compared else Seen("the network draws random numbers")
+def noted(kind: str) -> Callable[[Evidence], Seen | None]:
+    """Return the check that reports a note of the preparation."""
+
+    def look(evidence: Evidence) -> Seen | None:
+        return Seen(evidence.notes[kind]) if kind in evidence.notes else None
+
+    return look
 
 
 def power_cap(evidence: Evidence) -> Seen | None:

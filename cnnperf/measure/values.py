@@ -11,24 +11,27 @@ from cnnperf.measure.memory import Memory
 from cnnperf.measure.precisions import PRECISIONS
 from cnnperf.measure.sampler import Samples
 from cnnperf.measure.work import Work
-from cnnperf.records.case import Case
+from cnnperf.measure.workload import Workload
 from cnnperf.records.metrics import Value
 from cnnperf.stats.median import median_interval
 
 
-def time_values(case: Case, samples: Samples, work: Work, ceilings: Mapping[str, float]) -> dict[str, Value]:
-    """Return the latency and the metrics that derive from it."""
-    latency = samples.latency()
-    least = ceiling_seconds(work, ceilings, case.precision)
+def time_values(
+    workload: Workload, samples: Samples, work: Work | None, ceilings: Mapping[str, float]
+) -> dict[str, Value]:
+    """Return the latency and the metrics that derive from it; without counted work none that needs it."""
+    case, latency, of_images = workload.case, samples.latency(), workload.task.of_images
     values = {"graph_latency": samples.setup_latency()} if case.phase == "backward" else {}
     values |= {
         "latency": latency,
-        "throughput": latency.scaled_inverse(case.batch),
+        "throughput" if of_images else "call_rate": latency.scaled_inverse(case.batch if of_images else 1),
         "cpu_busy": Value(samples.cpu_busy()),
-        "flop_rate": latency.scaled_inverse(work.flop),
-        "ceiling_fraction": latency.scaled_inverse(least),
     }
-    if samples.energy:
+    if work is not None:
+        least = ceiling_seconds(work, ceilings, case.precision)
+        values["flop_rate"] = latency.scaled_inverse(work.flop)
+        values["ceiling_fraction"] = latency.scaled_inverse(least)
+    if samples.energy and of_images:
         values["energy"] = median_interval([[joules / case.batch] for joules in samples.energy])
     return values
 
@@ -43,12 +46,16 @@ def memory_values(memory: Memory | None) -> dict[str, Value]:
     return {name: Value(value) for name, value in values.items()}
 
 
-def work_values(case: Case, work: Work, verified: Verified) -> dict[str, Value]:
-    """Return the counted work, and the error of the results if they were compared."""
-    values = {"parameters": Value(work.parameters), "flop": Value(work.flop), "traffic": Value(work.traffic)}
-    # The count does not include autocast's copies of weights.
-    if case.engine == "eager" and PRECISIONS[case.precision].autocast is None:
-        values["live_tensor_memory"] = Value(work.live)
+def work_values(workload: Workload, work: Work | None, verified: Verified) -> dict[str, Value]:
+    """Return the number of parameters, the counted work, and the error of the results if they were compared."""
+    case = workload.case
+    if work is None:
+        values = {"parameters": Value(sum(parameter.numel() for parameter in workload.model.parameters()))}
+    else:
+        values = {"parameters": Value(work.parameters), "flop": Value(work.flop), "traffic": Value(work.traffic)}
+        # The count does not include autocast's copies of weights.
+        if case.engine == "eager" and PRECISIONS[case.precision].autocast is None:
+            values["live_tensor_memory"] = Value(work.live)
     if verified.compared:
         values["relative_error"] = Value(verified.relative_error)
     return values

@@ -13,13 +13,17 @@ from functools import lru_cache
 from typing import Any
 
 import torch
+from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
+from cnnperf.errors import CnnperfError
+from cnnperf.measure.failures import in_one_line
+from cnnperf.measure.first_call import first_call
 from cnnperf.measure.precisions import DTYPES, PRECISIONS
-from cnnperf.measure.task import hollow_task
-from cnnperf.models.catalog import create, hollow, resolve
+from cnnperf.measure.task import hollow_task, task_for
+from cnnperf.models.catalog import CATALOG, create, hollow, resolve
 from cnnperf.records.case import Case
 
 
@@ -92,36 +96,67 @@ class _LiveTensors(TorchDispatchMode):
         self.live -= size
 
 
-def count_work(case: Case) -> Work:
+class NotCountable(CnnperfError):  # noqa: N818 - describes a network, not a fault of the program
+    """A network whose work cannot be counted, because it fails where work is counted."""
+
+
+def count_work(case: Case, *, computing: bool = False) -> Work:
     """Count the work of one call of the case's phase.
+
+    Args:
+        case: The case.
+        computing: Count a network that looks at values, which fails on the meta device, while it computes on the CPU.
+            That takes the time and the memory of a call.
 
     Raises:
         OptionError: If the architecture does not exist.
+        NotCountable: If the network fails.
     """
     textbook = resolve(case.architecture).reference or case.architecture
     operands = PRECISIONS[case.precision].operands
     # These axes do not change the work, so cases that differ only in them share one count.
     alike = case.replace(engine="eager", device="cpu", layout="contiguous", threads=0)
-    work = _count(alike.replace(architecture=textbook, precision=operands))
+    work = _counted(alike.replace(architecture=textbook, precision=operands), computing=computing)
     if PRECISIONS[case.precision].autocast is None:
         return work
     # Parameters, gradients and tensors outside autocast are fp32, so that fp32 gives an upper bound.
-    return replace(work, live=_count(alike.replace(architecture=textbook, precision="fp32")).live)
+    in_fp32 = _counted(alike.replace(architecture=textbook, precision="fp32"), computing=computing)
+    return replace(work, live=in_fp32.live)
+
+
+def _counted(case: Case, *, computing: bool) -> Work:
+    try:
+        return _count(case, "meta")
+    except CnnperfError:
+        raise
+    except Exception as error:  # a network may need values, or kernels that the meta device lacks
+        if case.architecture in CATALOG:
+            raise
+        if not computing:
+            raise NotCountable(f"its work cannot be counted without computing ({in_one_line(error)})") from error
+    try:
+        return _count(case, "cpu")
+    except Exception as error:
+        raise NotCountable(f"its work cannot be counted ({in_one_line(error)})") from error
 
 
 @lru_cache(maxsize=256)
-def _count(case: Case) -> Work:
+def _count(case: Case, device: str) -> Work:
     # A network of another width may be too large to allocate.
     model = hollow(resolve(case.architecture), case.width) if case.width else create(case.architecture)
-    model = model.to(device="meta", dtype=DTYPES[case.precision]).train(case.trains)
-    task = hollow_task(case).to("meta", DTYPES[case.precision]).requiring_gradients(case.trains)
+    model.train(case.trains)
+    if any(map(is_lazy, model.parameters())):
+        first_call(model, task_for(case, "synthetic", 0), trains=case.trains)
+    model = model.to(device=device, dtype=DTYPES[case.precision])
+    whole = hollow_task(case) if device == "meta" else task_for(case, "synthetic", 0)
+    task = whole.to(device, DTYPES[case.precision]).requiring_gradients(case.trains)
     has_optimizer = case.phase == "train" and not task.of_part
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0, momentum=0.9) if has_optimizer else None
     flops, traffic = FlopCounterMode(display=False), _Traffic()
     live = _LiveTensors([*model.parameters(), *model.buffers(), *_momentum(optimizer), *task.tensors()])
     untimed_flop = untimed_bytes = 0
     with live, flops, traffic, torch.set_grad_enabled(case.trains):  # inference mode hides operators from the modes
-        output = model(*task.inputs)
+        output = task.call(model)
         if case.trains:
             objective = task.objective(output)
             del output

@@ -10,11 +10,14 @@ from typing import Any, cast
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
+from cnnperf.measure.first_call import INPUT_CHANGED, first_call
+from cnnperf.measure.network_state import NetworkState
 from cnnperf.measure.precisions import DTYPES, LOSS_SCALE, PRECISIONS
 from cnnperf.measure.support import check_supported
 from cnnperf.measure.task import task_for
-from cnnperf.models.catalog import create
+from cnnperf.models.catalog import CATALOG, create
 from cnnperf.records.case import Case
 from cnnperf.records.engines import ENGINES
 
@@ -23,7 +26,7 @@ LEARNING_RATE = 1e-3
 MOMENTUM = 0.9
 PADDING_BYTES = 1 << 16  # upper bound of the padding before a tensor: moves it by any number of cache lines and pages
 
-Network = Callable[..., torch.Tensor]
+Network = Callable[..., Any]
 
 ISOLATION: dict[str, Any] = (
     {"isolate_recompiles": True} if "isolate_recompiles" in inspect.signature(torch.compile).parameters else {}
@@ -44,7 +47,8 @@ class Workload:
         loss: Loss, or output of a part, between set-up and call of the phase `backward`.
         setup: Untimed part of a round.
         run: Timed part of a round.
-        output: Output of the last round; None unless `keep_output` is set.
+        output: Output of the last round, as the network returns it; None unless `keep_output` is set.
+        notes: What measuring this network needed or has to leave out, by the kind of the finding.
         keep_output: Whether rounds keep their output; timed calls keep it only for `rotation.Rotation`.
     """
 
@@ -73,11 +77,18 @@ class Workload:
         self._random = random.Random(seed)  # noqa: S311 - places memory, hides nothing
         if beside:
             beside.reset()
-        self.model: nn.Module = beside.model if beside else self._new_model(seed)
-        task = task_for(case, input_kind, seed).to(case.device, DTYPES[case.precision], self._layout)
+        self.notes: dict[str, str] = dict(beside.notes) if beside else {}
+        self._seed = seed
+        self._stays = False
+        self._optimizer_values: list[torch.Tensor] = []
+        self.task = task_for(case, input_kind, seed)
+        self.model: nn.Module = beside.model if beside else self.new_model()
+        task = self.task.to(case.device, DTYPES[case.precision], self._layout)
         self.task = task.requiring_gradients(case.trains)
+        changed = INPUT_CHANGED in self.notes
+        self._images = [tensor.detach().clone() for tensor in self.task.inputs] if changed else []
         self.network: Network = beside.network if beside else self.model
-        self.output: torch.Tensor | None = None
+        self.output: Any = None
         self.keep_output = False
         self.loss: torch.Tensor | None = None
         self._padding: list[torch.Tensor] = []
@@ -85,7 +96,7 @@ class Workload:
         self.optimizer = self._make_optimizer()
         self.scaler = self._make_scaler()
         self._scaler_state = None if self.scaler is None else self.scaler.state_dict()
-        self._initial = [tensor.detach().clone() for tensor in self._state()]
+        self._state = NetworkState(self.model)
         self.setup, self.run = self._phase()
 
     @property
@@ -96,7 +107,7 @@ class Workload:
     def compile(self) -> None:
         """Wrap the network in `torch.compile`, which compiles at the first call."""
         options = ENGINES[self.case.engine].compile_options or {}
-        self.network = cast(Network, torch.compile(self.model, dynamic=False, **ISOLATION, **options))
+        self.network = torch.compile(self.model, dynamic=False, **ISOLATION, **options)
 
     def run_once(self) -> None:
         """Run one untimed round."""
@@ -135,20 +146,25 @@ class Workload:
 
         Each tensor is allocated again behind a random amount of padding, an independent draw of the memory placement.
         The `Parameter` objects stay the same, so that nothing is recompiled. With CUDA graphs only the values are
-        restored: graphs hold addresses, and new ones would have to be captured.
+        restored: graphs hold addresses, and new ones would have to be captured. The same goes for a network that has to
+        `stay`.
         """
         self.release()
-        if self._in_graphs:
+        if self._in_graphs or self._stays:
             self.restore()
             return
         self._padding.clear()
-        for tensor, initial in zip(self._state(), self._initial, strict=True):
-            tensor.data = self._moved(initial)
-        for tensor in self.optimizer_state():
-            tensor.data = self._moved(torch.zeros_like(tensor))
+        self._state.relocate(self._moved)
+        for tensor, value in self._optimizer_start():
+            tensor.data = self._moved(value)
         self._reset_scaler()
         for tensor in self.task.tensors():
             tensor.data = self._moved(tensor)
+
+    def stay(self, reason: str) -> None:
+        """Let `relocate` only restore values from now on, and note the reason."""
+        self._stays = True
+        self.notes["placement"] = reason
 
     def reset(self) -> None:
         """Drop output, loss and gradients, and restore all initial values in place."""
@@ -156,35 +172,55 @@ class Workload:
         self.restore()
 
     def restore(self) -> None:
-        """Restore the initial values of parameters, buffers and optimizer state, but keep gradients."""
-        with torch.no_grad():
-            for tensor, initial in zip(self._state(), self._initial, strict=True):
-                tensor.copy_(initial)
-        for tensor in self.optimizer_state():
-            tensor.zero_()
+        """Restore the initial values of parameters, buffers, optimizer state and inputs, but keep gradients."""
+        self._state.restore()
+        for tensor, value in self._optimizer_start():
+            tensor.copy_(value)
         self._reset_scaler()
+        self._restore_inputs()
+
+    def _optimizer_start(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Yield the tensors of the optimizer's state, each with its value at the beginning of each round.
+
+        Momentum begins at zero. Other optimizers begin with what their first step has left, because zero may be no
+        state of theirs.
+        """
+        state = self.optimizer_state()
+        if isinstance(self.optimizer, torch.optim.SGD):
+            yield from ((tensor, torch.zeros_like(tensor)) for tensor in state)
+            return
+        if len(self._optimizer_values) != len(state):
+            self._optimizer_values = [tensor.detach().clone() for tensor in state]
+        yield from zip(state, self._optimizer_values, strict=True)
 
     def _reset_scaler(self) -> None:
         if self.scaler is not None and self._scaler_state is not None:
             self.scaler.load_state_dict(self._scaler_state)  # in place: a new one would allocate its scale in a round
 
-    def _state(self) -> Iterator[torch.Tensor]:
-        yield from self.model.parameters()
-        yield from self.model.buffers()
+    def _restore_inputs(self) -> None:
+        """Write the inputs anew if the network changes them."""
+        with torch.no_grad():
+            for tensor, initial in zip(self.task.inputs, self._images, strict=False):
+                tensor.copy_(initial)
 
     def _moved(self, tensor: torch.Tensor) -> torch.Tensor:
         size = self._random.randrange(PADDING_BYTES)
         self._padding.append(torch.empty(size, dtype=torch.uint8, device=tensor.device))
         return tensor.detach().clone()
 
-    def _new_model(self, seed: int) -> nn.Module:
-        case = self.case
-        model = create(case.architecture, seed=seed, width=case.width)
-        return _with_layout(model.to(device=case.device, dtype=DTYPES[case.precision]), self._layout).train(case.trains)
+    def new_model(self) -> nn.Module:
+        """Build the network anew, with the same parameters as `model` had at first."""
+        model = create(self.case.architecture, seed=self._seed, width=self.case.width)
+        model = model.to(device=self.case.device).train(self.case.trains)
+        if self.case.architecture not in CATALOG and not self.task.of_part:
+            self.notes |= first_call(model, self.task.to(self.case.device, torch.float32), trains=self.case.trains)
+        return _converted(model, DTYPES[self.case.precision], self._layout)
 
     def _make_optimizer(self) -> torch.optim.Optimizer | None:
         if self.case.phase != "train" or self.task.of_part:
             return None
+        if self.task.optimizer is not None:
+            return self.task.optimizer(self.model.parameters())
         return torch.optim.SGD(self.model.parameters(), lr=LEARNING_RATE, momentum=MOMENTUM)
 
     def _make_scaler(self) -> torch.amp.GradScaler | None:
@@ -198,7 +234,15 @@ class Workload:
             "backward": (self._forward_with_graph, self._backward),
             "train": (_nothing, self._train),
         }
-        return phases[self.case.phase]
+        setup, run = phases[self.case.phase]
+        if not self._images:
+            return setup, run
+
+        def restore_and_setup() -> None:
+            self._restore_inputs()
+            setup()
+
+        return restore_and_setup, run
 
     def _forward(self) -> None:
         with torch.inference_mode():
@@ -235,11 +279,11 @@ class Workload:
     def _loss(self) -> torch.Tensor:
         return self.task.objective(self._call())
 
-    def _call(self) -> torch.Tensor:
+    def _call(self) -> Any:
         if self._in_graphs:
             torch.compiler.cudagraph_mark_step_begin()
         with self._autocasting:
-            output = self.network(*self.task.inputs)
+            output = self.task.call(self.network)
         if self.keep_output:
             self.output = output
         return output
@@ -256,5 +300,16 @@ def _nothing(*_: object) -> None:
     """Do nothing: the set-up of a phase without one, and the default mark."""
 
 
-def _with_layout(model: nn.Module, layout: torch.memory_format) -> nn.Module:
-    return cast(nn.Module, cast(Any, model).to(memory_format=layout))
+def _converted(model: nn.Module, dtype: torch.dtype, layout: torch.memory_format) -> nn.Module:
+    """Convert tensors of real numbers of a network; complex and integer ones keep their kind.
+
+    fp32 is what networks are built in: one that keeps some tensors in double precision is left as it is.
+    """
+    for tensor in (*model.parameters(), *model.buffers()):
+        if is_lazy(tensor):
+            continue
+        if tensor.is_floating_point() and dtype != torch.float32:
+            tensor.data = tensor.data.to(dtype)
+        if tensor.dim() == len("NCHW"):
+            tensor.data = tensor.data.contiguous(memory_format=layout)
+    return model

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from cnnperf.models.subject import Subject
+
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
@@ -25,6 +27,8 @@ class Architecture:
             takes images. The output of a part has the shape of its first map.
         reference: Name of the textbook architecture with the same state_dict and the same results; None for a textbook
             architecture.
+        subject: Function that builds the network together with inputs of its own; None if it takes images.
+        batch: Only batch of these inputs, the length of the first tensor; None if the batch is free.
     """
 
     name: str
@@ -38,3 +42,5 @@ class Architecture:
     build_at: Callable[[int], nn.Module] | None = None
     maps: int = 0
     reference: str | None = None
+    subject: Callable[[], Subject] | None = None
+    batch: int | None = None

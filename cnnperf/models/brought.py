@@ -7,16 +7,21 @@ import importlib
 import sys
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from types import ModuleType
 
+import torch
 from torch import nn
+from torch.utils._pytree import tree_leaves
 
 from cnnperf.errors import OptionError
 from cnnperf.models.architecture import Architecture
 from cnnperf.models.initialization import seeded
+from cnnperf.models.modes import preserved_modes
 from cnnperf.models.spelling import did_you_mean
+from cnnperf.models.subject import IMAGE_DIMENSIONS, Subject
 
 _LAST_BUILT: dict[str, weakref.ref[nn.Module]] = {}  # by name of the factory
 
@@ -26,7 +31,7 @@ TIMM_IMAGE_SIZE = 224
 
 @cache
 def from_factory(name: str) -> Architecture:
-    """Resolve `package.module:factory`, a callable without arguments that returns an nn.Module.
+    """Resolve `package.module:factory`, a callable without arguments that returns an nn.Module or a `Subject`.
 
     The working directory is appended to the import path, as `python -m pytest` adds it.
 
@@ -34,20 +39,27 @@ def from_factory(name: str) -> Architecture:
         name: Dotted name of the module, a colon, and the name of the callable in it.
 
     Returns:
-        The architecture, for images of three channels and with an unknown number of classes.
+        The architecture, with an unknown number of classes. It takes images of three channels, or the inputs of the
+        `Subject`.
 
     Raises:
         OptionError: If the name is malformed, the module is missing or fails to import, or the factory is missing, is
-            not callable, raises, or returns no nn.Module.
+            not callable, raises, or returns something else.
     """
     module_name, _, factory_name = name.partition(":")
     if not all(part.isidentifier() for part in module_name.split(".")) or not factory_name.isidentifier():
         raise OptionError(f"architecture {name!r} is malformed; write package.module:factory, with one colon")
     factory = _find_factory(name, _import_module(name, module_name), factory_name)
-    build = partial(_build, name, factory)
-    with seeded(0):
-        build()
-    return Architecture(name=name, build=build, summary=f"the network from {name}", source=name, classes=None)
+    with preserved_modes(), seeded(0):
+        built = _build(name, factory)
+    plain = Architecture(
+        name=name,
+        build=partial(_network, name, factory),
+        summary=f"the network from {name}",
+        source=name,
+        classes=None,
+    )
+    return _with_inputs(plain, built, partial(_subject, name, factory)) if isinstance(built, Subject) else plain
 
 
 @cache
@@ -71,7 +83,7 @@ def from_timm(name: str) -> Architecture:
     if not timm.is_model(model_name):
         hint = did_you_mean(model_name, timm.list_models())
         raise OptionError(f"timm has no model {model_name!r}{hint}; timm.list_models() lists all names")
-    build = partial(_build, name, partial(timm.create_model, model_name, pretrained=False))
+    build = partial(_network, name, partial(timm.create_model, model_name, pretrained=False))
     with seeded(0):
         settings = getattr(build(), "default_cfg", None) or {}
     channels, image_size, _ = settings.get("input_size") or (3, TIMM_IMAGE_SIZE, TIMM_IMAGE_SIZE)
@@ -103,7 +115,8 @@ def _import_module(name: str, module_name: str) -> ModuleType:
     if working_directory not in sys.path and "" not in sys.path:
         sys.path.append(working_directory)
     try:
-        return importlib.import_module(module_name)
+        with preserved_modes():
+            return importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is not None and f"{module_name}.".startswith(f"{error.name}."):
             raise OptionError(
@@ -135,13 +148,44 @@ def _find_factory(name: str, module: ModuleType, factory_name: str) -> Callable[
     return factory
 
 
-def _build(name: str, factory: Callable[[], object]) -> nn.Module:
+def _with_inputs(plain: Architecture, built: Subject, subject: Callable[[], Subject]) -> Architecture:
+    """Return the row of a network with inputs of its own.
+
+    Raises:
+        OptionError: If there is no tensor among the inputs.
+    """
+    tensors = [leaf for leaf in tree_leaves(built.arguments()) if isinstance(leaf, torch.Tensor)]
+    if not tensors:
+        raise OptionError(f"architecture {plain.name!r}: its Subject has no tensor among its inputs")
+    first = tensors[0]
+    size = int(first.shape[-1]) if first.dim() == IMAGE_DIMENSIONS else plain.image_size
+    batch = len(first) if first.dim() else 1
+    return replace(plain, subject=subject, batch=batch, image_size=size, fixed_image_size=True)
+
+
+def _subject(name: str, factory: Callable[[], object]) -> Subject:
+    built = _build(name, factory)
+    if isinstance(built, Subject):
+        return built
+    raise OptionError(f"architecture {name!r}: the factory returned a Subject first, and then a network alone")
+
+
+def _network(name: str, factory: Callable[[], object]) -> nn.Module:
+    built = _build(name, factory)
+    return built.model if isinstance(built, Subject) else built
+
+
+def _build(name: str, factory: Callable[[], object]) -> nn.Module | Subject:
     try:
-        network = factory()
+        with preserved_modes():
+            built = factory()
+    except OptionError as error:
+        raise OptionError(f"architecture {name!r}: {error}") from error
     except Exception as error:
         raise OptionError(
             f"architecture {name!r}: the factory raised {_described(error)}; it must work when called without arguments"
         ) from error
+    network = built.model if isinstance(built, Subject) else built
     if isinstance(network, nn.Module):
         last, _LAST_BUILT[name] = _LAST_BUILT.get(name), weakref.ref(network)
         if last is not None and last() is network:
@@ -149,9 +193,10 @@ def _build(name: str, factory: Callable[[], object]) -> nn.Module:
                 f"architecture {name!r}: the factory returned the same network twice; every case moves and changes its "
                 "network, so return a new one from each call"
             )
-        return network
+        return built if isinstance(built, Subject) else network
     raise OptionError(
-        f"architecture {name!r}: the factory returned a {_type_name(network)}; it must return an nn.Module"
+        f"architecture {name!r}: the factory returned a {_type_name(network)}; it must return an nn.Module, or a "
+        "cnnperf.Subject"
     )
 
 

@@ -19,6 +19,7 @@ from cnnperf.errors import CnnperfError
 from cnnperf.exit_status import ExitStatus
 from cnnperf.measure.allocator import apply_policy
 from cnnperf.measure.checks import machine_findings
+from cnnperf.measure.control_groups import throttled_periods
 from cnnperf.measure.cycles import Progress
 from cnnperf.measure.environment import Record, load_average, read_environment
 from cnnperf.measure.measured import Measured
@@ -26,7 +27,7 @@ from cnnperf.measure.measurement import Laboratory
 from cnnperf.measure.replicas import Replicas
 from cnnperf.measure.sampler import INTERRUPTED
 from cnnperf.records.case import Case
-from cnnperf.records.metrics import Value, with_units
+from cnnperf.records.metrics import METRICS, Value, with_units
 from cnnperf.records.run import CaseRecord, NotMeasured, Run
 from cnnperf.records.writing import Journal
 from cnnperf.report.cases import count_text
@@ -40,6 +41,9 @@ from cnnperf.runs.verdicts import Comparison
 from cnnperf.suite.block_runner import BlockRunner
 from cnnperf.suite.options import Options
 from cnnperf.units import format_duration, format_percent, format_quantity
+
+RATES = ("throughput", "call_rate")
+"""Metrics of which each case has one."""
 
 
 @dataclass
@@ -61,6 +65,7 @@ class BenchRun:
         comparison: Comparison with the baseline; None before the end of the run.
         not_compared: Reason why there is no comparison; empty where there is one.
         step: Least gain of throughput for which a sweep doubles its batch; None for the default.
+        failures: Number of cases whose network raised an error.
     """
 
     options: Options
@@ -75,6 +80,7 @@ class BenchRun:
     comparison: Comparison | None = None
     not_compared: str = ""
     step: float | None = None
+    failures: int = 0
     runner: BlockRunner = field(init=False)
     write: Callable[[str], object] = lambda _: None
     compile_seconds: float = 0.0
@@ -85,6 +91,7 @@ class BenchRun:
     _prepared: int = 0
     _spent: list[float] = field(default_factory=list)
     _began: Run = field(default_factory=Run)
+    _throttled: int | None = field(default_factory=throttled_periods)
 
     def __post_init__(self) -> None:
         """Connect the laboratory with the progress of the run."""
@@ -169,7 +176,9 @@ class BenchRun:
             self.journal.add(record)
         self._spent.append(measured.duration)
         latency = record.values["latency"]
-        rate = format_quantity(record.values["throughput"].value, "images/s")
+        rate = next(
+            format_quantity(record.values[name].value, METRICS[name].unit) for name in RATES if name in record.values
+        )
         time_text = format_quantity(latency.value, "s")
         return f"{time_text} ±{format_percent(latency.half_width)}, {rate}{self._left()}"
 
@@ -187,8 +196,9 @@ class BenchRun:
         place = next(place for place, record in enumerate(self.records) if record.case == case)
         self.records[place] = self.records[place].with_values(with_units(values))
 
-    def skip(self, case: Case, reason: str) -> None:
-        """Record why a case was not measured."""
+    def skip(self, case: Case, reason: str, *, failed: bool = False) -> None:
+        """Record why a case was not measured, and whether its network raised an error."""
+        self.failures += failed
         self.not_measured.append(NotMeasured(case.axes(), reason))
         if self.journal:
             self.journal.skip(self.not_measured[-1])
@@ -205,11 +215,16 @@ class BenchRun:
             environment=self.environment,
             ceilings=self.laboratory.ceilings,
             not_measured=tuple(self.not_measured),
-            findings=tuple(machine_findings(self.environment, load_average())),
+            findings=tuple(machine_findings(self.environment, load_average(), self._newly_throttled())),
             wall_seconds=time.perf_counter() - self._started,
             compile_seconds=self.compile_seconds,
             round_seconds=self.round_seconds,
         )
+
+    def _newly_throttled(self) -> int | None:
+        """Return in how many periods of the run the kernel stopped this process for its quota; None if unknown."""
+        now = throttled_periods()
+        return None if now is None or self._throttled is None else now - self._throttled
 
     def finished(self, commit_info: Mapping[str, Any]) -> Run:
         """Return the record of the run at its end, with ratios, metrics of sweeps and the result of the comparison.
@@ -239,12 +254,16 @@ class BenchRun:
         return self.comparison is not None and self.comparison.status() == ExitStatus.FAILED
 
     def end(self) -> int:
-        """End the further processes, and return the exit status by the comparison with the baseline."""
+        """End the further processes, and return the exit status.
+
+        It is that of the comparison with the baseline. Without one, a run of which nothing was measured has failed if
+        networks raised errors.
+        """
         if self.runner.replicas is not None:
             self.runner.replicas.close()
         self.compare(self.run())
         if self.baseline is None or not self.baseline.fails:
-            return ExitStatus.OK
+            return ExitStatus.FAILED if self.failures and not self.records else ExitStatus.OK
         return ExitStatus.UNSURE if self.comparison is None else self.comparison.status()
 
     def summary(self) -> list[str]:

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import re
+import tempfile
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cnnperf.errors import CnnperfError, UnsupportedCase
+from cnnperf.errors import CnnperfError, NetworkFailed, UnsupportedCase
 from cnnperf.exit_status import ExitStatus
 from cnnperf.records.commit import name_commit
-from cnnperf.suite.collection import case_of
+from cnnperf.suite.collection import CASE, case_of
 from cnnperf.suite.plugin_state import MARKER, REPLAY_KEY, STATE_KEY, storage_of
 
 if TYPE_CHECKING:
     from cnnperf.records.case import Case
     from cnnperf.records.run import CaseRecord
     from cnnperf.suite.bench_run import BenchRun
+
+UNSAFE = re.compile(r"[^\w.=-]+")
+"""Characters that may not stand in the name of a file."""
 
 
 def run_case(request: pytest.FixtureRequest, benchmark: Any, case: Case) -> None:
@@ -41,6 +47,9 @@ def _measure(request: pytest.FixtureRequest, benchmark: Any, run: BenchRun, case
     end: Callable[[str], Any] = pytest.skip
     try:
         measured = run.measure(case)
+    except NetworkFailed as error:
+        run.skip(case, str(error), failed=True)
+        message = f"not measured: {error}; {_keep_traceback(request.config, run, case, error)}"
     except UnsupportedCase as reason:
         run.skip(case, str(reason))
         message = f"not measured: {reason}"
@@ -64,10 +73,24 @@ def _measure(request: pytest.FixtureRequest, benchmark: Any, run: BenchRun, case
     end(message)
 
 
+def _keep_traceback(config: pytest.Config, run: BenchRun, case: Case, error: NetworkFailed) -> str:
+    """Write the traceback of a network beside the saved runs, or to the temporary folder, and return where it is."""
+    folder = storage_of(config) if run.journal is not None else Path(tempfile.gettempdir()) / "cnnperf"
+    path = folder / "tracebacks" / f"{UNSAFE.sub('-', case.id())}.txt"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(error.trace, encoding="utf-8")
+    except OSError as reason:
+        return f"its traceback could not be written: {reason}"
+    return f"traceback in {path}"
+
+
 def _replay(request: pytest.FixtureRequest, benchmark: Any, record: CaseRecord) -> None:
     """Hand the samples of a case to pytest-benchmark, with its record for other hooks that look at the benchmark."""
     from cnnperf.records.encoding import extra_info
 
+    others = {name: value for name, value in (benchmark.params or {}).items() if name != CASE}
+    benchmark.params = {**others, **record.case.axes()}  # for `--benchmark-group-by=param:batch`, and in the run file
     seconds = [second for group in record.groups for second in group]
     request.node.stash[REPLAY_KEY].load(seconds)
     benchmark.pedantic(_nothing, rounds=len(seconds))

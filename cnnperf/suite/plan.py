@@ -67,8 +67,9 @@ class Plan:
     def _on_device(self, architecture: Architecture, device: str) -> list[Case]:
         usual = self._axes(architecture, device.partition(":")[0])
         cases = self._points(architecture, device, usual | dict(self.overrides))
+        own = {"batch": usual["batch"]} if architecture.batch is not None else {}
         for swept in self._sweeps(usual, device):
-            cases += self._points(architecture, device, usual | swept | dict(self.overrides))
+            cases += self._points(architecture, device, usual | swept | own | dict(self.overrides))
         return cases
 
     def _sweeps(self, usual: Axes, device: str) -> list[Axes]:
@@ -87,6 +88,7 @@ class Plan:
 
     def _points(self, architecture: Architecture, device: str, axes: Axes) -> list[Case]:
         _check_image_size(architecture, axes["image_size"])
+        _check_batch(architecture, axes["batch"])
         for width in axes["width"]:
             check_width(architecture, cast(int, width))
         order = (*(name for name in OVERRIDABLE if name not in NESTING), *NESTING)
@@ -102,16 +104,18 @@ class Plan:
             "engine": USUAL_ENGINES,
             "precision": FULL_PRECISIONS[device_type] if full else ("fp32",),
             "layout": LAYOUTS if full else ("contiguous",),
-            "batch": self._batches(architecture.name, device_type),
+            "batch": self._batches(architecture, device_type),
             "image_size": (architecture.image_size,),
         }
         if self.suite != "practice":
             return usual
         return usual | {"phase": SWEPT_PHASES, "layout": ("channels_last",)} | PRACTICE[device_type]
 
-    def _batches(self, architecture: str, device_type: str) -> tuple[int, ...]:
+    def _batches(self, architecture: Architecture, device_type: str) -> tuple[int, ...]:
         """Choose batches: one that suits each device, and where there are both those that they share."""
-        small = CPU_BATCH.get(architecture, CPU_BATCH_OTHERS)
+        if architecture.batch is not None:
+            return (architecture.batch,)
+        small = CPU_BATCH.get(architecture.name, CPU_BATCH_OTHERS)
         kinds = {device.partition(":")[0] for device in self.devices}
         shared = (small, SHARED_BATCH) if len(kinds) > 1 else ()
         own = small if device_type == "cpu" else CUDA_BATCH
@@ -173,4 +177,13 @@ def _check_image_size(architecture: Architecture, sizes: Iterable[AxisValue]) ->
         raise OptionError(
             f"{architecture.name} takes images of {architecture.image_size} x {architecture.image_size} only, not "
             f"{wrong[0]}; leave it out with --cnnperf-architecture"
+        )
+
+
+def _check_batch(architecture: Architecture, batches: Iterable[AxisValue]) -> None:
+    wrong = [batch for batch in batches if architecture.batch not in (None, batch)]
+    if wrong:
+        raise OptionError(
+            f"{architecture.name} brings its own inputs, whose batch is {architecture.batch}, not {wrong[0]}; write a "
+            "factory for each batch"
         )

@@ -16,7 +16,7 @@ import pytest
 from cnnperf.errors import CnnperfError
 from cnnperf.records.commit import name_commit
 from cnnperf.suite.case_run import run_case
-from cnnperf.suite.collection import case_of, cases_of, has_case, other_shards
+from cnnperf.suite.collection import CASE, case_of, cases_of, has_case, other_shards
 from cnnperf.suite.flags import OPTIONS, read_given
 from cnnperf.suite.options import Options, parse_options
 from cnnperf.suite.plugin_state import MARKER, REPLAY_KEY, STATE_KEY, PluginState, storage_of
@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from cnnperf.records.case import Case
 
 MARKER_HELP = (
-    "cnnperf(*architectures, own=False, part=''): measure these architectures of the catalog; with own=True, the "
-    "user's own networks, which --cnnperf-architecture names; with part='se', every form of this part of a network"
+    "cnnperf(*architectures, own=False, part=''): measure these architectures: names or globs of the catalog, or "
+    "networks of the user, package.module:factory; with own=True, all of the user's networks that "
+    "--cnnperf-architecture names; with part='se', every form of this part of a network"
 )
 
 
@@ -88,17 +89,18 @@ def configure_pytest_benchmark(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Turn the marker `cnnperf` into one test for each case."""
-    marker = metafunc.definition.get_closest_marker(MARKER)
-    if marker is None or "cnnperf_case" not in metafunc.fixturenames:
-        return
-    from cnnperf.records.case import AXES
+    """Turn the marker `cnnperf` into one test for each case.
 
-    names = [axis.name for axis in AXES]
-    metafunc.fixturenames.extend(name for name in names if name not in metafunc.fixturenames)
-    cases = cases_of(options_of(metafunc.config), marker)
-    points = [tuple(case.axes().values()) for case in cases]
-    metafunc.parametrize(names, points, ids=[case.id() for case in cases])
+    The only parameter is the case: names of axes, such as `device` and `batch`, are common names of users' fixtures.
+    """
+    marker = metafunc.definition.get_closest_marker(MARKER)
+    if marker is None or CASE not in metafunc.fixturenames:
+        return
+    try:
+        cases = cases_of(options_of(metafunc.config), marker)
+    except CnnperfError as error:
+        raise pytest.Collector.CollectError(str(error)) from error
+    metafunc.parametrize(CASE, cases, ids=[case.id() for case in cases], indirect=True)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -121,7 +123,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture
 def cnnperf_case(request: pytest.FixtureRequest) -> Case:
-    """Return the case of this test; each axis is a parameter of the test."""
+    """Return the case of this test."""
     return case_of(request.node)
 
 
@@ -194,10 +196,12 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 
 
 def pytest_report_teststatus(report: pytest.CollectReport | pytest.TestReport) -> tuple[str, str, str] | None:
-    """Print no letter for a case: its progress line says more."""
-    if isinstance(report, pytest.TestReport) and MARKER in report.keywords and report.when == "call":
-        return report.outcome, "", report.outcome.upper()
-    return None
+    """Print no letter for a case: its progress line says more. Outcomes of other plugins (xfail, rerun) stay."""
+    if not isinstance(report, pytest.TestReport) or MARKER not in report.keywords or report.when != "call":
+        return None
+    if report.outcome not in ("passed", "failed", "skipped") or hasattr(report, "wasxfail"):
+        return None
+    return report.outcome, "", report.outcome.upper()
 
 
 def _value(config: pytest.Config, key: str) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import count, groupby, takewhile
 
-from cnnperf.errors import CnnperfError, OptionError, OutOfMemory, UnsupportedCase
+from cnnperf.errors import CnnperfError, NetworkFailed, OptionError, OutOfMemory, UnsupportedCase
 from cnnperf.measure.exhaustion import release_caches
 from cnnperf.measure.images import CHANNELS
 from cnnperf.measure.memory_forecast import Forecast
@@ -221,13 +221,14 @@ class SweepRunner:
         except CnnperfError as reason:  # one batch may be wrong and the next right
             line.wrong += 1
             line.end = "wrong" if line.wrong == MOST_WRONG else ""
-            self.wrong, text = True, self._skipped(case, reason)
+            self.wrong |= not isinstance(reason, NetworkFailed)
+            text = self._skipped(case, reason)
         self._write(f"{text}\n")
         if line.end == "memory":
             release_caches(case)
 
     def _skipped(self, case: Case, reason: CnnperfError) -> str:
-        self._run.skip(case, str(reason))
+        self._run.skip(case, str(reason), failed=isinstance(reason, NetworkFailed))
         return f"not measured: {str(reason).splitlines()[0]}"
 
     def _measured(self, case: Case) -> tuple[Mapping[str, Value], str]:
