@@ -229,7 +229,8 @@ def _reason_not_to_compare(eager: Tensors, exact: Tensors, precision: str) -> st
     """Return why float64 says nothing about a network: eager execution, which defines it, is far away from it."""
     if _shapes(eager) != _shapes(exact):
         return "its results have other shapes in float64"
-    name, error = max(distances(eager, exact).items(), key=lambda item: item[1])
+    errors = _of_outputs(distances(eager, exact))
+    name, error = max(errors.items(), key=lambda item: item[1])
     if error <= LIMIT[precision]:
         return ""
     return f"{name} differs by {error:.0%} in float64, as where rounding decides on an order or a threshold"
@@ -243,8 +244,13 @@ def _eager_results(workload: Workload) -> Tensors:
 def _differ(first: Tensors, second: Tensors, precision: str) -> bool:
     if _shapes(first) != _shapes(second):
         return True
-    errors = distances(second, {name: _double(value) for name, value in first.items()})
-    return any(error > _allowed(name, precision, 0.0) for name, error in errors.items())
+    exact = {name: _double(value) for name, value in first.items()}
+    return any(error > _allowed(name, precision, 0.0) for name, error in _of_outputs(distances(second, exact)).items())
+
+
+def _of_outputs(errors: Mapping[str, float]) -> dict[str, float]:
+    """Return the errors of outputs. Where they agree, gradients that do not are a fault, such as a missing reset."""
+    return {name: error for name, error in errors.items() if name.startswith(OUTPUT)}
 
 
 def _shapes(results: Tensors) -> dict[str, torch.Size]:
