@@ -3,6 +3,7 @@
 import itertools
 import json
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -262,3 +263,12 @@ def test_a_base_that_has_gone_on_is_compared_at_the_commit_where_the_branch_left
     assert "flop" not in captured.out
     assert main([*gate, "--base-exact"]) == 0  # the tip has a convolution more
     assert "flop" in capsys.readouterr().out
+
+
+def test_a_work_tree_that_was_deleted_by_hand_does_not_hide_the_reason(repository, tmp_path_factory, capsys):
+    linked = tmp_path_factory.mktemp("linked") / "tree"
+    git(repository, "worktree", "add", "--detach", str(linked), "HEAD")
+    shutil.rmtree(linked)
+    (repository / "mine.py").write_text(NETWORK.format(extra="") + "\n\nother = make\n")
+    assert main(["gate", "--base", "HEAD", "--only", "counters", *OWN, "--cnnperf-architecture", "mine:other"]) == 2
+    assert "the base has no such cases" in capsys.readouterr().err

@@ -219,7 +219,7 @@ def test_a_side_knows_the_other_work_trees_from_which_its_code_must_not_come(rep
     assert ours.work_tree().others == (tmp_path / "linked",)
     with ours.checkout("HEAD~1") as side:
         assert set(side.others) == {repository, tmp_path / "linked"}
-        assert side.temporary
+        assert side.work_tree == repository
 
 
 def test_a_command_prepares_a_checkout_or_says_why_not(repository):

@@ -204,3 +204,10 @@ def test_modes_that_a_call_changes_are_those_of_before_in_the_next_case(tmp_path
     assert laboratory().measure(off).values["latency"].value > 0
     assert torch.is_grad_enabled()
     assert kinds(laboratory().measure(case("Video"))) == []
+
+
+def test_complex_parameters_count_with_all_of_their_bytes():
+    from cnnperf.measure.work import count_work
+
+    bytes_of_filter = 3 * 32 * 17 * 8
+    assert count_work(case("Complex", "forward")).live > bytes_of_filter

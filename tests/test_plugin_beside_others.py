@@ -155,3 +155,10 @@ def test_the_public_names_for_a_conftest_are_those_of_the_plugin():
 
     assert plugin.configure_pytest_benchmark is configure_pytest_benchmark
     assert plugin.options_of is options_of
+
+
+def test_a_network_that_raises_is_skipped_too_where_results_are_only_checked(suite):
+    axes = ("--cnnperf-axis=batch=1", "--cnnperf-axis=phase=train")
+    result = run(suite, "--cnnperf-architecture=mine:Pooled", *axes, "--benchmark-disable", "-rs")
+    result.assert_outcomes(passed=1, skipped=1)
+    result.stdout.fnmatch_lines(["*not checked: ValueError: Expected more than 1 value per channel*"])

@@ -86,7 +86,7 @@ def run_gate(request: Request, folder: Path, progress: Callable[[str], None]) ->
             repository.work_tree() if request.head is None else stack.enter_context(repository.checkout(request.head))
         )
         for side in (base, candidate):
-            if request.prepare and side.temporary:
+            if request.prepare and side.work_tree is not None:
                 progress(f"preparing {side.label()}: {request.prepare}")
                 side.prepare(request.prepare)
         if base.commit == candidate.commit and not candidate.dirty:
@@ -209,14 +209,23 @@ def _worker_settings(given: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
 def _planning_error(name: str, side: Side, error: CannotMeasure) -> str:
     if error.kind == "WrongSide":
         return f"the {name} cannot be measured: {error}"
-    ignored = [name for tree in side.others for name in Repository(tree).ignored_files()] if side.temporary else []
-    if ignored:
-        more = f" and {len(ignored) - MOST_NAMED} more" if len(ignored) > MOST_NAMED else ""
-        return (
-            f"the {name} cannot be measured: {error}. Files of the work tree that are ignored by git are not in the "
-            f"checkout of the commit: {', '.join(ignored[:MOST_NAMED])}{more}. If the code needs them, make them there "
-            "with --prepare COMMAND, such as 'python setup.py build_ext --inplace'"
-        )
+    return _planning_reason(name, error) + _ignored_text(side)
+
+
+def _ignored_text(side: Side) -> str:
+    """Return what a checkout lacks of the work tree, which may be why its code cannot be imported."""
+    ignored = [] if side.work_tree is None else Repository(side.work_tree).ignored_files()
+    if not ignored:
+        return ""
+    more = f" and {len(ignored) - MOST_NAMED} more" if len(ignored) > MOST_NAMED else ""
+    return (
+        ". Files of the work tree that are ignored by git are not in the checkout of the commit: "
+        f"{', '.join(ignored[:MOST_NAMED])}{more}. If the code needs them, make them there with --prepare COMMAND, "
+        "such as 'python setup.py build_ext --inplace'"
+    )
+
+
+def _planning_reason(name: str, error: CannotMeasure) -> str:
     if error.kind in {"ModuleNotFoundError", "ImportError", "AttributeError"}:
         return (
             f"the {name} cannot be measured: {error}. It needs cnnperf, not too old for this gate, and its "

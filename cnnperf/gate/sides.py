@@ -33,7 +33,7 @@ class Side:
         folder: Folder of the code: the current folder, relative to the root of this side's checkout.
         top: Root of this side's checkout.
         others: Roots of the other work trees of the repository, from which no code may come.
-        temporary: Whether the checkout was made for the gate.
+        work_tree: Root of the user's work tree if the checkout was made for the gate; None for the work tree itself.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Side:
     folder: Path
     top: Path | None = None
     others: tuple[Path, ...] = ()
-    temporary: bool = False
+    work_tree: Path | None = None
 
     def paths(self) -> list[Path]:
         """Return the folders that Python imports from: the side's folder, and its `src` if there is one."""
@@ -152,7 +152,7 @@ class Repository:
                     f"{revision} has no folder {self._subfolder}; run the gate in a folder that both sides have"
                 )
             top = tree.resolve()
-            yield Side(revision, commit, False, folder, top, self._others(top), temporary=True)
+            yield Side(revision, commit, False, folder, top, self._others(top), self._top)
         finally:
             self._remove(tree)
 

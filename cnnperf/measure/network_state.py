@@ -9,6 +9,8 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
+from cnnperf.models.subject import IMAGE_DIMENSIONS
+
 
 class NetworkState:
     """Initial values of the parameters and buffers of a network.
@@ -64,6 +66,21 @@ class NetworkState:
             return
         owner, _, leaf = name.rpartition(".")  # made by a call in inference mode, and not to be changed outside of it
         setattr(self._model.get_submodule(owner), leaf, value)
+
+
+def converted(model: nn.Module, dtype: torch.dtype, layout: torch.memory_format = torch.contiguous_format) -> nn.Module:
+    """Convert tensors of real numbers of a network; complex and integer ones keep their kind.
+
+    fp32 is what networks are built in: one that keeps some tensors in double precision is left as it is.
+    """
+    for tensor in (*model.parameters(), *model.buffers()):
+        if is_lazy(tensor):
+            continue
+        if tensor.is_floating_point() and dtype != torch.float32:
+            tensor.data = tensor.data.to(dtype)
+        if tensor.dim() == IMAGE_DIMENSIONS:
+            tensor.data = tensor.data.contiguous(memory_format=layout)
+    return model
 
 
 def _named_tensors(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:

@@ -21,6 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode, flop_registry
 from cnnperf.errors import CnnperfError
 from cnnperf.measure.failures import in_one_line
 from cnnperf.measure.first_call import first_call
+from cnnperf.measure.network_state import converted
 from cnnperf.measure.precisions import DTYPES, PRECISIONS
 from cnnperf.measure.task import hollow_task, task_for
 from cnnperf.models.catalog import CATALOG, create, hollow, resolve
@@ -147,7 +148,7 @@ def _count(case: Case, device: str) -> Work:
     model.train(case.trains)
     if any(map(is_lazy, model.parameters())):
         first_call(model, task_for(case, "synthetic", 0), trains=case.trains)
-    model = model.to(device=device, dtype=DTYPES[case.precision])
+    model = converted(model.to(device=device), DTYPES[case.precision])
     whole = hollow_task(case) if device == "meta" else task_for(case, "synthetic", 0)
     task = whole.to(device, DTYPES[case.precision]).requiring_gradients(case.trains)
     has_optimizer = case.phase == "train" and not task.of_part

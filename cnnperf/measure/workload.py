@@ -10,10 +10,9 @@ from typing import Any, cast
 
 import torch
 from torch import nn
-from torch.nn.parameter import is_lazy
 
 from cnnperf.measure.first_call import INPUT_CHANGED, first_call
-from cnnperf.measure.network_state import NetworkState
+from cnnperf.measure.network_state import NetworkState, converted
 from cnnperf.measure.precisions import DTYPES, LOSS_SCALE, PRECISIONS
 from cnnperf.measure.support import check_supported
 from cnnperf.measure.task import task_for
@@ -86,7 +85,7 @@ class Workload:
         task = self.task.to(case.device, DTYPES[case.precision], self._layout)
         self.task = task.requiring_gradients(case.trains)
         changed = INPUT_CHANGED in self.notes
-        self._images = [tensor.detach().clone() for tensor in self.task.inputs] if changed else []
+        self._first_inputs = [tensor.detach().clone() for tensor in self.task.inputs] if changed else []
         self.network: Network = beside.network if beside else self.model
         self.output: Any = None
         self.keep_output = False
@@ -200,7 +199,7 @@ class Workload:
     def _restore_inputs(self) -> None:
         """Write the inputs anew if the network changes them."""
         with torch.no_grad():
-            for tensor, initial in zip(self.task.inputs, self._images, strict=False):
+            for tensor, initial in zip(self.task.inputs, self._first_inputs, strict=False):
                 tensor.copy_(initial)
 
     def _moved(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -214,7 +213,7 @@ class Workload:
         model = model.to(device=self.case.device).train(self.case.trains)
         if self.case.architecture not in CATALOG and not self.task.of_part:
             self.notes |= first_call(model, self.task.to(self.case.device, torch.float32), trains=self.case.trains)
-        return _converted(model, DTYPES[self.case.precision], self._layout)
+        return converted(model, DTYPES[self.case.precision], self._layout)
 
     def _make_optimizer(self) -> torch.optim.Optimizer | None:
         if self.case.phase != "train" or self.task.of_part:
@@ -235,7 +234,7 @@ class Workload:
             "train": (_nothing, self._train),
         }
         setup, run = phases[self.case.phase]
-        if not self._images:
+        if not self._first_inputs:
             return setup, run
 
         def restore_and_setup() -> None:
@@ -298,18 +297,3 @@ class Workload:
 
 def _nothing(*_: object) -> None:
     """Do nothing: the set-up of a phase without one, and the default mark."""
-
-
-def _converted(model: nn.Module, dtype: torch.dtype, layout: torch.memory_format) -> nn.Module:
-    """Convert tensors of real numbers of a network; complex and integer ones keep their kind.
-
-    fp32 is what networks are built in: one that keeps some tensors in double precision is left as it is.
-    """
-    for tensor in (*model.parameters(), *model.buffers()):
-        if is_lazy(tensor):
-            continue
-        if tensor.is_floating_point() and dtype != torch.float32:
-            tensor.data = tensor.data.to(dtype)
-        if tensor.dim() == len("NCHW"):
-            tensor.data = tensor.data.contiguous(memory_format=layout)
-    return model
